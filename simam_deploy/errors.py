@@ -1,0 +1,61 @@
+"""Everything this package raises on purpose.
+
+SimAMDeployError                 the command line prints these as `error: ...` and exits with 2
+├── InputError                   what was given cannot be used: a file, a model, a shape, an option
+│   ├── ModelFileError           not an ONNX file, truncated, of a newer IR, its weights missing
+│   ├── ShapeError               x is not (N, C, H, W) with H*W >= 2; also a ValueError
+│   └── NoBlockError             a model in which no SimAM block was found; names the nearest misses
+├── FormError                    a form cannot lower a block; lists every reason
+├── OutputError                  the place to write to cannot be written
+├── RuntimeUnavailable           a runtime, provider or library is not here, or did not give what was asked
+├── BuildError                   an engine builder refused or died
+└── VerificationError            a parity row failed, so nothing was written; carries the report (exit 1)
+
+Each message says what was asked, why not, and what to do.
+"""
+
+from __future__ import annotations
+
+
+class SimAMDeployError(Exception):
+    """Base of every error that is raised on purpose."""
+
+
+class InputError(SimAMDeployError):
+    """What was given cannot be used."""
+
+
+class ModelFileError(InputError):
+    """A model file cannot be read: missing, truncated, not ONNX, of a newer IR, weights missing."""
+
+
+class ShapeError(InputError, ValueError):
+    """x is not (N, C, H, W) with H*W >= 2."""
+
+
+class NoBlockError(InputError):
+    """No SimAM block was found."""
+
+
+class FormError(SimAMDeployError):
+    """A form cannot lower a block."""
+
+
+class OutputError(SimAMDeployError):
+    """The place to write to cannot be written."""
+
+
+class RuntimeUnavailable(SimAMDeployError):  # noqa: N818 - reads as what it is
+    """A runtime, provider or library is not installed or did not give what was asked for."""
+
+
+class BuildError(SimAMDeployError):
+    """An engine builder refused the model or died."""
+
+
+class VerificationError(SimAMDeployError):
+    """A parity row failed. `report` is the `verify.Report` that shows which."""
+
+    def __init__(self, message: str, report: object) -> None:
+        super().__init__(message)
+        self.report = report
