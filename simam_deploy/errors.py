@@ -45,7 +45,7 @@ class OutputError(SimAMDeployError):
     """The place to write to cannot be written."""
 
 
-class RuntimeUnavailable(SimAMDeployError):  # noqa: N818 - reads as what it is
+class RuntimeUnavailable(SimAMDeployError):
     """A runtime, provider or library is not installed or did not give what was asked for."""
 
 

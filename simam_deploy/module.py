@@ -29,18 +29,13 @@ class SimAM(nn.Module):
     Raises ShapeError, which is a ValueError, when x is not 4-D or has 1x1 planes (0/0).
     """
 
-    def __init__(
-        self, *args: int | float | None, channels: int | None = None, e_lambda: float | None = None
-    ) -> None:
+    def __init__(self, *args: int | float | None, channels: int | None = None, e_lambda: float | None = None) -> None:
         super().__init__()
         del channels
         lambdas = [a for a in args if isinstance(a, float)]
         if e_lambda is not None:
             lambdas.append(float(e_lambda))
-        if (
-            any(isinstance(a, bool) or not isinstance(a, int | float | None) for a in args)
-            or len(lambdas) > 1
-        ):
+        if any(isinstance(a, bool) or not isinstance(a, int | float | None) for a in args) or len(lambdas) > 1:
             raise TypeError(
                 f"SimAM takes channel counts (int, ignored) and one e_lambda (float); got {args}, e_lambda={e_lambda}"
             )
