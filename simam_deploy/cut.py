@@ -1,0 +1,151 @@
+"""The piece of an ONNX graph between x and y = x * gate(x): what belongs to it, and running it by itself.
+
+Operators are looked at only far enough to know that the piece is parameter-free and closed; whether it is SimAM is
+asked of its numbers (proof.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+from onnx.reference import ReferenceEvaluator
+
+from simam_deploy.formula import OP_DOMAIN, OP_NAME, Float64
+from simam_deploy.widen import widen
+
+_ELEMENTWISE = "Abs Add Cast CastLike Clip Div Exp Identity Max Min Mul Neg Pow Reciprocal Sigmoid Sqrt Sub Sum Tanh"
+_REDUCING = "GlobalAveragePool InstanceNormalization ReduceL2 ReduceMean ReduceProd ReduceSum ReduceSumSquare"
+_SHAPING = "Concat Constant ConstantOfShape Equal Expand Flatten Floor Gather Mod Reshape Shape Size Slice Split Squeeze Tile"
+_KNOWN = frozenset((_ELEMENTWISE + " " + _REDUCING + " " + _SHAPING + " Transpose Unsqueeze Where").split())
+_STATISTICS = frozenset(_REDUCING.split())
+_GATES = frozenset({"Sigmoid", "Exp", "Tanh"})
+_MOST_NODES = 100
+"""A SimAM block has 5 to 40 nodes; a walk that needs more is not inside one."""
+
+
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """A closed piece of a graph with one way in, `x`, and one way out, `y`."""
+
+    x: ir.Value
+    y: ir.Value
+    inside: tuple[ir.Node, ...]
+    """Nodes that depend on x, the one that makes y last."""
+    sizes: tuple[ir.Node, ...]
+    """Shape nodes that measure something other than the piece itself, such as a graph input."""
+    leaks: tuple[str, ...]
+    """Uses of a value inside by a node outside, in words."""
+
+
+def is_simam_node(node: ir.Node) -> bool:
+    """Whether `node` is the op of this package."""
+    return node.domain == OP_DOMAIN and node.op_type == OP_NAME
+
+
+def cuts_at(node: ir.Node) -> list[Cut]:
+    """The pieces that end in `node` and look like x * gate(x) with a statistic of x inside; mostly none or one."""
+    if is_simam_node(node) and node.inputs[0] is not None:
+        return [Cut(node.inputs[0], node.outputs[0], (node,), (), ())]
+    if node.domain or node.op_type != "Mul" or len(node.inputs) != 2:
+        return []
+    a, b = node.inputs
+    if a is None or b is None or a is b:
+        return []
+    found = (_walk(node, x, gate) for x, gate in ((a, b), (b, a)))
+    return [cut for cut in found if cut is not None]
+
+
+def _walk(anchor: ir.Node, x: ir.Value, gate: ir.Value) -> Cut | None:
+    """Follow `gate` back to x; None if it leads elsewhere, or is no gate made of a statistic of x."""
+    reached: set[ir.Node] = set()
+    measures: list[ir.Node] = []
+    queue = [gate]
+    while queue:
+        value = queue.pop()
+        node = value.producer()
+        if value is x or node in reached or ir.convenience.get_const_tensor(value) is not None:
+            continue
+        if node is None or node.domain or node.op_type not in _KNOWN or len(reached) > _MOST_NODES:
+            return None
+        reached.add(node)
+        if node.op_type in ("Shape", "Size"):
+            measures.append(node)
+        else:
+            queue.extend(v for v in node.inputs if v is not None)
+    inside = _depending_on(x, reached)
+    operators = {node.op_type for node in inside}
+    if not operators & _STATISTICS or not operators & _GATES:
+        return None
+    closed = {*inside, anchor}
+    sizes = [m for m in measures if m.inputs[0] is not x and m.inputs[0].producer() not in closed]  # type: ignore[union-attr]
+    return Cut(x, anchor.outputs[0], (*inside, anchor), tuple(sizes), tuple(_leaks(inside, closed)))
+
+
+def _depending_on(x: ir.Value, nodes: set[ir.Node]) -> list[ir.Node]:
+    """Those of `nodes` that use x's values, in graph order."""
+    depending: set[ir.Node] = set()
+    queue = [x]
+    while queue:
+        for use in queue.pop().uses():
+            if use.node in nodes and use.node not in depending and use.node.op_type not in ("Shape", "Size"):
+                depending.add(use.node)
+                queue.extend(use.node.outputs)
+    graph = x.graph if x.graph is not None else next(iter(nodes)).graph
+    assert graph is not None
+    return [node for node in graph if node in depending] if depending else []
+
+
+def _leaks(inside: Sequence[ir.Node], closed: set[ir.Node]) -> list[str]:
+    leaks = []
+    for value in (v for node in inside for v in node.outputs):
+        if value.is_graph_output():
+            leaks.append(f"{value.name!r} inside the block is also an output of the graph")
+        leaks += [
+            f"{value.name!r} inside the block is also used by {use.node.op_type} {use.node.name!r}"
+            for use in value.uses()
+            if use.node not in closed and use.node.op_type not in ("Shape", "Size")
+        ]
+    return leaks
+
+
+class Runner:
+    """A cut as a function of float64 arrays, on the onnx reference evaluator.
+
+    measured : the shapes of what `cut.sizes` measure, in their order, for the size of x that it will be run on.
+    """
+
+    def __init__(self, cut: Cut, model: ir.Model, measured: Sequence[tuple[int, ...]] = ()) -> None:
+        graph = cut.inside[-1].graph
+        assert graph is not None
+        leaves = [node.outputs[0] for node in cut.sizes]
+        piece = ir.convenience.extract(graph, inputs=[cut.x, *leaves], outputs=[cut.y])
+        piece.opset_imports.update(model.opset_imports)
+        for value in (*piece.inputs, *piece.outputs):
+            value.shape = None
+        for value, leaf in zip(piece.inputs[1:], leaves, strict=True):
+            value.type = leaf.type or ir.TensorType(ir.DataType.INT64)
+        if piece.inputs[0].dtype is None:
+            piece.inputs[0].dtype = ir.DataType.FLOAT
+        if piece.outputs[0].dtype is None:
+            piece.outputs[0].dtype = piece.inputs[0].dtype
+        functions = [f for f in model.functions.values() if f.domain == OP_DOMAIN]
+        proto = ir.to_proto(ir.Model(piece, ir_version=min(model.ir_version, 10), functions=functions))
+        self._evaluator = ReferenceEvaluator(widen(proto))
+        self._x, *names = (str(value.name) for value in piece.inputs)
+        self._sizes = {name: _measure(node, shape) for name, node, shape in zip(names, cut.sizes, measured, strict=True)}
+
+    def __call__(self, x: Float64) -> Float64:
+        """y of x : (N, C, H, W)."""
+        with np.errstate(all="ignore"):  # a piece that is not SimAM may divide by zero
+            (y,) = self._evaluator.run(None, {self._x: x, **self._sizes})
+        return np.asarray(y, dtype=np.float64)
+
+
+def _measure(node: ir.Node, shape: tuple[int, ...]) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+    if node.op_type == "Size":
+        return np.array(np.prod(shape), dtype=np.int64)
+    start, end = (node.attributes[k].as_int() if k in node.attributes else None for k in ("start", "end"))
+    return np.array(shape[start:end], dtype=np.int64)

@@ -1,0 +1,21 @@
+"""SimAM as one node simam::SimAM without a body, for hosts that bring the kernel and dislike functions.
+
+Older TensorRT, `trtexec --dynamicPlugins`, ONNX Runtime with the op library. Nothing else can run the file.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from simam_deploy.forms.function import nodes, reasons_against
+
+__all__ = ["MIN_OPSET", "NAME", "functions", "nodes", "reasons_against"]
+
+NAME = "custom_op"
+MIN_OPSET = 11
+
+
+def functions(opset: int) -> list[ir.Function]:
+    """None: that is what sets it apart."""
+    del opset
+    return []

@@ -1,0 +1,45 @@
+"""Writes the nodes of one block, naming them and hiding what changed between opsets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+Number = float | Sequence[int] | np.ndarray[Any, np.dtype[Any]]
+
+
+class Writer:
+    """Collects nodes in order, in `nodes`.
+
+    prefix : goes before every name, with a slash, unless empty.  opset : of the default domain, >= 11.
+    """
+
+    def __init__(self, prefix: str, opset: int) -> None:
+        self.nodes: list[ir.Node] = []
+        self._prefix = prefix
+        self._opset = opset
+
+    def op(self, kind: str, *inputs: ir.Value, name: str, **attributes: Any) -> ir.Value:
+        """Append a node of the default domain called prefix/name; return its output, called the same."""
+        node = ir.node(kind, inputs, attributes, name=self._full(name))
+        node.outputs[0].name = node.name
+        self.nodes.append(node)
+        return node.outputs[0]
+
+    def constant(self, value: Number, name: str, dtype: ir.DataType) -> ir.Value:
+        """Append a Constant of that element type."""
+        array = np.asarray(value, dtype=dtype.numpy())
+        return self.op("Constant", name=name, value=ir.tensor(array, name=self._full(name)))
+
+    def reduce(self, kind: str, x: ir.Value, name: str) -> ir.Value:
+        """ReduceMean or ReduceSum over H and W, keeping them as 1. The axes became an input in opset 18 and 13."""
+        if self._opset >= (13 if kind == "ReduceSum" else 18):
+            axes = self.constant([2, 3], f"{name}_axes", ir.DataType.INT64)
+            return self.op(kind, x, axes, name=name, keepdims=1)
+        return self.op(kind, x, name=name, axes=[2, 3], keepdims=1)
+
+    def _full(self, name: str) -> str:
+        return f"{self._prefix}/{name}" if self._prefix else name

@@ -1,0 +1,135 @@
+"""ONNX model -> the same model with its SimAM blocks in one form, and what happened to each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from simam_deploy.blocks import Block, NearMiss, find
+from simam_deploy.errors import FormError, NoBlockError
+from simam_deploy.formula import OP_DOMAIN, OP_VERSION
+from simam_deploy.forms import form_named
+from simam_deploy.shapes import Dims
+
+FUNCTION_IR = 8
+"""The first IR version that has model-local functions."""
+
+
+@dataclass(frozen=True)
+class BlockRow:
+    """What became of one block."""
+
+    node: str
+    shape: Dims
+    dtype: str
+    e_lambda: float
+    found: str
+    """The form it had."""
+    form: str
+    """The form it has now."""
+
+
+@dataclass(frozen=True)
+class Fused:
+    """The new model and its report."""
+
+    model: ir.Model
+    rows: tuple[BlockRow, ...]
+    near_misses: tuple[NearMiss, ...]
+    notes: tuple[str, ...]
+
+
+def fuse(model: ir.Model, form: str = "function", on_progress: Callable[[str], None] | None = None) -> Fused:
+    """Write every SimAM block of `model` in `form`; all else keeps its nodes, names, weights and metadata.
+
+    `model` is not changed; the result shares its weights. A block already in the asked form is written anew with
+    the same names, so fusing twice gives the same file.
+    Raises NoBlockError when there is no block (with the near misses), FormError when a block cannot be written so
+    (with every block and every reason), InputError when there is no such form.
+    """
+    chosen = form_named(form)
+    result = model.clone()
+    found = find(result, on_progress)
+    if not found.blocks:
+        raise NoBlockError(_nothing_found(found.near_misses))
+    opset = result.opset_imports.get("", 0)
+    refusals = [(block, chosen.reasons_against(block)) for block in found.blocks]
+    if opset < chosen.MIN_OPSET:
+        raise FormError(
+            f"form {form!r} needs opset {chosen.MIN_OPSET} or later; the file has opset {opset}\n"
+            f"export with --opset {max(chosen.MIN_OPSET, 18)}, or use {_another_form(opset)}"
+        )
+    if any(reasons for _, reasons in refusals):
+        raise FormError(_refused(form, [(b, r) for b, r in refusals if r]))
+    notes = []
+    for block in found.blocks:
+        _replace(block, chosen.nodes(block, opset))
+    for function in [f for f in result.functions.values() if f.domain == OP_DOMAIN]:
+        result.functions.pop(function.identifier())
+    result.opset_imports.pop(OP_DOMAIN, None)
+    for function in chosen.functions(opset):
+        result.functions[function.identifier()] = function
+    if form in ("function", "custom_op"):
+        result.opset_imports[OP_DOMAIN] = OP_VERSION
+    if chosen.functions(opset) and result.ir_version < FUNCTION_IR:
+        notes.append(f"IR version raised from {result.ir_version} to {FUNCTION_IR}, the first with functions")
+        result.ir_version = FUNCTION_IR
+    rows = [BlockRow(b.node, b.shape, b.dtype.name, b.e_lambda, b.form, form) for b in found.blocks]
+    return Fused(result, tuple(rows), found.near_misses, tuple(notes))
+
+
+def _replace(block: Block, nodes: list[ir.Node]) -> None:
+    """Put `nodes` where the block was; y keeps its name, and what the block alone used goes."""
+    last = block.inside[-1]
+    graph = last.graph
+    assert isinstance(graph, ir.Graph)
+    old = block.y
+    new = nodes[-1].outputs[0]
+    new.name, new.type, new.shape = old.name, old.type, old.shape
+    new.metadata_props.update(old.metadata_props)
+    graph.insert_before(last, nodes)
+    old.replace_all_uses_with(new, replace_graph_outputs=True)
+    old.name = f"{old.name}/replaced"
+    _remove_unused(graph, [last])
+
+
+def _remove_unused(graph: ir.Graph, nodes: Iterable[ir.Node]) -> None:
+    """Remove `nodes` and whatever only they used, constants and initialisers included."""
+    queue = list(nodes)
+    while queue:
+        node = queue.pop()
+        if node.graph is not graph or any(v.uses() or v.is_graph_output() for v in node.outputs):
+            continue
+        inputs = [v for v in node.inputs if v is not None]
+        graph.remove(node, safe=True)
+        for value in inputs:
+            producer = value.producer()
+            if producer is not None:
+                queue.append(producer)
+            elif not value.uses() and value.is_initializer() and not value.is_graph_input():
+                graph.initializers.pop(str(value.name), None)
+
+
+def _nothing_found(near_misses: tuple[NearMiss, ...]) -> str:
+    if not near_misses:
+        return (
+            "found no SimAM block, nor anything like one (a product of x and a sigmoid of a spatial statistic of x)\n"
+            "check that this is the network you mean: simam-deploy inspect FILE"
+        )
+    return "\n".join(("found no SimAM block; what came nearest:", *(str(miss) for miss in near_misses)))
+
+
+def _refused(form: str, refusals: list[tuple[Block, list[str]]]) -> str:
+    lines = []
+    for block, reasons in refusals:
+        lines.append(f"form {form!r} cannot lower the SimAM block at node {block.node!r}:")
+        lines += [f"  {reason}" for reason in reasons]
+    lines.append("export with fixed C, H and W (simam-deploy export --shape 1,3,224,224), or use --form primitive")
+    return "\n".join(lines)
+
+
+def _another_form(opset: int) -> str:
+    fitting = [name for name in ("primitive", "instance_norm") if opset >= form_named(name).MIN_OPSET]
+    return " or ".join(f"--form {name}" for name in fitting) or "a newer exporter"

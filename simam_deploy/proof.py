@@ -1,0 +1,125 @@
+"""Does a piece of code compute SimAM, and with which λ? Asked of the numbers, in float64.
+
+`run` may be anything that maps an array to an array of its shape: a piece of an ONNX graph, a PyTorch module.
+It is run on planes chosen so that each way to be wrong shows, and compared with formula.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from simam_deploy import formula
+from simam_deploy.formula import Float64
+
+Run = Callable[[Float64], Float64]
+Shape = tuple[int, int, int, int]
+
+CONSTANTS_EPS = 4 * float(np.finfo(np.float32).eps)
+"""How far the constants of `run` may be from the formula's, relatively: they are stored in float32, and a form may
+have up to four of them rounded (1/(M-1), a square root squared, ...). A population variance is wrong by 1/M, which
+is more than this on every map of fewer than two million pixels."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What `prove` found: λ, or the reasons why `run` is not SimAM."""
+
+    e_lambda: float | None
+    reasons: tuple[str, ...] = ()
+
+
+def prove(run: Run, shapes: list[Shape]) -> Verdict:
+    """Run `run` at each shape (N, C, H, W), H*W >= 2, and say whether it is SimAM.
+
+    λ is recovered from planes of spread 1e-3, then of spread 0.3 sqrt(λ), and confirmed on all planes. It is
+    accurate to 1e-11 for λ from 1e-10 to 10 (tests/test_proof.py). Exceptions of `run` pass through.
+    """
+    recovered = None
+    for shape in shapes:
+        rng = np.random.default_rng(0)
+        if recovered is None:
+            x = rng.standard_normal(shape)
+            with np.errstate(all="ignore"):  # what is not SimAM may divide by zero here
+                first = _recover_lambda(run, 1e-3 * x)
+                recovered = _recover_lambda(run, 0.3 * np.sqrt(abs(first)) * x)
+            if not (np.isfinite(recovered) and recovered > 0):
+                return Verdict(None, _differences(run, shape) or (f"λ would be {recovered:.3g}; it must be positive",))
+        for name, x in _planes(rng, shape, recovered):
+            share = _share(run(x), x, recovered)
+            if not share <= 1:
+                found = _differences(run, shape)
+                return Verdict(None, found or (f"differs from SimAM on {name} planes of {shape[2]}x{shape[3]}",))
+    return Verdict(recovered)
+
+
+def _recover_lambda(run: Run, x: Float64) -> float:
+    """Invert the formula where (x - mean)² is largest: λ = d / (4 (z - ½)) - v, with z = logit(y/x)."""
+    d = (x - x.mean(axis=(2, 3), keepdims=True)) ** 2
+    v = d.sum(axis=(2, 3), keepdims=True) / (x.shape[2] * x.shape[3] - 1)
+    at = np.unravel_index(np.argmax(d), d.shape)
+    ratio = run(x)[at] / x[at]
+    return float(d[at] / (4 * (np.log(ratio / (1 - ratio)) - 0.5)) - v[at[0], at[1], 0, 0])
+
+
+def _planes(rng: np.random.Generator, shape: Shape, e_lambda: float) -> Iterator[tuple[str, Float64]]:
+    """Inputs on which wrong formulas show. Every plane differs, so mixing planes or batch elements shows too."""
+    plain = rng.standard_normal(shape)
+    yield "plain", plain
+    yield "constant", np.broadcast_to(rng.standard_normal((*shape[:2], 1, 1)), shape).copy()
+    yield "offset", 1000 + rng.standard_normal(shape)
+    yield "faint", np.sqrt(e_lambda) * rng.standard_normal(shape)
+    outlier = rng.standard_normal(shape)
+    outlier[..., -1, -1] = 1e3
+    yield "outlier", outlier
+    yield "large", 300 * rng.standard_normal(shape)
+
+
+def _share(y: Float64, x: Float64, e_lambda: float) -> float:
+    """Largest error of y as a share of what float32 constants and float64 arithmetic explain."""
+    if y.shape != x.shape or not np.isfinite(y).all():
+        return np.inf
+    gate = formula.gate(x, e_lambda)
+    e = np.log(gate / np.maximum(1 - gate, 1e-300)) - 0.5
+    allowed = np.abs(x) * CONSTANTS_EPS * e * gate * (1 - gate) + 32 * formula.tolerance(x, np.float64, e_lambda)
+    return float(np.max(np.abs(y - x * gate) / allowed))
+
+
+def _differences(run: Run, shape: Shape) -> tuple[str, ...]:
+    """Name what differs: fit z = logit(y/x) = z0 + d / (a S + b) per plane, where SimAM has z0 = ½, a = 4/(M-1)."""
+    n, c, h, w = shape
+    m = h * w
+    if m < 4 or n * c < 2:
+        return ()
+    rng = np.random.default_rng(1)
+    spread = np.geomspace(0.05, 2, n * c).reshape(n, c, 1, 1)
+    x = spread * rng.standard_normal(shape)
+    y = run(x)
+    if y.shape != x.shape:
+        return (f"the result has shape {y.shape}, not x's {x.shape}",)
+    ratio = y / x
+    if not (np.isfinite(ratio).all() and (ratio > 0).all() and (ratio < 1).all()):
+        return ("y / x is not a gate between 0 and 1",)
+    z = np.log(ratio / (1 - ratio)).reshape(n * c, m)
+    d = ((x - x.mean(axis=(2, 3), keepdims=True)) ** 2).reshape(n * c, m)
+    lines = [np.polyfit(dk, zk, 1) for dk, zk in zip(d, z, strict=True)]
+    if max(np.abs(np.polyval(line, dk) - zk).max() for line, dk, zk in zip(lines, d, z, strict=True)) > 1e-4:
+        return ("the gate is not a function of (x - mean)² over H and W alone",)
+    slope, start = np.array(lines).T
+    reasons = []
+    if abs(start.mean() - 0.5) > 1e-5:
+        reasons.append(f"adds {round(start.mean(), 5):g} in front of the sigmoid; SimAM adds 0.5")
+    total = d.sum(axis=1)
+    (a, b), *_ = np.linalg.lstsq(np.stack([total, np.ones(n * c)], 1) * slope[:, None], np.ones(n * c), rcond=None)
+    if abs(a * m / 4 - 1) < 1e-6:
+        reasons.append(f"divides the sum of squares by M = {m}, not by M - 1 = {m - 1} (population variance)")
+    elif abs(a * (m - 1) / 4 - 1) > 1e-6:
+        reasons.append(
+            f"divides (x - mean)² by {a * (m - 1):.6g} (v + {b / a / (m - 1):.3g}), SimAM by 4 (v + λ); "
+            f"or by {4 / a:.6g} where M - 1 = {m - 1}"
+        )
+    if b <= 0:
+        reasons.append(f"λ would be {b / 4:.3g}; it must be positive")
+    return tuple(reasons)
