@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import onnx_ir as ir
 
+from simam_deploy import manifest, onnx_file
 from simam_deploy.blocks import Block, NearMiss, find
 from simam_deploy.errors import FormError, NoBlockError
+from simam_deploy.files import refuse_overwriting_inputs, staging
 from simam_deploy.formula import OP_DOMAIN, OP_VERSION
 from simam_deploy.forms import form_named
 from simam_deploy.shapes import Dims
@@ -133,3 +139,34 @@ def _refused(form: str, refusals: list[tuple[Block, list[str]]]) -> str:
 def _another_form(opset: int) -> str:
     fitting = [name for name in ("primitive", "instance_norm") if opset >= form_named(name).MIN_OPSET]
     return " or ".join(f"--form {name}" for name in fitting) or "a newer exporter"
+
+
+def fuse_file(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    form: str = "function",
+    on_progress: Callable[[str], None] | None = None,
+) -> Fused:
+    """`fuse` from one ONNX file to another, with a manifest beside it. Raises as `fuse`, `onnx_file.load` and
+    `files.staging` do; nothing is written then, and `source` is never touched."""
+    model = onnx_file.load(source)
+    refuse_overwriting_inputs(target, [source, *onnx_file.weight_files(model)])
+    with staging(target) as staged:
+        fused = fuse(model, form, on_progress)
+        write(fused, staged, manifest.file_source(Path(source)))
+    return fused
+
+
+def write(
+    fused: Fused,
+    staged: Path,
+    source: manifest.Record,
+    packages: tuple[str, ...] = ("onnx", "onnx-ir"),
+    parity: Sequence[Mapping[str, Any]] | None = None,
+) -> None:
+    """Write the model and its manifest to `staged`, a path inside `files.staging`."""
+    blocks = [{"node": r.node, "shape": list(r.shape), "dtype": r.dtype, "e_lambda": r.e_lambda} for r in fused.rows]
+    made = manifest.about(fused.rows[0].form, blocks)
+    fused.model.metadata_props[manifest.PROPERTY] = json.dumps(made, ensure_ascii=False)
+    onnx_file.save(fused.model, staged)
+    manifest.write(manifest.record(made, source, packages, parity), staged)

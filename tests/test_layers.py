@@ -8,8 +8,9 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "simam_deploy"
 RANKS = [
     {"errors"},
-    {"formula", "files"},
-    {"module", "proof", "manifest", "onnx_file"},
+    {"formula", "files", "manifest", "widen", "shapes"},
+    {"module", "proof", "onnx_file"},
+    {"cut", "source"},
     {"blocks"},
     {"forms", "runtimes", "inputs"},
     {"fuse", "verify", "bench", "engine", "doctor"},

@@ -1,0 +1,53 @@
+"""What was made, from what, with which versions and numbers: `<file>.json` next to each file we write.
+
+The part that does not depend on when and from where a file was made (form, blocks, λ) is also in the file itself, as
+the ONNX metadata property `simam_deploy`, so that it travels along.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from simam_deploy import __version__
+
+PROPERTY = "simam_deploy"
+SUFFIX = ".json"
+Record = dict[str, Any]
+
+
+def about(form: str, blocks: Sequence[Mapping[str, Any]]) -> Record:
+    """The part that travels in the file. blocks : node, shape, dtype, e_lambda of each."""
+    return {"version": __version__, "form": form, "blocks": [dict(block) for block in blocks]}
+
+
+def record(
+    made: Record, source: Record, packages: Sequence[str], parity: Sequence[Mapping[str, Any]] | None = None
+) -> Record:
+    """The whole manifest: `about`, where it came from, the versions it was made with, parity rows if measured."""
+    versions = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return {**made, "source": source, "versions": versions, "parity": None if parity is None else list(parity)}
+
+
+def write(manifest: Record, beside: Path) -> None:
+    """Write `<beside>.json`; `beside` is a path inside `files.staging`."""
+    beside.with_name(beside.name + SUFFIX).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+
+
+def file_source(path: Path) -> Record:
+    """Name and SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(2**20):
+            digest.update(block)
+    return {"file": path.name, "sha256": digest.hexdigest()}

@@ -1,0 +1,114 @@
+"""PyTorch models by name: `package.module:callable` or `file.py:callable`, with a checkpoint if wanted."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pickle
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from simam_deploy.errors import InputError, ModelFileError, SimAMDeployError
+
+Built = tuple[nn.Module, tuple[torch.Tensor, ...] | None]
+
+
+def load(spec: str, weights: str | Path | None = None) -> Built:
+    """Call what `spec` names and return (module, example inputs or None); the module is in eval mode.
+
+    The callable takes no arguments and returns a module, or (module, example), an example being a tensor or a tuple
+    of tensors. weights : a file of torch.save with a state_dict, or a dict that holds one under "state_dict",
+    "model_state_dict" or "model"; it is read without executing code and must fit exactly. A prefix `module.` on
+    every key, as DataParallel leaves it, is dropped.
+    Raises InputError or ModelFileError: no such module, file or name, the callable fails, the weights do not fit.
+    """
+    place, colon, name = spec.rpartition(":")
+    if not colon or not place or not name:
+        raise InputError(f"{spec!r} does not name a model; give package.module:callable or file.py:callable")
+    home = _file_module(Path(place)) if place.endswith(".py") else _module(place)
+    build = getattr(home, name, None)
+    if not callable(build):
+        names = ", ".join(n for n, v in vars(home).items() if callable(v) and not n.startswith("_")) or "nothing"
+        raise InputError(f"{place} has no callable {name!r}; it has {names}")
+    try:
+        built = build()
+    except SimAMDeployError:
+        raise
+    except Exception as error:
+        raise InputError(f"{spec}() failed: {type(error).__name__}: {error}") from error
+    module, example = built if isinstance(built, tuple) and len(built) == 2 else (built, None)
+    if not isinstance(module, nn.Module):
+        raise InputError(f"{spec}() returned {type(module).__name__}; it must return a module or (module, example)")
+    if example is not None:
+        example = tuple(example) if isinstance(example, tuple | list) else (example,)
+        if not all(isinstance(part, torch.Tensor) for part in example):
+            raise InputError(f"{spec}() returned an example that is not a tensor or a tuple of tensors")
+    if weights is not None:
+        _load_weights(module, Path(weights))
+    return module.eval(), example
+
+
+def _module(name: str) -> Any:
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))  # as `python -m` does: models live where people stand
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"cannot import {name}: no module named {error.name!r}\n"
+            "run from the folder that holds it, install it, or give a file: path/to/file.py:callable"
+        ) from error
+    except Exception as error:
+        raise InputError(f"cannot import {name}: {type(error).__name__}: {error}") from error
+
+
+def _file_module(path: Path) -> Any:
+    if not path.is_file():
+        raise InputError(f"there is no file {path}")
+    name = f"_simam_deploy_source_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    if str(path.parent.resolve()) not in sys.path:
+        sys.path.insert(0, str(path.parent.resolve()))  # as `python file.py` does
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise InputError(f"cannot import {path}: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _load_weights(module: nn.Module, path: Path) -> None:
+    try:
+        held = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ModelFileError(f"there is no file {path}") from None
+    except pickle.UnpicklingError as error:
+        raise ModelFileError(
+            f"{path} cannot be read as plain weights: it may hold a whole pickled model, whose loading runs code\n"
+            "save weights alone: torch.save(model.state_dict(), 'weights.pt')"
+        ) from error
+    except (OSError, RuntimeError, EOFError) as error:
+        raise ModelFileError(f"{path} is not a file of torch.save, or is truncated: {error}") from error
+    for key in ("state_dict", "model_state_dict", "model"):
+        if isinstance(held, dict) and isinstance(held.get(key), dict):
+            held = held[key]
+            break
+    if not isinstance(held, dict) or not all(isinstance(v, torch.Tensor) for v in held.values()):
+        raise ModelFileError(f"{path} holds no state_dict (a dict of tensors)")
+    if held and all(key.startswith("module.") for key in held):
+        held = {key.removeprefix("module."): value for key, value in held.items()}
+    try:
+        module.load_state_dict(held)
+    except RuntimeError as error:
+        lines = [line.strip()[:200] for line in str(error).splitlines()[1:]]
+        shown = [*lines[:5], f"and {len(lines) - 5} more"] if len(lines) > 5 else lines
+        detail = "\n  ".join([f"the weights in {path} do not fit {type(module).__name__}:", *shown])
+        raise ModelFileError(detail) from error
