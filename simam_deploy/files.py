@@ -1,0 +1,126 @@
+"""Files are written beside the place they are for, then renamed: whole, or not at all.
+
+    with staging("out/model.onnx") as path:      # out/.simam-deploy-x1y2z3/model.onnx
+        save(model, path)                        # and path's model.onnx.data, model.onnx.json, ... next to it
+
+A process that is killed leaves at most a folder `.simam-deploy-*`, which may be deleted; what existed is whole.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from simam_deploy.errors import OutputError
+
+SIDE_SUFFIXES = (".data", ".json")
+"""What we write next to a file: external weights and the manifest."""
+
+_FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up", errno.EFBIG: "it is too large"}
+
+
+@contextmanager
+def staging(target: str | os.PathLike[str]) -> Iterator[Path]:
+    """A path to write to in place of `target`: in a new folder beside it, with the same file name.
+
+    At the end of the block every file in that folder is flushed to disk and renamed into the folder of `target`,
+    `target` itself last: a new target never names side files that are not there yet. After any exception, Ctrl-C
+    included, the folder is removed and what existed is as it was. Where `target` is a symbolic link the link is
+    replaced, and the file it points to stays. Raises OutputError: no such folder, no permission, `target` is a
+    folder or a device, the disk is full, the block wrote nothing.
+    """
+    final = Path(target)
+    place = final.parent.absolute()
+    _refuse_special(final)
+    with _as_output_error(final, place):
+        folder = Path(tempfile.mkdtemp(prefix=".simam-deploy-", dir=place))
+    staged = folder / final.name
+    try:
+        with _as_output_error(final, folder):
+            yield staged
+        if not staged.is_file():
+            raise OutputError(f"cannot write {final}: nothing was written for it")
+        with _as_output_error(final, place):
+            _publish(staged, place)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def refuse_overwriting_inputs(target: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]]) -> None:
+    """Raise OutputError if `target`, or a side file it may bring, is the same file as one of `inputs`.
+
+    Links count as the file they lead to. Pass the weight files of a model along with the model.
+    """
+    final = Path(target)
+    ours = [final, *(final.with_name(final.name + suffix) for suffix in SIDE_SUFFIXES)]
+    for given in map(Path, inputs):
+        for path in ours:
+            if _same_file(path, given):
+                side = "" if path == final else f" (written next to {final.name})"
+                raise OutputError(
+                    f"cannot write {path}{side}: it is the same file as the input {given}, "
+                    "and inputs are never modified; choose another output name"
+                )
+
+
+def _same_file(a: Path, b: Path) -> bool:
+    try:
+        return a.samefile(b)
+    except OSError:  # one of them does not exist
+        return a.resolve() == b.resolve()
+
+
+def _refuse_special(path: Path) -> None:
+    """Raise OutputError if renaming a file to `path` would fail, or destroy something that is not a file."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # nothing there, or no permission to look: making the folder says that better
+        return
+    if stat.S_ISDIR(mode):
+        raise OutputError(f"cannot write {path}: it is a folder; give the name of a file in it")
+    if not stat.S_ISREG(mode):
+        raise OutputError(f"cannot write {path}: it is a device or a pipe; give the name of a file")
+
+
+def _publish(staged: Path, place: Path) -> None:
+    files = [*sorted(path for path in staged.parent.iterdir() if path != staged), staged]
+    for source in files:
+        _refuse_special(place / source.name)
+        with source.open("rb+") as stream:
+            os.fsync(stream.fileno())
+    for source in files:
+        source.replace(place / source.name)
+    if os.name == "posix":  # the renames themselves; Windows has no handle for a folder
+        handle = os.open(place, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+@contextmanager
+def _as_output_error(final: Path, folder: Path) -> Iterator[None]:
+    """Put an OSError about something in `folder`, or about a lack of room, into words. Others pass."""
+    try:
+        yield
+    except OSError as error:
+        about = Path(os.fsdecode(error.filename)).absolute() if isinstance(error.filename, str | bytes) else None
+        if error.errno in _FULL:
+            why = f"{_FULL[error.errno]}; make room, or choose another place"
+        elif about is None or (about != folder and folder not in about.parents):
+            raise
+        elif isinstance(error, FileNotFoundError) and not final.parent.exists():
+            why = f"the folder does not exist; create it with mkdir -p {final.parent}"
+        elif isinstance(error, NotADirectoryError):
+            why = f"{final.parent} is not a folder"
+        elif isinstance(error, PermissionError):
+            why = f"no permission to write in {final.parent}"
+        else:
+            why = f"{error.strerror} ({about})"
+        raise OutputError(f"cannot write {final}: {why}") from error
