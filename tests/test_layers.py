@@ -11,7 +11,7 @@ RANKS = [
     {"formula", "files"},
     {"module", "proof", "manifest", "onnx_file"},
     {"blocks"},
-    {"forms", "runtimes", "inputs"},
+    {"forms", "runtimes", "inputs", "engine_worker"},
     {"fuse", "verify", "bench", "engine", "doctor"},
     {"export"},
     {"cli"},
