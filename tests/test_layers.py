@@ -12,7 +12,7 @@ RANKS = [
     {"module", "proof", "onnx_file"},
     {"cut", "source"},
     {"blocks"},
-    {"forms", "runtimes", "inputs"},
+    {"forms", "runtimes", "inputs", "engine_worker"},
     {"fuse", "verify", "bench", "engine", "doctor"},
     {"export"},
     {"cli"},

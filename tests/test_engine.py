@@ -1,0 +1,348 @@
+"""Engines are really built where tensorrt_rtx is installed; what is refused, is refused in words."""
+
+import errno
+import hashlib
+import json
+import os
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper, parser
+
+from simam_deploy import engine
+from simam_deploy.engine import ShapeRange, build_engine, parse_shapes
+from simam_deploy.errors import BuildError, InputError, ModelFileError, OutputError, RuntimeUnavailable
+
+needs_builder = pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="tensorrt_rtx is not installed")
+
+HEAD = '<ir_version: 8, opset_import: ["" : 18, "simam" : 1]>'
+BODY = """
+<domain: "simam", opset_import: ["" : 18]>
+SimAM <e_lambda>(x) => (y) {
+  axes = Constant<value_ints: ints = [2, 3]>()
+  f = Cast<to: int = 1>(x)
+  mean = ReduceMean<keepdims: int = 1>(f, axes)
+  c = Sub(f, mean)
+  d = Mul(c, c)
+  s = ReduceSum<keepdims: int = 1>(d, axes)
+  hw = Shape<start: int = 2, end: int = 4>(x)
+  m = ReduceProd<keepdims: int = 0>(hw)
+  one = Constant<value_int: int = 1>()
+  n = Sub(m, one)
+  nf = Cast<to: int = 1>(n)
+  v = Div(s, nf)
+  lambda = Constant<value_float: float = @e_lambda>()
+  vl = Add(v, lambda)
+  four = Constant<value_float: float = 4.0>()
+  q = Mul(vl, four)
+  e = Div(d, q)
+  half = Constant<value_float: float = 0.5>()
+  z = Add(e, half)
+  g = Sigmoid(z)
+  o = Mul(f, g)
+  y = CastLike(o, x)
+}
+"""
+CALL = "g (float[N,3,H,W] x) => (float[N,3,H,W] y) { [block] y = simam.SimAM<e_lambda: float = 0.1>(x) }"
+RANGE = parse_shapes(["x:1x3x16x16,1x3x32x32,8x3x64x64"])
+
+
+def save(folder: Path, text: str) -> Path:
+    path = folder / "model.onnx"
+    onnx.save(parser.parse_model(HEAD + text), path)
+    return path
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture
+def dynamic(tmp_path: Path) -> Path:
+    return save(tmp_path, CALL + BODY)
+
+
+@pytest.fixture
+def static(tmp_path: Path) -> Path:
+    return save(tmp_path, "g (float[1,3,8,8] x) => (float[1,3,8,8] y) { y = Sigmoid(x) }")
+
+
+def speak(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Let `script` be the builder process."""
+    head = "import json, os, signal, sys, time\ndef say(**line): print(json.dumps(line), flush=True)\n"
+    monkeypatch.setattr(engine, "WORKER", (sys.executable, "-c", head + script))
+
+
+# ---- engines
+
+
+@needs_builder
+def test_one_engine_for_two_kinds_of_gpu_with_its_manifest(dynamic: Path) -> None:
+    stages: list[str] = []
+    out = dynamic.with_name("model.engine")
+    report = build_engine(dynamic, out, targets=["SM89", "sm86"], shapes=RANGE, on_progress=stages.append)
+    assert stages == ["parse", "build sm86, sm89", "write"]
+    assert names(out.parent) == ["model.engine", "model.engine.json", "model.onnx"]
+    assert report.targets == ("sm86", "sm89")
+    assert report.size_bytes == out.stat().st_size > 10_000
+    assert report.layers > 10
+    assert not [line for line in report.log if line.startswith("ERROR")]
+    told = json.loads(out.with_name("model.engine.json").read_text())
+    assert told["source"] == {"file": "model.onnx", "onnx_sha256": hashlib.sha256(dynamic.read_bytes()).hexdigest()}
+    assert told["engine"] == {"file": "model.engine", "bytes": report.size_bytes, "layers": report.layers}
+    assert told["targets"] == ["sm86", "sm89"]
+    assert told["profiles"] == {"x": {"min": [1, 3, 16, 16], "opt": [1, 3, 32, 32], "max": [8, 3, 64, 64]}}
+    assert told["strongly_typed"] is True
+    assert told["versions"]["tensorrt_rtx"] == report.version
+
+
+@needs_builder
+def test_the_bytes_depend_on_the_targets_not_on_their_order(dynamic: Path) -> None:
+    def digest(*targets: str) -> str:
+        out = dynamic.with_name("model.engine")
+        build_engine(dynamic, out, targets=targets, shapes=RANGE)
+        return hashlib.sha256(out.read_bytes()).hexdigest()
+
+    both = digest("sm86", "sm89")
+    assert digest("sm89", "sm86", "sm86") == both
+    assert digest("sm86") != both
+
+
+@needs_builder
+def test_a_static_model_needs_no_shape_and_may_have_one(static: Path) -> None:
+    out = static.with_name("model.engine")
+    assert build_engine(static, out, targets=["sm75"]).profiles == {}
+    assert build_engine(static, out, targets=["sm75"], shapes=parse_shapes(["x:1x3x8x8"])).profiles == {}
+
+
+@needs_builder
+def test_types_are_those_in_the_graph(tmp_path: Path) -> None:
+    """No cast is put in: Add(float, float16) is refused. TensorRT-RTX 1.7 does so with and without the flag."""
+    text = "g (float[1,8] x, float16[1,8] h) => (float[1,8] y) { y = Add(x, h) }"
+    with pytest.raises(BuildError, match=r"(?s)cannot parse model\.onnx:.*Add.*type"):
+        build_engine(save(tmp_path, text), tmp_path / "model.engine", targets=["sm86"])
+
+
+@needs_builder
+def test_weights_in_a_file_of_their_own(tmp_path: Path) -> None:
+    model = parser.parse_model(HEAD + "g (float[1,64] x) => (float[1,64] y) { y = MatMul(x, w) }")
+    model.graph.initializer.append(numpy_helper.from_array(np.eye(64, dtype=np.float32), "w"))
+    path = tmp_path / "model.onnx"
+    onnx.save(model, path, save_as_external_data=True, location="model.weights", size_threshold=0)
+    build_engine(path, tmp_path / "model.engine", targets=["sm86"])
+    with pytest.raises(OutputError, match="same file as the input"):
+        build_engine(path, tmp_path / "model.weights", targets=["sm86"])
+    (tmp_path / "model.weights").unlink()
+    with pytest.raises(ModelFileError, match=r"keeps weights in model\.weights, which is not beside it"):
+        build_engine(path, tmp_path / "model.engine", targets=["sm86"])
+
+
+@needs_builder
+def test_a_function_named_like_an_operator_is_refused(tmp_path: Path) -> None:
+    """The parser would build one ReLU from it, and say nothing."""
+    text = 'g (float[1,8] x) => (float[1,8] y) { y = simam.Relu(x) } <domain: "simam", opset_import: ["" : 18]>'
+    text += "Relu (x) => (y) { a = Sigmoid(x) b = Tanh(a) y = Exp(b) }"
+    with pytest.raises(BuildError, match=r"a function called Relu; .* would use its own operator .* inline it"):
+        build_engine(save(tmp_path, text), tmp_path / "model.engine", targets=["sm86"])
+
+
+# ---- what the builder refuses
+
+
+@needs_builder
+def test_unknown_target(static: Path) -> None:
+    words = r"unknown target sm99, 8\.6; TensorRT-RTX .* builds for sm75, sm80, sm86, sm89, sm120, sm121"
+    with pytest.raises(InputError, match=words):
+        build_engine(static, static.with_name("e"), targets=["sm86", "sm99", "8.6"])
+    with pytest.raises(InputError, match="no target to build for"):
+        build_engine(static, static.with_name("e"), targets=[])
+    assert names(static.parent) == ["model.onnx"]
+
+
+@needs_builder
+def test_the_parser_refuses_with_all_its_lines(tmp_path: Path) -> None:
+    path = save(tmp_path, "g (float[1,8] x) => (float[1,8] y) { [odd] y = Nope(x) }")
+    with pytest.raises(BuildError, match=r"(?s)TensorRT-RTX \S+ cannot parse model\.onnx:\n.*odd.*Nope"):
+        build_engine(path, tmp_path / "e", targets=["sm86"])
+    assert names(tmp_path) == ["model.onnx"]
+
+
+@needs_builder
+def test_the_builder_refuses_with_its_log(tmp_path: Path) -> None:
+    """The product of two sizes that can never be: a shape error that only the builder finds."""
+    path = save(tmp_path, "g (float[1,A] x, float[1,B] z) => (float[1,C] y) { y = Add(x, z) }")
+    shapes = parse_shapes(["x:1x3", "z:1x5"])
+    with pytest.raises(BuildError, match=r"built no engine from model\.onnx:\n  ERROR: "):
+        build_engine(path, tmp_path / "e", targets=["sm86"], shapes=shapes)
+
+
+def test_no_builder_here(
+    static: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    fake = tmp_path_factory.mktemp("fake")
+    (fake / "tensorrt_rtx.py").write_text("raise ImportError('libfoo.so: not found')")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(fake), os.environ.get("PYTHONPATH", "")]))
+    words = r'libfoo\.so: not found.* pip install "simam-deploy\[tensorrt-rtx\]"'
+    with pytest.raises(RuntimeUnavailable, match=words):
+        build_engine(static, static.with_name("e"), targets=["sm86"])
+    assert names(static.parent) == ["model.onnx"]
+
+
+# ---- what is refused before the builder starts
+
+
+@pytest.fixture
+def no_builder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "WORKER", ("/nonexistent/the builder was started",))
+
+
+@pytest.mark.usefixtures("no_builder")
+class TestBefore:
+    def test_simam_without_a_body(self, tmp_path: Path) -> None:
+        path = save(tmp_path, CALL)
+        words = r"node 'block' is simam::SimAM, and no body .*no plugins.*fuse \S+\.onnx -o OUT\.onnx --form function"
+        with pytest.raises(BuildError, match=words):
+            build_engine(path, tmp_path / "e", targets=["sm86"], shapes=RANGE)
+        assert names(tmp_path) == ["model.onnx"]
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "g (float[1,8] x) => (float[1,8] y) { y = foo.Relu(x) }",
+            "g (bool c, float[1,8] x) => (float[1,8] y) { y = If (c) <then_branch = a () => (y) { y = foo.Relu(x) },"
+            " else_branch = b () => (y) { y = Sigmoid(x) }> }",
+            'g (float[1,8] x) => (float[1,8] y) { y = simam.F(x) } <domain: "simam", opset_import: ["" : 18,'
+            ' "foo" : 1]> F (x) => (y) { y = foo.Relu(x) }',
+        ],
+        ids=["graph", "branch", "function"],
+    )
+    def test_a_node_the_parser_would_mistake(self, tmp_path: Path, text: str) -> None:
+        path = save(tmp_path, text)
+        with pytest.raises(BuildError, match=r"node 'y' is foo::Relu, and no body .*take it for ONNX's own"):
+            build_engine(path, tmp_path / "e", targets=["sm86"])
+
+    def test_a_dynamic_input_without_a_shape(self, dynamic: Path) -> None:
+        words = r"input 'x' is Nx3xHxW, and an engine needs sizes; give them with --shape x:1x3x224x224 or"
+        with pytest.raises(InputError, match=words):
+            build_engine(dynamic, dynamic.with_name("e"), targets=["sm86"])
+
+    @pytest.mark.parametrize("text", ["x:1x4x32x32", "x:1x3x32", "x:1x2x9x9,1x3x9x9,1x3x9x9"])
+    def test_a_shape_that_contradicts_the_file(self, dynamic: Path, text: str) -> None:
+        with pytest.raises(InputError, match=r"input 'x' is Nx3xHxW in the file; .* contradicts it"):
+            build_engine(dynamic, dynamic.with_name("e"), targets=["sm86"], shapes=parse_shapes([text]))
+
+    def test_a_range_upside_down(self, dynamic: Path) -> None:
+        shapes = {"x": ShapeRange((1, 3, 9, 9), (1, 3, 8, 8), (1, 3, 9, 9))}
+        with pytest.raises(InputError, match=r"1x3x9x9,1x3x8x8,1x3x9x9 is not 1 <= MIN <= OPT <= MAX"):
+            build_engine(dynamic, dynamic.with_name("e"), targets=["sm86"], shapes=shapes)
+
+    def test_an_input_that_is_not_there(self, dynamic: Path) -> None:
+        with pytest.raises(InputError, match=r"no input is called 'image'; the inputs are x"):
+            build_engine(dynamic, dynamic.with_name("e"), targets=["sm86"], shapes=parse_shapes(["image:1x3x8x8"]))
+
+    @pytest.mark.parametrize(
+        ("content", "words"),
+        [(None, "cannot read .*No such file"), (b"\xff\xff", "not an ONNX file"), (b"", "no ONNX graph")],
+    )
+    def test_not_a_model(self, tmp_path: Path, content: bytes | None, words: str) -> None:
+        path = tmp_path / "model.onnx"
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(ModelFileError, match=words):
+            build_engine(path, tmp_path / "e", targets=["sm86"])
+
+    def test_the_model_is_never_the_output(self, static: Path) -> None:
+        with pytest.raises(OutputError, match="same file as the input"):
+            build_engine(static, static, targets=["sm86"])
+
+    def test_no_such_folder(self, static: Path) -> None:
+        with pytest.raises(OutputError, match="mkdir -p"):
+            build_engine(static, static.with_name("out") / "e", targets=["sm86"])
+
+
+def test_shapes_as_text() -> None:
+    assert parse_shapes(["x:1x3x8x8", "in:0:2,3,4"]) == {
+        "x": ShapeRange((1, 3, 8, 8), (1, 3, 8, 8), (1, 3, 8, 8)),
+        "in:0": ShapeRange((2,), (3,), (4,)),
+    }
+
+
+@pytest.mark.parametrize(
+    ("texts", "words"),
+    [
+        (["1x3x8x8"], r"cannot read the shape '1x3x8x8'; write NAME:1x3x224x224"),
+        (["x:1x3xHxW"], r"cannot read the shape"),
+        (["x:1x3,2x3"], r"cannot read the shape"),
+        (["x:"], r"cannot read the shape"),
+        (["x:1x3", "x:1x4"], r"'x' has more than one shape"),
+        (["x:0x3"], r"is not 1 <= MIN"),
+        (["x:2x3,1x3,4x3"], r"2x3,1x3,4x3 is not 1 <= MIN <= OPT <= MAX"),
+        (["x:2x3,2x3,4x3x3"], r"is not 1 <= MIN"),
+    ],
+)
+def test_shapes_that_cannot_be(texts: list[str], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        parse_shapes(texts)
+
+
+# ---- the builder process
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
+def test_an_abort_of_the_builder_ends_in_words(static: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = static.with_name("e")
+    out.write_bytes(b"old")
+    speak(
+        monkeypatch,
+        "import resource; resource.setrlimit(resource.RLIMIT_CORE, (0, 0))\n"
+        "open(json.loads(sys.argv[1])['engine'], 'wb').write(b'half')\n"
+        "say(log='ERROR: this is wrong'); sys.stdout.write('{\"do'); sys.stdout.flush()\n"
+        "sys.stderr.write('terminate called\\n'); sys.stderr.flush(); os.abort()",
+    )
+    with pytest.raises(BuildError, match=r"(?s)ended by SIGABRT; .*ERROR: this is wrong\n  terminate called"):
+        build_engine(static, out, targets=["sm86"])
+    assert out.read_bytes() == b"old"
+    assert names(static.parent) == ["e", "model.onnx"]
+
+
+def test_a_builder_that_ends_without_a_result(static: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    speak(monkeypatch, "say(stage='parse'); sys.exit(3)")
+    with pytest.raises(BuildError, match=r"ended with status 3, no result; its last lines:\n  none"):
+        build_engine(static, static.with_name("e"), targets=["sm86"])
+
+
+def test_a_builder_that_takes_too_long(static: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    speak(monkeypatch, "time.sleep(60)")
+    start = time.monotonic()
+    with pytest.raises(BuildError, match=r"was stopped after 0\.3 s"):
+        build_engine(static, static.with_name("e"), targets=["sm86"], timeout_s=0.3)
+    assert time.monotonic() - start < 30
+    assert names(static.parent) == ["model.onnx"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="looks for the process as POSIX does")
+def test_ctrl_c_ends_the_builder(static: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pids: list[int] = []
+
+    def interrupt(stage: str) -> None:
+        pids.append(int(stage))
+        raise KeyboardInterrupt
+
+    speak(monkeypatch, "say(stage=str(os.getpid())); time.sleep(60)")
+    with pytest.raises(KeyboardInterrupt):
+        build_engine(static, static.with_name("e"), targets=["sm86"], on_progress=interrupt)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pids[0], 0)
+    assert names(static.parent) == ["model.onnx"]
+
+
+def test_a_disk_that_is_full_for_the_builder(static: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    speak(monkeypatch, f"say(os_error=[{errno.ENOSPC}, 'No space left on device'])")
+    with pytest.raises(OutputError, match="the disk is full"):
+        build_engine(static, static.with_name("e"), targets=["sm86"])
+    assert names(static.parent) == ["model.onnx"]
