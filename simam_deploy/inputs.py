@@ -50,7 +50,8 @@ def cases(
     sizes : one per input, for its dynamic axes; without it a first axis is 2 and the others are 64.
     Raises InputError when a name is unknown or what it holds does not fit the inputs.
     """
-    wanted = [resolve(spec, None if sizes is None else sizes[i]) for i, spec in enumerate(specs)]
+    given: Sequence[Size | None] = sizes if sizes is not None else [None] * len(specs)
+    wanted = [resolve(spec, size) for spec, size in zip(specs, given, strict=True)]
     for name in what:
         path = Path(name)
         if name == "adversarial":
@@ -70,6 +71,8 @@ def cases(
 
 def resolve(spec: TensorSpec, size: Size | None) -> Size:
     """The concrete size for an input: `size` where given, which must agree with the fixed axes."""
+    if spec.shape is None:
+        raise InputError(f"input {spec.name!r} declares no shape, so no inputs can be made for it; give an .npz")
     if size is None:
         return tuple(d if isinstance(d, int) else 2 if axis == 0 else 64 for axis, d in enumerate(spec.shape))
     if len(size) != len(spec.shape) or any(
@@ -107,6 +110,8 @@ def _from_npz(path: Path, specs: Sequence[TensorSpec]) -> Case:
         raise InputError(f"{path} holds {', '.join(arrays) or 'nothing'}; the model's inputs are {', '.join(names)}")
     chosen = [arrays[n] for n in names] if set(names) <= set(arrays) else list(arrays.values())
     for spec, array in zip(specs, chosen, strict=True):
+        if spec.shape is None:
+            continue
         fixed = [d for d in spec.shape[1:] if isinstance(d, int)]
         if array.ndim != len(spec.shape) or fixed != [
             s for s, d in zip(array.shape[1:], spec.shape[1:], strict=True) if isinstance(d, int)
@@ -119,7 +124,7 @@ def _from_pictures(folder: Path, specs: Sequence[TensorSpec], sizes: Sequence[Si
     """Pictures resized to H x W; three channels normalised as for ImageNet, one channel as grey from 0 to 1."""
     from PIL import Image
 
-    if len(specs) != 1 or len(specs[0].shape) != 4 or sizes[0][1] not in (1, 3):
+    if len(specs) != 1 or len(sizes[0]) != 4 or sizes[0][1] not in (1, 3):
         raise InputError("pictures need a model with one input of shape (N, 3, H, W) or (N, 1, H, W)")
     files = sorted(p for p in folder.iterdir() if p.suffix.lower() in _PICTURES)
     if not files:

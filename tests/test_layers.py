@@ -12,8 +12,10 @@ RANKS = [
     {"module", "proof", "onnx_file"},
     {"cut", "source"},
     {"blocks"},
-    {"forms", "runtimes", "inputs", "engine_worker"},
-    {"fuse", "verify", "bench", "engine", "doctor"},
+    {"forms", "runtimes", "engine_worker"},
+    {"fuse", "inputs", "bench", "engine", "doctor"},
+    {"verify"},
+    {"candidates"},
     {"export"},
     {"cli"},
 ]

@@ -1,0 +1,235 @@
+"""PyTorch model -> one ONNX file, proved equal to it: torch.onnx.export, then `fuse`, then `verify`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+import torch
+from torch import nn
+
+from simam_deploy import onnx_file
+from simam_deploy.candidates import gather
+from simam_deploy.errors import InputError, SimAMDeployError, VerificationError
+from simam_deploy.files import staging
+from simam_deploy.fuse import Fused, fuse, write
+from simam_deploy.inputs import Case
+from simam_deploy.runtimes import installed, open_session
+from simam_deploy.verify import Report, verify
+
+Tensors = tuple[torch.Tensor, ...]
+EXPORTERS = ("dynamo", "torchscript")
+OLDEST_DYNAMO_OPSET = 18
+AXES = {"batch": 0, "height": 2, "width": 3}
+"""Names for dynamic axes. Height and width are those of 4-D inputs."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written, and the parity report (None if not asked for)."""
+
+    path: Path
+    fused: Fused
+    parity: Report | None
+
+
+def export(
+    model: nn.Module,
+    args: torch.Tensor | Tensors,
+    path: str | os.PathLike[str],
+    *,
+    form: str = "function",
+    opset: int | None = None,
+    dynamic: Sequence[str] = (),
+    exporter: str = "dynamo",
+    check: bool = True,
+    source: str | None = None,
+    on_progress: Callable[[str], None] | None = None,
+) -> Exported:
+    """Export `model` to `path` with its SimAM blocks in `form`, and a manifest at `<path>.json`.
+
+    args : example inputs, as `model(*args)`.  opset : None for the exporter's own default.
+    dynamic : any of "batch", "height", "width"; other axes are fixed at the sizes of `args`.
+    exporter : "dynamo" (torch.export, opset >= 18) or "torchscript".
+    check : compare the file with `model` on every installed runtime, at the example, on random input, and at another
+    size where axes are dynamic. If a row fails, nothing is written and VerificationError carries the report.
+    source : how to name the model in the manifest; its class name by default.
+    The model is not changed; it is exported as in eval mode. Weights beyond 2 GiB go to `<path>.data`.
+    Raises InputError (the model does not run on args, an axis stayed fixed, the exporter refuses), NoBlockError,
+    FormError, OutputError; nothing is written then.
+    """
+    say = on_progress or (lambda _: None)
+    inputs = (args,) if isinstance(args, torch.Tensor) else tuple(args)
+    _check_options(opset, dynamic, exporter)
+    with staging(path) as staged, _eval_mode(model):
+        say("run the model once")
+        _run_once(model, inputs)
+        say(f"torch.onnx.export ({exporter})")
+        raw = _torch_export(model, inputs, opset, dynamic, exporter, staged.with_name("raw"))
+        say("find and fuse SimAM blocks")
+        fused = fuse(raw, form, lambda node: say(f"prove the block at {node}"))
+        write(fused, staged, {})
+        parity = _check(model, inputs, dynamic, staged, say) if check else None
+        if parity is not None and not parity.passed:
+            raise VerificationError(
+                f"{Path(path).name} is not equal to the model, so it was not written; see the table", parity
+            )
+        say("write")
+        rows = None if parity is None else [asdict(row) for row in parity.rows]
+        origin = {"model": source or type(model).__name__, "exporter": exporter, "dynamic": list(dynamic)}
+        write(fused, staged, origin, ("torch", "onnx", "onnx-ir", "onnxscript"), rows)
+        _drop(staged.with_name("raw"))
+    return Exported(Path(path), fused, parity)
+
+
+def _check_options(opset: int | None, dynamic: Sequence[str], exporter: str) -> None:
+    if exporter not in EXPORTERS:
+        raise InputError(f"there is no exporter {exporter!r}; the exporters are {', '.join(EXPORTERS)}")
+    unknown = [axis for axis in dynamic if axis not in AXES]
+    if unknown:
+        raise InputError(f"cannot make {', '.join(unknown)} dynamic; the axes are {', '.join(AXES)}")
+    if exporter == "dynamo" and opset is not None and opset < OLDEST_DYNAMO_OPSET:
+        raise InputError(
+            f"the dynamo exporter writes opset {OLDEST_DYNAMO_OPSET} and later; asked for {opset}\n"
+            "use --exporter torchscript for an older opset"
+        )
+
+
+@contextmanager
+def _eval_mode(model: nn.Module) -> Iterator[None]:
+    """In eval mode inside the block, as it was behind it; sub-modules may differ in mode."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _run_once(model: nn.Module, inputs: Tensors) -> None:
+    """The clearest error for a model that does not run is its own, not an exporter's."""
+    try:
+        with torch.inference_mode():
+            model(*(tensor.clone() for tensor in inputs))
+    except SimAMDeployError:
+        raise
+    except Exception as error:
+        sizes = ", ".join(str(tuple(tensor.shape)) for tensor in inputs)
+        raise InputError(f"the model does not run on inputs of shape {sizes}: {error}") from error
+
+
+def _torch_export(
+    model: nn.Module, inputs: Tensors, opset: int | None, dynamic: Sequence[str], exporter: str, folder: Path
+) -> ir.Model:
+    axes = tuple({AXES[name]: name for name in dynamic if _has_axis(t, AXES[name])} for t in inputs)
+    with _quiet():
+        try:
+            if exporter == "dynamo":
+                program = torch.onnx.export(
+                    model, inputs, dynamo=True, verbose=False, opset_version=opset, dynamic_shapes=axes if dynamic else None
+                )
+                assert program is not None
+                result = program.model
+            else:
+                result = _torchscript(model, inputs, opset, axes, folder)
+        except Exception as error:
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            other = EXPORTERS[exporter == "dynamo"]
+            raise InputError(
+                f"torch.onnx.export ({exporter}) refused the model: {type(error).__name__}: {reason[0]}\n"
+                f"the other exporter may take it: --exporter {other}"
+            ) from error
+    _check_result(result, opset, axes)
+    return result
+
+
+def _torchscript(model: nn.Module, inputs: Tensors, opset: int | None, axes: Any, folder: Path) -> ir.Model:
+    """Goes through a file, as weights beyond 2 GiB must."""
+    folder.mkdir()
+    names = [f"input_{i}" for i in range(len(inputs))] if len(inputs) > 1 else ["input"]
+    named = {name: dims for name, dims in zip(names, axes, strict=True) if dims}
+    torch.onnx.export(
+        model, inputs, folder / "raw.onnx", dynamo=False, opset_version=opset, input_names=names, dynamic_axes=named
+    )
+    return onnx_file.load(folder / "raw.onnx")
+
+
+def _has_axis(tensor: torch.Tensor, axis: int) -> bool:
+    return tensor.dim() == 4 or (axis == 0 and tensor.dim() > 0)
+
+
+def _check_result(model: ir.Model, opset: int | None, axes: Sequence[dict[int, str]]) -> None:
+    """What was asked for must be what came out: exporters warn and go on."""
+    got = model.opset_imports.get("")
+    if opset is not None and got != opset:
+        raise InputError(f"asked for opset {opset}; the exporter wrote {got}\nleave --opset out, or use another exporter")
+    for value, dims in zip(model.graph.inputs, axes, strict=False):
+        fixed = [name for axis, name in dims.items() if value.shape is not None and isinstance(value.shape[axis], int)]
+        if fixed:
+            raise InputError(
+                f"asked for dynamic {', '.join(fixed)}; the exporter fixed it for input {value.name!r}, as the model's "
+                "code makes the size a constant\nleave it out of --dynamic, or change that code"
+            )
+
+
+def _check(model: nn.Module, inputs: Tensors, dynamic: Sequence[str], path: Path, say: Callable[[str], None]) -> Report:
+    arrays = tuple(tensor.detach().cpu().numpy() for tensor in inputs)
+    cases = [Case("example", (arrays,)), Case("plain", (tuple(_plain(a, a.shape) for a in arrays),))]
+    if dynamic:
+        larger = tuple(_plain(a, _larger(a.shape, dynamic)) for a in arrays)
+        cases.append(Case("other size", (larger,)))
+    chosen = [name for name in installed() if name != "eager"]
+    candidates = gather([path], [], chosen, path.parent)
+    return verify(
+        candidates.open,
+        cases,
+        truth=lambda: open_session(model, "eager", dtype="float64"),
+        twin=lambda: open_session(model, "eager"),
+        on_progress=lambda what: say(f"verify: {what}"),
+    )
+
+
+def _plain(like: Any, shape: tuple[int, ...]) -> Any:
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    if like.dtype.kind in "biu":
+        return np.resize(like, shape)
+    return rng.standard_normal(shape).astype(like.dtype)
+
+
+def _larger(shape: tuple[int, ...], dynamic: Sequence[str]) -> tuple[int, ...]:
+    """One more in the batch, 32 more rows, 64 more columns: steps that networks with strides take."""
+    steps = {AXES["batch"]: 1, AXES["height"]: 32, AXES["width"]: 64}
+    chosen = {AXES[name] for name in dynamic}
+    fits = len(shape) == 4
+    return tuple(d + (steps[i] if i in chosen and (fits or i == 0) else 0) for i, d in enumerate(shape))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back what the exporters print and warn of themselves; what matters is checked afterwards."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _drop(folder: Path) -> None:
+    for file in folder.iterdir() if folder.is_dir() else ():
+        file.unlink()
+    if folder.is_dir():
+        folder.rmdir()

@@ -1,0 +1,205 @@
+"""The same inputs through several sessions, and how far each is from the float64 truth.
+
+A network has no formula to be held against, so the truth is the network itself run in float64 (the PyTorch module, or
+the ONNX file on the reference evaluator), and the yardstick is what float32 itself costs there: the error of the same
+program, by the same runtime, in float32. A runtime that computes the same function in another order makes errors of
+that size; SLACK times as much is tolerated. Inside a network each SimAM block is also judged by itself: its gate is
+compared with the formula on the very x that this runtime computed, so a block cannot hide behind the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simam_deploy import formula
+from simam_deploy.errors import InputError
+from simam_deploy.inputs import Case
+from simam_deploy.runtimes.session import Session, pick
+
+Array = NDArray[Any]
+Open = Callable[[], Session]
+Outputs = list[list[Array]]
+"""Per feed, the outputs in order."""
+
+SLACK = 16.0
+"""Two float32 programs for one network differ from the truth by roundings of the same size but another order; which
+one is the luckier differs by input, and the largest of some thousand errors varies by a few times. Measured over
+export_models, all forms, runtimes and cases by `python -m benchmarks.parity`: at most 6.2. A population variance in
+one block of ResNet-50, or λ of 1e-4 for 0.1, comes to more than 100 (tests/test_verify.py)."""
+EPS = float(np.finfo(np.float32).eps)
+COLLAPSED = float(1 / (1 + np.exp(-0.5)))
+"""sigmoid(½) = 0.622: the gate of everything once a half-precision sum has overflowed."""
+
+
+@dataclass(frozen=True)
+class Tap:
+    """Outputs of a session that are the x and the y of one SimAM block."""
+
+    block: str
+    x: str
+    y: str
+    e_lambda: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One output of one session on one case."""
+
+    case: str
+    session: str
+    output: str
+    max_abs_error: float
+    share: float
+    """max_abs_error over the tolerance; 1 is the limit."""
+    snr_db: float
+    worst_element: int
+    """Index along the first axis of the largest error, counted over all feeds of the case."""
+    passed: bool
+
+
+@dataclass(frozen=True)
+class GateRow:
+    """One SimAM block of one session on one case, against the formula on the x it got."""
+
+    case: str
+    session: str
+    block: str
+    max_gate_error: float
+    share: float
+    """Largest error of y over `formula.tolerance` of its plane; 1 is the limit."""
+    collapsed: float
+    """Share of the gate within 1e-3 of sigmoid(½) beyond what the formula has there; 0 in a healthy block."""
+    passed: bool
+
+
+@dataclass
+class Report:
+    """All rows, and notes of what was done to load a model."""
+
+    rows: list[Row] = field(default_factory=list)
+    gates: list[GateRow] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def passed(self) -> bool:
+        """Whether every row passed; False when nothing was compared."""
+        return bool(self.rows) and all(row.passed for row in [*self.rows, *self.gates])
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: infinities become null."""
+        rows = {"rows": [asdict(r) for r in self.rows], "gates": [asdict(g) for g in self.gates]}
+        clean = {k: [{n: _finite(v) for n, v in row.items()} for row in part] for k, part in rows.items()}
+        return {"passed": self.passed, **clean, "notes": self.notes}
+
+
+def verify(
+    candidates: Mapping[str, Open],
+    cases: Sequence[Case],
+    *,
+    truth: Open,
+    twin: Open,
+    taps: Mapping[str, Sequence[Tap]] | None = None,
+    on_progress: Callable[[str], None] | None = None,
+) -> Report:
+    """Run every case through every candidate and compare with `truth`, output by output, in order.
+
+    candidates : label -> function that opens the session; opened one after the other.
+    truth : opens the float64 session.  twin : opens the float32 session of the same program, the yardstick.
+    taps : for the candidates whose files expose them, the inner values of their SimAM blocks.
+    Inputs and outputs are matched by position, as runtimes name them differently.
+    Raises InputError when a session has other inputs or outputs than the truth.
+    """
+    say = on_progress or (lambda _: None)
+    say("truth in float64")
+    exact, names = _run_all(truth, cases)
+    say("yardstick in float32")
+    yardstick, _ = _run_all(twin, cases)
+    bounds = [_tolerances(e, y) for e, y in zip(exact, yardstick, strict=True)]
+    report = Report()
+    for label, open_candidate in candidates.items():
+        say(label)
+        with open_candidate() as session:
+            tapped = list((taps or {}).get(label, ()))
+            report.notes += [f"{label}: {note}" for note in session.notes]
+            inner = {name for tap in tapped for name in (tap.x, tap.y)}
+            outputs = [i for i, spec in enumerate(session.outputs) if spec.name not in inner or i < len(names)]
+            if len(outputs) != len(names):
+                got = ", ".join(session.outputs[i].name for i in outputs)
+                raise InputError(f"{label} has the outputs {got}; the truth has {', '.join(names)}")
+            for case, truths, bound in zip(cases, exact, bounds, strict=True):
+                results = [session.run(_feeds(session, feed)) for feed in case.feeds]
+                values = [[list(result.values())[i] for i in outputs] for result in results]
+                report.rows += _compare(case.name, label, names, values, truths, bound)
+                given = [{**_feeds(session, f), **r} for f, r in zip(case.feeds, results, strict=True)]
+                report.gates += [_judge_gate(case.name, label, tap, given) for tap in tapped]
+    return report
+
+
+def _run_all(open_session: Open, cases: Sequence[Case]) -> tuple[list[Outputs], list[str]]:
+    with open_session() as session:
+        found = [[list(session.run(_feeds(session, feed)).values()) for feed in case.feeds] for case in cases]
+        return found, [spec.name for spec in session.outputs]
+
+
+def _feeds(session: Session, feed: Sequence[Array]) -> dict[str, Array]:
+    if len(feed) != len(session.inputs):
+        names = ", ".join(spec.name for spec in session.inputs)
+        raise InputError(f"{session.label} takes {len(session.inputs)} inputs ({names}); {len(feed)} were given")
+    return pick(session.inputs, feed)
+
+
+def _tolerances(exact: Outputs, yardstick: Outputs) -> list[float]:
+    """Per output, the largest error that passes: SLACK float32 errors, or SLACK roundings of the largest value."""
+    bounds = []
+    for at in range(len(exact[0])):
+        size = max(float(np.max(np.abs(feed[at]), initial=0)) for feed in exact)
+        cost = max(float(np.max(np.abs(y[at] - e[at]), initial=0)) for e, y in zip(exact, yardstick, strict=True))
+        bounds.append(SLACK * max(cost, EPS * size))
+    return bounds
+
+
+def _compare(
+    case: str, label: str, names: Sequence[str], values: Outputs, exact: Outputs, bounds: Sequence[float]
+) -> list[Row]:
+    rows = []
+    for at, (name, bound) in enumerate(zip(names, bounds, strict=True)):
+        got = [np.asarray(feed[at], dtype=np.float64) for feed in values]
+        true = [np.asarray(feed[at], dtype=np.float64) for feed in exact]
+        if any(g.shape != t.shape for g, t in zip(got, true, strict=True)):
+            raise InputError(f"{label}: output {name!r} has shape {got[0].shape}; the truth has {true[0].shape}")
+        errors = [np.abs(g - t) for g, t in zip(got, true, strict=True)]
+        errors = [np.where(np.isnan(e), np.inf, e) for e in errors]
+        by_element = np.concatenate([e.reshape(len(e), -1).max(axis=1) if e.ndim else e.reshape(1) for e in errors])
+        worst = float(by_element.max(initial=0))
+        signal = sum(float(np.sum(t * t)) for t in true)
+        noise = sum(float(np.sum(e * e)) for e in errors)
+        snr = 10 * np.log10(signal / noise) if noise and signal else (np.inf if not noise else -np.inf)
+        share = worst / bound if bound else (0.0 if not worst else np.inf)
+        rows.append(Row(case, label, name, worst, share, float(snr), int(by_element.argmax()), bool(share <= 1)))
+    return rows
+
+
+def _judge_gate(case: str, label: str, tap: Tap, results: Sequence[Mapping[str, Array]]) -> GateRow:
+    """The worst of all feeds. The gate is y / x where |x| is not so small that its own rounding shows."""
+    error = share = collapsed = 0.0
+    for result in results:
+        x, y = result[tap.x], np.asarray(result[tap.y], dtype=np.float64)
+        wide = np.asarray(x, dtype=np.float64)
+        gate = formula.gate(wide, tap.e_lambda)
+        off = np.abs(y - wide * gate) / formula.tolerance(wide, x.dtype, tap.e_lambda)
+        share = max(share, float(np.where(np.isnan(off), np.inf, off).max()))
+        seen = np.abs(wide) > 1e-6 * np.abs(wide).max()
+        got = y[seen] / wide[seen]
+        error = max(error, float(np.max(np.abs(got - gate[seen]), initial=0)))
+        near = [float(np.mean(np.abs(g - COLLAPSED) < 1e-3)) if g.size else 0.0 for g in (got, gate[seen])]
+        collapsed = max(collapsed, near[0] - near[1])
+    return GateRow(case, label, tap.block, error, share, collapsed, bool(share <= 1))
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not np.isfinite(value) else value
