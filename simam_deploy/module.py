@@ -5,12 +5,32 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 
 from simam_deploy.errors import ShapeError
 from simam_deploy.formula import DEFAULT_LAMBDA
 
 _HALF = (torch.float16, torch.bfloat16)
+
+
+@torch.fx.wrap
+def _simam(x: Tensor, e_lambda: float) -> Tensor:
+    """SimAM of x. One node of its own in an FX graph: FX cannot trace the checks."""
+    if x.dim() != 4:
+        raise ShapeError(f"SimAM takes x of shape (N, C, H, W); got {x.dim()}-D {tuple(x.shape)}")
+    m = x.shape[2] * x.shape[3]
+    if isinstance(m, int) and m < 2:  # while exporting with dynamic sizes m is not an int
+        raise ShapeError(
+            f"SimAM on a {x.shape[2]}x{x.shape[3]} map is 0/0 (the variance of one value, M - 1 = 0); "
+            f"got x of shape {tuple(x.shape)}; leave SimAM out there"
+        )
+    a = x.float() if x.dtype in _HALF else x
+    c = a - a.mean(dim=(2, 3), keepdim=True)
+    d = c * c
+    v = d.sum(dim=(2, 3), keepdim=True) / (m - 1)
+    y = a * torch.sigmoid(d / (4 * (v + e_lambda)) + 0.5)
+    return y.to(x.dtype)
 
 
 class SimAM(nn.Module):
@@ -51,20 +71,7 @@ class SimAM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
-        if x.dim() != 4:
-            raise ShapeError(f"SimAM takes x of shape (N, C, H, W); got {x.dim()}-D {tuple(x.shape)}")
-        m = x.shape[2] * x.shape[3]
-        if isinstance(m, int) and m < 2:  # while exporting with dynamic sizes m is not an int
-            raise ShapeError(
-                f"SimAM on a {x.shape[2]}x{x.shape[3]} map is 0/0 (the variance of one value, M - 1 = 0); "
-                f"got x of shape {tuple(x.shape)}; leave SimAM out there"
-            )
-        a = x.float() if x.dtype in _HALF else x
-        c = a - a.mean(dim=(2, 3), keepdim=True)
-        d = c * c
-        v = d.sum(dim=(2, 3), keepdim=True) / (m - 1)
-        y = a * torch.sigmoid(d / (4 * (v + self.e_lambda)) + 0.5)
-        return y.to(x.dtype)
+        return _simam(x, self.e_lambda)
 
     def extra_repr(self) -> str:
         """λ, as in `SimAM(e_lambda=0.1)`."""
