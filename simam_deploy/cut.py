@@ -135,7 +135,9 @@ class Runner:
         proto = ir.to_proto(ir.Model(piece, ir_version=min(model.ir_version, 10), functions=functions))
         self._evaluator = ReferenceEvaluator(widen(proto))
         self._x, *names = (str(value.name) for value in piece.inputs)
-        self._sizes = {name: _measure(node, shape) for name, node, shape in zip(names, cut.sizes, measured, strict=True)}
+        self._sizes = {
+            name: _measure(node, shape) for name, node, shape in zip(names, cut.sizes, measured, strict=True)
+        }
 
     def __call__(self, x: Float64) -> Float64:
         """y of x : (N, C, H, W)."""

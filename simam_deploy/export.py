@@ -134,7 +134,12 @@ def _torch_export(
         try:
             if exporter == "dynamo":
                 program = torch.onnx.export(
-                    model, inputs, dynamo=True, verbose=False, opset_version=opset, dynamic_shapes=axes if dynamic else None
+                    model,
+                    inputs,
+                    dynamo=True,
+                    verbose=False,
+                    opset_version=opset,
+                    dynamic_shapes=axes if dynamic else None,
                 )
                 assert program is not None
                 result = program.model
@@ -170,9 +175,13 @@ def _check_result(model: ir.Model, opset: int | None, axes: Sequence[dict[int, s
     """What was asked for must be what came out: exporters warn and go on."""
     got = model.opset_imports.get("")
     if opset is not None and got != opset:
-        raise InputError(f"asked for opset {opset}; the exporter wrote {got}\nleave --opset out, or use another exporter")
+        raise InputError(
+            f"asked for opset {opset}; the exporter wrote {got}\nleave --opset out, or use another exporter"
+        )
     for value, dims in zip(model.graph.inputs, axes, strict=False):
-        fixed = [name for axis, name in dims.items() if value.shape is not None and isinstance(value.shape[axis], int)]
+        fixed = [
+            name for axis, name in dims.items() if value.shape is not None and isinstance(value.shape[axis], int)
+        ]
         if fixed:
             raise InputError(
                 f"asked for dynamic {', '.join(fixed)}; the exporter fixed it for input {value.name!r}, as the model's "
@@ -180,7 +189,9 @@ def _check_result(model: ir.Model, opset: int | None, axes: Sequence[dict[int, s
             )
 
 
-def _check(model: nn.Module, inputs: Tensors, dynamic: Sequence[str], path: Path, say: Callable[[str], None]) -> Report:
+def _check(
+    model: nn.Module, inputs: Tensors, dynamic: Sequence[str], path: Path, say: Callable[[str], None]
+) -> Report:
     arrays = tuple(tensor.detach().cpu().numpy() for tensor in inputs)
     cases = [Case("example", (arrays,)), Case("plain", (tuple(_plain(a, a.shape) for a in arrays),))]
     if dynamic:

@@ -63,7 +63,9 @@ def weight_files(model: ir.Model) -> set[Path]:
 
 def weight_bytes(model: ir.Model) -> int:
     """Size of all initialisers in bytes."""
-    return sum(v.const_value.nbytes for g in model.graphs() for v in g.initializers.values() if v.const_value is not None)
+    return sum(
+        v.const_value.nbytes for g in model.graphs() for v in g.initializers.values() if v.const_value is not None
+    )
 
 
 def _refuse_unknown(proto: onnx.ModelProto, source: Path) -> None:

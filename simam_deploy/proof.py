@@ -46,7 +46,9 @@ def prove(run: Run, shapes: list[Shape]) -> Verdict:
                 first = _recover_lambda(run, 1e-3 * x)
                 recovered = _recover_lambda(run, 0.3 * np.sqrt(abs(first)) * x)
             if not (np.isfinite(recovered) and recovered > 0):
-                return Verdict(None, _differences(run, shape) or (f"λ would be {recovered:.3g}; it must be positive",))
+                return Verdict(
+                    None, _differences(run, shape) or (f"λ would be {recovered:.3g}; it must be positive",)
+                )
         for name, x in _planes(rng, shape, recovered):
             share = _share(run(x), x, recovered)
             if not share <= 1:

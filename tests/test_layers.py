@@ -13,9 +13,10 @@ RANKS = [
     {"cut", "source"},
     {"blocks"},
     {"forms", "runtimes", "engine_worker"},
-    {"fuse", "inputs", "bench", "engine", "doctor"},
+    {"fuse", "inputs", "bench", "engine"},
+    {"doctor"},
     {"verify"},
-    {"candidates"},
+    {"candidates", "show"},
     {"export"},
     {"cli"},
 ]

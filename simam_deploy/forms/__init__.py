@@ -13,8 +13,13 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from simam_deploy.errors import InputError
+import onnx_ir as ir
+
+from simam_deploy.blocks import Block
+from simam_deploy.errors import FormError, InputError
 from simam_deploy.forms import custom_op, function, instance_norm, primitive
+from simam_deploy.formula import DEFAULT_LAMBDA, OP_DOMAIN, OP_VERSION
+from simam_deploy.shapes import Dims
 
 FORMS: dict[str, ModuleType] = {form.NAME: form for form in (function, primitive, instance_norm, custom_op)}
 
@@ -24,3 +29,23 @@ def form_named(name: str) -> ModuleType:
     if name not in FORMS:
         raise InputError(f"there is no form {name!r}; the forms are {', '.join(FORMS)}")
     return FORMS[name]
+
+
+def alone(form: str, shape: Dims, e_lambda: float = DEFAULT_LAMBDA, *, opset: int = 18) -> ir.Model:
+    """A model x -> y that is one float32 SimAM block, to try a runtime on.
+
+    shape : (N, C, H, W); a name in place of a number makes that axis dynamic.
+    Raises FormError when the form cannot carry it.
+    """
+    chosen = form_named(form)
+    x = ir.Value(name="x", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(shape))
+    block = Block("simam", x, x, shape, ir.DataType.FLOAT, e_lambda, form, ())
+    reasons = chosen.reasons_against(block)
+    if reasons or opset < chosen.MIN_OPSET:
+        raise FormError(f"form {form!r} cannot carry x of shape {shape} at opset {opset}: {', '.join(reasons)}")
+    nodes = chosen.nodes(block, opset)
+    y = nodes[-1].outputs[0]
+    y.name, y.type, y.shape = "y", x.type, ir.Shape(shape)
+    imports = {"": opset, **({OP_DOMAIN: OP_VERSION} if nodes[-1].domain == OP_DOMAIN else {})}
+    graph = ir.Graph([x], [y], nodes=nodes, opset_imports=imports, name="simam")
+    return ir.Model(graph, ir_version=8, functions=chosen.functions(opset))

@@ -1,0 +1,118 @@
+"""What is installed, what each runtime can do here, and the line that mends what is missing. Tried, not assumed."""
+
+from __future__ import annotations
+
+import platform
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+from simam_deploy import __version__, formula, onnx_file
+from simam_deploy.errors import SimAMDeployError
+from simam_deploy.forms import alone
+from simam_deploy.runtimes import open_session
+
+PACKAGES = {
+    "torch": ("torch", ("torch",)),
+    "onnx_reference": ("onnx", ("onnx",)),
+    "ort": ("ort", ("onnxruntime", "onnxruntime-gpu")),
+    "openvino": ("openvino", ("openvino",)),
+    "tensorrt_rtx": ("tensorrt-rtx", ("tensorrt-rtx-cu13", "tensorrt-rtx")),
+    "tensorrt": ("tensorrt", ("tensorrt",)),
+}
+"""Room -> the extra of this package that brings it, and the names it has on PyPI."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One thing that may be here."""
+
+    name: str
+    version: str
+    works: bool
+    detail: str
+    """What it was seen to do, or the command that mends it."""
+
+
+def examine(on_progress: Callable[[str], None] | None = None) -> list[Row]:
+    """Try everything. Nothing is raised for what is missing; a one-block file is run on each runtime."""
+    say = on_progress or (lambda _: None)
+    rows = [Row("simam-deploy", __version__, True, f"Python {platform.python_version()} on {platform.machine()}")]
+    tries: dict[str, Callable[[Path], str]] = {
+        "torch": _try_torch,
+        "onnx_reference": lambda file: _try_session(file, "onnx_reference"),
+        "ort": lambda file: _try_session(file, "ort"),
+        "openvino": lambda file: _try_session(file, "openvino"),
+        "tensorrt_rtx": _try_tensorrt_rtx,
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "block.onnx")
+        onnx_file.save(alone("function", ("n", 2, "h", "w")), file)
+        for name, attempt in tries.items():
+            say(f"try {name}")
+            rows.append(_attempt(name, attempt, file))
+        rows.append(_attempt("ort, CUDA", lambda f: _try_session(f, "ort", "CUDAExecutionProvider"), file, "ort-gpu"))
+    version = _version(PACKAGES["tensorrt"][1])
+    detail = "installed; the engine builder of this version uses TensorRT-RTX" if version else _mend("tensorrt")
+    rows.append(Row("tensorrt", version or "-", bool(version), detail))
+    return rows
+
+
+def _attempt(name: str, attempt: Callable[[Path], str], file: Path, extra: str | None = None) -> Row:
+    room = name.partition(",")[0]
+    version = _version(PACKAGES[room][1])
+    try:
+        return Row(name, version or "-", True, attempt(file))
+    except (SimAMDeployError, ImportError) as error:
+        return Row(name, version or "-", False, f"{str(error).splitlines()[0]}\n{_mend(extra or PACKAGES[room][0])}")
+
+
+def _mend(extra: str) -> str:
+    if extra == "onnx":
+        return "pip install --upgrade onnx"
+    return f'pip install "simam-deploy[{extra}]"'
+
+
+def _version(packages: tuple[str, ...]) -> str:
+    for package in packages:
+        try:
+            return metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return ""
+
+
+def _try_torch(_: Path) -> str:
+    import torch
+
+    from simam_deploy.module import SimAM
+
+    x = np.random.default_rng(0).standard_normal((2, 2, 5, 7)).astype(np.float32)
+    share = _share(SimAM()(torch.from_numpy(x)).numpy(), x)
+    cuda = f"CUDA {torch.version.cuda} on {torch.cuda.get_device_name()}" if torch.cuda.is_available() else "no CUDA"
+    return f"SimAM in float32 at {share:.2f} of tolerance; {cuda}"
+
+
+def _try_session(file: Path, runtime: str, provider: str | None = None) -> str:
+    x = np.random.default_rng(0).standard_normal((2, 2, 5, 7)).astype(np.float32)
+    with open_session(file, runtime, provider=provider) as session:
+        (y,) = session.run({"x": x}).values()
+        return "; ".join([f"{session.label} at {_share(y, x):.2f} of tolerance", *session.notes])
+
+
+def _try_tensorrt_rtx(file: Path) -> str:
+    from simam_deploy import engine
+
+    shapes = engine.parse_shapes(["x:1x2x4x4,1x2x8x8,2x2x8x8"])
+    report = engine.build_engine(file, file.with_suffix(".engine"), targets=["sm86"], shapes=shapes)
+    return f"builds engines without a GPU; a block for sm86 took {report.build_s:.1f} s"
+
+
+def _share(
+    y: np.ndarray[tuple[int, ...], np.dtype[np.float32]], x: np.ndarray[tuple[int, ...], np.dtype[np.float32]]
+) -> float:
+    return float((np.abs(y - formula.reference(x)) / formula.tolerance(x, np.float32)).max())

@@ -1,0 +1,126 @@
+"""Rows as tables and stages as progress, for people at a terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from simam_deploy.blocks import NearMiss
+from simam_deploy.shapes import Dims
+from simam_deploy.verify import GateRow, Report, Row
+
+_WIDTH = None if sys.stdout.isatty() else 140
+"""A log has no width of its own; 140 columns hold every table without folding."""
+out = Console(width=_WIDTH)
+err = Console(stderr=True)
+MOST_ROWS = 40
+"""A longer parity table is shown as the worst row of each session."""
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str], None]]:
+    """A function that says what is being done: a spinner on a terminal, a line each elsewhere. On stderr."""
+    if not err.is_terminal:
+        yield _lines_on_stderr()
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=err, transient=True) as bar:
+        task = bar.add_task("start")
+        yield lambda what: bar.update(task, description=what)
+
+
+def _lines_on_stderr() -> Callable[[str], None]:
+    """At most a line a second, so that a log stays readable."""
+    last = 0.0
+
+    def say(what: str) -> None:
+        nonlocal last
+        if time.monotonic() - last > 1:
+            last = time.monotonic()
+            err.print(f"... {what}", highlight=False, markup=False)
+
+    return say
+
+
+def parity(report: Report) -> None:
+    """The rows of a verification; where there are many, the worst of each session, and all that failed."""
+    columns = ("session", "case", "output", "max error", "of tolerance", "SNR dB", "worst element", "")
+    rows = _worst(report.rows)
+    cells = [
+        (r.session, r.case, r.output, f"{r.max_abs_error:.2e}", r.share, f"{r.snr_db:.1f}", r.worst_element, r.passed)
+        for r in rows
+    ]
+    table(_title("parity with the float64 truth", len(rows), len(report.rows)), columns, cells, right=columns[3:7])
+    gates = _worst(report.gates)
+    if gates:
+        columns = ("session", "case", "block", "gate error", "of tolerance", "collapsed", "")
+        cells = [
+            (g.session, g.case, g.block, f"{g.max_gate_error:.2e}", g.share, f"{g.collapsed:.1%}", g.passed)
+            for g in gates
+        ]
+        title = _title("gate of each SimAM block, against the formula", len(gates), len(report.gates))
+        table(title, columns, cells, right=columns[3:6])
+    lines(report.notes)
+
+
+AnyRow = TypeVar("AnyRow", Row, GateRow)
+
+
+def _worst(rows: Sequence[AnyRow]) -> list[AnyRow]:
+    if len(rows) <= MOST_ROWS:
+        return list(rows)
+    worst: dict[str, AnyRow] = {}
+    for row in rows:
+        if row.session not in worst or row.share > worst[row.session].share:
+            worst[row.session] = row
+    return [row for row in rows if not row.passed or worst[row.session] is row]
+
+
+def _title(what: str, shown: int, count: int) -> str:
+    return what if shown == count else f"{what}: the worst of each session, of {count} rows (--json prints all)"
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[str] = ()) -> None:
+    """Print a table. right : the columns of numbers. A cell that is True or False becomes pass or FAIL."""
+    grid = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
+    for column in columns:
+        grid.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        grid.add_row(*(_cell(value) for value in row))
+    out.print(grid)
+
+
+def lines(texts: Sequence[str], title: str = "") -> None:
+    """Print lines below a title; nothing if there are none."""
+    if texts and title:
+        out.print(title, style="bold", markup=False)
+    for text in texts:
+        out.print(text, markup=False, highlight=False)
+
+
+def shape(dims: Dims | None) -> str:
+    """As in 2x64x56x56; an axis is ? where it is dynamic and its name is an expression."""
+    if dims is None:
+        return "?"
+    return "x".join(str(d) if isinstance(d, int) or (d or "").isidentifier() else "?" for d in dims)
+
+
+def near_misses(misses: Sequence[NearMiss]) -> None:
+    """What came close, with the reasons."""
+    lines([str(miss) for miss in misses], f"{len(misses)} near miss{'es' if len(misses) != 1 else ''}, left alone:")
+
+
+def _cell(value: object) -> Text:
+    if isinstance(value, bool):
+        return Text("pass", "green") if value else Text("FAIL", "bold red")
+    if isinstance(value, float):
+        return Text(f"{value:.3g}")
+    return Text(str(value))
