@@ -1,0 +1,9 @@
+"""Models to export, one per file: build() -> (module in eval mode, example input).
+
+    resnet18, resnet50   image classifiers: SimAM behind conv2 (published), at the end of a block, or nowhere
+    mobilenetv2          image classifier on depthwise convolutions
+    detector             CSP backbone, PAN neck with SimAM, three outputs; any batch, height and width
+    digits               trained here, on scans that come with scikit-learn: the one whose accuracy can be measured
+
+All but `digits` have random weights, the same in every call, scaled so that outputs are of order 1 (`_random.py`).
+"""
