@@ -246,20 +246,7 @@ def bench(
         _json({"threads": threads, "rows": [asdict(row) for row in rows], "left_out": chosen.skipped})
         return
     used = str(threads) if threads else "as each runtime chooses"
-    columns = ("", "median us", "p20 us", "p80 us", "calls", "x first", "x copy")
-    values = [
-        (
-            r.label,
-            f"{r.median_us:.1f}",
-            f"{r.p20_us:.1f}",
-            f"{r.p80_us:.1f}",
-            r.calls,
-            r.ratio_to_first,
-            r.ratio_to_copy,
-        )
-        for r in rows
-    ]
-    show.table(f"time per call, interleaved; threads: {used}", columns, values, right=columns[1:])
+    show.timing(f"time per call, interleaved; threads: {used}", rows)
     show.lines([f"left out: {reason}" for reason in chosen.skipped])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import warnings
@@ -159,7 +160,7 @@ def _torch_export(
 def _torchscript(model: nn.Module, inputs: Tensors, opset: int | None, axes: Any, folder: Path) -> ir.Model:
     """Goes through a file, as weights beyond 2 GiB must."""
     folder.mkdir()
-    names = [f"input_{i}" for i in range(len(inputs))] if len(inputs) > 1 else ["input"]
+    names = list(inspect.signature(model.forward).parameters)[: len(inputs)]
     named = {name: dims for name, dims in zip(names, axes, strict=True) if dims}
     torch.onnx.export(
         model, inputs, folder / "raw.onnx", dynamo=False, opset_version=opset, input_names=names, dynamic_axes=named

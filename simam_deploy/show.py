@@ -13,6 +13,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
+from simam_deploy.bench import TimingRow
 from simam_deploy.blocks import NearMiss
 from simam_deploy.shapes import Dims
 from simam_deploy.verify import GateRow, Report, Row
@@ -69,6 +70,24 @@ def parity(report: Report) -> None:
         title = _title("gate of each SimAM block, against the formula", len(gates), len(report.gates))
         table(title, columns, cells, right=columns[3:6])
     lines(report.notes)
+
+
+def timing(title: str, rows: Sequence[TimingRow]) -> None:
+    """The rows of a benchmark: times in microseconds, ratios to the first session and to a plain copy of the input."""
+    columns = ("", "median us", "p20 us", "p80 us", "calls", "x first", "x copy")
+    cells = [
+        (
+            r.label,
+            f"{r.median_us:.1f}",
+            f"{r.p20_us:.1f}",
+            f"{r.p80_us:.1f}",
+            r.calls,
+            r.ratio_to_first,
+            r.ratio_to_copy,
+        )
+        for r in rows
+    ]
+    table(title, columns, cells, right=columns[1:])
 
 
 AnyRow = TypeVar("AnyRow", Row, GateRow)

@@ -1,0 +1,130 @@
+"""The whole job on real input: `make demo`, or `python -m export_models.demo build/demo`.
+
+Exports `digits` and ResNet-50, proves both equal to PyTorch in every form on every runtime (on the scanned test digits
+and on two photographs), compares the forms' speed and builds an engine for two GPUs.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from export_models import digits, resnet50
+from simam_deploy import bench, engine, show, verify
+from simam_deploy.candidates import Candidates, gather
+from simam_deploy.export import export
+from simam_deploy.inputs import Case, cases
+from simam_deploy.runtimes import Session, open_session
+
+RUNTIMES = ["onnx_reference", "ort", "openvino"]
+THREADS = 2
+TARGETS = ["sm86", "sm89"]
+Say = Callable[[str], None]
+
+
+def main(folder: Path) -> int:
+    """Leave everything in `folder`; return 0 if all rows passed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    images, labels = digits.test_set()
+    np.savez(folder / "test_digits.npz", images)
+    passed = True
+    with show.progress() as say:
+        for name, build, inputs, dynamic in (
+            ("digits", digits.build, str(folder / "test_digits.npz"), ["batch"]),
+            ("resnet50", resnet50.build, str(_photographs()), []),
+        ):
+            say(f"build {name}")
+            module, example = build()
+            path = folder / f"{name}.onnx"
+            done = export(
+                module, example, path, dynamic=dynamic, source=f"export_models.{name}:build", on_progress=say
+            )
+            show.lines([f"\n{path}: {len(done.fused.rows)} SimAM blocks, form {done.fused.rows[0].form}"])
+            chosen = gather([path], ["all"], RUNTIMES, folder, threads=THREADS, taps=False, on_progress=say)
+            chosen.open = {
+                "eager": lambda module=module: open_session(module, "eager", threads=THREADS),
+                **chosen.open,
+            }
+            with open_session(path, "onnx_reference") as session:
+                given = list(cases([inputs], session.inputs))
+            report = verify.verify(
+                chosen.open,
+                given,
+                truth=lambda module=module: open_session(module, "eager", dtype="float64"),
+                twin=lambda module=module: open_session(module, "eager"),
+                on_progress=lambda what, name=name: say(f"verify {name}: {what}"),
+            )
+            show.parity(report)
+            passed &= report.passed
+            if name == "digits":
+                passed &= _agreement(chosen, given[0], labels, say)
+            _speed(name, chosen, given[0], say)
+        passed &= _engine(folder, say)
+    show.lines([f"\nall rows passed; see {folder}/" if passed else "\nsome rows FAILED"])
+    return 0 if passed else 1
+
+
+def _agreement(chosen: Candidates, case: Case, labels: np.ndarray, say: Say) -> bool:
+    """Top-1 of every session against PyTorch's, on the held-out digits: must be the same for all of them."""
+    answers = {}
+    for label, open_candidate in chosen.open.items():
+        say(f"classify the digits: {label}")
+        with open_candidate() as session:
+            answers[label] = np.concatenate([_first(session, feed).argmax(axis=1) for feed in case.feeds])
+    rows = [
+        (
+            label,
+            f"{(got == answers['eager']).mean():.2%}",
+            f"{(got == labels).mean():.2%}",
+            bool((got == answers["eager"]).all()),
+        )
+        for label, got in answers.items()
+    ]
+    columns = ("session", "top-1 as PyTorch", "accuracy", "")
+    show.table(f"digits: {len(labels)} held-out scans", columns, rows, right=columns[1:3])
+    return all(row[-1] for row in rows)
+
+
+def _first(session: Session, feed: tuple[np.ndarray, ...]) -> np.ndarray:
+    return next(
+        iter(session.run({spec.name: array for spec, array in zip(session.inputs, feed, strict=True)}).values())
+    )
+
+
+def _speed(name: str, chosen: Candidates, case: Case, say: Say) -> None:
+    """All forms on the runtimes that people deploy on, call by call in turn."""
+    sessions = []
+    for label, open_candidate in chosen.open.items():
+        if "onnx_reference" not in label:
+            sessions.append(open_candidate())
+            sessions[-1].label = label
+    rows = bench.bench(sessions, case.feeds[0], seconds=20, on_progress=lambda done: say(f"time {name}: {done:.0%}"))
+    for session in sessions:
+        session.close()
+    show.timing(f"{name}: time per call, batch {len(case.feeds[0][0])}, {THREADS} threads, interleaved", rows)
+
+
+def _engine(folder: Path, say: Say) -> bool:
+    """The digits engine, for two GPUs that are not here."""
+    shapes = engine.parse_shapes(["x:1x1x8x8,64x1x8x8,450x1x8x8"])
+    built = engine.build_engine(
+        folder / "digits.onnx", folder / "digits.engine", targets=TARGETS, shapes=shapes, on_progress=say
+    )
+    show.lines(
+        [f"{built.path}: TensorRT-RTX {built.version}, {', '.join(built.targets)}, {built.size_bytes:,} bytes"]
+    )
+    return True
+
+
+def _photographs() -> Path:
+    """The folder of scikit-learn's two sample photographs."""
+    from sklearn.datasets import load_sample_images
+
+    return Path(load_sample_images().filenames[0]).parent
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(Path(sys.argv[1])))
