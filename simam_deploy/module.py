@@ -49,7 +49,8 @@ class SimAM(nn.Module):
     forward: x : (N, C, H, W) float16, bfloat16, float32 or float64, in any memory format, H*W >= 2. Returns the same
     shape, dtype and format. float16 and bfloat16 are computed in float32 and rounded once, also under autocast.
     Within `formula.tolerance` of `formula.reference`. Differentiable; the state_dict is empty; x is not modified.
-    Raises ShapeError, which is a ValueError, when x is not 4-D or has 1x1 planes (0/0).
+    Raises ShapeError, which is a ValueError, when x is not 4-D or has 1x1 planes (0/0). Exported with dynamic sizes
+    it cannot refuse: the exported program returns NaN for 1x1 planes.
     """
 
     def __init__(

@@ -294,6 +294,9 @@ def test_export_with_dynamic_sizes(strict, dtype):
     for shape in OTHER_SIZES:
         x = tensor("large", shape, dtype)
         assert torch.equal(program.module()(x), SimAM(0.1)(x))
+    assert (
+        program.module()(torch.ones(1, 3, 1, 1, dtype=dtype)).isnan().all()
+    )  # the sizes are not known, as documented
 
 
 def test_export_of_a_single_pixel_is_refused():
