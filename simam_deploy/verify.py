@@ -126,18 +126,22 @@ def verify(
         with open_candidate() as session:
             tapped = list((taps or {}).get(label, ()))
             report.notes += [f"{label}: {note}" for note in session.notes]
-            inner = {name for tap in tapped for name in (tap.x, tap.y)}
-            outputs = [i for i, spec in enumerate(session.outputs) if spec.name not in inner or i < len(names)]
-            if len(outputs) != len(names):
-                got = ", ".join(session.outputs[i].name for i in outputs)
-                raise InputError(f"{label} has the outputs {got}; the truth has {', '.join(names)}")
             for case, truths, bound in zip(cases, exact, bounds, strict=True):
                 results = [session.run(_feeds(session, feed)) for feed in case.feeds]
-                values = [[list(result.values())[i] for i in outputs] for result in results]
+                values = [_without_taps(label, result, tapped, names) for result in results]
                 report.rows += _compare(case.name, label, names, values, truths, bound)
                 given = [{**_feeds(session, f), **r} for f, r in zip(case.feeds, results, strict=True)]
                 report.gates += [_judge_gate(case.name, label, tap, given) for tap in tapped]
     return report
+
+
+def _without_taps(label: str, result: Mapping[str, Array], taps: Sequence[Tap], names: Sequence[str]) -> list[Array]:
+    """The outputs that the truth has too. A tap may be one of them; those added for taps come last."""
+    inner = {name for tap in taps for name in (tap.x, tap.y)}
+    kept = [array for i, (name, array) in enumerate(result.items()) if i < len(names) or name not in inner]
+    if len(kept) != len(names):
+        raise InputError(f"{label} has the outputs {', '.join(result)}; the truth has {', '.join(names)}")
+    return kept
 
 
 def _run_all(open_session: Open, cases: Sequence[Case]) -> tuple[list[Outputs], list[str]]:
