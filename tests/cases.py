@@ -14,7 +14,7 @@ SHAPES: list[Shape] = [
     (2, 8, 15, 17),  # odd and longer than one vector register
     (1, 64, 56, 56),  # an early ResNet stage
     (1, 2048, 7, 7),  # the last ResNet stage: many small planes
-    (1, 16, 160, 160),  # a detector's: one plane is longer than a block of threads reads at once
+    (2, 16, 160, 160),  # a detector's: one plane is longer than a block of threads reads at once
 ]
 LAMBDAS = (1e-4, 0.1)  # the published default; the published ImageNet checkpoints
 
