@@ -80,8 +80,14 @@ def _walk(anchor: ir.Node, x: ir.Value, gate: ir.Value) -> Cut | None:
     if not operators & _STATISTICS or not operators & _GATES:
         return None
     closed = {*inside, anchor}
-    sizes = [m for m in measures if m.inputs[0] is not x and m.inputs[0].producer() not in closed]  # type: ignore[union-attr]
+    sizes = [m for m in measures if m.inputs[0] is not x and _producer(m) not in closed]
     return Cut(x, anchor.outputs[0], (*inside, anchor), tuple(sizes), tuple(_leaks(inside, closed)))
+
+
+def _producer(measure: ir.Node) -> ir.Node | None:
+    """The node whose output a Shape node measures."""
+    measured = measure.inputs[0]
+    return None if measured is None else measured.producer()
 
 
 def _depending_on(x: ir.Value, nodes: set[ir.Node]) -> list[ir.Node]:
@@ -127,10 +133,8 @@ class Runner:
             value.shape = None
         for value, leaf in zip(piece.inputs[1:], leaves, strict=True):
             value.type = leaf.type or ir.TensorType(ir.DataType.INT64)
-        if piece.inputs[0].dtype is None:
-            piece.inputs[0].dtype = ir.DataType.FLOAT
-        if piece.outputs[0].dtype is None:
-            piece.outputs[0].dtype = piece.inputs[0].dtype
+        for value in (piece.inputs[0], piece.outputs[0]):
+            value.type = value.type or ir.TensorType(ir.DataType.FLOAT)
         functions = [f for f in model.functions.values() if f.domain == OP_DOMAIN]
         proto = ir.to_proto(ir.Model(piece, ir_version=min(model.ir_version, 10), functions=functions))
         self._evaluator = ReferenceEvaluator(widen(proto))

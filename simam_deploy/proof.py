@@ -22,6 +22,9 @@ CONSTANTS_EPS = 4 * float(np.finfo(np.float32).eps)
 have up to four of them rounded (1/(M-1), a square root squared, ...). A population variance is wrong by 1/M, which
 is more than this on every map of fewer than two million pixels."""
 
+LEAST_LAMBDA = 1e-15
+"""What is smaller cannot be told from 0 with planes of spread 1e-3."""
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -45,7 +48,7 @@ def prove(run: Run, shapes: list[Shape]) -> Verdict:
             with np.errstate(all="ignore"):  # what is not SimAM may divide by zero here
                 first = _recover_lambda(run, 1e-3 * x)
                 recovered = _recover_lambda(run, 0.3 * np.sqrt(abs(first)) * x)
-            if not (np.isfinite(recovered) and recovered > 0):
+            if not (np.isfinite(recovered) and recovered > LEAST_LAMBDA):
                 return Verdict(
                     None, _differences(run, shape) or (f"λ would be {recovered:.3g}; it must be positive",)
                 )
@@ -62,7 +65,10 @@ def _recover_lambda(run: Run, x: Float64) -> float:
     d = (x - x.mean(axis=(2, 3), keepdims=True)) ** 2
     v = d.sum(axis=(2, 3), keepdims=True) / (x.shape[2] * x.shape[3] - 1)
     at = np.unravel_index(np.argmax(d), d.shape)
-    ratio = run(x)[at] / x[at]
+    y = run(x)
+    if y.shape != x.shape:
+        return float("nan")
+    ratio = y[at] / x[at]
     return float(d[at] / (4 * (np.log(ratio / (1 - ratio)) - 0.5)) - v[at[0], at[1], 0, 0])
 
 

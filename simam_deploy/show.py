@@ -62,13 +62,13 @@ def parity(report: Report) -> None:
     table(_title("parity with the float64 truth", len(rows), len(report.rows)), columns, cells, right=columns[3:7])
     gates = _worst(report.gates)
     if gates:
-        columns = ("session", "case", "block", "gate error", "of tolerance", "collapsed", "")
-        cells = [
+        heads = ("session", "case", "block", "gate error", "of tolerance", "collapsed", "")
+        judged = [
             (g.session, g.case, g.block, f"{g.max_gate_error:.2e}", g.share, f"{g.collapsed:.1%}", g.passed)
             for g in gates
         ]
         title = _title("gate of each SimAM block, against the formula", len(gates), len(report.gates))
-        table(title, columns, cells, right=columns[3:6])
+        table(title, heads, judged, right=heads[3:6])
     lines(report.notes)
 
 

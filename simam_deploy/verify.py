@@ -88,7 +88,7 @@ class Report:
     @property
     def passed(self) -> bool:
         """Whether every row passed; False when nothing was compared."""
-        return bool(self.rows) and all(row.passed for row in [*self.rows, *self.gates])
+        return bool(self.rows) and all(row.passed for row in self.rows) and all(gate.passed for gate in self.gates)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: infinities become null."""

@@ -1,0 +1,52 @@
+"""Small ONNX models with SimAM in them, as text: the graph is readable in the test."""
+
+import onnx
+import onnx_ir as ir
+from onnx import parser
+
+CHAIN = """
+   mean = ReduceMean <keepdims: int = 1> (x, hw)
+   c = Sub (x, mean)
+   d = Mul (c, c)
+   s = ReduceSum <keepdims: int = 1> (d, hw)
+   v = Div (s, n)
+   t = Add (v, lam)
+   q = Mul (t, four)
+   e = Div (d, q)
+   z = Add (e, half)
+   g = Sigmoid (z)
+   y = Mul (x, g)
+"""
+"""SimAM of x, spelled out; the tests change one line of it."""
+
+
+def model(
+    chain: str = CHAIN,
+    *,
+    shape: str = "2, 3, 5, 7",
+    n: float = 34,
+    lam: float = 1e-4,
+    four: float = 4,
+    half: float = 0.5,
+    hw: str = "2, 3",
+    dtype: str = "float",
+    outputs: str = "y",
+    before: str = "x = Relu (image)",
+    after: str = "out = Relu (y)",
+) -> ir.Model:
+    """image -> Relu -> chain -> Relu -> out, with opset 18. outputs : further outputs of the graph."""
+    extra = "".join(f", {dtype}[{shape}] {name}" for name in outputs.split() if name != "y")
+    text = f"""<ir_version: 8, opset_import: ["": 18]>
+    net ({dtype}[{shape}] image) => ({dtype}[{shape}] out{extra})
+    <int64[{hw.count(",") + 1}] hw = {{{hw}}}, {dtype} n = {{{n}}}, {dtype} lam = {{{lam}}}, {dtype} four = {{{four}}},
+     {dtype} half = {{{half}}}>
+    {{
+    {before}
+    {chain}
+    {after}
+    }}"""
+    proto = parser.parse_model(text)
+    for at, node in enumerate(proto.graph.node):
+        node.name = f"{node.op_type}_{at}"
+    onnx.checker.check_model(proto)
+    return ir.from_proto(proto)

@@ -1,0 +1,163 @@
+"""What is found in an ONNX model, what is a near miss, and what is said about it."""
+
+import onnx_ir as ir
+import pytest
+from onnx_models import CHAIN, model
+
+from simam_deploy.blocks import Block, find
+from simam_deploy.forms import FORMS, alone
+
+
+def only_block(found_in: ir.Model) -> Block:
+    found = find(found_in)
+    assert len(found.blocks) == 1, found.near_misses
+    assert not found.near_misses
+    return found.blocks[0]
+
+
+def reasons(searched: ir.Model) -> str:
+    found = find(searched)
+    assert not found.blocks
+    return "; ".join(reason for miss in found.near_misses for reason in miss.reasons)
+
+
+@pytest.mark.parametrize("e_lambda", [1e-4, 0.1, 3e-7])
+def test_a_block_is_found_with_all_about_it(e_lambda: float) -> None:
+    block = only_block(model(lam=e_lambda))
+    assert (block.x.name, block.y.name, block.node) == ("x", "y", "Mul_11")
+    assert block.shape == (2, 3, 5, 7)
+    assert block.map_size == 35
+    assert block.dtype == ir.DataType.FLOAT
+    assert block.e_lambda == pytest.approx(e_lambda, rel=1e-6)
+    assert block.form == "primitive"
+    assert len(block.inside) == 11
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("e_lambda", [1e-4, 0.1])
+def test_every_form_is_found_as_itself(form: str, e_lambda: float) -> None:
+    block = only_block(alone(form, (2, 3, 5, 7), e_lambda))
+    assert block.form == form
+    assert block.e_lambda == pytest.approx(e_lambda, rel=1e-6)
+
+
+@pytest.mark.parametrize("opset", [11, 13, 17, 18, 20, 23])
+@pytest.mark.parametrize("shape", [(2, 3, 5, 7), ("n", 3, "h", "w"), (1, "c", 1, 2)], ids=str)
+def test_the_primitive_form_is_found_at_every_opset(opset: int, shape: tuple[int | str, ...]) -> None:
+    assert only_block(alone("primitive", shape, opset=opset)).shape == shape
+
+
+ONE = "one = Constant <value_float = 1.0> ()"
+SPELLINGS = {
+    "pow": {"d = Mul (c, c)": "two = Constant <value_float = 2.0> ()\n d = Pow (c, two)"},
+    "gate first": {"y = Mul (x, g)": "y = Mul (g, x)"},
+    "half first": {"z = Add (e, half)": "z = Add (half, e)"},
+    "mean of squares": {
+        "v = Div (s, n)": f"{ONE}\n m = Add (n, one)\n p = Div (s, m)\n r = Div (m, n)\n v = Mul (p, r)"
+    },
+    "reciprocal": {"e = Div (d, q)": "r = Reciprocal (q)\n e = Mul (d, r)"},
+    "multiplied out": {
+        "t = Add (v, lam)": "a = Mul (v, four)\n b = Mul (lam, four)",
+        "q = Mul (t, four)": "q = Add (a, b)",
+    },
+    "exp": {"g = Sigmoid (z)": f"{ONE}\n o = Neg (z)\n f = Exp (o)\n p = Add (f, one)\n g = Reciprocal (p)"},
+    "1/e*": {
+        "e = Div (d, q)": "a = Mul (q, half)\n b = Add (d, a)",
+        "z = Add (e, half)": "z = Div (b, q)",
+    },
+}
+
+
+@pytest.mark.parametrize("name", [*SPELLINGS, "negative axes"])
+def test_spellings(name: str) -> None:
+    chain = CHAIN
+    for line, other in SPELLINGS.get(name, {}).items():
+        assert line in chain
+        chain = chain.replace(line, other)
+    found = only_block(model(chain, hw="-1, -2" if name == "negative axes" else "2, 3"))
+    assert found.e_lambda == pytest.approx(1e-4)
+
+
+def test_sizes_measured_on_a_far_input_are_followed_by_shape_inference() -> None:
+    """torch.export computes M - 1 from the sizes of the graph's input, far from x."""
+    far = """i_shape = Shape <start: int = 2> (image)
+    one = Constant <value_int = 1> ()
+    two = Constant <value_int = 2> ()
+    less = Sub (i_shape, one)
+    halved = Div (less, two)
+    more = Add (halved, one)
+    m = ReduceProd <keepdims: int = 0> (more)
+    n_int = Sub (m, one)
+    m_1 = Cast <to: int = 1> (n_int)
+    x = MaxPool <kernel_shape: ints = [1, 1], strides: ints = [2, 2]> (image)"""
+    chain = CHAIN.replace("Div (s, n)", "Div (s, m_1)")
+    shape = '2, 3, "h", "w"'.replace('"', "")
+    assert only_block(model(chain, shape=shape, before=far))
+    wrong = far.replace("more = Add (halved, one)", "more = Identity (halved)")
+    assert "M - 1 =" in reasons(model(chain, shape=shape, before=wrong))
+
+
+MISSES = {
+    "population variance": (CHAIN, {"n": 35}, r"population variance"),
+    "another constant": (CHAIN, {"four": 2}, r"divides \(x - mean\)² by 2 "),
+    "no half": (CHAIN, {"half": 0}, r"adds 0 in front of the sigmoid"),
+    "channels too": (CHAIN, {"hw": "1, 2, 3"}, r"over H and W alone"),
+    "λ of zero": (CHAIN, {"lam": 0}, r"must be positive"),
+    "gate of something else": (CHAIN.replace("Mul (x, g)", "Mul (c, g)"), {}, r"not a gate|not a function|does not"),
+    "twice the gate": (CHAIN.replace("y = Mul (x, g)", "f = Add (g, g)\n y = Mul (x, f)"), {}, r"not a gate"),
+    "learned scale": (CHAIN.replace("(d, q)", "(d2, q)").replace("e =", "d2 = Mul (d, four)\n e ="), {}, r"divides"),
+    "inner value is an output": (CHAIN, {"outputs": "c"}, r"'c' inside the block is also an output"),
+    "inner value used": (CHAIN, {"after": "out = Add (y, d)"}, r"'d' inside the block is also used by Add 'Add_12'"),
+    "1x1 map": (CHAIN, {"shape": "2, 3, 1, 1"}, r"1x1, where SimAM is 0/0"),
+    "3-D": (CHAIN, {"shape": "2, 3, 35", "hw": "2"}, r"x is 3-D; SimAM takes \(N, C, H, W\)"),
+    "5-D": (CHAIN, {"shape": "2, 3, 5, 7, 1", "hw": "2, 3, 4"}, r"x is 5-D"),
+}
+
+
+@pytest.mark.parametrize("name", MISSES)
+def test_near_misses_say_why(name: str) -> None:
+    chain, changes, words = MISSES[name]
+    with pytest.raises(AssertionError, match=words):
+        raise AssertionError(reasons(model(chain, **changes)))
+
+
+def test_other_gates_are_not_even_near() -> None:
+    for chain in ("g = Sigmoid (x)\n y = Mul (x, g)", "s = ReduceMean (x, hw)\n g = Sigmoid (s)\n y = Add (x, g)"):
+        assert find(model(chain)) == find(model("y = Relu (x)"))
+
+
+def test_a_wrong_body_is_not_trusted_for_its_name() -> None:
+    fused = alone("function", (2, 3, 5, 7))
+    (function,) = fused.functions.values()
+    half = next(node for node in function if node.name == "half_")
+    half.attributes["value"] = ir.AttrTensor("value", ir.tensor(0.25, dtype=ir.DataType.FLOAT))
+    assert "adds 0.25 in front" in reasons(fused)
+
+
+def test_a_node_without_a_body_must_say_lambda() -> None:
+    bare = alone("custom_op", (2, 3, 5, 7))
+    bare.graph[0].attributes.clear()
+    assert "no attribute e_lambda" in reasons(bare)
+
+
+@pytest.mark.parametrize("half", ["float16", "bfloat16"])
+@pytest.mark.parametrize("form", ["primitive", "function", "instance_norm"])
+def test_casts_to_and_from_half_belong_to_the_block(half: str, form: str) -> None:
+    code = {"float16": 10, "bfloat16": 16}[half]
+    before = "w = Cast <to: int = 1> (image)\n x = Relu (w)"
+    chain = f"x16 = Cast <to: int = {code}> (x)\n x32 = Cast <to: int = 1> (x16)\n"
+    chain += CHAIN.replace("(x,", "(x32,").replace("y = Mul (x32, g)", "y32 = Mul (x32, g)")
+    chain += f"\n y16 = Cast <to: int = {code}> (y32)\n y = Cast <to: int = 1> (y16)"
+    from simam_deploy.fuse import fuse
+
+    source = model(chain, before=before)
+    block = only_block(source)
+    assert (block.x.name, block.y.name, block.dtype.name) == ("x16", "y16", half.upper())
+    again = only_block(fuse(source, form).model)
+    assert (again.x.name, again.y.name, again.dtype.name, again.form) == ("x16", "y16", half.upper(), form)
+
+
+def test_progress_names_each_candidate() -> None:
+    seen: list[str] = []
+    find(model(), seen.append)
+    assert seen == ["Mul_11"]
