@@ -33,12 +33,14 @@ def model(
     outputs: str = "y",
     before: str = "x = Relu (image)",
     after: str = "out = Relu (y)",
+    weights: str = "",
 ) -> ir.Model:
-    """image -> Relu -> chain -> Relu -> out, with opset 18. outputs : further outputs of the graph."""
+    """image -> Relu -> chain -> Relu -> out, with opset 18. outputs : further outputs of the graph.  weights : further
+    initialisers, each with a comma behind it."""
     extra = "".join(f", {dtype}[{shape}] {name}" for name in outputs.split() if name != "y")
     text = f"""<ir_version: 8, opset_import: ["": 18]>
     net ({dtype}[{shape}] image) => ({dtype}[{shape}] out{extra})
-    <int64[{hw.count(",") + 1}] hw = {{{hw}}}, {dtype} n = {{{n}}}, {dtype} lam = {{{lam}}}, {dtype} four = {{{four}}},
+    <{weights} int64[{hw.count(",") + 1}] hw = {{{hw}}}, {dtype} n = {{{n}}}, {dtype} lam = {{{lam}}}, {dtype} four = {{{four}}},
      {dtype} half = {{{half}}}>
     {{
     {before}
