@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -147,14 +148,21 @@ def _torch_export(
             else:
                 result = _torchscript(model, inputs, opset, axes, folder)
         except Exception as error:
-            reason = str(error).strip().splitlines() or [type(error).__name__]
             other = EXPORTERS[exporter == "dynamo"]
             raise InputError(
-                f"torch.onnx.export ({exporter}) refused the model: {type(error).__name__}: {reason[0]}\n"
+                f"torch.onnx.export ({exporter}) refused the model:\n{_reason(error)}\n"
                 f"the other exporter may take it: --exporter {other}"
             ) from error
     _check_result(result, opset, axes)
     return result
+
+
+def _reason(error: BaseException) -> str:
+    """The first lines of what the exporter was stopped by, without colours."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip().splitlines() or [type(error).__name__]
+    return "\n".join(f"  {line[:300]}" for line in lines[:4])
 
 
 def _torchscript(model: nn.Module, inputs: Tensors, opset: int | None, axes: Any, folder: Path) -> ir.Model:
@@ -191,7 +199,7 @@ def _check_result(model: ir.Model, opset: int | None, axes: Sequence[dict[int, s
 
 
 def _check(
-    model: nn.Module, inputs: Tensors, dynamic: Sequence[str], path: Path, say: Callable[[str], None]
+    model: nn.Module, inputs: Tensors, dynamic: Sequence[str], form: str, path: Path, say: Callable[[str], None]
 ) -> Report:
     arrays = tuple(tensor.detach().cpu().numpy() for tensor in inputs)
     cases = [Case("example", (arrays,)), Case("plain", (tuple(_plain(a, a.shape) for a in arrays),))]
