@@ -7,8 +7,8 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "simam_deploy"
 RANKS = [
-    {"errors"},
-    {"formula", "files"},
+    {"errors", "walk"},
+    {"formula", "files", "widen"},
     {"module", "proof", "manifest", "onnx_file"},
     {"blocks"},
     {"forms", "runtimes", "inputs"},
