@@ -1,0 +1,75 @@
+"""A model and the name of a runtime -> an open session.
+
+    with open_session("model.onnx", "ort", threads=4) as session:
+        y = session.run({"x": x})["y"]
+
+What is asked for is what one gets: a runtime, provider or precision that is not there is an error, never a
+quiet substitute. A runtime is one file here and one line in RUNTIMES; its framework is imported when it is opened.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+from simam_deploy.errors import InputError
+from simam_deploy.runtimes.session import Session, TensorSpec
+
+__all__ = ["OPTIONS", "RUNTIMES", "Session", "TensorSpec", "installed", "open_session"]
+
+RUNTIMES = {
+    "eager": "simam_deploy.runtimes.eager",
+    "onnx_reference": "simam_deploy.runtimes.onnx_reference",
+    "ort": "simam_deploy.runtimes.ort",
+    "openvino": "simam_deploy.runtimes.openvino",
+}
+"""Name -> module. Its SESSION is the class to open, called with the artifact and the options that it has."""
+
+FRAMEWORKS = {"eager": "torch", "onnx_reference": "onnx", "ort": "onnxruntime", "openvino": "openvino"}
+"""Runtime -> the module that it needs."""
+
+OPTIONS = {
+    "provider": ("ort",),
+    "threads": ("eager", "ort", "openvino"),
+    "dtype": ("eager", "onnx_reference"),
+}
+"""Option -> the runtimes that have it."""
+
+
+def installed() -> list[str]:
+    """The runtimes whose framework is found. It is not imported, so opening may still fail."""
+    return [name for name in RUNTIMES if find_spec(FRAMEWORKS[name])]
+
+
+def open_session(
+    artifact: object,
+    runtime: str = "ort",
+    *,
+    provider: str | None = None,
+    threads: int = 0,
+    dtype: str | None = None,
+) -> Session:
+    """Load a model into a runtime.
+
+    artifact : the path of an ONNX file, for eager an nn.Module.
+    provider : ort only: one execution provider. CPUExecutionProvider if None.
+    threads  : how many compute one inference; 0 leaves it to the framework. Not for onnx_reference.
+    dtype    : eager: "float32" (default) or "float64".  onnx_reference: as in the file (default) or "float64".
+    Raises InputError for a wrong kind of artifact or option, ModelFileError if the file cannot be read,
+    RuntimeUnavailable if the framework is not installed, cannot run the model or does not give what was asked.
+    """
+    if runtime not in RUNTIMES:
+        raise InputError(f"runtime {runtime!r} is not one of {', '.join(RUNTIMES)}")
+    if threads < 0:
+        raise InputError(f"threads must be 0 (left to the framework) or more; got {threads}")
+    asked: dict[str, Any] = {"provider": provider, "threads": threads, "dtype": dtype}
+    asked = {option: value for option, value in asked.items() if value}
+    for option, value in asked.items():
+        if runtime not in OPTIONS[option]:
+            raise InputError(
+                f"runtime {runtime!r} has no option {option} (asked for {value!r}); "
+                f"these have: {', '.join(OPTIONS[option])}"
+            )
+    session: Session = import_module(RUNTIMES[runtime]).SESSION(artifact, **asked)
+    return session

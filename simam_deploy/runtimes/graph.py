@@ -1,0 +1,101 @@
+"""Reading an ONNX file far enough to say what it takes, what it returns and what it needs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path, PurePosixPath
+
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from onnx import external_data_helper
+
+from simam_deploy.errors import InputError, ModelFileError, RuntimeUnavailable
+from simam_deploy.formula import OP_DOMAIN
+from simam_deploy.runtimes.session import TensorSpec, first_line
+from simam_deploy.walk import nodes, tensors
+
+
+def model_path(artifact: object, runtime: str) -> Path:
+    """The path. Raises InputError if artifact is something else, ModelFileError if there is no such file."""
+    if not isinstance(artifact, str | os.PathLike):
+        raise InputError(f"runtime {runtime!r} opens the path of an ONNX file; got {type(artifact).__name__}")
+    path = Path(artifact)
+    if not path.is_file():
+        raise ModelFileError(f"{path}: {'is a folder, not a file' if path.is_dir() else 'no such file'}")
+    return path
+
+
+def read(path: Path) -> onnx.ModelProto:
+    """The model. Weights kept in other files are not loaded, but are there and long enough.
+
+    Raises ModelFileError if the file is not ONNX or is truncated, or its weights are missing.
+    """
+    try:
+        model: onnx.ModelProto = onnx.ModelProto.FromString(path.read_bytes())
+    except (DecodeError, OSError) as error:
+        raise ModelFileError(f"{path}: not a readable ONNX file, or truncated: {first_line(error)}") from error
+    if not model.HasField("graph"):
+        raise ModelFileError(f"{path}: not an ONNX model: there is no graph in it")
+    for location, end in external_files(model).items():
+        where = PurePosixPath(location)
+        if where.is_absolute() or ".." in where.parts:
+            raise ModelFileError(f"{path}: its weights are at {location}, outside of its folder")
+        data = path.parent / location
+        if not data.is_file():
+            raise ModelFileError(f"{path}: its weights are in {location}, which is not beside it; copy both files")
+        if data.stat().st_size < end:
+            raise ModelFileError(
+                f"{path}: its weights are in {location}, which is truncated: {data.stat().st_size} of {end} bytes"
+            )
+    return model
+
+
+def external_files(model: onnx.ModelProto) -> dict[str, int]:
+    """Where the weights outside of the file are, with the size in bytes that each of those files has at least."""
+    files: dict[str, int] = {}
+    for tensor in tensors(model):
+        if external_data_helper.uses_external_data(tensor):
+            info = external_data_helper.ExternalDataInfo(tensor)
+            end = int(info.offset or 0) + int(info.length or 0)
+            files[info.location] = max(end, files.get(info.location, 0))
+    return files
+
+
+def without_body(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """The nodes of our domain for which the file holds no function: form custom_op."""
+    bodies = {(f.domain, f.name, f.overload) for f in model.functions}
+    return [n for n in nodes(model) if n.domain == OP_DOMAIN and (n.domain, n.op_type, n.overload) not in bodies]
+
+
+def refuse_without_body(model: onnx.ModelProto, path: Path, runtime: str) -> None:
+    """Raise RuntimeUnavailable if the file has nodes of ours that only a kernel library can run."""
+    if bare := without_body(model):
+        names = sorted({f"{node.domain}.{node.op_type}" for node in bare})
+        where = bare[0].name or bare[0].output[0]
+        raise RuntimeUnavailable(
+            f"{runtime} cannot run {path}: {', '.join(names)} (form custom_op, {len(bare)} nodes, the first at "
+            f"'{where}') has no body in the file, and no library with its kernel is loaded; use --form function"
+        )
+
+
+def input_specs(model: onnx.ModelProto, path: Path) -> tuple[TensorSpec, ...]:
+    """What the model takes. Old files list their weights among the inputs: these are left out."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    return tuple(_spec(value, path) for value in model.graph.input if value.name not in weights)
+
+
+def output_specs(model: onnx.ModelProto, path: Path) -> tuple[TensorSpec, ...]:
+    """What the model returns."""
+    return tuple(_spec(value, path) for value in model.graph.output)
+
+
+def _spec(value: onnx.ValueInfoProto, path: Path) -> TensorSpec:
+    kind = value.type.tensor_type
+    if not value.type.HasField("tensor_type") or not kind.elem_type:
+        declared = value.type.WhichOneof("value") or "nothing"
+        raise InputError(f"{path}: '{value.name}' is declared as {declared}; only typed tensors can be fed and read")
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)
+    shape: list[int | str | None] = [
+        dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None for dim in kind.shape.dim
+    ]
+    return TensorSpec(value.name, dtype, tuple(shape) if kind.HasField("shape") else None)

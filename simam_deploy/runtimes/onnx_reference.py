@@ -1,0 +1,94 @@
+"""The NumPy evaluator that comes with onnx: slow, needs nothing else, and can compute in float64."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import external_data_helper
+from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
+
+from simam_deploy.errors import InputError, ModelFileError, RuntimeUnavailable
+from simam_deploy.formula import DEFAULT_LAMBDA, OP_DOMAIN, OP_NAME, reference
+from simam_deploy.runtimes import graph
+from simam_deploy.runtimes.session import Array, Session, TensorSpec, first_line, is_float, pick
+from simam_deploy.widen import widen
+
+
+class OnnxReferenceSession(Session):
+    """An ONNX file in onnx.reference.ReferenceEvaluator.
+
+    dtype : None computes in the types of the file. "float64" widens every float of the model, see widen.py, and
+            takes float feeds of any width.
+    SimAM nodes without a body are computed with `formula.reference`, and `notes` says so.
+    """
+
+    def __init__(self, artifact: object, *, dtype: str | None = None) -> None:
+        if dtype not in (None, "float64"):
+            raise InputError(f"runtime 'onnx_reference' computes as in the file or in float64; got dtype={dtype!r}")
+        super().__init__(f"onnx_reference[{dtype}]" if dtype else "onnx_reference")
+        path = graph.model_path(artifact, "onnx_reference")
+        model = graph.read(path)
+        try:
+            external_data_helper.load_external_data_for_model(model, str(path.parent))
+        except Exception as error:  # onnx raises its own ValidationError, ValueError and OSError
+            raise ModelFileError(f"{path}: its weights cannot be loaded: {first_line(error)}") from error
+        self._wide = dtype == "float64"
+        if self._wide:
+            model = widen(model)
+        self.inputs = graph.input_specs(model, path)
+        self.outputs = graph.output_specs(model, path)
+        kernels: list[type[OpRun]] = [Erf] if self._wide else []
+        if any(node.op_type == OP_NAME for node in graph.without_body(model)):
+            kernels.append(SimAM)
+            self.notes.append(f"{OP_DOMAIN}.{OP_NAME} has no body in the file: computed with formula.reference")
+        try:
+            self._evaluator = _evaluator(model, kernels)
+        except RuntimeError as error:  # NotImplementedError, for an unknown operator, is one
+            raise RuntimeUnavailable(f"{self.label} cannot run {path}: {first_line(error)}") from error
+
+    def _takes(self, spec: TensorSpec, dtype: np.dtype[Any]) -> bool:
+        return dtype == spec.dtype or (self._wide and is_float(dtype) and spec.dtype == np.float64)
+
+    def _run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        copies = {spec.name: np.array(feeds[spec.name], dtype=spec.dtype) for spec in self.inputs}
+        results: Any = self._evaluator.run(None, copies)
+        return pick(self.outputs, [np.array(array) for array in results])  # may be a view, or a weight: copied
+
+    def _close(self) -> None:
+        del self._evaluator
+
+
+class SimAM(OpRun):
+    """The node without a body. The evaluator goes by the name of the class."""
+
+    op_domain = OP_DOMAIN
+
+    def _run(self, x: Array, e_lambda: float | None = None) -> tuple[Array]:
+        return (reference(x, DEFAULT_LAMBDA if e_lambda is None else float(e_lambda)).astype(x.dtype),)
+
+
+class Erf(OpRun):
+    """The evaluator's own Erf, also inside Gelu, rounds to float32 (onnx 1.23)."""
+
+    op_domain = ""
+
+    def _run(self, x: Array) -> tuple[Array]:
+        return (np.vectorize(math.erf, otypes=[np.float64])(x).astype(x.dtype),)
+
+
+def _evaluator(model: onnx.ModelProto, kernels: list[type[OpRun]]) -> ReferenceEvaluator:
+    """An evaluator that uses kernels everywhere. With new_ops alone, it would not inside functions."""
+
+    class Evaluator(ReferenceEvaluator):
+        def __init__(self, proto: Any, new_ops: list[type[OpRun]] | None = None, **given: Any) -> None:
+            super().__init__(proto, new_ops=[*kernels, *(new_ops or [])], **given)
+
+    return Evaluator(model)
+
+
+SESSION = OnnxReferenceSession

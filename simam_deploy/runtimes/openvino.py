@@ -1,0 +1,131 @@
+"""OpenVINO on the CPU, in float32."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx.inliner
+
+from simam_deploy.errors import RuntimeUnavailable
+from simam_deploy.formula import OP_DOMAIN
+from simam_deploy.runtimes import graph
+from simam_deploy.runtimes.session import (
+    Array,
+    Session,
+    first_line,
+    framework,
+    pick,
+    refuse_types_outside_numpy,
+)
+from simam_deploy.walk import nodes
+
+
+class OpenVinoSession(Session):
+    """An ONNX file in OpenVINO's CPU plugin.
+
+    The ONNX frontend of OpenVINO (2026.4) does not know functions: the body is put in place of each of our
+    nodes, in memory, and `notes` says so. On CPUs with bfloat16 units the plugin would round every layer to
+    bfloat16, so float32 is asked for, and checked.
+    threads : of one inference; 0 leaves the number to OpenVINO.
+    """
+
+    def __init__(self, artifact: object, *, threads: int = 0) -> None:
+        self._openvino = _import_openvino()
+        super().__init__("openvino[CPU]")
+        path = graph.model_path(artifact, "openvino")
+        model = graph.read(path)
+        graph.refuse_without_body(model, path, "openvino")
+        self.inputs = graph.input_specs(model, path)
+        self.outputs = graph.output_specs(model, path)
+        refuse_types_outside_numpy("openvino", self.inputs + self.outputs)
+        with ExitStack() as cleanup:
+            self._request = self._load(path, model, threads, cleanup)
+            self._cleanup = cleanup.pop_all()
+
+    def _load(self, path: Path, model: onnx.ModelProto, threads: int, cleanup: ExitStack) -> Any:
+        config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
+        if threads:
+            config["INFERENCE_NUM_THREADS"] = threads
+        source = self._loadable(path, model, cleanup)
+        try:
+            core = self._openvino.Core()
+            compiled = core.compile_model(core.read_model(source), "CPU", config)
+        except RuntimeError as error:
+            version = self._openvino.__version__.partition("-")[0]
+            raise RuntimeUnavailable(f"openvino {version} cannot load {path}: {first_line(error)}") from error
+        got = compiled.get_property("INFERENCE_PRECISION_HINT")
+        if got != self._openvino.Type.f32:
+            raise RuntimeUnavailable(f"openvino: asked for float32, got {got.to_string()}")
+        self._inputs = [_port(compiled.inputs, spec.name, path) for spec in self.inputs]
+        self._outputs = [_port(compiled.outputs, spec.name, path) for spec in self.outputs]
+        return compiled.create_infer_request()
+
+    def _loadable(self, path: Path, model: onnx.ModelProto, cleanup: ExitStack) -> str | bytes:
+        """The file itself, or what OpenVINO can read of it.
+
+        OpenVINO looks for weights below the folder of the model and follows no link out of it, so these become
+        hard links beside the changed model, or copies where the file system has none.
+        """
+        ours = [(f.domain, f.name) for f in model.functions if f.domain == OP_DOMAIN]
+        if not ours:
+            return str(path)
+        count = sum(node.domain == OP_DOMAIN for node in nodes(model))
+        self.notes.append(f"{count} {OP_DOMAIN} node(s) replaced by their bodies, as OpenVINO knows no functions")
+        inlined = onnx.inliner.inline_selected_functions(model, ours)
+        weights = graph.external_files(inlined)
+        if not weights:
+            return bytes(inlined.SerializeToString())
+        folder = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="simam-deploy-"))
+        for location in weights:
+            beside = Path(folder, location)
+            beside.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link((path.parent / location).resolve(), beside)
+            except OSError:
+                shutil.copyfile(path.parent / location, beside)
+        changed = Path(folder, "model.onnx")
+        changed.write_bytes(inlined.SerializeToString())
+        return str(changed)
+
+    def _run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        arrays = {port: feeds[spec.name] for port, spec in zip(self._inputs, self.inputs, strict=True)}
+        results = self._request.infer(arrays, share_inputs=False, share_outputs=False)  # copied: its memory is reused
+        return pick(self.outputs, [results[port] for port in self._outputs])
+
+    def _close(self) -> None:
+        del self._request
+        self._cleanup.close()
+
+
+def _port(ports: list[Any], name: str, path: Path) -> int:
+    for i, port in enumerate(ports):
+        if name in port.get_names():
+            return i
+    raise RuntimeUnavailable(f"openvino lost '{name}' while loading {path}")
+
+
+def _import_openvino() -> Any:
+    """The module openvino. Importing it must not report to its maker that it was imported, as it does.
+
+    It goes without the package openvino_telemetry where that is not installed, so for the time of the first import
+    it is not.
+    """
+    hide = "openvino" not in sys.modules and "openvino_telemetry" not in sys.modules
+    if hide:
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    try:
+        return framework("openvino", "openvino", "openvino")
+    finally:
+        if hide:
+            del sys.modules["openvino_telemetry"]
+
+
+SESSION = OpenVinoSession
