@@ -18,6 +18,7 @@ INPUTS = {
     "plain": lambda rng, shape: rng.standard_normal(shape),
     "constant": lambda rng, shape: np.full(shape, 3.0) + 0 * rng.random(),
     "offset": lambda rng, shape: rng.standard_normal(shape) + 1000,
+    "outlier": lambda rng, shape: np.where(np.indices(shape).sum(0) == 1, 1e4, rng.random(shape)),
     "faint": lambda rng, shape: 0.5 * rng.standard_normal(shape),  # spread = sqrt of the λ of `simam`
 }
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path, PurePosixPath
 
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError
 from onnx import external_data_helper
 
 from simam_deploy.errors import InputError, ModelFileError, RuntimeUnavailable
