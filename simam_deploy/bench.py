@@ -2,8 +2,10 @@
 
     rows = bench([truth, session, engine], [x], seconds=2)
 
-The sessions take turns, one call each per round, so that a machine that slows down slows all of them down. Each
-call takes the next of several copies of the feeds: together they are COLD_BYTES, so a call finds its input in
+The sessions take turns, so that a machine that slows down slows all of them down. A turn is one call that is not
+timed and one that is. Without the first, a row depends on who went before: ONNX Runtime took 322 us alone, 555 us
+after another runtime had pushed its buffers out of the cache; with it 237 and 249 (SimAM, (1, 64, 56, 56), 2 cores).
+Each call takes the next of several copies of the feeds: together they are COLD_BYTES, so a call finds its input in
 memory and not in the cache, as in production. Smaller inputs than COLD_BYTES / MOST_COPIES stay partly in the cache.
 """
 
@@ -59,7 +61,7 @@ def bench(
 
     feeds       : one array per input, in the order of `Session.inputs`, as names differ between sessions. A float
                   array is cast to the float dtype that a session takes, before the clock starts.
-    seconds     : how long the timed rounds go on for all sessions together; at least LEAST_ROUNDS rounds.
+    seconds     : how long the timed rounds go on for all sessions together; at least LEAST_ROUNDS.
     warmup      : rounds before those, not timed, in which runtimes allocate and choose kernels.
     on_progress : called after each round with the share that is done, 0 to 1; not timed.
     Returns the row `copy` and then one row per session, in their order. The copy is np.copyto of the first
@@ -128,6 +130,7 @@ class _Turn:
         self._call = call
 
     def take(self) -> None:
+        self._call(self._pool.next())
         arrays = self._pool.next()
         start = time.perf_counter_ns()
         result = self._call(arrays)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import io
 import logging
 import os
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,7 @@ def _eval_mode(model: nn.Module) -> Iterator[None]:
 
 
 def _run_once(model: nn.Module, inputs: Tensors) -> None:
-    """The clearest error for a model that does not run is its own, not an exporter's."""
+    """The clearest error for a model that does not run is its own, not an exporter's or a runtime's."""
     try:
         with torch.inference_mode():
             model(*(tensor.clone() for tensor in inputs))
@@ -205,6 +206,7 @@ def _check(
     cases = [Case("example", (arrays,)), Case("plain", (tuple(_plain(a, a.shape) for a in arrays),))]
     if dynamic:
         larger = tuple(_plain(a, _larger(a.shape, dynamic)) for a in arrays)
+        _run_once(model, tuple(torch.from_numpy(a) for a in larger))  # dynamic in the model itself
         cases.append(Case("other size", (larger,)))
     bare = form == "custom_op"  # without a kernel library, only the formula itself can stand in for the node
     chosen = [name for name in installed() if name != "eager" and (name == "onnx_reference" or not bare)]
@@ -238,15 +240,17 @@ def _larger(shape: tuple[int, ...], dynamic: Sequence[str]) -> tuple[int, ...]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Hold back what the exporters print and warn of themselves; what matters is checked afterwards."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _drop(folder: Path) -> None:

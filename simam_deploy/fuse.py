@@ -15,8 +15,8 @@ from simam_deploy import manifest, onnx_file
 from simam_deploy.blocks import Block, NearMiss, find
 from simam_deploy.errors import FormError, NoBlockError
 from simam_deploy.files import refuse_overwriting_inputs, staging
-from simam_deploy.formula import OP_DOMAIN, OP_VERSION
 from simam_deploy.forms import form_named
+from simam_deploy.formula import OP_DOMAIN, OP_VERSION
 from simam_deploy.shapes import Dims
 
 FUNCTION_IR = 8

@@ -1,51 +1,117 @@
-"""temporary"""
+"""An ONNX model -> the same model in float64."""
 
 from __future__ import annotations
-import numpy as np, onnx
-from onnx import numpy_helper as nh, TensorProto as T
 
-HALF = (T.FLOAT, T.FLOAT16, T.BFLOAT16)
+from collections.abc import Iterable
+from typing import Any
 
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
 
-def _t(t):
-    if t.data_type in HALF:
-        t.CopyFrom(nh.from_array(nh.to_array(t).astype(np.float64), t.name))
+from simam_deploy.errors import InputError
+from simam_deploy.walk import graphs, tensors
 
-
-def _nodes(nodes):
-    for n in nodes:
-        for a in n.attribute:
-            if a.type == onnx.AttributeProto.TENSOR:
-                _t(a.t)
-            if a.type == onnx.AttributeProto.GRAPH:
-                _g(a.g)
-            if n.op_type == "Cast" and a.name == "to" and a.i in HALF:
-                a.i = T.DOUBLE
-        if n.op_type == "Constant" and n.attribute[0].name == "value_float" and not n.attribute[0].ref_attr_name:
-            v = n.attribute[0].f
-            del n.attribute[:]
-            n.attribute.append(onnx.helper.make_attribute("value", nh.from_array(np.array(v, np.float64))))
+_NARROW = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
+_NAMES_A_TYPE = ("to", "dtype", "stash_type", "output_dtype", "output_datatype", "softmax_precision", "precision")
+"""Attributes of standard operators whose integer is an element type."""
+_KEEP_STASH_TYPE = ("LayerNormalization", "RMSNormalization")
+"""onnx.reference refuses any other stash_type than float32 in these, and computes in the type of x."""
 
 
-def _g(g):
-    for t in g.initializer:
-        _t(t)
-    for v in [*g.input, *g.output, *g.value_info]:
-        if v.type.tensor_type.elem_type in HALF:
-            v.type.tensor_type.elem_type = T.DOUBLE
-    _nodes(g.node)
+def widen(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of model with float64 in place of float32, float16 and bfloat16: weights, constants, casts and
+    declared types, also in functions and in the graphs inside nodes.
+
+    Weights keep the value that the file holds: one that was rounded to float16 stays so. So does an attribute,
+    as e_lambda, which ONNX keeps in float32: 1e-4 is 9.99999975e-5.
+    For onnx.reference, which is looser than the standard: some operators (Resize's scales, DequantizeLinear) have
+    no float64 signature, so other runtimes may refuse the result. There, AffineGrid and LinearAttention still
+    go through float32 inside; for Erf, which does too, runtimes/onnx_reference.py has one that does not.
+    Raises InputError if weights are in other files (onnx.load brings them in), or if a function takes the type
+    to cast to as an attribute.
+    """
+    wide = onnx.ModelProto()
+    wide.CopyFrom(model)
+    for tensor in tensors(wide):
+        _widen_tensor(tensor)
+    values = [v for g in graphs(wide) for v in (*g.input, *g.output, *g.value_info)]
+    values += [v for function in wide.functions for v in function.value_info]
+    for value in values:
+        _widen_type(value.type)
+    _widen_nodes(wide.graph.node, _opset(wide.opset_import))
+    for function in wide.functions:
+        _widen_nodes(function.node, _opset(function.opset_import))
+    return wide
 
 
-def widen(m):
-    m2 = onnx.ModelProto()
-    m2.CopyFrom(m)
-    _g(m2.graph)
-    for f in m2.functions:
-        _nodes(f.node)
-        for n in list(f.node):
-            if n.op_type == "Constant" and n.attribute[0].ref_attr_name and n.attribute[0].name == "value_float":
-                i = list(f.node).index(n)
-                o = n.output[0]
-                n.output[0] = o + "_f"
-                f.node.insert(i + 1, onnx.helper.make_node("Cast", [o + "_f"], [o], to=T.DOUBLE))
-    return m2
+def _opset(imports: Iterable[onnx.OperatorSetIdProto]) -> int:
+    return next((o.version for o in imports if o.domain in ("", "ai.onnx")), onnx.defs.onnx_opset_version())
+
+
+def _widen_tensor(tensor: TensorProto) -> None:
+    if tensor.data_location == TensorProto.EXTERNAL:
+        raise InputError(f"the values of '{tensor.name}' are in another file; load the model with onnx.load first")
+    if tensor.data_type in _NARROW:
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float64), tensor.name))
+
+
+def _widen_type(kind: onnx.TypeProto) -> None:
+    match kind.WhichOneof("value"):
+        case "tensor_type" if kind.tensor_type.elem_type in _NARROW:
+            kind.tensor_type.elem_type = TensorProto.DOUBLE
+        case "sparse_tensor_type" if kind.sparse_tensor_type.elem_type in _NARROW:
+            kind.sparse_tensor_type.elem_type = TensorProto.DOUBLE
+        case "sequence_type":
+            _widen_type(kind.sequence_type.elem_type)
+        case "optional_type":
+            _widen_type(kind.optional_type.elem_type)
+        case "map_type":
+            _widen_type(kind.map_type.value_type)
+
+
+def _widen_nodes(nodes: Any, opset: int) -> None:
+    """nodes : a repeated field of NodeProto, changed in place."""
+    for i in reversed(range(len(nodes))):
+        node = nodes[i]
+        for attribute in node.attribute:
+            for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+                _widen_nodes(inner.node, opset)
+        if node.domain in ("", "ai.onnx"):
+            _widen_type_attributes(node, opset)
+            if node.op_type == "Constant" and (cast := _widen_constant(node)):
+                nodes.insert(i + 1, cast)
+
+
+def _widen_type_attributes(node: onnx.NodeProto, opset: int) -> None:
+    if node.op_type in _KEEP_STASH_TYPE:
+        return
+    given = {attribute.name: attribute for attribute in node.attribute}
+    for name in _NAMES_A_TYPE:
+        if name in given and given[name].ref_attr_name:
+            raise InputError(
+                f"'{node.name or node.output[0]}' ({node.op_type}) takes its type from attribute "
+                f"'{given[name].ref_attr_name}' of a function; inline the functions (onnx.inliner) first"
+            )
+        if name in given and given[name].i in _NARROW:
+            given[name].i = TensorProto.DOUBLE
+    if node.op_type == "ConstantOfShape" and not given:
+        node.attribute.append(helper.make_attribute("value", numpy_helper.from_array(np.zeros(1))))
+    if onnx.defs.has(node.op_type):
+        for name, attribute in onnx.defs.get_schema(node.op_type, opset).attributes.items():
+            if name in _NAMES_A_TYPE and name not in given and attribute.default_value.i in _NARROW:
+                node.attribute.append(helper.make_attribute(name, TensorProto.DOUBLE))
+
+
+def _widen_constant(node: onnx.NodeProto) -> onnx.NodeProto | None:
+    """Make node a float64 constant; where its value comes from a function's attribute, by the Cast returned."""
+    attribute = node.attribute[0]
+    if attribute.name not in ("value_float", "value_floats"):
+        return None
+    if attribute.ref_attr_name:
+        name = node.output[0]
+        node.output[0] = f"{name}_before_widening"
+        return helper.make_node("Cast", [node.output[0]], [name], to=TensorProto.DOUBLE)
+    value = numpy_helper.from_array(np.array(helper.get_attribute_value(attribute), dtype=np.float64))
+    attribute.CopyFrom(helper.make_attribute("value", value))
+    return None

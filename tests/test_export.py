@@ -13,8 +13,8 @@ from simam_deploy import SimAM, onnx_file
 from simam_deploy import export as room
 from simam_deploy.errors import InputError, NoBlockError, OutputError, ShapeError, VerificationError
 from simam_deploy.export import export
-from simam_deploy.formula import reference, tolerance
 from simam_deploy.forms import FORMS
+from simam_deploy.formula import reference, tolerance
 from simam_deploy.runtimes import open_session
 from simam_deploy.verify import Report
 
@@ -158,8 +158,10 @@ def test_an_axis_that_the_model_fixes_is_not_called_dynamic(tmp_path: Path) -> N
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return SimAM()(x).reshape(2, 3 * 16 * 20)
 
-    with pytest.raises(InputError, match="batch"):
+    with pytest.raises(InputError, match="static shape of 2 for dimension inputs"):
         export(Fixed(), X, tmp_path / "m.onnx", dynamic=("batch",))
+    with pytest.raises(InputError, match=r"does not run on inputs of shape \(3, 3, 16, 20\)"):
+        export(Fixed(), X, tmp_path / "m.onnx", dynamic=("batch",), exporter="torchscript")
     assert list(tmp_path.iterdir()) == []
 
 

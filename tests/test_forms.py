@@ -10,8 +10,8 @@ from cases import INPUTS, LAMBDAS, SHAPES, make
 
 from simam_deploy import onnx_file
 from simam_deploy.errors import FormError, InputError
-from simam_deploy.formula import reference, tolerance
 from simam_deploy.forms import FORMS, alone, form_named
+from simam_deploy.formula import reference, tolerance
 from simam_deploy.runtimes import open_session
 
 RUNTIMES = ["onnx_reference", "ort", "openvino"]
@@ -64,7 +64,7 @@ NODES = {
     "function": ["SimAM"],
     "custom_op": ["SimAM"],
     "instance_norm": ["InstanceNormalization", "Mul", "Add", "Sigmoid", "Mul"],
-    "primitive": "ReduceMean Sub Mul ReduceSum Div Add Mul Div Add Sigmoid Mul".split(),
+    "primitive": ["ReduceMean", "Sub", "Mul", "ReduceSum", "Div", "Add", "Mul", "Div", "Add", "Sigmoid", "Mul"],
 }
 
 

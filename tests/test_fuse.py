@@ -10,8 +10,8 @@ from onnx_models import CHAIN, model
 
 from simam_deploy import onnx_file
 from simam_deploy.errors import FormError, InputError, NoBlockError, OutputError
-from simam_deploy.formula import tolerance
 from simam_deploy.forms import FORMS, alone
+from simam_deploy.formula import tolerance
 from simam_deploy.fuse import fuse, fuse_file
 from simam_deploy.runtimes import open_session
 

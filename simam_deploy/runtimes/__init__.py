@@ -16,7 +16,7 @@ from typing import Any
 from simam_deploy.errors import InputError
 from simam_deploy.runtimes.session import Session, TensorSpec
 
-__all__ = ["OPTIONS", "RUNTIMES", "Session", "TensorSpec", "open_session"]
+__all__ = ["OPTIONS", "RUNTIMES", "Session", "TensorSpec", "installed", "open_session"]
 
 RUNTIMES = {
     "eager": "simam_deploy.runtimes.eager",
@@ -26,12 +26,20 @@ RUNTIMES = {
 }
 """Name -> module. Its SESSION is the class to open, called with the artifact and the options that it has."""
 
+FRAMEWORKS = {"eager": "torch", "onnx_reference": "onnx", "ort": "onnxruntime", "openvino": "openvino"}
+"""Runtime -> the module that it needs."""
+
 OPTIONS = {
     "provider": ("ort",),
     "threads": ("eager", "ort", "openvino"),
     "dtype": ("eager", "onnx_reference"),
 }
 """Option -> the runtimes that have it."""
+
+
+def installed() -> list[str]:
+    """The runtimes whose framework is found. It is not imported, so opening may still fail."""
+    return [name for name in RUNTIMES if find_spec(FRAMEWORKS[name])]
 
 
 def open_session(
@@ -65,9 +73,3 @@ def open_session(
             )
     session: Session = import_module(RUNTIMES[runtime]).SESSION(artifact, **asked)
     return session
-
-
-def installed() -> list[str]:
-    """The runtimes whose framework can be imported here, in the order of RUNTIMES."""
-    needs = {"eager": "torch", "onnx_reference": "onnx", "ort": "onnxruntime", "openvino": "openvino"}
-    return [name for name in RUNTIMES if find_spec(needs[name]) is not None]

@@ -93,8 +93,10 @@ class EagerSession(Session):
         if tensor.dtype == self._torch.bfloat16:  # no type of NumPy's own
             import ml_dtypes
 
-            return np.array(tensor.cpu().contiguous().view(self._torch.uint16).numpy()).view(ml_dtypes.bfloat16)
-        return np.array(tensor.cpu().numpy())  # may be a weight, or the same memory twice: hence the copy
+            return np.array(tensor.detach().cpu().contiguous().view(self._torch.uint16).numpy()).view(
+                ml_dtypes.bfloat16
+            )
+        return np.array(tensor.detach().cpu().numpy())  # may be a weight, or the same memory twice: hence the copy
 
     def _close(self) -> None:
         del self._module

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError
 from onnx import external_data_helper
 
 from simam_deploy.errors import InputError, ModelFileError, RuntimeUnavailable
 from simam_deploy.formula import OP_DOMAIN
 from simam_deploy.runtimes.session import TensorSpec, first_line
+from simam_deploy.walk import nodes, tensors
 
 
 def model_path(artifact: object, runtime: str) -> Path:
@@ -59,45 +59,6 @@ def external_files(model: onnx.ModelProto) -> dict[str, int]:
             end = int(info.offset or 0) + int(info.length or 0)
             files[info.location] = max(end, files.get(info.location, 0))
     return files
-
-
-def graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
-    """The graph and every graph inside a node, also inside functions."""
-    yield model.graph
-    for node in nodes(model):
-        for attribute in node.attribute:
-            yield from [attribute.g] if attribute.HasField("g") else attribute.graphs
-
-
-def nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
-    """Every node: of the graph, of graphs inside nodes, of functions."""
-    yield from _nodes(model.graph.node)
-    for function in model.functions:
-        yield from _nodes(function.node)
-
-
-def _nodes(sequence: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
-    for node in sequence:
-        yield node
-        for attribute in node.attribute:
-            for graph in [attribute.g] if attribute.HasField("g") else attribute.graphs:
-                yield from _nodes(graph.node)
-
-
-def tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Every constant: initializers and tensors in attributes, sparse ones as their values and indices."""
-    sparse: list[onnx.SparseTensorProto] = []
-    for graph in graphs(model):
-        yield from graph.initializer
-        sparse += graph.sparse_initializer
-    attributes = [a for node in nodes(model) for a in node.attribute]
-    attributes += [a for function in model.functions for a in function.attribute_proto]
-    for attribute in attributes:
-        yield from [attribute.t] if attribute.HasField("t") else attribute.tensors
-        sparse += [attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else attribute.sparse_tensors
-    for pair in sparse:
-        yield pair.values
-        yield pair.indices
 
 
 def without_body(model: onnx.ModelProto) -> list[onnx.NodeProto]:

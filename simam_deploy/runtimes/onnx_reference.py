@@ -16,7 +16,7 @@ from simam_deploy.errors import InputError, ModelFileError, RuntimeUnavailable
 from simam_deploy.formula import DEFAULT_LAMBDA, OP_DOMAIN, OP_NAME, reference
 from simam_deploy.runtimes import graph
 from simam_deploy.runtimes.session import Array, Session, TensorSpec, first_line, is_float, pick
-from simam_deploy.runtimes.widen import widen
+from simam_deploy.widen import widen
 
 
 class OnnxReferenceSession(Session):
@@ -56,7 +56,8 @@ class OnnxReferenceSession(Session):
 
     def _run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         copies = {spec.name: np.array(feeds[spec.name], dtype=spec.dtype) for spec in self.inputs}
-        results: Any = self._evaluator.run(None, copies)
+        with np.errstate(all="ignore"):  # inf is a result like any other, as in every runtime
+            results: Any = self._evaluator.run(None, copies)
         return pick(self.outputs, [np.array(array) for array in results])  # may be a view, or a weight: copied
 
     def _close(self) -> None:

@@ -7,10 +7,10 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import onnx.inliner
 
@@ -25,6 +25,7 @@ from simam_deploy.runtimes.session import (
     pick,
     refuse_types_outside_numpy,
 )
+from simam_deploy.walk import nodes
 
 
 class OpenVinoSession(Session):
@@ -45,18 +46,15 @@ class OpenVinoSession(Session):
         self.inputs = graph.input_specs(model, path)
         self.outputs = graph.output_specs(model, path)
         refuse_types_outside_numpy("openvino", self.inputs + self.outputs)
-        self._folder = tempfile.TemporaryDirectory(prefix="simam-deploy-")
-        try:
-            self._request = self._load(path, model, threads)
-        except BaseException:
-            self._folder.cleanup()
-            raise
+        with ExitStack() as cleanup:
+            self._request = self._load(path, model, threads, cleanup)
+            self._cleanup = cleanup.pop_all()
 
-    def _load(self, path: Path, model: onnx.ModelProto, threads: int) -> Any:
+    def _load(self, path: Path, model: onnx.ModelProto, threads: int, cleanup: ExitStack) -> Any:
         config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
         if threads:
             config["INFERENCE_NUM_THREADS"] = threads
-        source = self._loadable(path, model)
+        source = self._loadable(path, model, cleanup)
         try:
             core = self._openvino.Core()
             compiled = core.compile_model(core.read_model(source), "CPU", config)
@@ -70,7 +68,7 @@ class OpenVinoSession(Session):
         self._outputs = [_port(compiled.outputs, spec.name, path) for spec in self.outputs]
         return compiled.create_infer_request()
 
-    def _loadable(self, path: Path, model: onnx.ModelProto) -> str | bytes:
+    def _loadable(self, path: Path, model: onnx.ModelProto, cleanup: ExitStack) -> str | bytes:
         """The file itself, or what OpenVINO can read of it.
 
         OpenVINO looks for weights below the folder of the model and follows no link out of it, so these become
@@ -79,31 +77,32 @@ class OpenVinoSession(Session):
         ours = [(f.domain, f.name) for f in model.functions if f.domain == OP_DOMAIN]
         if not ours:
             return str(path)
-        count = sum(node.domain == OP_DOMAIN for node in graph.nodes(model))
+        count = sum(node.domain == OP_DOMAIN for node in nodes(model))
         self.notes.append(f"{count} {OP_DOMAIN} node(s) replaced by their bodies, as OpenVINO knows no functions")
         inlined = onnx.inliner.inline_selected_functions(model, ours)
         weights = graph.external_files(inlined)
         if not weights:
             return bytes(inlined.SerializeToString())
+        folder = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="simam-deploy-"))
         for location in weights:
-            beside = Path(self._folder.name, location)
+            beside = Path(folder, location)
             beside.parent.mkdir(parents=True, exist_ok=True)
             try:
                 os.link((path.parent / location).resolve(), beside)
             except OSError:
                 shutil.copyfile(path.parent / location, beside)
-        changed = Path(self._folder.name, "model.onnx")
+        changed = Path(folder, "model.onnx")
         changed.write_bytes(inlined.SerializeToString())
         return str(changed)
 
     def _run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         arrays = {port: feeds[spec.name] for port, spec in zip(self._inputs, self.inputs, strict=True)}
-        results = self._request.infer(arrays, share_inputs=False, share_outputs=False)
-        return pick(self.outputs, [np.array(results[port]) for port in self._outputs])
+        results = self._request.infer(arrays, share_inputs=False, share_outputs=False)  # copied: its memory is reused
+        return pick(self.outputs, [results[port] for port in self._outputs])
 
     def _close(self) -> None:
         del self._request
-        self._folder.cleanup()
+        self._cleanup.close()
 
 
 def _port(ports: list[Any], name: str, path: Path) -> int:
