@@ -1,7 +1,7 @@
 """The whole job on real input: `make demo`, or `python -m export_models.demo build/demo`.
 
-Exports `digits` and ResNet-50, proves both equal to PyTorch in every form on every runtime (on the scanned test digits
-and on two photographs), compares the forms' speed and builds an engine for two GPUs.
+Exports `digits` and ResNet-50, proves both equal to PyTorch in every form on every runtime (on the held-out scans and
+on two photographs), compares the forms' speed and builds an engine for two GPUs.
 """
 
 from __future__ import annotations

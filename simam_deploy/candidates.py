@@ -43,7 +43,7 @@ def gather(
 ) -> Candidates:
     """One candidate for each file, form and runtime.
 
-    forms : names of FORMS, to convert each file to; "all" for those that can carry it; none for the files as they are.
+    forms : names of FORMS, to convert each file to; "all" for those that fit it; none for the files as they are.
     runtimes : names of RUNTIMES without "eager".  folder : where converted and tapped files are put.
     provider : for ort.  taps : expose x and y of every SimAM block as outputs of the file.
     Raises FormError when a form that was asked for by name cannot carry a file.
@@ -56,11 +56,7 @@ def gather(
     for file in files:
         stem = f"{file.stem} · " if len(files) > 1 else ""
         for form, model, path in _in_forms(file, forms, folder, result, on_progress):
-            tapped: list[Tap] = []
-            if taps:
-                model, tapped = expose(model or onnx_file.load(path))
-                path = folder / f"{path.stem}.taps.onnx"
-                onnx_file.save(model, path)
+            opened, tapped = _tapped(model or onnx_file.load(path), path, folder) if taps else (path, [])
             for runtime in runtimes:
                 label = f"{stem}{form} · {runtime}" if form else f"{stem}{runtime}"
                 if form == "custom_op" and runtime != "onnx_reference":
@@ -68,7 +64,7 @@ def gather(
                     continue
                 asked = {"threads": threads, "provider": provider}
                 options = {k: v for k, v in asked.items() if v and runtime in OPTIONS[k]}
-                result.open[label] = partial(open_session, path, runtime, **options)  # type: ignore[arg-type]
+                result.open[label] = partial(open_session, opened, runtime, **options)  # type: ignore[arg-type]
                 result.taps[label] = tapped
     return result
 
@@ -87,6 +83,13 @@ def expose(model: ir.Model) -> tuple[ir.Model, list[Tap]]:
                 result.graph.outputs.append(value)
         taps.append(Tap(block.node, str(block.x.name), str(block.y.name), block.e_lambda))
     return result, taps
+
+
+def _tapped(model: ir.Model, path: Path, folder: Path) -> tuple[Path, list[Tap]]:
+    exposed, taps = expose(model)
+    target = folder / f"{path.stem}.taps.onnx"
+    onnx_file.save(exposed, target)
+    return target, taps
 
 
 def _in_forms(

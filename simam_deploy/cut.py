@@ -16,11 +16,15 @@ from onnx.reference import ReferenceEvaluator
 from simam_deploy.formula import OP_DOMAIN, OP_NAME, Float64
 from simam_deploy.widen import widen
 
+_STATISTICS = frozenset(
+    {"GlobalAveragePool", "InstanceNormalization", "ReduceL2", "ReduceMean", "ReduceSum", "ReduceSumSquare"}
+)
 _ELEMENTWISE = "Abs Add Cast CastLike Clip Div Exp Identity Max Min Mul Neg Pow Reciprocal Sigmoid Sqrt Sub Sum Tanh"
-_REDUCING = "GlobalAveragePool InstanceNormalization ReduceL2 ReduceMean ReduceProd ReduceSum ReduceSumSquare"
-_SHAPING = "Concat Constant ConstantOfShape Equal Expand Flatten Floor Gather Mod Reshape Shape Size Slice Split Squeeze Tile"
-_KNOWN = frozenset((_ELEMENTWISE + " " + _REDUCING + " " + _SHAPING + " Transpose Unsqueeze Where").split())
-_STATISTICS = frozenset(_REDUCING.split())
+_SHAPING = (
+    "Concat Constant ConstantOfShape Equal Expand Flatten Floor Gather Mod ReduceProd Reshape Shape Size Slice Split "
+    "Squeeze Tile Transpose Unsqueeze Where"
+)
+_KNOWN = _STATISTICS | frozenset(f"{_ELEMENTWISE} {_SHAPING}".split())
 _GATES = frozenset({"Sigmoid", "Exp", "Tanh"})
 _MOST_NODES = 100
 """A SimAM block has 5 to 40 nodes; a walk that needs more is not inside one."""

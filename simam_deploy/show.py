@@ -73,7 +73,7 @@ def parity(report: Report) -> None:
 
 
 def timing(title: str, rows: Sequence[TimingRow]) -> None:
-    """The rows of a benchmark: times in microseconds, ratios to the first session and to a plain copy of the input."""
+    """The rows of a benchmark: microseconds, and ratios to the first session and to a plain copy of the input."""
     columns = ("", "median us", "p20 us", "p80 us", "calls", "x first", "x copy")
     cells = [
         (

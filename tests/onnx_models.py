@@ -35,13 +35,15 @@ def model(
     after: str = "out = Relu (y)",
     weights: str = "",
 ) -> ir.Model:
-    """image -> Relu -> chain -> Relu -> out, with opset 18. outputs : further outputs of the graph.  weights : further
-    initialisers, each with a comma behind it."""
+    """image -> Relu -> chain -> Relu -> out, with opset 18.
+
+    outputs : further outputs of the graph.  weights : further initialisers, each with a comma behind it.
+    """
+    scalars = ", ".join(f"{dtype} {k} = {{{v}}}" for k, v in {"n": n, "lam": lam, "four": four, "half": half}.items())
     extra = "".join(f", {dtype}[{shape}] {name}" for name in outputs.split() if name != "y")
     text = f"""<ir_version: 8, opset_import: ["": 18]>
     net ({dtype}[{shape}] image) => ({dtype}[{shape}] out{extra})
-    <{weights} int64[{hw.count(",") + 1}] hw = {{{hw}}}, {dtype} n = {{{n}}}, {dtype} lam = {{{lam}}}, {dtype} four = {{{four}}},
-     {dtype} half = {{{half}}}>
+    <{weights} int64[{hw.count(",") + 1}] hw = {{{hw}}}, {scalars}>
     {{
     {before}
     {chain}
