@@ -194,8 +194,8 @@ def _check_result(model: ir.Model, opset: int | None, axes: Sequence[dict[int, s
         ]
         if fixed:
             raise InputError(
-                f"asked for dynamic {', '.join(fixed)}; the exporter fixed it for input {value.name!r}, as the code of "
-                "the model makes the size a constant\nleave it out of --dynamic, or change that code"
+                f"asked for dynamic {', '.join(fixed)}; the exporter fixed it for input {value.name!r}, as the code "
+                "of the model makes the size a constant\nleave it out of --dynamic, or change that code"
             )
 
 

@@ -1,0 +1,1 @@
+"""Scripts that print tables; results/ keeps what they printed, with machine, versions and commit."""

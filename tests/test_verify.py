@@ -1,0 +1,241 @@
+"""Sessions compared with the truth: what passes, what fails, and what is said of it."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch import nn
+
+from benchmarks.parity import WRONG, one_wrong
+from export_models import digits
+from simam_deploy import formula, onnx_file
+from simam_deploy.candidates import expose, gather
+from simam_deploy.errors import InputError
+from simam_deploy.export import export
+from simam_deploy.forms import alone
+from simam_deploy.inputs import Case, cases
+from simam_deploy.runtimes import open_session
+from simam_deploy.runtimes.session import Array, Session, TensorSpec
+from simam_deploy.verify import SLACK, Report, Tap, verify
+
+X = np.random.default_rng(0).standard_normal((2, 3, 5, 7)).astype(np.float32)
+CASE = Case("plain", ((X,),))
+
+
+class Made(Session):
+    """A session that computes whatever the test says."""
+
+    def __init__(self, *functions: Callable[[Array], Array], names: tuple[str, ...] = ("y",)) -> None:
+        super().__init__("made")
+        self.inputs = (TensorSpec("x", np.dtype(np.float32), None),)
+        self.outputs = tuple(TensorSpec(name, np.dtype(np.float32), None) for name in names)
+        self._functions = functions
+
+    def _run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        return {spec.name: f(feeds["x"]) for spec, f in zip(self.outputs, self._functions, strict=True)}
+
+    def _close(self) -> None:
+        pass
+
+
+def truth() -> Session:
+    return Made(lambda x: x.astype(np.float64))
+
+
+def twin() -> Session:
+    return Made(lambda x: x * np.float32(1 + 2**-22))
+
+
+def check(function: Callable[[Array], Array], case: Case = CASE) -> Report:
+    return verify({"candidate": lambda: Made(function)}, [case], truth=truth, twin=twin)
+
+
+def test_a_row_holds_the_error_its_share_the_signal_to_noise_and_the_worst_element() -> None:
+    def one_off(x: Array) -> Array:
+        y = x.copy()
+        y[1, 2, 3, 4] += 1e-3
+        return y
+
+    (row,) = check(one_off).rows
+    bound = SLACK * np.abs(X).max() * 2**-22
+    assert (row.case, row.session, row.output, row.worst_element) == ("plain", "candidate", "y", 1)
+    assert row.max_abs_error == pytest.approx(1e-3, rel=1e-3)
+    assert row.share == pytest.approx(1e-3 / bound, rel=1e-2)
+    assert row.snr_db == pytest.approx(10 * np.log10((X.astype(float) ** 2).sum() / 1e-6), abs=0.01)
+    assert not row.passed
+
+
+@pytest.mark.parametrize(
+    ("function", "passed"),
+    [
+        (lambda x: x, True),
+        (lambda x: x * np.float32(1 + 8 * 2**-22), True),
+        (lambda x: x * np.float32(1 + 32 * 2**-22), False),
+        (lambda x: np.where(x == x[0, 0, 0, 0], np.float32(np.nan), x), False),
+        (lambda x: np.where(x == x[0, 0, 0, 0], np.float32(np.inf), x), False),
+        (lambda x: np.concatenate([x[:1], x[:1]]), False),
+    ],
+    ids=["equal", "8 errors", "32 errors", "one NaN", "one inf", "only batch element 0 right"],
+)
+def test_the_limit(function: Callable[[Array], Array], passed: bool) -> None:
+    report = check(function)
+    assert report.passed == passed
+    assert report.as_dict()["passed"] == passed
+
+
+def test_errors_are_the_worst_of_all_feeds() -> None:
+    case = Case("two", ((X,), (X + 1,)))
+    report = check(lambda x: x if x[0, 0, 0, 0] == X[0, 0, 0, 0] else x + 1, case)
+    assert report.rows[0].max_abs_error == pytest.approx(1)
+    assert report.rows[0].worst_element == 2
+
+
+def test_nothing_compared_is_not_a_pass() -> None:
+    assert not verify({}, [CASE], truth=truth, twin=twin).passed
+
+
+def test_other_outputs_or_shapes_are_an_input_error() -> None:
+    two = {"two": lambda: Made(lambda x: x, lambda x: x, names=("a", "b"))}
+    with pytest.raises(InputError, match="two has the outputs a, b; the truth has y"):
+        verify(two, [CASE], truth=truth, twin=twin)
+    with pytest.raises(InputError, match=r"output 'y' has shape \(2, 3, 5\); the truth has \(2, 3, 5, 7\)"):
+        check(lambda x: x[..., 0])
+    with pytest.raises(InputError, match=r"takes 1 inputs \(x\); 2 were given"):
+        check(lambda x: x, Case("pair", ((X, X),)))
+
+
+def test_progress_and_notes() -> None:
+    def noted() -> Session:
+        session = Made(lambda x: x)
+        session.notes.append("converted")
+        return session
+
+    seen: list[str] = []
+    report = verify({"candidate": noted}, [CASE], truth=truth, twin=twin, on_progress=seen.append)
+    assert seen == ["truth in float64", "yardstick in float32", "candidate"]
+    assert report.notes == ["candidate: converted"]
+
+
+def gate_report(y: Callable[[Array], Array], e_lambda: float = 1e-4) -> Report:
+    tap = Tap("block", "x", "y_inner", e_lambda)
+    candidate = {"candidate": lambda: Made(lambda x: x, y, names=("y", "y_inner"))}
+    return verify(candidate, [CASE], truth=truth, twin=twin, taps={"candidate": [tap]})
+
+
+def simam(x: Array) -> Array:
+    return formula.reference(x).astype(np.float32)
+
+
+def test_a_gate_is_judged_on_the_x_that_its_session_computed() -> None:
+    report = gate_report(simam)
+    assert report.passed
+    assert report.gates[0].max_gate_error < 1e-6
+    assert report.gates[0].collapsed == 0
+
+
+def test_a_collapsed_gate_fails_though_its_cosine_is_high() -> None:
+    """What an overflowing half-precision sum leaves: sigmoid(½) everywhere."""
+    collapsed = gate_report(lambda x: (x * 0.6224593).astype(np.float32))
+    assert not collapsed.passed
+    assert collapsed.rows[0].passed
+    assert collapsed.gates[0].collapsed > 0.9
+    assert collapsed.gates[0].max_gate_error > 0.1
+    a, b = simam(X).ravel(), 0.6224593 * X.ravel()
+    assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) > 0.97
+
+
+@pytest.mark.parametrize("factor", [0.99, 1.01])
+def test_a_wrong_lambda_fails_at_the_gate(factor: float) -> None:
+    faint = Case("faint", ((np.float32(1e-2) * X,),))
+    tap = Tap("block", "x", "y_inner", 1e-4)
+    wrong = {
+        "candidate": lambda: Made(
+            lambda x: x, lambda x: formula.reference(x, factor * 1e-4).astype(np.float32), names=("y", "y_inner")
+        )
+    }
+    report = verify(wrong, [faint], truth=truth, twin=twin, taps={"candidate": [tap]})
+    assert [gate.passed for gate in report.gates] == [False]
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]:
+    module, example = digits.build()
+    path = tmp_path_factory.mktemp("digits") / "digits.onnx"
+    export(module, example, path, dynamic=("batch",), check=False)
+    return module, path
+
+
+def test_a_network_in_all_forms_on_all_runtimes_with_gates(exported: tuple[nn.Module, Path], tmp_path: Path) -> None:
+    module, path = exported
+    chosen = gather([path], ["all"], ["onnx_reference", "ort", "openvino"], tmp_path, taps=True)
+    with open_session(path) as session:
+        given = list(cases(["adversarial"], session.inputs))
+    report = verify(
+        chosen.open,
+        given,
+        truth=lambda: open_session(module, "eager", dtype="float64"),
+        twin=lambda: open_session(module, "eager"),
+        taps=chosen.taps,
+    )
+    assert report.passed
+    assert len(report.rows) == 10 * 6
+    assert len(report.gates) == 10 * 6 * 3
+    assert chosen.skipped == [
+        f"custom_op · {name}: form custom_op has no body; only onnx_reference runs it without a kernel library"
+        for name in ("ort", "openvino")
+    ]
+
+
+@pytest.mark.parametrize("name", ["population variance in the last block", "the last block left out"])
+def test_a_slightly_wrong_network_fails(exported: tuple[nn.Module, Path], name: str) -> None:
+    module, path = exported
+    with open_session(path) as session:
+        given = list(cases(["adversarial"], session.inputs))
+    wrong = one_wrong(module, WRONG[name])
+    report = verify(
+        {"wrong": lambda: open_session(wrong, "eager")},
+        given,
+        truth=lambda: open_session(module, "eager", dtype="float64"),
+        twin=lambda: open_session(module, "eager"),
+    )
+    assert not report.passed
+    assert max(row.share for row in report.rows) > 10
+
+
+def test_a_file_alone_is_its_own_truth(exported: tuple[nn.Module, Path], tmp_path: Path) -> None:
+    _, path = exported
+    chosen = gather([path], ["primitive"], ["ort"], tmp_path)
+    with open_session(path) as session:
+        given = list(cases(["plain"], session.inputs))
+    report = verify(
+        chosen.open,
+        given,
+        truth=lambda: open_session(path, "onnx_reference", dtype="float64"),
+        twin=lambda: open_session(path, "onnx_reference"),
+    )
+    assert report.passed
+
+
+def test_taps_at_the_edges_of_a_graph_and_without_new_outputs(tmp_path: Path) -> None:
+    model, taps = expose(alone("function", (2, 3, 5, 7)))
+    assert taps == [Tap("simam", "x", "y", pytest.approx(1e-4))]
+    assert [value.name for value in model.graph.outputs] == ["y"]
+    onnx_file.save(alone("function", (2, 3, 5, 7)), tmp_path / "m.onnx")
+    chosen = gather([tmp_path / "m.onnx"], [], ["ort"], tmp_path, taps=True)
+    report = verify(
+        chosen.open,
+        [CASE],
+        truth=lambda: open_session(tmp_path / "m.onnx", "onnx_reference", dtype="float64"),
+        twin=lambda: open_session(tmp_path / "m.onnx", "onnx_reference"),
+        taps=chosen.taps,
+    )
+    assert report.passed
+    assert len(report.gates) == 1
+
+
+def test_unknown_runtimes_are_listed(tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match="no such runtime for ONNX files: tflite; there are onnx_reference, ort, openvino"
+    ):
+        gather([tmp_path / "m.onnx"], [], ["tflite"], tmp_path)
