@@ -37,6 +37,9 @@ NETWORKS = {
 }
 
 
+Say = Callable[[str], None]
+
+
 class PopulationVariance(SimAM):
     """A SimAM that divides by M: the commonest mistake, and the one hardest to see."""
 
@@ -71,9 +74,7 @@ def main() -> None:
     keep("parity", [dict(zip(columns, row, strict=True)) for row in rows])
 
 
-def _measure(
-    name: str, model: nn.Module, example: torch.Tensor, say: Callable[[str], None]
-) -> list[tuple[object, ...]]:
+def _measure(name: str, model: nn.Module, example: torch.Tensor, say: Say) -> list[tuple[object, ...]]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.onnx")
         say(f"export {name}")

@@ -17,7 +17,7 @@ from simam_deploy.forms import alone
 from simam_deploy.inputs import Case, cases
 from simam_deploy.runtimes import open_session
 from simam_deploy.runtimes.session import Array, Session, TensorSpec
-from simam_deploy.verify import SLACK, Report, Tap, verify
+from simam_deploy.verify import EPS, SLACK, Report, Tap, verify
 
 X = np.random.default_rng(0).standard_normal((2, 3, 5, 7)).astype(np.float32)
 CASE = Case("plain", ((X,),))
@@ -58,7 +58,8 @@ def test_a_row_holds_the_error_its_share_the_signal_to_noise_and_the_worst_eleme
         return y
 
     (row,) = check(one_off).rows
-    bound = SLACK * np.abs(X).max() * 2**-22
+    cost = np.abs(X * np.float32(1 + 2**-22) - X.astype(np.float64)).max()
+    bound = SLACK * max(cost, EPS * np.abs(X).max())
     assert (row.case, row.session, row.output, row.worst_element) == ("plain", "candidate", "y", 1)
     assert row.max_abs_error == pytest.approx(1e-3, rel=1e-3)
     assert row.share == pytest.approx(1e-3 / bound, rel=1e-2)
@@ -139,7 +140,7 @@ def test_a_collapsed_gate_fails_though_its_cosine_is_high() -> None:
     collapsed = gate_report(lambda x: (x * 0.6224593).astype(np.float32))
     assert not collapsed.passed
     assert collapsed.rows[0].passed
-    assert collapsed.gates[0].collapsed > 0.9
+    assert collapsed.gates[0].collapsed > 0.8
     assert collapsed.gates[0].max_gate_error > 0.1
     a, b = simam(X).ravel(), 0.6224593 * X.ravel()
     assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) > 0.97
