@@ -18,7 +18,7 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
-from simam_deploy import onnx_file
+from simam_deploy import manifest, onnx_file
 from simam_deploy.candidates import gather
 from simam_deploy.errors import InputError, SimAMDeployError, VerificationError
 from simam_deploy.files import staging
@@ -78,16 +78,15 @@ def export(
         raw = _torch_export(model, inputs, opset, dynamic, exporter, staged.with_name("raw"))
         say("find and fuse SimAM blocks")
         fused = fuse(raw, form, lambda node: say(f"prove the block at {node}"))
-        write(fused, staged, {})
+        origin = {"model": source or type(model).__name__, "exporter": exporter, "dynamic": list(dynamic)}
+        made = write(fused, staged, origin, ("torch", "onnx", "onnx-ir", "onnxscript"))
         parity = _check(model, inputs, dynamic, form, staged, say) if check else None
         if parity is not None and not parity.passed:
             raise VerificationError(
                 f"{Path(path).name} is not equal to the model, so it was not written; see the table", parity
             )
-        say("write")
-        rows = None if parity is None else [asdict(row) for row in parity.rows]
-        origin = {"model": source or type(model).__name__, "exporter": exporter, "dynamic": list(dynamic)}
-        write(fused, staged, origin, ("torch", "onnx", "onnx-ir", "onnxscript"), rows)
+        if parity is not None:
+            manifest.write({**made, "parity": [asdict(row) for row in parity.rows]}, staged)
         _drop(staged.with_name("raw"))
     return Exported(Path(path), fused, parity)
 
@@ -172,7 +171,13 @@ def _torchscript(model: nn.Module, inputs: Tensors, opset: int | None, axes: Any
     names = list(inspect.signature(model.forward).parameters)[: len(inputs)]
     named = {name: dims for name, dims in zip(names, axes, strict=True) if dims}
     torch.onnx.export(
-        model, inputs, folder / "raw.onnx", dynamo=False, opset_version=opset, input_names=names, dynamic_axes=named
+        model,
+        inputs,
+        str(folder / "raw.onnx"),  # as text: a Path is taken for a stream, which ends at 2 GiB
+        dynamo=False,
+        opset_version=opset,
+        input_names=names,
+        dynamic_axes=named,
     )
     return onnx_file.load(folder / "raw.onnx")
 

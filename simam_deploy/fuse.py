@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import onnx_ir as ir
 
@@ -158,15 +157,13 @@ def fuse_file(
 
 
 def write(
-    fused: Fused,
-    staged: Path,
-    source: manifest.Record,
-    packages: tuple[str, ...] = ("onnx", "onnx-ir"),
-    parity: Sequence[Mapping[str, Any]] | None = None,
-) -> None:
-    """Write the model and its manifest to `staged`, a path inside `files.staging`."""
+    fused: Fused, staged: Path, source: manifest.Record, packages: tuple[str, ...] = ("onnx", "onnx-ir")
+) -> manifest.Record:
+    """Write the model and its manifest to `staged`, a path inside `files.staging`; return the manifest."""
     blocks = [{"node": r.node, "shape": list(r.shape), "dtype": r.dtype, "e_lambda": r.e_lambda} for r in fused.rows]
-    made = manifest.about(fused.rows[0].form, blocks)
-    fused.model.metadata_props[manifest.PROPERTY] = json.dumps(made, ensure_ascii=False)
+    travelling = manifest.about(fused.rows[0].form, blocks)
+    fused.model.metadata_props[manifest.PROPERTY] = json.dumps(travelling, ensure_ascii=False)
     onnx_file.save(fused.model, staged)
-    manifest.write(manifest.record(made, source, packages, parity), staged)
+    made = manifest.record(travelling, source, packages)
+    manifest.write(made, staged)
+    return made

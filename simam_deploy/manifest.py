@@ -26,17 +26,15 @@ def about(form: str, blocks: Sequence[Mapping[str, Any]]) -> Record:
     return {"version": __version__, "form": form, "blocks": [dict(block) for block in blocks]}
 
 
-def record(
-    made: Record, source: Record, packages: Sequence[str], parity: Sequence[Mapping[str, Any]] | None = None
-) -> Record:
-    """The whole manifest: `about`, where it came from, the versions it was made with, parity rows if measured."""
+def record(made: Record, source: Record, packages: Sequence[str]) -> Record:
+    """The whole manifest: `about`, where it came from, the versions it was made with; parity is not measured yet."""
     versions = {"python": platform.python_version()}
     for package in packages:
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return {**made, "source": source, "versions": versions, "parity": None if parity is None else list(parity)}
+    return {**made, "source": source, "versions": versions, "parity": None}
 
 
 def write(manifest: Record, beside: Path) -> None:

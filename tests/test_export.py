@@ -15,6 +15,7 @@ from simam_deploy.errors import InputError, NoBlockError, OutputError, ShapeErro
 from simam_deploy.export import export
 from simam_deploy.forms import FORMS
 from simam_deploy.formula import reference, tolerance
+from simam_deploy.fuse import fuse_file
 from simam_deploy.runtimes import open_session
 from simam_deploy.verify import Report
 
@@ -179,3 +180,30 @@ def test_a_failed_check_writes_nothing(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="mkdir -p"):
         export(net(), X, tmp_path / "missing" / "m.onnx")
+
+
+@pytest.mark.slow
+def test_weights_beyond_2_gib_go_to_a_file_beside(tmp_path: Path) -> None:
+    class Large(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.simam = nn.Conv2d(3, 8, 3), SimAM()
+            weight = torch.zeros(1_100_000, 512)
+            weight[::100_000] = torch.randn(11, 512, generator=torch.Generator().manual_seed(0))
+            self.weight = nn.Parameter(weight)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return (self.weight @ self.simam(self.conv(x)).reshape(512, 1)).square().sum()
+
+    model, x = Large().eval(), torch.randn(1, 3, 10, 10)
+    export(model, x, tmp_path / "large.onnx", check=False)
+    fuse_file(tmp_path / "large.onnx", tmp_path / "primitive.onnx", "primitive")
+    names = ["large.onnx", "large.onnx.data", "large.onnx.json"]
+    assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith("large")) == names
+    assert (
+        (tmp_path / "large.onnx").stat().st_size < 2**20 < 2**31 < (tmp_path / "primitive.onnx.data").stat().st_size
+    )
+    onnx.checker.check_model(str(tmp_path / "large.onnx"))
+    with open_session(tmp_path / "primitive.onnx") as session, torch.inference_mode():
+        (y,) = session.run({"x": x.numpy()}).values()
+        assert y == pytest.approx(model(x).item(), rel=1e-4)
