@@ -62,7 +62,8 @@ def export(
     dynamic : any of "batch", "height", "width"; other axes are fixed at the sizes of `args`.
     exporter : "dynamo" (torch.export, opset >= 18) or "torchscript".
     check : compare the file with `model` on every installed runtime, at the example, on random input, and at another
-    size where axes are dynamic. If a row fails, nothing is written and VerificationError carries the report.
+    size where axes are dynamic; for float32 models. If a row fails, nothing is written and VerificationError carries the
+    report.
     source : how to name the model in the manifest; its class name by default.
     The model is not changed; it is exported as in eval mode. Weights beyond 2 GiB go to `<path>.data`.
     Raises InputError (the model does not run on args, an axis stayed fixed, the exporter refuses), NoBlockError,
@@ -71,6 +72,8 @@ def export(
     say = on_progress or (lambda _: None)
     inputs = (args,) if isinstance(args, torch.Tensor) else tuple(args)
     _check_options(opset, dynamic, exporter)
+    if check:
+        _refuse_other_floats(model, inputs)
     with staging(path) as staged, _eval_mode(model):
         say("run the model once")
         _run_once(model, inputs)
@@ -101,6 +104,17 @@ def _check_options(opset: int | None, dynamic: Sequence[str], exporter: str) -> 
         raise InputError(
             f"the dynamo exporter writes opset {OLDEST_DYNAMO_OPSET} and later; asked for {opset}\n"
             "use --exporter torchscript for an older opset"
+        )
+
+
+def _refuse_other_floats(model: nn.Module, inputs: Tensors) -> None:
+    """The yardstick of `verify` is float32."""
+    held = {t.dtype for t in (*inputs, *model.parameters(), *model.buffers()) if t.is_floating_point()}
+    others = sorted(str(dtype) for dtype in held if dtype != torch.float32)
+    if others:
+        raise InputError(
+            f"the comparison with the model is made for float32, and this model holds {', '.join(others)}\n"
+            "export it in float32, or without the comparison: --no-check (check=False)"
         )
 
 
