@@ -62,8 +62,8 @@ def export(
     dynamic : any of "batch", "height", "width"; other axes are fixed at the sizes of `args`.
     exporter : "dynamo" (torch.export, opset >= 18) or "torchscript".
     check : compare the file with `model` on every installed runtime, at the example, on random input, and at another
-    size where axes are dynamic; for float32 models. If a row fails, nothing is written and VerificationError carries the
-    report.
+    size where axes are dynamic. For float32 models. If a row fails, nothing is written and VerificationError carries
+    the report.
     source : how to name the model in the manifest; its class name by default.
     The model is not changed; it is exported as in eval mode. Weights beyond 2 GiB go to `<path>.data`.
     Raises InputError (the model does not run on args, an axis stayed fixed, the exporter refuses), NoBlockError,

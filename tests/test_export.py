@@ -138,6 +138,13 @@ def test_half_models_keep_float32_statistics(tmp_path: Path, half: torch.dtype) 
         (nn.Sequential(SimAM()), torch.randn(2, 3, 8), {}, ShapeError, "3-D"),
         (nn.Sequential(SimAM()), torch.randn(2, 3, 4, 4, 4), {}, ShapeError, "5-D"),
         (net(), torch.randn(1, 7, 8, 8), {}, InputError, r"does not run on inputs of shape \(1, 7, 8, 8\)"),
+        (
+            net().half(),
+            X.half(),
+            {},
+            InputError,
+            r"made for float32, and this model holds torch.float16\n.*--no-check",
+        ),
         (net(), X, {"opset": 13}, InputError, "dynamo exporter writes opset 18 and later; asked for 13"),
         (net(), X, {"opset": 99}, InputError, "99"),
         (net(), X, {"dynamic": ("depth",)}, InputError, "the axes are batch, height, width"),
