@@ -140,7 +140,8 @@ class Runner:
         for value in (piece.inputs[0], piece.outputs[0]):
             value.type = value.type or ir.TensorType(ir.DataType.FLOAT)
         functions = [f for f in model.functions.values() if f.domain == OP_DOMAIN]
-        proto = ir.to_proto(ir.Model(piece, ir_version=min(model.ir_version, 10), functions=functions))
+        alone = ir.Model(piece, ir_version=min(model.ir_version, 10), functions=functions)
+        proto = ir.to_proto(ir.external_data.load_to_model(alone))  # constants may be kept in a file beside
         self._evaluator = ReferenceEvaluator(widen(proto))
         self._x, *names = (str(value.name) for value in piece.inputs)
         self._sizes = {

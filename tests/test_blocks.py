@@ -1,9 +1,12 @@
 """What is found in an ONNX model, what is a near miss, and what is said about it."""
 
+from pathlib import Path
+
 import onnx_ir as ir
 import pytest
 from onnx_models import CHAIN, model
 
+from simam_deploy import onnx_file
 from simam_deploy.blocks import Block, find
 from simam_deploy.forms import FORMS, alone
 
@@ -155,6 +158,12 @@ def test_casts_to_and_from_half_belong_to_the_block(half: str, form: str) -> Non
     assert (block.x.name, block.y.name, block.dtype.name) == ("x16", "y16", half.upper())
     again = only_block(fuse(source, form).model)
     assert (again.x.name, again.y.name, again.dtype.name, again.form) == ("x16", "y16", half.upper(), form)
+
+
+def test_constants_in_a_file_beside(tmp_path: Path) -> None:
+    ir.save(model(), tmp_path / "m.onnx", external_data="m.data", size_threshold_bytes=0)
+    assert (tmp_path / "m.data").stat().st_size > 0
+    assert only_block(onnx_file.load(tmp_path / "m.onnx")).e_lambda == pytest.approx(1e-4)
 
 
 def test_progress_names_each_candidate() -> None:
