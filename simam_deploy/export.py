@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import onnx
 import onnx_ir as ir
 import torch
 from torch import nn
@@ -96,6 +97,9 @@ def _check_options(opset: int | None, dynamic: Sequence[str], exporter: str) -> 
     unknown = [axis for axis in dynamic if axis not in AXES]
     if unknown:
         raise InputError(f"cannot make {', '.join(unknown)} dynamic; the axes are {', '.join(AXES)}")
+    newest = onnx.defs.onnx_opset_version()
+    if opset is not None and not 1 <= opset <= newest:
+        raise InputError(f"there is no opset {opset}; the installed onnx {onnx.__version__} knows 1 to {newest}")
     if exporter == "dynamo" and opset is not None and opset < OLDEST_DYNAMO_OPSET:
         raise InputError(
             f"the dynamo exporter writes opset {OLDEST_DYNAMO_OPSET} and later; asked for {opset}\n"
