@@ -14,7 +14,7 @@ import typer
 from rich.text import Text
 
 from simam_deploy import __version__, show
-from simam_deploy.errors import InputError, SimAMDeployError, VerificationError
+from simam_deploy.errors import InputError, OutputError, SimAMDeployError, VerificationError
 from simam_deploy.forms import FORMS
 
 app = typer.Typer(
@@ -28,7 +28,17 @@ app = typer.Typer(
 FORM_NAMES = ", ".join(FORMS)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
-Output = Annotated[Path, typer.Option("--output", "-o", help="The file to write.", show_default=False)]
+
+
+def _named(path: Path) -> Path:
+    if not path.name or path.name == "..":
+        raise OutputError(f"cannot write {path}: it is a folder; give the name of a file in it")
+    return path
+
+
+Output = Annotated[
+    Path, typer.Option("--output", "-o", help="The file to write.", show_default=False, callback=_named)
+]
 Form = Annotated[str, typer.Option(help=f"How to write each SimAM block: {FORM_NAMES}.")]
 Weights = Annotated[Path | None, typer.Option(help="Checkpoint to load into the model (a state_dict).")]
 Shapes = Annotated[

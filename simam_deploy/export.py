@@ -21,6 +21,7 @@ from simam_deploy import onnx_file
 from simam_deploy.candidates import gather
 from simam_deploy.errors import InputError, SimAMDeployError, VerificationError
 from simam_deploy.files import staging
+from simam_deploy.forms import form_named
 from simam_deploy.fuse import Fused, fuse, write
 from simam_deploy.inputs import Case
 from simam_deploy.runtimes import installed, open_session
@@ -69,6 +70,7 @@ def export(
     """
     say = on_progress or (lambda _: None)
     inputs = (args,) if isinstance(args, torch.Tensor) else tuple(args)
+    form_named(form)
     _check_options(opset, dynamic, exporter)
     with staging(path) as staged, _eval_mode(model):
         say("run the model once")

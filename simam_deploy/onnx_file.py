@@ -37,7 +37,10 @@ def load(path: str | os.PathLike[str]) -> ir.Model:
     try:
         model = ir.from_proto(proto)
     except Exception as error:  # onnx_ir raises many types on malformed graphs
-        raise ModelFileError(f"{source} is not a valid ONNX file: {error}") from error
+        cause: BaseException = error
+        while inner := cause.__cause__ or cause.__context__:  # the outer ones only say in which function
+            cause = inner
+        raise ModelFileError(f"{source} is not a valid ONNX file: {cause}") from error
     for tensor in _tensors(model):
         if isinstance(tensor, ir.ExternalTensor):
             tensor.base_dir = source.parent
@@ -145,13 +148,13 @@ def _check_external(tensor: ir.ExternalTensor, source: Path) -> None:
         raise ModelFileError(
             f"{source} keeps its weights in {tensor.location}, which is missing; put it back into {source.parent}/"
         )
-    offset, length = tensor.offset or 0, tensor.nbytes if tensor.length is None else tensor.length
-    if offset < 0 or length < tensor.nbytes:
+    length = tensor.nbytes if tensor.length is None else tensor.length
+    if length < tensor.nbytes:
         raise ModelFileError(
-            f"{source} is damaged: its weights {tensor.name!r} take {tensor.nbytes} bytes; "
-            f"it asks for {length} bytes of {held.name} from {offset}"
+            f"{source} is damaged: its weights {tensor.name!r} take {tensor.nbytes} bytes, "
+            f"and it asks for {length} bytes of {held.name}"
         )
-    needed = offset + length
+    needed = (tensor.offset or 0) + length
     if held.stat().st_size < needed:
         raise ModelFileError(
             f"{held} is truncated: {source.name} needs {needed} bytes of it, it has {held.stat().st_size}"
