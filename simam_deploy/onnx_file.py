@@ -36,17 +36,14 @@ def load(path: str | os.PathLike[str]) -> ir.Model:
     _refuse_unknown(proto, source)
     try:
         model = ir.from_proto(proto)
+        _check(model, source)
+    except ModelFileError:
+        raise
     except Exception as error:  # onnx_ir raises many types on malformed graphs
         cause: BaseException = error
         while inner := cause.__cause__ or cause.__context__:  # the outer ones only say in which function
             cause = inner
         raise ModelFileError(f"{source} is not a valid ONNX file: {cause}") from error
-    for tensor in _tensors(model):
-        if isinstance(tensor, ir.ExternalTensor):
-            tensor.base_dir = source.parent
-            _check_external(tensor, source)
-        elif isinstance(tensor, ir.TensorProtoTensor):
-            _check_inline(tensor, source)
     return model
 
 
@@ -98,6 +95,25 @@ def _refuse_unknown(proto: onnx.ModelProto, source: Path) -> None:
         )
 
 
+def _check(model: ir.Model, source: Path) -> None:
+    for tensor in _tensors(model):
+        if isinstance(tensor, ir.ExternalTensor):
+            tensor.base_dir = source.parent
+            _check_external(tensor, source)
+        elif isinstance(tensor, ir.TensorProtoTensor):
+            _check_inline(tensor, source)
+    for graph in _roots(model):
+        read = [(value, f"node {n.name!r} ({n.op_type})") for n in graph.all_nodes() for value in n.inputs]
+        for value, reader in [*read, *((value, f"the output of {graph.name!r}") for value in graph.outputs)]:
+            if value is None or value.producer() is not None or value.is_graph_input() or value.is_initializer():
+                continue
+            raise ModelFileError(f"{source} is damaged: {reader} reads {value.name!r}, which nothing makes")
+
+
+def _roots(model: ir.Model) -> list[ir.Graph | ir.Function]:
+    return [model.graph, *model.functions.values()]
+
+
 def _tensors(model: ir.Model) -> Iterator[ir.TensorProtocol]:
     for graph in model.graphs():
         for value in graph.initializers.values():
@@ -109,8 +125,7 @@ def _tensors(model: ir.Model) -> Iterator[ir.TensorProtocol]:
 
 def _tensor_attributes(model: ir.Model) -> Iterator[tuple[ir.Node, ir.Attr]]:
     """Of every node, inside functions and sub-graphs too."""
-    graphs: list[ir.Graph | ir.Function] = [model.graph, *model.functions.values()]
-    for graph in graphs:
+    for graph in _roots(model):
         for node in graph.all_nodes():
             for attribute in node.attributes.values():
                 tensors = attribute.type in (ir.AttributeType.TENSOR, ir.AttributeType.TENSORS)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from simam_deploy import doctor, formula
-from simam_deploy.runtimes import RUNTIMES
+from simam_deploy.runtimes import RUNTIMES, installed
 
 PIP = {
     "torch": ("torch", "torch"),
@@ -67,7 +67,7 @@ def test_what_is_missing_comes_with_the_line_that_mends_it(monkeypatch: pytest.M
     assert not found[name].works
     assert found[name].version == "-"
     assert found[name].detail.splitlines()[-1] == f'pip install "simam-deploy[{extra}]"'
-    assert all(row.works for other, row in found.items() if other not in (name, "ort, CUDA", "tensorrt"))
+    assert all(found[other].works for other in {"torch", *installed()} - {"eager", name})
 
 
 @pytest.mark.usefixtures("quick")
@@ -87,7 +87,7 @@ def test_a_broken_installation_is_a_row_too(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_runtime_that_computes_something_else_does_not_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(formula, "tolerance", lambda x, dtype: np.full(x.shape, 1e-12))
     found = {row.name: row for row in doctor.examine()}
-    for name in ("torch", "onnx_reference", "ort", "openvino"):
+    for name in {"torch", *installed()} - {"eager"}:
         assert not found[name].works
         assert "what it computes is not SimAM" in found[name].detail
 

@@ -229,9 +229,34 @@ def short_weight(model: onnx.ModelProto) -> None:
     model.graph.initializer[0].raw_data = bytes(100)
 
 
+def dangling(model: onnx.ModelProto) -> None:
+    model.graph.node[0].output[0] = "else"
+
+
+def dangling_inside(model: onnx.ModelProto) -> None:
+    model.graph.node[-1].attribute[0].g.node[0].input[0] = "nowhere"
+
+
+def dangling_in_a_function(model: onnx.ModelProto) -> None:
+    model.functions[0].node[0].input[0] = "nowhere"
+
+
+def no_output(model: onnx.ModelProto) -> None:
+    model.graph.output[0].name = "nowhere"
+
+
+def no_type(model: onnx.ModelProto) -> None:
+    model.graph.initializer[0].data_type = 0
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        (dangling, r"is damaged: node 'twice' \(Twice\) reads 'c', which nothing makes"),
+        (dangling_inside, r"reads 'nowhere', which nothing makes"),
+        (no_output, r"is damaged: the output of 'net' reads 'nowhere', which nothing makes"),
+        (dangling_in_a_function, r"\(Add\) reads 'nowhere', which nothing makes"),
+        (no_type, "is not a valid ONNX file: .*UNDEFINED"),
         (set_ir, r"has IR version 99; the installed onnx [\d.]+ reads up to \d+\npip install --upgrade onnx"),
         (set_opset, r"has opset 99; the installed onnx [\d.]+ knows up to \d+\npip install --upgrade onnx"),
         (no_opset, "names no opset: it is truncated"),

@@ -176,7 +176,7 @@ def test_a_file_that_cannot_be_imported(home: Path, text: str, words: str) -> No
 
 
 def test_our_own_errors_pass_as_they_are(home: Path) -> None:
-    with pytest.raises(ShapeError, match="^of our own$"):
+    with pytest.raises(ShapeError, match=r"^of our own$"):
         load("models.py:refuses")
 
 
