@@ -15,9 +15,7 @@ from simam_deploy.forms import FORMS, alone, form_named
 from simam_deploy.runtimes import open_session
 
 RUNTIMES = ["onnx_reference", "ort", "openvino"]
-PAIRS = [
-    (form, runtime) for form in FORMS for runtime in RUNTIMES if form != "custom_op" or runtime == "onnx_reference"
-]
+PAIRS = [(form, runtime) for form in FORMS for runtime in RUNTIMES if form != "custom_op" or runtime == "onnx_reference"]
 
 
 @pytest.mark.parametrize("e_lambda", LAMBDAS)
@@ -126,7 +124,5 @@ def test_instance_norm_lists_every_axis_that_is_not_fixed() -> None:
 
 
 def test_unknown_form_lists_the_names() -> None:
-    with pytest.raises(
-        InputError, match="no form 'fast'; the forms are function, primitive, instance_norm, custom_op"
-    ):
+    with pytest.raises(InputError, match="no form 'fast'; the forms are function, primitive, instance_norm, custom_op"):
         form_named("fast")
