@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+from rich.text import Text
 
 from simam_deploy import __version__, show
-from simam_deploy.errors import InputError, SimAMDeployError, VerificationError
+from simam_deploy.errors import InputError, OutputError, SimAMDeployError, VerificationError
 from simam_deploy.forms import FORMS
 
 app = typer.Typer(
@@ -27,7 +28,17 @@ app = typer.Typer(
 FORM_NAMES = ", ".join(FORMS)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
-Output = Annotated[Path, typer.Option("--output", "-o", help="The file to write.", show_default=False)]
+
+
+def _named(path: Path) -> Path:
+    if not path.name or path.name == "..":
+        raise OutputError(f"cannot write {path}: it is a folder; give the name of a file in it")
+    return path
+
+
+Output = Annotated[
+    Path, typer.Option("--output", "-o", help="The file to write.", show_default=False, callback=_named)
+]
 Form = Annotated[str, typer.Option(help=f"How to write each SimAM block: {FORM_NAMES}.")]
 Weights = Annotated[Path | None, typer.Option(help="Checkpoint to load into the model (a state_dict).")]
 Shapes = Annotated[
@@ -54,7 +65,7 @@ def main() -> None:
 
 
 def _fail(error: Exception, status: int) -> NoReturn:
-    show.err.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+    show.err.print(Text(f"error: {error}"), style="red", markup=False, highlight=False, soft_wrap=True)
     raise SystemExit(status)
 
 
@@ -183,17 +194,21 @@ def verify(
     from simam_deploy.inputs import cases
     from simam_deploy.runtimes import open_session
 
+    if weights is not None and against is None:
+        raise InputError("--weights are for a PyTorch model; name it with --against package.module:callable")
+    names = _runtimes(runtimes, provider)
     with show.progress() as say, tempfile.TemporaryDirectory() as folder:
         chosen = gather(
             files,
             _list(forms),
-            _runtimes(runtimes),
+            names,
             Path(folder),
             threads=threads,
             provider=provider,
             taps=gates,
             on_progress=lambda node: say(f"prove the block at {node}"),
         )
+        _refuse_nothing(chosen)
         with open_session(files[0], "onnx_reference") as session:
             specs = session.inputs
         module = None if against is None else _torch_model(against, weights, shape or ["1"])[0]
@@ -228,10 +243,12 @@ def bench(
     from simam_deploy import bench as library
     from simam_deploy.candidates import gather
     from simam_deploy.inputs import cases
+    from simam_deploy.verify import run_once
 
-    names = [name for name in _runtimes(runtimes) if runtimes or name != "onnx_reference"]
+    names = [name for name in _runtimes(runtimes, provider) if runtimes or name != "onnx_reference"]
     with show.progress() as say, tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         chosen = gather(files, _list(forms), names, Path(folder), threads=threads, provider=provider)
+        _refuse_nothing(chosen)
         sessions = []
         for label, open_candidate in chosen.open.items():
             say(f"open {label}")
@@ -239,6 +256,8 @@ def bench(
             session.label = label
             sessions.append(session)
         (case,) = cases(["plain"], sessions[0].inputs, sizes=_sizes(shape))
+        for session in sessions:
+            run_once(session, case.feeds[0])
         rows = library.bench(
             sessions, case.feeds[0], seconds=seconds, on_progress=lambda done: say(f"measure: {done:.0%}")
         )
@@ -257,7 +276,11 @@ def build(
     targets: Annotated[str, typer.Option(help="Comma-separated compute capabilities, as sm86,sm89.")],
     shapes: Annotated[
         list[str] | None,
-        typer.Option(help="NAME:MIN[,OPT,MAX] for a dynamic input, as x:1x3x64x64,4x3x64x64,8x3x64x64."),
+        typer.Option(
+            "--shapes",
+            "--shape",
+            help="NAME:MIN[,OPT,MAX] for a dynamic input, as x:1x3x64x64,4x3x64x64,8x3x64x64.",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -319,10 +342,20 @@ def _baseline(file: Path, module: Any, dtype: str | None) -> Any:
     return open_session(module or file, "onnx_reference" if module is None else "eager", dtype=dtype)
 
 
-def _runtimes(text: str | None) -> list[str]:
-    from simam_deploy.runtimes import installed
+def _runtimes(text: str | None, provider: str | None) -> list[str]:
+    from simam_deploy.runtimes import OPTIONS, installed
 
-    return _list(text) if text else [name for name in installed() if name != "eager"]
+    names = [name for name in installed() if name != "eager"] if text is None else _list(text)
+    if not names:
+        raise InputError("--runtimes names none; leave it out for all that are installed")
+    if provider is not None and not set(names) & set(OPTIONS["provider"]):
+        raise InputError(f"--provider {provider} is for ort, which is not among {', '.join(names)}")
+    return names
+
+
+def _refuse_nothing(chosen: Any) -> None:
+    if not chosen.open:
+        raise InputError("\n  ".join(("nothing is left to run:", *chosen.skipped)))
 
 
 def _list(text: str) -> list[str]:

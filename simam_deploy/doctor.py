@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from simam_deploy import __version__, formula, onnx_file
-from simam_deploy.errors import SimAMDeployError
+from simam_deploy.errors import RuntimeUnavailable, SimAMDeployError
 from simam_deploy.forms import alone
 from simam_deploy.runtimes import open_session
 
@@ -68,7 +68,10 @@ def _attempt(name: str, attempt: Callable[[Path], str], file: Path, extra: str |
     try:
         return Row(name, version or "-", True, attempt(file))
     except (SimAMDeployError, ImportError) as error:
-        return Row(name, version or "-", False, f"{str(error).splitlines()[0]}\n{_mend(extra or PACKAGES[room][0])}")
+        why = (str(error).splitlines() or ["cannot be imported"])[0]
+    except Exception as error:  # a broken installation says so in any type; the other rows are still wanted
+        why = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+    return Row(name, version or "-", False, f"{why}\n{_mend(extra or PACKAGES[room][0])}")
 
 
 def _mend(extra: str) -> str:
@@ -115,4 +118,7 @@ def _try_tensorrt_rtx(file: Path) -> str:
 def _share(
     y: np.ndarray[tuple[int, ...], np.dtype[np.float32]], x: np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 ) -> float:
-    return float((np.abs(y - formula.reference(x)) / formula.tolerance(x, np.float32)).max())
+    share = float((np.abs(y - formula.reference(x)) / formula.tolerance(x, np.float32)).max())
+    if not share <= 1:
+        raise RuntimeUnavailable(f"runs, but what it computes is not SimAM: {share:.3g} of tolerance")
+    return share

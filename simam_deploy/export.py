@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import onnx
 import onnx_ir as ir
 import torch
 from torch import nn
@@ -22,6 +23,7 @@ from simam_deploy import manifest, onnx_file
 from simam_deploy.candidates import gather
 from simam_deploy.errors import InputError, SimAMDeployError, VerificationError
 from simam_deploy.files import staging
+from simam_deploy.forms import form_named
 from simam_deploy.fuse import Fused, fuse, write
 from simam_deploy.inputs import Case
 from simam_deploy.runtimes import installed, open_session
@@ -71,6 +73,7 @@ def export(
     """
     say = on_progress or (lambda _: None)
     inputs = (args,) if isinstance(args, torch.Tensor) else tuple(args)
+    form_named(form)
     _check_options(opset, dynamic, exporter)
     if check:
         _refuse_other_floats(model, inputs)
@@ -100,6 +103,9 @@ def _check_options(opset: int | None, dynamic: Sequence[str], exporter: str) -> 
     unknown = [axis for axis in dynamic if axis not in AXES]
     if unknown:
         raise InputError(f"cannot make {', '.join(unknown)} dynamic; the axes are {', '.join(AXES)}")
+    newest = onnx.defs.onnx_opset_version()
+    if opset is not None and not 1 <= opset <= newest:
+        raise InputError(f"there is no opset {opset}; the installed onnx {onnx.__version__} knows 1 to {newest}")
     if exporter == "dynamo" and opset is not None and opset < OLDEST_DYNAMO_OPSET:
         raise InputError(
             f"the dynamo exporter writes opset {OLDEST_DYNAMO_OPSET} and later; asked for {opset}\n"

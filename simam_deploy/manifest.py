@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import platform
 from collections.abc import Mapping, Sequence
 from importlib import metadata
@@ -39,7 +40,17 @@ def record(made: Record, source: Record, packages: Sequence[str]) -> Record:
 
 def write(manifest: Record, beside: Path) -> None:
     """Write `<beside>.json`; `beside` is a path inside `files.staging`."""
-    beside.with_name(beside.name + SUFFIX).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+    text = json.dumps(_finite(manifest), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    beside.with_name(beside.name + SUFFIX).write_text(text, encoding="utf-8")
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity and no NaN: they become null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(held) for key, held in value.items()}
+    return [_finite(held) for held in value] if isinstance(value, list | tuple) else value
 
 
 def file_source(path: Path) -> Record:

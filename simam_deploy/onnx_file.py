@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import onnx
 import onnx_ir as ir
@@ -24,7 +24,7 @@ def load(path: str | os.PathLike[str]) -> ir.Model:
     """
     source = Path(path)
     try:
-        proto = onnx.load(source, load_external_data=False)
+        proto = onnx.load(source, format="protobuf", load_external_data=False)
     except FileNotFoundError:
         raise ModelFileError(f"there is no file {source}") from None
     except IsADirectoryError:
@@ -36,11 +36,14 @@ def load(path: str | os.PathLike[str]) -> ir.Model:
     _refuse_unknown(proto, source)
     try:
         model = ir.from_proto(proto)
+        _check(model, source)
+    except ModelFileError:
+        raise
     except Exception as error:  # onnx_ir raises many types on malformed graphs
-        raise ModelFileError(f"{source} is not a valid ONNX file: {error}") from error
-    for tensor in _external(model):
-        tensor.base_dir = source.parent
-        _check_external(tensor, source)
+        cause: BaseException = error
+        while inner := cause.__cause__ or cause.__context__:  # the outer ones only say in which function
+            cause = inner
+        raise ModelFileError(f"{source} is not a valid ONNX file: {cause}") from error
     return model
 
 
@@ -50,15 +53,17 @@ def save(model: ir.Model, path: str | os.PathLike[str]) -> None:
     One file while the weights fit into 2 GiB, otherwise they go to `<path>.data`. The model is not changed.
     """
     target = Path(path)
+    copy = model.clone()
+    _inline_attributes(copy)
     if weight_bytes(model) > PROTOBUF_LIMIT:
-        ir.save(model, target, external_data=f"{target.name}.data")
+        ir.save(copy, target, format="protobuf", external_data=f"{target.name}.data")
     else:
-        ir.save(ir.external_data.load_to_model(model.clone()), target)
+        ir.save(ir.external_data.load_to_model(copy), target, format="protobuf")
 
 
 def weight_files(model: ir.Model) -> set[Path]:
     """The files besides the model's own that hold its weights."""
-    return {Path(tensor.path) for tensor in _external(model)}
+    return {Path(tensor.path) for tensor in _tensors(model) if isinstance(tensor, ir.ExternalTensor)}
 
 
 def weight_bytes(model: ir.Model) -> int:
@@ -76,10 +81,13 @@ def _refuse_unknown(proto: onnx.ModelProto, source: Path) -> None:
             f"{source} has IR version {proto.ir_version}; the installed onnx {onnx.__version__} reads up to "
             f"{onnx.IR_VERSION}\npip install --upgrade onnx"
         )
+    for entry in (*proto.opset_import, *(e for function in proto.functions for e in function.opset_import)):
+        if entry.domain == "ai.onnx":  # the long name of the default domain
+            entry.domain = ""
     newest = onnx.defs.onnx_opset_version()
     opset = {entry.domain: entry.version for entry in proto.opset_import}.get("")
     if opset is None:
-        raise ModelFileError(f"{source} names no opset of the default domain: it is truncated, or not a network")
+        raise ModelFileError(f"{source} names no opset: it is truncated, or holds no standard ONNX operators")
     if opset > newest:
         raise ModelFileError(
             f"{source} has opset {opset}; the installed onnx {onnx.__version__} knows up to {newest}\n"
@@ -87,16 +95,65 @@ def _refuse_unknown(proto: onnx.ModelProto, source: Path) -> None:
         )
 
 
-def _external(model: ir.Model) -> Iterator[ir.ExternalTensor]:
+def _check(model: ir.Model, source: Path) -> None:
+    for tensor in _tensors(model):
+        if isinstance(tensor, ir.ExternalTensor):
+            tensor.base_dir = source.parent
+            _check_external(tensor, source)
+        elif isinstance(tensor, ir.TensorProtoTensor):
+            _check_inline(tensor, source)
+    for graph in _roots(model):
+        read = [(value, f"node {n.name!r} ({n.op_type})") for n in graph.all_nodes() for value in n.inputs]
+        for value, reader in [*read, *((value, f"the output of {graph.name!r}") for value in graph.outputs)]:
+            if value is None or value.producer() is not None or value.is_graph_input() or value.is_initializer():
+                continue
+            raise ModelFileError(f"{source} is damaged: {reader} reads {value.name!r}, which nothing makes")
+
+
+def _roots(model: ir.Model) -> list[ir.Graph | ir.Function]:
+    return [model.graph, *model.functions.values()]
+
+
+def _tensors(model: ir.Model) -> Iterator[ir.TensorProtocol]:
     for graph in model.graphs():
         for value in graph.initializers.values():
-            if isinstance(value.const_value, ir.ExternalTensor):
+            if value.const_value is not None:
                 yield value.const_value
+    for _, attribute in _tensor_attributes(model):
+        yield from attribute.as_tensors() if attribute.type is ir.AttributeType.TENSORS else [attribute.as_tensor()]
+
+
+def _tensor_attributes(model: ir.Model) -> Iterator[tuple[ir.Node, ir.Attr]]:
+    """Of every node, inside functions and sub-graphs too."""
+    for graph in _roots(model):
+        for node in graph.all_nodes():
+            for attribute in node.attributes.values():
+                tensors = attribute.type in (ir.AttributeType.TENSOR, ir.AttributeType.TENSORS)
+                if tensors and not attribute.is_ref():
+                    yield node, attribute
+
+
+def _inline_attributes(model: ir.Model) -> None:
+    """Read what nodes keep in other files: those files stay with the old model."""
+    for node, attribute in list(_tensor_attributes(model)):
+        one = attribute.type is ir.AttributeType.TENSOR
+        tensors = [attribute.as_tensor()] if one else list(attribute.as_tensors())
+        if any(isinstance(tensor, ir.ExternalTensor) for tensor in tensors):
+            held = [ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=tensor.name) for tensor in tensors]
+            node.attributes[attribute.name] = ir.Attr(attribute.name, attribute.type, held[0] if one else held)
+
+
+def _check_inline(tensor: ir.TensorProtoTensor, source: Path) -> None:
+    if tensor.raw.HasField("raw_data") and len(tensor.raw.raw_data) != tensor.nbytes:
+        raise ModelFileError(
+            f"{source} is damaged: its weights {tensor.name!r} are {len(tensor.raw.raw_data)} bytes, "
+            f"where {tensor.dtype.name} {list(tensor.shape)} takes {tensor.nbytes}"
+        )
 
 
 def _check_external(tensor: ir.ExternalTensor, source: Path) -> None:
-    location = PurePosixPath(tensor.location)
-    if location.is_absolute() or ".." in location.parts:
+    location = (PurePosixPath(tensor.location), PureWindowsPath(tensor.location))  # files travel
+    if any(path.anchor or ".." in path.parts for path in location):
         raise ModelFileError(
             f"{source} wants its weights {tensor.name!r} from {tensor.location}, outside its own folder; "
             "that is refused, as a file could so read any other"
@@ -104,9 +161,15 @@ def _check_external(tensor: ir.ExternalTensor, source: Path) -> None:
     held = Path(tensor.path)
     if not held.is_file():
         raise ModelFileError(
-            f"{source} keeps its weights in {held.name}, which is missing; put it back into {source.parent}/"
+            f"{source} keeps its weights in {tensor.location}, which is missing; put it back into {source.parent}/"
         )
-    needed = (tensor.offset or 0) + (tensor.length or 0)
+    length = tensor.nbytes if tensor.length is None else tensor.length
+    if length < tensor.nbytes:
+        raise ModelFileError(
+            f"{source} is damaged: its weights {tensor.name!r} take {tensor.nbytes} bytes, "
+            f"and it asks for {length} bytes of {held.name}"
+        )
+    needed = (tensor.offset or 0) + length
     if held.stat().st_size < needed:
         raise ModelFileError(
             f"{held} is truncated: {source.name} needs {needed} bytes of it, it has {held.stat().st_size}"

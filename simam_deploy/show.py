@@ -20,8 +20,8 @@ from simam_deploy.verify import GateRow, Report, Row
 
 _WIDTH = None if sys.stdout.isatty() else 140
 """A log has no width of its own; 140 columns hold every table without folding."""
-out = Console(width=_WIDTH)
-err = Console(stderr=True)
+out = Console(width=_WIDTH, emoji=False)
+err = Console(stderr=True, emoji=False)
 MOST_ROWS = 40
 """A longer parity table is shown as the worst row of each session."""
 
@@ -46,7 +46,7 @@ def _lines_on_stderr() -> Callable[[str], None]:
         nonlocal last
         if time.monotonic() - last > 1:
             last = time.monotonic()
-            err.print(f"... {what}", highlight=False, markup=False)
+            err.print(f"... {what}", highlight=False, markup=False, soft_wrap=True)
 
     return say
 
@@ -73,7 +73,7 @@ def parity(report: Report) -> None:
 
 
 def timing(title: str, rows: Sequence[TimingRow]) -> None:
-    """The rows of a benchmark: microseconds, and ratios to the first session and to a plain copy of the input."""
+    """The rows of a benchmark: times in microseconds, ratios to the first session and to a copy of the input."""
     columns = ("", "median us", "p20 us", "p80 us", "calls", "x first", "x copy")
     cells = [
         (
@@ -109,7 +109,8 @@ def _title(what: str, shown: int, count: int) -> str:
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[str] = ()) -> None:
     """Print a table. right : the columns of numbers. A cell that is True or False becomes pass or FAIL."""
-    grid = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
+    # a title holds file names: as Text, whatever brackets they have are no markup
+    grid = Table(title=Text(title, "bold"), title_justify="left", header_style="bold", box=None, pad_edge=False)
     for column in columns:
         grid.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
@@ -122,7 +123,7 @@ def lines(texts: Sequence[str], title: str = "") -> None:
     if texts and title:
         out.print(title, style="bold", markup=False)
     for text in texts:
-        out.print(text, markup=False, highlight=False)
+        out.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def shape(dims: Dims | None) -> str:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import pickle
+import re
 import sys
+import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,8 @@ def load(spec: str, weights: str | Path | None = None) -> Built:
         raise InputError(f"{spec!r} does not name a model; give package.module:callable or file.py:callable")
     home = _file_module(Path(place)) if place.endswith(".py") else _module(place)
     build = getattr(home, name, None)
+    if isinstance(build, nn.Module):
+        raise InputError(f"{spec} is a module already; name its class, or a function that returns it")
     if not callable(build):
         names = ", ".join(n for n, v in vars(home).items() if callable(v) and not n.startswith("_")) or "nothing"
         raise InputError(f"{place} has no callable {name!r}; it has {names}")
@@ -38,14 +43,14 @@ def load(spec: str, weights: str | Path | None = None) -> Built:
         built = build()
     except SimAMDeployError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"{spec}() failed: {type(error).__name__}: {error}") from error
     module, example = built if isinstance(built, tuple) and len(built) == 2 else (built, None)
     if not isinstance(module, nn.Module):
         raise InputError(f"{spec}() returned {type(module).__name__}; it must return a module or (module, example)")
     if example is not None:
         example = tuple(example) if isinstance(example, tuple | list) else (example,)
-        if not all(isinstance(part, torch.Tensor) for part in example):
+        if not example or not all(isinstance(part, torch.Tensor) for part in example):
             raise InputError(f"{spec}() returned an example that is not a tensor or a tuple of tensors")
     if weights is not None:
         _load_weights(module, Path(weights))
@@ -53,6 +58,8 @@ def load(spec: str, weights: str | Path | None = None) -> Built:
 
 
 def _module(name: str) -> Any:
+    if "/" in name or "\\" in name or name.startswith("."):
+        raise InputError(f"{name} is neither a module's dotted name nor a .py file; give path/to/file.py:callable")
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))  # as `python -m` does: models live where people stand
     try:
@@ -62,7 +69,7 @@ def _module(name: str) -> Any:
             f"cannot import {name}: no module named {error.name!r}\n"
             "run from the folder that holds it, install it, or give a file: path/to/file.py:callable"
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(f"cannot import {name}: {type(error).__name__}: {error}") from error
 
 
@@ -79,30 +86,22 @@ def _file_module(path: Path) -> Any:
         sys.path.insert(0, str(path.parent.resolve()))  # as `python file.py` does
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise InputError(f"cannot import {path}: {type(error).__name__}: {error}") from error
     return module
 
 
 def _load_weights(module: nn.Module, path: Path) -> None:
-    try:
-        held = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise ModelFileError(f"there is no file {path}") from None
-    except pickle.UnpicklingError as error:
-        raise ModelFileError(
-            f"{path} cannot be read as plain weights: it may hold a whole pickled model, whose loading runs code\n"
-            "save weights alone: torch.save(model.state_dict(), 'weights.pt')"
-        ) from error
-    except (OSError, RuntimeError, EOFError) as error:
-        raise ModelFileError(f"{path} is not a file of torch.save, or is truncated: {error}") from error
+    held = _read_weights(path)
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(held, dict) and isinstance(held.get(key), dict):
             held = held[key]
             break
-    if not isinstance(held, dict) or not all(isinstance(v, torch.Tensor) for v in held.values()):
-        raise ModelFileError(f"{path} holds no state_dict (a dict of tensors)")
+    if not isinstance(held, dict) or not all(
+        isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in held.items()
+    ):
+        raise ModelFileError(f"{path} holds no state_dict (a dict of tensors by name)")
     if held and all(key.startswith("module.") for key in held):
         held = {key.removeprefix("module."): value for key, value in held.items()}
     try:
@@ -112,3 +111,26 @@ def _load_weights(module: nn.Module, path: Path) -> None:
         shown = [*lines[:5], f"and {len(lines) - 5} more"] if len(lines) > 5 else lines
         detail = "\n  ".join([f"the weights in {path} do not fit {type(module).__name__}:", *shown])
         raise ModelFileError(detail) from error
+
+
+def _read_weights(path: Path) -> Any:
+    if path.is_dir():
+        raise ModelFileError(f"{path} is a folder; give the file of weights in it")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's own, of pickle protocols and archives; what it reads is checked
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ModelFileError(f"there is no file {path}") from None
+    except Exception as error:  # torch.load raises nearly any type on broken files, struct.error and KeyError too
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if "TorchScript" in first:
+            why = "holds a TorchScript program, not weights alone"
+        elif isinstance(error, pickle.UnpicklingError) and (named := re.search(r"GLOBAL (\S+)", str(error))):
+            sure = "" if zipfile.is_zipfile(path) else " (or is truncated)"
+            why = f"holds a pickled {named[1]}, not weights alone{sure}: reading that runs code, and is refused"
+        else:
+            raise ModelFileError(f"{path} is not a file of torch.save, or is truncated: {first[:200]}") from error
+        raise ModelFileError(
+            f"{path} {why}\nsave weights alone: torch.save(model.state_dict(), 'weights.pt')"
+        ) from error

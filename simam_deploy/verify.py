@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simam_deploy import formula
-from simam_deploy.errors import InputError
+from simam_deploy.errors import InputError, SimAMDeployError
 from simam_deploy.inputs import Case
-from simam_deploy.runtimes.session import Session, pick
+from simam_deploy.runtimes.session import Session, first_line, pick
 
 Array = NDArray[Any]
 Open = Callable[[], Session]
@@ -128,7 +128,7 @@ def verify(
             tapped = list((taps or {}).get(label, ()))
             report.notes += [f"{label}: {note}" for note in session.notes]
             for case, truths, bound in zip(cases, exact, bounds, strict=True):
-                results = [session.run(_feeds(session, feed)) for feed in case.feeds]
+                results = [run_once(session, feed) for feed in case.feeds]
                 values = [_without_taps(label, result, tapped, names) for result in results]
                 report.rows += _compare(case.name, label, names, values, truths, bound)
                 given = [{**_feeds(session, f), **r} for f, r in zip(case.feeds, results, strict=True)]
@@ -147,8 +147,23 @@ def _without_taps(label: str, result: Mapping[str, Array], taps: Sequence[Tap], 
 
 def _run_all(open_session: Open, cases: Sequence[Case]) -> tuple[list[Outputs], list[str]]:
     with open_session() as session:
-        found = [[list(session.run(_feeds(session, feed)).values()) for feed in case.feeds] for case in cases]
+        found = [[list(run_once(session, feed).values()) for feed in case.feeds] for case in cases]
         return found, [spec.name for spec in session.outputs]
+
+
+def run_once(session: Session, feed: Sequence[Array]) -> dict[str, Array]:
+    """`session.run` on arrays in the order of its inputs. Raises InputError when the model does not run on them."""
+    feeds = _feeds(session, feed)
+    try:
+        return session.run(feeds)
+    except SimAMDeployError:
+        raise
+    except Exception as error:  # each framework has its own
+        sizes = ", ".join(str(array.shape) for array in feed)
+        raise InputError(
+            f"{session.label} does not run on inputs of shape {sizes}: {first_line(error)}\n"
+            "if the model takes other sizes, give them with --shape"
+        ) from error
 
 
 def _feeds(session: Session, feed: Sequence[Array]) -> dict[str, Array]:

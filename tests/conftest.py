@@ -1,0 +1,20 @@
+"""What several test files start from."""
+
+from pathlib import Path
+
+import pytest
+
+TINY = Path(__file__).with_name("tiny.py")
+
+
+@pytest.fixture(scope="session")
+def tiny_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`tiny.py:build` exported in form function; do not write to it."""
+    from simam_deploy.export import export
+    from simam_deploy.source import load
+
+    path = tmp_path_factory.mktemp("exported") / "tiny.onnx"
+    module, example = load(f"{TINY}:build")
+    assert example is not None
+    export(module, example, path, exporter="torchscript", opset=17, check=False)
+    return path
