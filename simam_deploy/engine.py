@@ -9,7 +9,6 @@ builder is another worker that speaks the same lines.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 import signal
@@ -18,19 +17,20 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import onnx
-from google.protobuf.message import DecodeError
 
-from simam_deploy import __version__
-from simam_deploy.errors import BuildError, InputError, ModelFileError, RuntimeUnavailable
+from simam_deploy import __version__, manifest, onnx_file
+from simam_deploy.errors import BuildError, InputError, RuntimeUnavailable
 from simam_deploy.files import refuse_overwriting_inputs, staging
 from simam_deploy.formula import OP_DOMAIN
+from simam_deploy.runtimes.graph import external_files
+from simam_deploy.walk import nodes
 
 WORKER: tuple[str, ...] = (sys.executable, "-m", "simam_deploy.engine_worker")
 KINDS = {kind.__name__: kind for kind in (InputError, RuntimeUnavailable, BuildError)}
@@ -106,15 +106,10 @@ def build_engine(
     wanted = [target.lower() for target in targets]
     if not wanted:
         raise InputError("no target to build for; name the GPU kinds, such as sm86 (compute capability 8.6)")
-    model, sha256 = _load(model_path)
+    model = onnx_file.read(model_path)
     _refuse_unknown_nodes(model, model_path)
     profiles = _profiles(model, shapes or {})
-    weights = {e.value for t in model.graph.initializer for e in t.external_data if e.key == "location"}
-    inputs = [model_path, *(model_path.parent / name for name in sorted(weights))]
-    if missing := [path.name for path in inputs if not path.exists()]:
-        raise ModelFileError(
-            f"{model_path} keeps weights in {', '.join(missing)}, which is not beside it; copy it there"
-        )
+    inputs = [model_path, *(model_path.parent / location for location in external_files(model))]
     refuse_overwriting_inputs(engine_path, inputs)
     job = {
         "model": str(model_path),
@@ -134,14 +129,13 @@ def build_engine(
             build_s=done["build_s"],
             log=tuple(log),
         )
-        text = json.dumps(_manifest(report, model_path.name, sha256), indent=2) + "\n"
-        staged.with_name(staged.name + ".json").write_text(text, encoding="utf-8")
+        manifest.write(_manifest(report, manifest.file_source(model_path)), staged)
     return report
 
 
-def _manifest(report: EngineReport, source: str, sha256: str) -> dict[str, object]:
+def _manifest(report: EngineReport, source: manifest.Record) -> manifest.Record:
     return {
-        "source": {"file": source, "onnx_sha256": sha256},
+        "source": source,
         "engine": {"file": report.path.name, "bytes": report.size_bytes, "layers": report.layers},
         "targets": list(report.targets),
         "profiles": {name: shape._asdict() for name, shape in report.profiles.items()},
@@ -156,35 +150,11 @@ def _manifest(report: EngineReport, source: str, sha256: str) -> dict[str, objec
     }
 
 
-def _load(path: Path) -> tuple[onnx.ModelProto, str]:
-    """The model, without its external weights, and the SHA-256 of the file."""
-    try:
-        content = path.read_bytes()
-        model = onnx.load_model_from_string(content)
-    except OSError as error:
-        raise ModelFileError(f"cannot read {path}: {error.strerror}") from error
-    except DecodeError as error:
-        raise ModelFileError(f"{path} is not an ONNX file, or is truncated ({error})") from error
-    if not model.graph.node:
-        raise ModelFileError(f"{path} holds no ONNX graph")
-    return model, hashlib.sha256(content).hexdigest()
-
-
-def _nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
-    for node in nodes:
-        yield node
-        for attribute in node.attribute:
-            for graph in (attribute.g, *attribute.graphs):
-                yield from _nodes(graph.node)
-
-
 def _refuse_unknown_nodes(model: onnx.ModelProto, path: Path) -> None:
     """TensorRT-RTX takes no plugins, and its parser goes by the name alone: it takes foo::Relu for Relu."""
     bodies = {(function.domain, function.name) for function in model.functions}
-    for nodes in (model.graph.node, *(function.node for function in model.functions)):
-        for node in _nodes(nodes):
-            if node.domain in _KNOWN_DOMAINS or (node.domain, node.op_type) in bodies:
-                continue
+    for node in nodes(model):
+        if node.domain not in _KNOWN_DOMAINS and (node.domain, node.op_type) not in bodies:
             what = (
                 f"{path}: node {node.name or node.output[0]!r} is {node.domain}::{node.op_type}, and no body for it"
             )
@@ -221,8 +191,8 @@ def _profiles(model: onnx.ModelProto, shapes: Mapping[str, ShapeRange]) -> dict[
         elif dynamic:
             like = "x".join(str((224 if i else 1) if isinstance(size, str) else size) for i, size in enumerate(sizes))
             raise InputError(
-                f"input {name!r} is {words}, and an engine needs sizes; give them with --shape {name}:{like} or, "
-                f"for a range, --shape {name}:MIN,OPT,MAX"
+                f"input {name!r} is {words}, and an engine needs sizes; give them with --shapes {name}:{like} or, "
+                f"for a range, --shapes {name}:MIN,OPT,MAX"
             )
     return profiles
 

@@ -11,6 +11,7 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from simam_deploy.errors import ModelFileError
+from simam_deploy.walk import nodes
 
 PROTOBUF_LIMIT = 2**31 - 64 * 2**20
 """Weights beyond this go to a file of their own: a protobuf message ends at 2 GiB, and the graph needs some."""
@@ -22,7 +23,15 @@ def load(path: str | os.PathLike[str]) -> ir.Model:
     Raises ModelFileError: no such file, not ONNX or truncated, an IR version or opset newer than the installed onnx,
     weights in a file that is missing, too short, or outside the model's folder.
     """
-    source = Path(path)
+    return _open(Path(path))[1]
+
+
+def read(path: str | os.PathLike[str]) -> onnx.ModelProto:
+    """The same file as a protobuf message, for those who hand it on. Checked alike, raises alike."""
+    return _open(Path(path))[0]
+
+
+def _open(source: Path) -> tuple[onnx.ModelProto, ir.Model]:
     try:
         proto = onnx.load(source, format="protobuf", load_external_data=False)
     except FileNotFoundError:
@@ -44,7 +53,7 @@ def load(path: str | os.PathLike[str]) -> ir.Model:
         while inner := cause.__cause__ or cause.__context__:  # the outer ones only say in which function
             cause = inner
         raise ModelFileError(f"{source} is not a valid ONNX file: {cause}") from error
-    return model
+    return proto, model
 
 
 def save(model: ir.Model, path: str | os.PathLike[str]) -> None:
@@ -81,7 +90,8 @@ def _refuse_unknown(proto: onnx.ModelProto, source: Path) -> None:
             f"{source} has IR version {proto.ir_version}; the installed onnx {onnx.__version__} reads up to "
             f"{onnx.IR_VERSION}\npip install --upgrade onnx"
         )
-    for entry in (*proto.opset_import, *(e for function in proto.functions for e in function.opset_import)):
+    imports = (*proto.opset_import, *(e for function in proto.functions for e in function.opset_import))
+    for entry in (*imports, *nodes(proto)):
         if entry.domain == "ai.onnx":  # the long name of the default domain
             entry.domain = ""
     newest = onnx.defs.onnx_opset_version()

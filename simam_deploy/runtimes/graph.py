@@ -3,51 +3,27 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
 from onnx import external_data_helper
 
-from simam_deploy.errors import InputError, ModelFileError, RuntimeUnavailable
+from simam_deploy import onnx_file
+from simam_deploy.errors import InputError, RuntimeUnavailable
 from simam_deploy.formula import OP_DOMAIN
-from simam_deploy.runtimes.session import TensorSpec, first_line
+from simam_deploy.runtimes.session import TensorSpec
 from simam_deploy.walk import nodes, tensors
 
 
-def model_path(artifact: object, runtime: str) -> Path:
-    """The path. Raises InputError if artifact is something else, ModelFileError if there is no such file."""
+def read(artifact: object, runtime: str) -> tuple[Path, onnx.ModelProto]:
+    """The path and the model, without the weights kept in other files.
+
+    Raises InputError if artifact is no path, ModelFileError as `onnx_file.read`.
+    """
     if not isinstance(artifact, str | os.PathLike):
         raise InputError(f"runtime {runtime!r} opens the path of an ONNX file; got {type(artifact).__name__}")
     path = Path(artifact)
-    if not path.is_file():
-        raise ModelFileError(f"{path}: {'is a folder, not a file' if path.is_dir() else 'no such file'}")
-    return path
-
-
-def read(path: Path) -> onnx.ModelProto:
-    """The model. Weights kept in other files are not loaded, but are there and long enough.
-
-    Raises ModelFileError if the file is not ONNX or is truncated, or its weights are missing.
-    """
-    try:
-        model: onnx.ModelProto = onnx.ModelProto.FromString(path.read_bytes())
-    except (DecodeError, OSError) as error:
-        raise ModelFileError(f"{path}: not a readable ONNX file, or truncated: {first_line(error)}") from error
-    if not model.HasField("graph"):
-        raise ModelFileError(f"{path}: not an ONNX model: there is no graph in it")
-    for location, end in external_files(model).items():
-        where = PurePosixPath(location)
-        if where.is_absolute() or ".." in where.parts:
-            raise ModelFileError(f"{path}: its weights are at {location}, outside of its folder")
-        data = path.parent / location
-        if not data.is_file():
-            raise ModelFileError(f"{path}: its weights are in {location}, which is not beside it; copy both files")
-        if data.stat().st_size < end:
-            raise ModelFileError(
-                f"{path}: its weights are in {location}, which is truncated: {data.stat().st_size} of {end} bytes"
-            )
-    return model
+    return path, onnx_file.read(path)
 
 
 def external_files(model: onnx.ModelProto) -> dict[str, int]:

@@ -31,8 +31,7 @@ class OnnxReferenceSession(Session):
         if dtype not in (None, "float64"):
             raise InputError(f"runtime 'onnx_reference' computes as in the file or in float64; got dtype={dtype!r}")
         super().__init__(f"onnx_reference[{dtype}]" if dtype else "onnx_reference")
-        path = graph.model_path(artifact, "onnx_reference")
-        model = graph.read(path)
+        path, model = graph.read(artifact, "onnx_reference")
         try:
             external_data_helper.load_external_data_for_model(model, str(path.parent))
         except Exception as error:  # onnx raises its own ValidationError, ValueError and OSError

@@ -40,8 +40,7 @@ class OpenVinoSession(Session):
     def __init__(self, artifact: object, *, threads: int = 0) -> None:
         self._openvino = _import_openvino()
         super().__init__("openvino[CPU]")
-        path = graph.model_path(artifact, "openvino")
-        model = graph.read(path)
+        path, model = graph.read(artifact, "openvino")
         graph.refuse_without_body(model, path, "openvino")
         self.inputs = graph.input_specs(model, path)
         self.outputs = graph.output_specs(model, path)

@@ -35,8 +35,7 @@ class OrtSession(Session):
     def __init__(self, artifact: object, *, provider: str = "CPUExecutionProvider", threads: int = 0) -> None:
         self._ort = framework("onnxruntime", "ort", "ort" if provider.startswith("CPU") else "ort-gpu")
         super().__init__(f"ort[{provider}]")
-        path = graph.model_path(artifact, "ort")
-        model = graph.read(path)
+        path, model = graph.read(artifact, "ort")
         graph.refuse_without_body(model, path, "ort")
         self.inputs = graph.input_specs(model, path)
         self.outputs = graph.output_specs(model, path)
