@@ -26,11 +26,16 @@ def keep(name: str, rows: Sequence[Mapping[str, Any]], **conditions: Any) -> Non
         "python": platform.python_version(),
         "versions": {package: metadata.version(package) for package in PACKAGES},
         **conditions,
-        "rows": list(rows),
+        "rows": [{name: _short(value) for name, value in row.items()} for row in rows],
     }
     RESULTS.mkdir(exist_ok=True)
     with (RESULTS / f"{name}.jsonl").open("a") as stream:
         stream.write(json.dumps(run, ensure_ascii=False) + "\n")
+
+
+def _short(value: Any) -> Any:
+    """Four digits are more than a timing has."""
+    return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
 def _commit() -> str:

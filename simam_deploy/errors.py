@@ -16,6 +16,8 @@ Each message says what was asked, why not, and what to do.
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class SimAMDeployError(Exception):
     """Base of every error that is raised on purpose."""
@@ -56,6 +58,6 @@ class BuildError(SimAMDeployError):
 class VerificationError(SimAMDeployError):
     """A parity row failed. `report` is the `verify.Report` that shows which."""
 
-    def __init__(self, message: str, report: object) -> None:
+    def __init__(self, message: str, report: Any) -> None:
         super().__init__(message)
         self.report = report

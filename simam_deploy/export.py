@@ -81,7 +81,7 @@ def export(
         say("run the model once")
         _run_once(model, inputs)
         say(f"torch.onnx.export ({exporter})")
-        raw = _torch_export(model, inputs, opset, dynamic, exporter, staged.with_name("raw"))
+        raw = _torch_export(model, inputs, opset, dynamic, exporter, staged.with_name(f"{staged.name}.raw"))
         say("find and fuse SimAM blocks")
         fused = fuse(raw, form, lambda node: say(f"prove the block at {node}"))
         origin = {"model": source or type(model).__name__, "exporter": exporter, "dynamic": list(dynamic)}
@@ -93,7 +93,7 @@ def export(
             )
         if parity is not None:
             manifest.write({**made, "parity": [asdict(row) for row in parity.rows]}, staged)
-        _drop(staged.with_name("raw"))
+        _drop(staged.with_name(f"{staged.name}.raw"))
     return Exported(Path(path), fused, parity)
 
 

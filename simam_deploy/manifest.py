@@ -40,17 +40,17 @@ def record(made: Record, source: Record, packages: Sequence[str]) -> Record:
 
 def write(manifest: Record, beside: Path) -> None:
     """Write `<beside>.json`; `beside` is a path inside `files.staging`."""
-    text = json.dumps(_finite(manifest), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(finite(manifest), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     beside.with_name(beside.name + SUFFIX).write_text(text, encoding="utf-8")
 
 
-def _finite(value: Any) -> Any:
-    """JSON has no infinity and no NaN: they become null."""
+def finite(value: Any) -> Any:
+    """What JSON can hold of `value`: infinity and NaN become None."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {key: _finite(held) for key, held in value.items()}
-    return [_finite(held) for held in value] if isinstance(value, list | tuple) else value
+        return {key: finite(held) for key, held in value.items()}
+    return [finite(held) for held in value] if isinstance(value, list | tuple) else value
 
 
 def file_source(path: Path) -> Record:

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from json import dumps
 from typing import TypeVar
 
 from rich.console import Console
@@ -15,6 +16,7 @@ from rich.text import Text
 
 from simam_deploy.bench import TimingRow
 from simam_deploy.blocks import NearMiss
+from simam_deploy.manifest import finite
 from simam_deploy.shapes import Dims
 from simam_deploy.verify import GateRow, Report, Row
 
@@ -131,6 +133,11 @@ def shape(dims: Dims | None) -> str:
     if dims is None:
         return "?"
     return "x".join(str(d) if isinstance(d, int) or (d or "").isidentifier() else "?" for d in dims)
+
+
+def json(value: object) -> None:
+    """Print JSON on stdout; infinity and NaN become null."""
+    print(dumps(finite(value), indent=2, ensure_ascii=False, default=str))
 
 
 def near_misses(misses: Sequence[NearMiss]) -> None:

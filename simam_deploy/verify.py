@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from simam_deploy import formula
 from simam_deploy.errors import InputError, SimAMDeployError
 from simam_deploy.inputs import Case
+from simam_deploy.manifest import finite
 from simam_deploy.runtimes.session import Session, first_line, pick
 
 Array = NDArray[Any]
@@ -94,8 +95,7 @@ class Report:
     def as_dict(self) -> dict[str, Any]:
         """For JSON: infinities become null."""
         rows = {"rows": [asdict(r) for r in self.rows], "gates": [asdict(g) for g in self.gates]}
-        clean = {k: [{n: _finite(v) for n, v in row.items()} for row in part] for k, part in rows.items()}
-        return {"passed": self.passed, **clean, "notes": self.notes}
+        return {"passed": self.passed, **finite(rows), "notes": self.notes}
 
 
 def verify(
@@ -219,7 +219,3 @@ def _judge_gate(case: str, label: str, tap: Tap, results: Sequence[Mapping[str, 
         near = [float(np.mean(np.abs(g - COLLAPSED) < 1e-3)) if g.size else 0.0 for g in (got, gate[seen])]
         collapsed = max(collapsed, near[0] - near[1])
     return GateRow(case, label, tap.block, error, share, collapsed, bool(share <= 1))
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not np.isfinite(value) else value

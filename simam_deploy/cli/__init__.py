@@ -1,0 +1,46 @@
+"""The command line: each command parses, makes one library call, and prints.
+
+`convert` has the commands that make files or look into them, `compare` those that run them, `options` what both share.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from simam_deploy import __version__, show
+from simam_deploy.cli import compare, convert
+from simam_deploy.errors import SimAMDeployError, VerificationError
+
+app = typer.Typer(
+    name="simam-deploy",
+    help="Put models with SimAM attention into production: one verified ONNX file for every runtime.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+for _command, _example in {**convert.COMMANDS, **compare.COMMANDS}.items():
+    app.command(epilog=f"Example: simam-deploy {_example}")(_command)
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line. Errors raised on purpose become one line and exit status 2, failed checks 1."""
+    try:
+        app()
+    except SimAMDeployError as error:
+        failed = isinstance(error, VerificationError)
+        if isinstance(error, VerificationError):
+            show.json(error.report.as_dict()) if "--json" in sys.argv else show.parity(error.report)
+        show.err.print(Text(f"error: {error}"), style="red", markup=False, highlight=False, soft_wrap=True)
+        raise SystemExit(1 if failed else 2) from None

@@ -1,0 +1,154 @@
+"""Commands that run files: against each other, against the clock, and to see whether anything runs at all."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from simam_deploy import show
+from simam_deploy.cli.options import Files, Forms, Json, Provider, Runtimes, Shapes, Threads, Weights, parts, sizes
+from simam_deploy.cli.options import runtimes as runtimes_of
+from simam_deploy.errors import InputError
+
+
+def verify(
+    files: Files,
+    against: Annotated[
+        str | None, typer.Option(help="The PyTorch model; default: the first file in float64.")
+    ] = None,
+    weights: Weights = None,
+    runtimes: Runtimes = None,
+    forms: Forms = "",
+    inputs: Annotated[
+        str, typer.Option(help="Comma-separated: plain, uniform, adversarial, FILE.npz, FOLDER.")
+    ] = "plain",
+    shape: Shapes = None,
+    gates: Annotated[bool, typer.Option("--gates", help="Also judge the gate of every SimAM block.")] = False,
+    threads: Threads = 0,
+    provider: Provider = None,
+    as_json: Json = False,
+) -> None:
+    """Run the same inputs through runtimes and forms; exit status 1 when a row fails."""
+    from simam_deploy import verify as library
+    from simam_deploy.candidates import gather
+    from simam_deploy.inputs import cases
+    from simam_deploy.runtimes import open_session
+
+    if weights is not None and against is None:
+        raise InputError("--weights are for a PyTorch model; name it with --against package.module:callable")
+    names = runtimes_of(runtimes, provider)
+    with show.progress() as say, tempfile.TemporaryDirectory() as folder:
+        chosen = gather(
+            files,
+            parts(forms),
+            names,
+            Path(folder),
+            threads=threads,
+            provider=provider,
+            taps=gates,
+            on_progress=lambda node: say(f"prove the block at {node}"),
+        )
+        _refuse_nothing(chosen)
+        with open_session(files[0], "onnx_reference") as session:
+            specs = session.inputs
+        module = None if against is None else _module(against, weights)
+        report = library.verify(
+            chosen.open,
+            list(cases(parts(inputs), specs, sizes=sizes(shape))),
+            truth=lambda: _baseline(files[0], module, "float64"),
+            twin=lambda: _baseline(files[0], module, None),
+            taps=chosen.taps,
+            on_progress=say,
+        )
+    report.notes += [f"left out: {reason}" for reason in chosen.skipped]
+    show.json(report.as_dict()) if as_json else show.parity(report)
+    if not report.passed:
+        raise SystemExit(1)
+
+
+def bench(
+    files: Files,
+    runtimes: Runtimes = None,
+    forms: Forms = "",
+    shape: Shapes = None,
+    threads: Threads = 0,
+    provider: Provider = None,
+    seconds: Annotated[float, typer.Option(help="Time for all sessions together.")] = 10.0,
+    as_json: Json = False,
+) -> None:
+    """Time files, forms and runtimes against each other, call by call in turn, and against a plain copy."""
+    from contextlib import ExitStack
+
+    from simam_deploy import bench as library
+    from simam_deploy.candidates import gather
+    from simam_deploy.inputs import cases
+    from simam_deploy.verify import run_once
+
+    names = [name for name in runtimes_of(runtimes, provider) if runtimes or name != "onnx_reference"]
+    with show.progress() as say, tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        chosen = gather(files, parts(forms), names, Path(folder), threads=threads, provider=provider)
+        _refuse_nothing(chosen)
+        sessions = []
+        for label, open_candidate in chosen.open.items():
+            say(f"open {label}")
+            session = stack.enter_context(open_candidate())
+            session.label = label
+            sessions.append(session)
+        (case,) = cases(["plain"], sessions[0].inputs, sizes=sizes(shape))
+        for session in sessions:
+            run_once(session, case.feeds[0])
+        rows = library.bench(
+            sessions, case.feeds[0], seconds=seconds, on_progress=lambda done: say(f"measure: {done:.0%}")
+        )
+    if as_json:
+        show.json({"threads": threads, "rows": [asdict(row) for row in rows], "left_out": chosen.skipped})
+        return
+    used = str(threads) if threads else "as each runtime chooses"
+    show.timing(f"time per call, interleaved; threads: {used}", rows)
+    show.lines([f"left out: {reason}" for reason in chosen.skipped])
+
+
+def doctor(as_json: Json = False) -> None:
+    """Say what is installed, what each runtime can do here, and how to mend what is missing."""
+    from simam_deploy import doctor as library
+
+    with show.progress() as say:
+        rows = library.examine(say)
+    if as_json:
+        show.json([asdict(row) for row in rows])
+        return
+    show.table(
+        "what is here",
+        ("", "version", "works", "what it does here, or how to mend it"),
+        [(r.name, r.version, r.works, r.detail) for r in rows],
+    )
+
+
+def _module(spec: str, weights: Path | None) -> Any:
+    from simam_deploy import source
+
+    return source.load(spec, weights)[0]
+
+
+def _baseline(file: Path, module: Any, dtype: str | None) -> Any:
+    from simam_deploy.runtimes import open_session
+
+    return open_session(module or file, "onnx_reference" if module is None else "eager", dtype=dtype)
+
+
+def _refuse_nothing(chosen: Any) -> None:
+    if not chosen.open:
+        raise InputError("\n  ".join(("nothing is left to run:", *chosen.skipped)))
+
+
+COMMANDS: dict[Callable[..., None], str] = {
+    verify: "verify digits.onnx --against export_models.digits:build --forms all --gates",
+    bench: "bench digits.onnx --forms all --runtimes ort --threads 2",
+    doctor: "doctor",
+}
+"""Each command and an example of it."""

@@ -1,0 +1,174 @@
+"""Commands that make files, or look into them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from simam_deploy import show
+from simam_deploy.cli.options import Form, Json, OneFile, Output, Shapes, Weights, parts, sizes
+from simam_deploy.errors import InputError
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="package.module:callable or file.py:callable", show_default=False)],
+    output: Output,
+    form: Form = "function",
+    opset: Annotated[int | None, typer.Option(help="Default: the exporter's own.")] = None,
+    dynamic: Annotated[str, typer.Option(help="Comma-separated: batch, height, width.")] = "",
+    exporter: Annotated[str, typer.Option(help="dynamo or torchscript.")] = "dynamo",
+    weights: Weights = None,
+    shape: Shapes = None,
+    check: Annotated[bool, typer.Option(help="Compare with the model on every installed runtime.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Export a PyTorch model to one ONNX file, and prove it equal."""
+    from simam_deploy import export as library
+
+    with show.progress() as say:
+        say(f"build {model}")
+        module, args = _torch_model(model, weights, shape)
+        done = library.export(
+            module,
+            args,
+            output,
+            form=form,
+            opset=opset,
+            dynamic=parts(dynamic),
+            exporter=exporter,
+            check=check,
+            source=model,
+            on_progress=say,
+        )
+    if as_json:
+        parity = None if done.parity is None else done.parity.as_dict()
+        show.json({"file": str(output), **_fused_dict(done.fused), "parity": parity})
+        return
+    _fused(done.fused, f"{output}: SimAM blocks")
+    if done.parity is not None:
+        show.parity(done.parity)
+
+
+def fuse(
+    file: OneFile,
+    output: Output,
+    form: Form = "function",
+    as_json: Json = False,
+) -> None:
+    """Find the SimAM blocks in an ONNX file and write them in another form."""
+    from simam_deploy import fuse as library
+
+    with show.progress() as say:
+        fused = library.fuse_file(file, output, form, lambda node: say(f"prove the block at {node}"))
+    if as_json:
+        show.json({"file": str(output), **_fused_dict(fused)})
+    else:
+        _fused(fused, f"{output}: SimAM blocks")
+
+
+def inspect(file: OneFile, as_json: Json = False) -> None:
+    """List the SimAM blocks of an ONNX file, and what comes close to one."""
+    from simam_deploy import blocks, onnx_file
+
+    model = onnx_file.load(file)
+    with show.progress() as say:
+        found = blocks.find(model, lambda node: say(f"prove the block at {node}"))
+    rows = [(b.node, b.shape, b.dtype.name, b.e_lambda, b.form) for b in found.blocks]
+    opset, weight_mb = model.opset_imports.get(""), onnx_file.weight_bytes(model) / 2**20
+    if as_json:
+        keys = ("node", "shape", "dtype", "e_lambda", "form")
+        show.json(
+            {
+                "file": str(file),
+                "opset": opset,
+                "ir_version": model.ir_version,
+                "weights_mib": weight_mb,
+                "blocks": [dict(zip(keys, row, strict=True)) for row in rows],
+                "near_misses": [asdict(miss) for miss in found.near_misses],
+            }
+        )
+        return
+    show.lines([f"{file}: opset {opset}, IR {model.ir_version}, {weight_mb:.1f} MiB of weights"])
+    if rows:
+        shown = [(n, show.shape(s), d, f"{e:g}", f) for n, s, d, e, f in rows]
+        show.table(f"{len(rows)} SimAM blocks", ("node", "x", "type", "λ", "form"), shown)
+    else:
+        show.lines(["no SimAM block"])
+    show.near_misses(found.near_misses)
+
+
+def build(
+    file: OneFile,
+    output: Output,
+    targets: Annotated[str, typer.Option(help="Comma-separated compute capabilities, as sm86,sm89.")],
+    shapes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--shapes",
+            "--shape",
+            help="NAME:MIN[,OPT,MAX] for a dynamic input, as x:1x3x64x64,4x3x64x64,8x3x64x64.",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Build a TensorRT-RTX engine; no GPU is needed."""
+    from simam_deploy import engine
+
+    with show.progress() as say:
+        report = engine.build_engine(
+            file, output, targets=parts(targets), shapes=engine.parse_shapes(shapes or []), on_progress=say
+        )
+    if as_json:
+        show.json(asdict(report))
+        return
+    facts = [
+        ("targets", ", ".join(report.targets)),
+        ("size", f"{report.size_bytes:,} bytes"),
+        ("layers", report.layers),
+        ("TensorRT-RTX", report.version),
+        ("time", f"{report.build_s:.1f} s"),
+    ]
+    show.table(str(output), ("engine", ""), facts)
+
+
+def _torch_model(spec: str, weights: Path | None, shape: Sequence[str] | None) -> Any:
+    import torch
+
+    from simam_deploy import source
+
+    module, example = source.load(spec, weights)
+    given = sizes(shape)
+    if given is None and example is None:
+        raise InputError(f"{spec} gives no example input; say its size with --shape, as --shape 1,3,224,224")
+    if given is None:
+        return module, example
+    generator = torch.Generator().manual_seed(0)
+    return module, tuple(torch.randn(size, generator=generator) for size in given)
+
+
+def _fused_dict(fused: Any) -> dict[str, Any]:
+    return {
+        "blocks": [asdict(row) for row in fused.rows],
+        "near_misses": [asdict(miss) for miss in fused.near_misses],
+        "notes": list(fused.notes),
+    }
+
+
+def _fused(fused: Any, title: str) -> None:
+    rows = [(r.node, show.shape(r.shape), r.dtype, f"{r.e_lambda:g}", r.found, r.form) for r in fused.rows]
+    show.table(title, ("node", "x", "type", "λ", "was", "is"), rows)
+    show.near_misses(fused.near_misses)
+    show.lines(fused.notes)
+
+
+COMMANDS: dict[Callable[..., None], str] = {
+    export: "export export_models.digits:build -o digits.onnx --dynamic batch",
+    fuse: "fuse yolo.onnx -o yolo.simam.onnx --form function",
+    inspect: "inspect yolo.onnx",
+    build: "build digits.onnx -o digits.engine --targets sm86,sm89 --shapes x:1x1x8x8",
+}
+"""Each command and an example of it."""

@@ -1,0 +1,69 @@
+"""Options that several commands share, and reading their texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from simam_deploy.errors import InputError, OutputError
+from simam_deploy.forms import FORMS
+
+FORM_NAMES = ", ".join(FORMS)
+
+
+def _named(path: Path) -> Path:
+    if not path.name or path.name == "..":
+        raise OutputError(f"cannot write {path}: it is a folder; give the name of a file in it")
+    return path
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+OneFile = Annotated[Path, typer.Argument(help="An ONNX file.", show_default=False)]
+Output = Annotated[
+    Path, typer.Option("--output", "-o", help="The file to write.", show_default=False, callback=_named)
+]
+Form = Annotated[str, typer.Option(help=f"How to write each SimAM block: {FORM_NAMES}.")]
+Weights = Annotated[Path | None, typer.Option(help="Checkpoint to load into the model (a state_dict).")]
+Shapes = Annotated[
+    list[str] | None, typer.Option("--shape", help="Size of an input, as 1,3,224,224; once per input.")
+]
+Runtimes = Annotated[
+    str | None, typer.Option(help="Comma-separated: onnx_reference, ort, openvino. Default: installed.")
+]
+Forms = Annotated[str, typer.Option(help=f"Comma-separated forms to convert to first, or all: {FORM_NAMES}.")]
+Threads = Annotated[int, typer.Option(help="Threads of one inference; 0 leaves it to the runtime.")]
+Provider = Annotated[str | None, typer.Option(help="Execution provider for ort, as CUDAExecutionProvider.")]
+Files = Annotated[list[Path], typer.Argument(help="ONNX files.", show_default=False)]
+
+
+def parts(text: str) -> list[str]:
+    """The items of a comma-separated text."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def sizes(texts: Sequence[str] | None) -> list[tuple[int, ...]] | None:
+    """One size per text such as 1,3,224,224; None for no texts. Raises InputError for what is no size."""
+    if not texts:
+        return None
+    try:
+        found = [tuple(int(part) for part in text.replace("x", ",").split(",")) for text in texts]
+    except ValueError:
+        found = [(0,)]
+    if any(part < 1 for size in found for part in size):
+        raise InputError(f"cannot read the shape {', '.join(texts)}; give positive numbers, as 1,3,224,224")
+    return found
+
+
+def runtimes(text: str | None, provider: str | None) -> list[str]:
+    """The runtimes that are named, or all that are installed. Raises InputError if a provider has none to go to."""
+    from simam_deploy.runtimes import OPTIONS, installed
+
+    names = [name for name in installed() if name != "eager"] if text is None else parts(text)
+    if not names:
+        raise InputError("--runtimes names none; leave it out for all that are installed")
+    if provider is not None and not set(names) & set(OPTIONS["provider"]):
+        raise InputError(f"--provider {provider} is for ort, which is not among {', '.join(names)}")
+    return names
