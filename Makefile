@@ -6,8 +6,9 @@ EXTRAS := torch,ort,openvino,tensorrt-rtx,dev
 .PHONY: demo test lint bench clean
 
 .venv/installed: pyproject.toml constraints.txt
+	@echo "installing into .venv: torch, ONNX Runtime, OpenVINO, TensorRT-RTX; a few minutes the first time"
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[$(EXTRAS)]"
+	$(BIN)/python -m pip install -c constraints.txt -e ".[$(EXTRAS)]"
 	touch $@
 
 demo: .venv/installed

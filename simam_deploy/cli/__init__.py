@@ -1,6 +1,6 @@
 """The command line: each command parses, makes one library call, and prints.
 
-`convert` has the commands that make files or look into them, `compare` those that run them, `options` what both share.
+`convert` makes files or looks into them, `compare` runs them, `options` is what both share.
 """
 
 from __future__ import annotations

@@ -28,8 +28,7 @@ class OrtSession(Session):
                works here, and a session without the one asked for runs on the CPU. So the session is asked.
     threads  : intra-op threads; 0 leaves the number to ONNX Runtime. Operators run one after the other.
                The idle threads sleep after a run. By default they spin for a while and take the cores from whatever
-               comes next: on 2 cores a SimAM of (1, 64, 56, 56) took 367 us after another session, 229 us alone;
-               so 203 us and 213 us.
+               comes next, so that on few cores a session would be timed by what ran before it.
     """
 
     def __init__(self, artifact: object, *, provider: str = "CPUExecutionProvider", threads: int = 0) -> None:
