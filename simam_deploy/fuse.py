@@ -11,13 +11,16 @@ from pathlib import Path
 import onnx_ir as ir
 
 from simam_deploy import manifest, onnx_file
-from simam_deploy.blocks import Block, NearMiss, find
+from simam_deploy.blocks import Block, Found, NearMiss, find
+from simam_deploy.cut import is_simam_node
 from simam_deploy.errors import FormError, NoBlockError
 from simam_deploy.files import refuse_overwriting_inputs, staging
 from simam_deploy.forms import form_named
-from simam_deploy.formula import OP_DOMAIN, OP_VERSION
+from simam_deploy.formula import OP_DOMAIN, OP_NAME, OP_VERSION
 from simam_deploy.shapes import Dims
 
+BODY = (OP_DOMAIN, OP_NAME, "")
+"""The identifier of the function that is SimAM's body."""
 FUNCTION_IR = 8
 """The first IR version that has model-local functions."""
 
@@ -68,21 +71,33 @@ def fuse(model: ir.Model, form: str = "function", on_progress: Callable[[str], N
         )
     if any(reasons for _, reasons in refusals):
         raise FormError(_refused(form, [(b, r) for b, r in refusals if r]))
+    kept = _nodes_of_our_name(result, found)
+    if kept and (form == "function" or (form == "custom_op" and BODY in result.functions)):
+        raise FormError(
+            f"form {form!r} would change node {kept[0].name!r}, which has the name {OP_DOMAIN}::{OP_NAME} and is not "
+            f"SimAM, as one body serves the whole file\nuse --form primitive, or mend the node"
+        )
     notes = []
     for block in found.blocks:
         _replace(block, chosen.nodes(block, opset))
-    for function in [f for f in result.functions.values() if f.domain == OP_DOMAIN]:
-        result.functions.pop(function.identifier())
-    result.opset_imports.pop(OP_DOMAIN, None)
+    if not kept:
+        result.functions.pop(BODY, None)
     for function in chosen.functions(opset):
         result.functions[function.identifier()] = function
-    if form in ("function", "custom_op"):
+    result.opset_imports.pop(OP_DOMAIN, None)
+    if any(node.domain == OP_DOMAIN for node in result.graph.all_nodes()):
         result.opset_imports[OP_DOMAIN] = OP_VERSION
     if chosen.functions(opset) and result.ir_version < FUNCTION_IR:
         notes.append(f"IR version raised from {result.ir_version} to {FUNCTION_IR}, the first with functions")
         result.ir_version = FUNCTION_IR
     rows = [BlockRow(b.node, b.shape, b.dtype.name, b.e_lambda, b.form, form) for b in found.blocks]
     return Fused(result, tuple(rows), found.near_misses, tuple(notes))
+
+
+def _nodes_of_our_name(model: ir.Model, found: Found) -> list[ir.Node]:
+    """Nodes simam::SimAM that are near misses: they stay as they are, and so does the body they may have."""
+    blocks = {node for block in found.blocks for node in block.inside}
+    return [node for node in model.graph.all_nodes() if is_simam_node(node) and node not in blocks]
 
 
 def _replace(block: Block, nodes: list[ir.Node]) -> None:

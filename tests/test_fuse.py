@@ -151,6 +151,32 @@ def test_no_block_names_the_nearest_miss() -> None:
         fuse(model("y = Relu (x)"))
 
 
+def test_a_near_miss_of_our_own_name_keeps_its_body() -> None:
+    """Two nodes simam::SimAM, one on 1x1 maps: the file's only body belongs to both."""
+    source = alone("function", (2, 3, 5, 7))
+    pooled = ir.node("GlobalAveragePool", [source.graph.inputs[0]], name="pool")
+    pooled.outputs[0].name = "pooled"
+    pooled.outputs[0].type, pooled.outputs[0].shape = source.graph.inputs[0].type, ir.Shape((2, 3, 1, 1))
+    small = ir.Node("simam", "SimAM", pooled.outputs, [ir.AttrFloat32("e_lambda", 0.1)], name="small")
+    small.outputs[0].name, small.outputs[0].type, small.outputs[0].shape = (
+        "z",
+        pooled.outputs[0].type,
+        ir.Shape((2, 3, 1, 1)),
+    )
+    source.graph.extend([pooled, small])
+    source.graph.outputs.append(small.outputs[0])
+    body = next(iter(source.functions.values()))
+    fused = fuse(source, "primitive")
+    assert [miss.node for miss in fused.near_misses] == ["small"]
+    assert [len(list(f)) for f in fused.model.functions.values()] == [len(list(body))]
+    assert fused.model.opset_imports["simam"] == 1
+    for form in ("function", "custom_op"):
+        with pytest.raises(
+            FormError, match="would change node 'small', which has the name simam::SimAM and is not SimAM"
+        ):
+            fuse(source, form)
+
+
 def test_near_misses_beside_a_block_are_left_alone() -> None:
     other = CHAIN.replace("(x", "(y1").replace("y = Mul", "y = Mul")
     for name in ["mean", "c", "d", "s", "v", "t", "q", "e", "z", "g"]:
