@@ -43,7 +43,7 @@ def table() -> str:
         for runtime in RUNTIMES:
             without = times[f"without · {runtime}"]
             cells.append(f"{without / 1000:.1f} ms")
-            cells += [f"{times[f'{form} · {runtime}'] / without - 1:+.0%}" for form in FORMS]
+            cells += [f"{round(times[f'{form} · {runtime}'] / without - 1, 2) + 0.0:+.0%}" for form in FORMS]
         lines.append("| " + " | ".join(cells) + " |")
     run = runs["resnet50"]
     versions = f"ONNX Runtime {run['versions']['onnxruntime']}, OpenVINO {run['versions']['openvino']}"
