@@ -98,6 +98,10 @@ def test_sizes_measured_on_a_far_input_are_followed_by_shape_inference() -> None
     assert only_block(model(chain, shape=shape, before=far))
     wrong = far.replace("more = Add (halved, one)", "more = Identity (halved)")
     assert "M - 1 =" in reasons(model(chain, shape=shape, before=wrong))
+    right_at_even_sizes = far.replace("Div (less, two)", "Div (i_shape, two)").replace(
+        "Add (halved, one)", "Identity (halved)"
+    )
+    assert "M - 1 =" in reasons(model(chain, shape=shape, before=right_at_even_sizes))
 
 
 MISSES = {
