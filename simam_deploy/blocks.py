@@ -129,14 +129,13 @@ def _prove(cut: Cut, dims: Dims, model: ir.Model, shapes: Shapes) -> Verdict:
 def _prove_at(shape: Shape, cut: Cut, model: ir.Model, measured: list[tuple[int, ...]]) -> Verdict:
     """Two batch elements of three channels are enough, unless the piece holds N or C as numbers."""
     run = Runner(cut, model, measured)
-    try:
-        return prove(run, [(2, 3, *shape[2:])])
-    except Exception:  # whatever the evaluator says of a piece that does not fit; the next try tells
-        pass
-    try:
-        return prove(run, [shape])
-    except Exception as error:
-        return Verdict(None, (f"it does not run by itself: {error}",))
+    failure: Exception | None = None
+    for tried in ((2, 3, *shape[2:]), shape):
+        try:
+            return prove(run, [tried])
+        except Exception as error:  # whatever the evaluator says of a piece that does not fit
+            failure = error
+    return Verdict(None, (f"it does not run by itself: {failure}",))
 
 
 def _proof_sizes(cut: Cut, dims: Dims, shapes: Shapes) -> Iterator[tuple[Shape, list[tuple[int, ...]]]]:

@@ -55,8 +55,11 @@ def gather(
     result = Candidates()
     for file in files:
         stem = f"{file.stem} · " if len(files) > 1 else ""
-        for form, model, path in _in_forms(file, forms, folder, result, on_progress):
-            opened, tapped = _tapped(model or onnx_file.load(path), path, folder) if taps else (path, [])
+        with onnx_file.blaming(file):
+            lowered = _in_forms(file, forms, folder, result, on_progress)
+        for form, model, path in lowered:
+            with onnx_file.blaming(path):
+                opened, tapped = _tapped(model or onnx_file.load(path), path, folder) if taps else (path, [])
             for runtime in runtimes:
                 label = f"{stem}{form} · {runtime}" if form else f"{stem}{runtime}"
                 if form == "custom_op" and runtime != "onnx_reference":

@@ -51,8 +51,9 @@ def is_simam_node(node: ir.Node) -> bool:
 
 def cuts_at(node: ir.Node) -> list[Cut]:
     """The pieces that end in `node` and look like x * gate(x) with a statistic of x inside; mostly none or one."""
-    if is_simam_node(node) and node.inputs[0] is not None:
-        return [Cut(node.inputs[0], node.outputs[0], (node,), (), ())]
+    if is_simam_node(node):
+        x = node.inputs[0] if len(node.inputs) == len(node.outputs) == 1 else None
+        return [] if x is None else [Cut(x, node.outputs[0], (node,), (), ())]
     if node.domain or node.op_type != "Mul" or len(node.inputs) != 2:
         return []
     a, b = node.inputs

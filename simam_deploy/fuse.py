@@ -165,7 +165,7 @@ def fuse_file(
     `files.staging` do; nothing is written then, and `source` is never touched."""
     model = onnx_file.load(source)
     refuse_overwriting_inputs(target, [source, *onnx_file.weight_files(model)])
-    with staging(target) as staged:
+    with staging(target) as staged, onnx_file.blaming(source):
         fused = fuse(model, form, on_progress)
         write(fused, staged, manifest.file_source(Path(source)))
     return fused

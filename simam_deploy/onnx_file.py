@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
-from simam_deploy.errors import ModelFileError
+from simam_deploy.errors import ModelFileError, SimAMDeployError
 from simam_deploy.walk import nodes
 
 PROTOBUF_LIMIT = 2**31 - 64 * 2**20
@@ -49,11 +50,38 @@ def _open(source: Path) -> tuple[onnx.ModelProto, ir.Model]:
     except ModelFileError:
         raise
     except Exception as error:  # onnx_ir raises many types on malformed graphs
-        cause: BaseException = error
-        while inner := cause.__cause__ or cause.__context__:  # the outer ones only say in which function
-            cause = inner
-        raise ModelFileError(f"{source} is not a valid ONNX file: {cause}") from error
+        raise ModelFileError(f"{source} is not a valid ONNX file: {_root(error)}") from error
     return proto, model
+
+
+@contextmanager
+def blaming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """An unexpected exception inside the block is the file's fault if the onnx checker refuses the file.
+
+    Then ModelFileError is raised in its place; otherwise it is a defect of ours and keeps its trace. The checker is
+    not asked beforehand, as it is stricter than the runtimes that a file may have been made for.
+    """
+    try:
+        yield
+    except SimAMDeployError:
+        raise
+    except Exception as error:
+        root = _root(error)
+        if isinstance(root, UnicodeDecodeError | onnx.shape_inference.InferenceError):
+            raise ModelFileError(f"{path} is not valid ONNX: {root}") from error
+        try:
+            onnx.checker.check_model(os.fspath(path))
+        except Exception as refusal:
+            reason = next((line for line in str(refusal).splitlines() if line.strip()), type(refusal).__name__)
+            raise ModelFileError(f"{path} is not valid ONNX: {reason}") from error
+        raise
+
+
+def _root(error: BaseException) -> BaseException:
+    """What an exception began with: the outer ones only say in which function."""
+    while inner := error.__cause__ or error.__context__:
+        error = inner
+    return error
 
 
 def save(model: ir.Model, path: str | os.PathLike[str]) -> None:

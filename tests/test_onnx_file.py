@@ -11,8 +11,9 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import set_external_data
 
 from simam_deploy import onnx_file
-from simam_deploy.errors import ModelFileError
+from simam_deploy.errors import InputError, ModelFileError
 from simam_deploy.forms import alone
+from simam_deploy.fuse import fuse_file
 
 WEIGHTS = np.random.default_rng(0).standard_normal((4, 3, 3, 3)).astype(np.float32)
 Change = Callable[[onnx.ModelProto], None]
@@ -310,3 +311,21 @@ def test_places_that_are_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(onnx, "load", forbidden)
     with pytest.raises(ModelFileError, match=r"cannot read .*a.onnx: Permission denied"):
         onnx_file.load(path)
+
+
+def test_flipped_bytes_never_leave_a_trace(tmp_path: Path) -> None:
+    """Whatever is done to a file, `fuse` works or says that the file is at fault."""
+    random = np.random.default_rng(0)
+    whole = ir.to_proto(alone("function", (2, 3, 5, 7))).SerializeToString()
+    outcomes = set()
+    for _ in range(300):
+        broken = bytearray(whole)
+        for at in random.integers(len(whole), size=random.integers(1, 4)):
+            broken[at] = random.integers(256)
+        (tmp_path / "broken.onnx").write_bytes(broken)
+        try:
+            fuse_file(tmp_path / "broken.onnx", tmp_path / "out.onnx", "primitive")
+            outcomes.add("works")
+        except InputError as error:
+            outcomes.add(type(error).__name__)
+    assert outcomes == {"works", "ModelFileError", "NoBlockError"}

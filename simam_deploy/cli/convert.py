@@ -75,7 +75,7 @@ def inspect(file: OneFile, as_json: Json = False) -> None:
     from simam_deploy import blocks, onnx_file
 
     model = onnx_file.load(file)
-    with show.progress() as say:
+    with show.progress() as say, onnx_file.blaming(file):
         found = blocks.find(model, lambda node: say(f"prove the block at {node}"))
     rows = [(b.node, b.shape, b.dtype.name, b.e_lambda, b.form) for b in found.blocks]
     opset, weight_mb = model.opset_imports.get(""), onnx_file.weight_bytes(model) / 2**20
