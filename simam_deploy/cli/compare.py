@@ -125,7 +125,7 @@ def doctor(as_json: Json = False) -> None:
     show.table(
         "what is here",
         ("", "version", "works", "what it does here, or how to mend it"),
-        [(r.name, r.version, r.works, r.detail) for r in rows],
+        [(r.name, r.version, "yes" if r.works else "no", r.detail) for r in rows],
     )
 
 
