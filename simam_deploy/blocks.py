@@ -91,8 +91,8 @@ def _judge(cut: Cut, model: ir.Model, shapes: Shapes) -> Block | NearMiss:
         return NearMiss(name, ("its map is 1x1, where SimAM is 0/0 (M - 1 = 0); take SimAM out there",))
     form = _form_of(cut, model)
     verdict = _declared_lambda(cut) if form == "custom_op" else _prove(cut, dims, model, shapes)
-    if verdict.e_lambda is None or cut.leaks:
-        return NearMiss(name, verdict.reasons + cut.leaks)
+    if verdict.e_lambda is None or cut.reasons:
+        return NearMiss(name, verdict.reasons + cut.reasons)
     e_lambda = float(str(np.float32(verdict.e_lambda)))
     x, y, inside = _with_casts(cut, shapes)
     return Block(inside[-1].name or name, x, y, dims, shapes.dtype(x), e_lambda, form, inside)
@@ -114,12 +114,17 @@ def _declared_lambda(cut: Cut) -> Verdict:
 
 
 def _prove(cut: Cut, dims: Dims, model: ir.Model, shapes: Shapes) -> Verdict:
+    if cut.picks and not all(isinstance(d, int) for d in dims):
+        return Verdict(
+            None, ("it picks out a part of x, and the sizes of x are not fixed, so that cannot be judged",)
+        )
     verdict = Verdict(None, ("the sizes of x could not be inferred for any input size tried",))
     e_lambda = None
     for shape, measured in _proof_sizes(cut, dims, shapes):
         verdict = _prove_at(shape, cut, model, measured)
         if verdict.e_lambda is None:
-            return verdict
+            guessed = f"it was judged at {shape[2]}x{shape[3]}, as the file does not tell the size of x"
+            return Verdict(None, (*verdict.reasons, guessed)) if None in dims[2:] and not cut.sizes else verdict
         if e_lambda is not None and abs(verdict.e_lambda / e_lambda - 1) > 1e-6:
             return Verdict(None, (f"λ depends on the size of the map: {e_lambda:g} and {verdict.e_lambda:g}",))
         e_lambda = verdict.e_lambda
@@ -127,10 +132,10 @@ def _prove(cut: Cut, dims: Dims, model: ir.Model, shapes: Shapes) -> Verdict:
 
 
 def _prove_at(shape: Shape, cut: Cut, model: ir.Model, measured: list[tuple[int, ...]]) -> Verdict:
-    """Two batch elements of three channels are enough, unless the piece holds N or C as numbers."""
+    """Where all planes are treated alike, two batch elements of three channels are enough, if they fit."""
     run = Runner(cut, model, measured)
     failure: Exception | None = None
-    for tried in ((2, 3, *shape[2:]), shape):
+    for tried in ((2, 3, *shape[2:]), shape) if cut.uniform else (shape,):
         try:
             return prove(run, [tried])
         except Exception as error:  # whatever the evaluator says of a piece that does not fit

@@ -17,14 +17,26 @@ from simam_deploy.formula import OP_DOMAIN, OP_NAME, Float64
 from simam_deploy.widen import widen
 
 _STATISTICS = frozenset(
-    {"GlobalAveragePool", "InstanceNormalization", "ReduceL2", "ReduceMean", "ReduceSum", "ReduceSumSquare"}
+    [
+        "AveragePool",
+        "Einsum",
+        "GlobalAveragePool",
+        "InstanceNormalization",
+        "ReduceL2",
+        "ReduceMean",
+        "ReduceSum",
+        "ReduceSumSquare",
+    ]
 )
-_ELEMENTWISE = "Abs Add Cast CastLike Clip Div Exp Identity Max Min Mul Neg Pow Reciprocal Sigmoid Sqrt Sub Sum Tanh"
-_SHAPING = (
-    "Concat Constant ConstantOfShape Equal Expand Flatten Floor Gather Mod ReduceProd Reshape Shape Size Slice Split "
-    "Squeeze Tile Transpose Unsqueeze Where"
-)
-_KNOWN = _STATISTICS | frozenset(f"{_ELEMENTWISE} {_SHAPING}".split())
+_ELEMENTWISE = "Abs Add Cast CastLike Div Exp Identity Mul Neg Pow Reciprocal Sigmoid Sqrt Sub Sum Tanh"
+_SHAPING = "Constant ConstantOfShape Expand Flatten ReduceProd Reshape Shape Size Squeeze Tile Transpose Unsqueeze"
+_PICKING = frozenset({"Concat", "Gather", "Slice", "Split"})
+"""On data, these may treat one channel or position unlike another; on sizes they are ordinary."""
+_PIECEWISE = frozenset({"Clip", "Equal", "Floor", "Max", "Min", "Mod", "Where"})
+"""On data, these may change what is computed where no probe looks."""
+_KNOWN = _STATISTICS | _PICKING | _PIECEWISE | frozenset(f"{_ELEMENTWISE} {_SHAPING}".split())
+_FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
+_INTEGERS = (ir.DataType.INT64, ir.DataType.INT32)
 _GATES = frozenset({"Sigmoid", "Exp", "Tanh"})
 _MOST_NODES = 100
 """A SimAM block has 5 to 40 nodes; a walk that needs more is not inside one."""
@@ -40,8 +52,24 @@ class Cut:
     """Nodes that depend on x, the one that makes y last."""
     sizes: tuple[ir.Node, ...]
     """Shape nodes that measure something other than the piece itself, such as a graph input."""
-    leaks: tuple[str, ...]
-    """Uses of a value inside by a node outside, in words."""
+    reasons: tuple[str, ...] = ()
+    """Why it cannot be replaced whatever it computes: inner values used outside, operators that no probe covers."""
+
+    @property
+    def picks(self) -> bool:
+        """Whether an operator inside picks out a part of the data."""
+        return any(node.op_type in _PICKING for node in self.inside)
+
+    @property
+    def uniform(self) -> bool:
+        """Whether each plane is surely treated as the others: no channel is picked out, no constant has channels.
+
+        Then a few channels prove it for all; otherwise it must be run at its real size.
+        """
+        if self.picks:
+            return False
+        constants = (ir.convenience.get_const_tensor(v) for node in self.inside for v in node.inputs if v is not None)
+        return all(c is None or c.size == 1 or c.dtype in _INTEGERS for c in constants)
 
 
 def is_simam_node(node: ir.Node) -> bool:
@@ -53,13 +81,14 @@ def cuts_at(node: ir.Node) -> list[Cut]:
     """The pieces that end in `node` and look like x * gate(x) with a statistic of x inside; mostly none or one."""
     if is_simam_node(node):
         x = node.inputs[0] if len(node.inputs) == len(node.outputs) == 1 else None
-        return [] if x is None else [Cut(x, node.outputs[0], (node,), (), ())]
-    if node.domain or node.op_type != "Mul" or len(node.inputs) != 2:
+        return [] if x is None else [Cut(x, node.outputs[0], (node,), ())]
+    if node.domain or node.op_type not in ("Mul", "Div") or len(node.inputs) != 2:
         return []
     a, b = node.inputs
     if a is None or b is None or a is b:
         return []
-    found = (_walk(node, x, gate) for x, gate in ((a, b), (b, a)))
+    ways = ((a, b), (b, a)) if node.op_type == "Mul" else ((a, b),)  # x / (1 + exp(-z)) is a gate too
+    found = (_walk(node, x, gate) for x, gate in ways)
     return [cut for cut in found if cut is not None]
 
 
@@ -86,7 +115,7 @@ def _walk(anchor: ir.Node, x: ir.Value, gate: ir.Value) -> Cut | None:
         return None
     closed = {*inside, anchor}
     sizes = [m for m in measures if m.inputs[0] is not x and _producer(m) not in closed]
-    return Cut(x, anchor.outputs[0], (*inside, anchor), tuple(sizes), tuple(_leaks(inside, closed)))
+    return Cut(x, anchor.outputs[0], (*inside, anchor), tuple(sizes), (*_leaks(inside, closed), *_unprovable(inside)))
 
 
 def _producer(measure: ir.Node) -> ir.Node | None:
@@ -120,6 +149,16 @@ def _leaks(inside: Sequence[ir.Node], closed: set[ir.Node]) -> list[str]:
             if use.node not in closed and use.node.op_type not in ("Shape", "Size")
         ]
     return leaks
+
+
+def _unprovable(inside: Sequence[ir.Node]) -> list[str]:
+    """Operators on data that may act only where no probe looks, such as a bound that no probe reaches."""
+    found = []
+    for node in inside:
+        target = node.attributes["to"].as_int() if node.op_type == "Cast" else ir.DataType.FLOAT
+        if node.op_type in _PIECEWISE or target not in _FLOATS:
+            found.append(f"{node.op_type} {node.name!r} may change values that no probe has")
+    return found
 
 
 class Runner:

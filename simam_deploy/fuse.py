@@ -78,8 +78,12 @@ def fuse(model: ir.Model, form: str = "function", on_progress: Callable[[str], N
             f"SimAM, as one body serves the whole file\nuse --form primitive, or mend the node"
         )
     notes = []
-    for block in found.blocks:
-        _replace(block, chosen.nodes(block, opset))
+    written = []
+    for block in reversed(found.blocks):  # from the end, as the y of one block may be the x of the next
+        nodes = chosen.nodes(block, opset)
+        _replace(block, nodes)
+        written += nodes
+    _make_names_unique(result, set(written))
     if not kept:
         result.functions.pop(BODY, None)
     for function in chosen.functions(opset):
@@ -115,6 +119,21 @@ def _replace(block: Block, nodes: list[ir.Node]) -> None:
     _remove_unused(graph, [last])
 
 
+def _make_names_unique(model: ir.Model, written: set[ir.Node]) -> None:
+    """Rename what was written where the file has the name already; all else keeps its name."""
+    everything = list(model.graph.all_nodes())
+    taken = {v.name for g in model.graphs() for v in (*g.inputs, *g.initializers.values())}
+    taken |= {value.name for node in everything if node not in written for value in node.outputs}
+    outputs = {value.name for value in model.graph.outputs}
+    for node in everything:
+        if node not in written:
+            continue
+        for value in node.outputs:
+            while value.name in taken and value.name not in outputs:
+                value.name = f"{value.name}_"
+            taken.add(value.name)
+
+
 def _remove_unused(graph: ir.Graph, nodes: Iterable[ir.Node]) -> None:
     """Remove `nodes` and whatever only they used, constants and initialisers included."""
     queue = list(nodes)
@@ -146,7 +165,9 @@ def _refused(form: str, refusals: list[tuple[Block, list[str]]]) -> str:
     for block, reasons in refusals:
         lines.append(f"form {form!r} cannot lower the SimAM block at node {block.node!r}:")
         lines += [f"  {reason}" for reason in reasons]
-    lines.append("export with fixed C, H and W (simam-deploy export --shape 1,3,224,224), or use --form primitive")
+    fixed = any("is not fixed" in reason for _, reasons in refusals for reason in reasons)
+    mend = "export with fixed C, H and W (simam-deploy export --shape 1,3,224,224), or " if fixed else ""
+    lines.append(f"{mend}use --form primitive")
     return "\n".join(lines)
 
 

@@ -64,6 +64,14 @@ SPELLINGS = {
         "q = Mul (t, four)": "q = Add (a, b)",
     },
     "exp": {"g = Sigmoid (z)": f"{ONE}\n o = Neg (z)\n f = Exp (o)\n p = Add (f, one)\n g = Reciprocal (p)"},
+    "divided": {"g = Sigmoid (z)": f"{ONE}\n o = Neg (z)\n f = Exp (o)\n g = Add (f, one)", "y = Mul": "y = Div"},
+    "average pool": {
+        "mean = ReduceMean <keepdims: int = 1> (x, hw)": "mean = AveragePool <kernel_shape = [5, 7]> (x)"
+    },
+    "einsum": {
+        "s = ReduceSum <keepdims: int = 1> (d, hw)": 's2 = Einsum <equation = "bchw,bchw->bc"> (c, c)\n'
+        " s = Unsqueeze (s2, hw)"
+    },
     "1/e*": {
         "e = Div (d, q)": "a = Mul (q, half)\n b = Add (d, a)",
         "z = Add (e, half)": "z = Div (b, q)",
@@ -126,6 +134,35 @@ def test_near_misses_say_why(name: str) -> None:
     chain, changes, words = MISSES[name]
     with pytest.raises(AssertionError, match=words):
         raise AssertionError(reasons(model(chain, **changes)))
+
+
+HALVES = CHAIN.replace(
+    "t = Add (v, lam)",
+    """first = Constant <value_ints = [0]> ()
+    fourth = Constant <value_ints = [4]> ()
+    last = Constant <value_ints = [99]> ()
+    channel = Constant <value_ints = [1]> ()
+    big = Constant <value_float = 0.1> ()
+    v_left = Slice (v, first, fourth, channel)
+    v_right = Slice (v, fourth, last, channel)
+    t_left = Add (v_left, lam)
+    t_right = Add (v_right, big)
+    t = Concat <axis: int = 1> (t_left, t_right)""",
+)
+
+
+def test_channels_that_are_treated_unlike_others_show_at_the_real_size() -> None:
+    """λ is another from channel 4 on: three channels would not show it."""
+    found = find(model(HALVES, shape="2, 8, 5, 7"))
+    assert not found.blocks
+    assert len(found.near_misses) == 1
+    assert "sizes of x are not fixed" in reasons(model(HALVES, shape="2, c, 5, 7"))
+
+
+def test_bounds_that_no_probe_reaches_are_named() -> None:
+    chain = CHAIN.replace("s = Reduce", "most = Constant <value_float = 1e9> ()\n dc = Min (d, most)\n s = Reduce")
+    chain = chain.replace("ReduceSum <keepdims: int = 1> (d,", "ReduceSum <keepdims: int = 1> (dc,")
+    assert "may change values that no probe has" in reasons(model(chain))
 
 
 def test_other_gates_are_not_even_near() -> None:

@@ -229,3 +229,33 @@ def test_the_input_is_never_overwritten(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="same file as the input"):
         fuse_file(tmp_path / "in.onnx", tmp_path / "in.onnx")
     assert (tmp_path / "in.onnx").read_bytes() == before
+
+
+def test_names_that_the_file_has_already_are_not_taken(tmp_path: Path) -> None:
+    """The block's own names start with its node's, and somebody else may have such a name."""
+    source = model(CHAIN, after="w = Relu (y)\n out = Identity (w)")
+    relu = next(node for node in source.graph if node.outputs[0].name == "w")
+    for name in ("Mul_11/n", "Mul_11/scale"):
+        relu.outputs[0].name = name
+        for form in ("primitive", "instance_norm"):
+            fused = fuse(source, form).model
+            assert name in {value.name for node in fused.graph for value in node.outputs}
+            onnx.checker.check_model(ir.to_proto(fused), full_check=True)
+            np.testing.assert_allclose(run(fused, tmp_path), run(source, tmp_path), atol=1e-6)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_blocks_one_behind_the_other(form: str, tmp_path: Path) -> None:
+    """The y of one is the x of the next."""
+    names = ["mean", "c", "d", "s", "v", "t", "q", "e", "z", "g"]
+    second = CHAIN.replace("(x,", "(y1,").replace("y = Mul (y1", "y = Mul (y1")
+    for name in names:
+        second = second.replace(f" {name} =", f" {name}2 =").replace(f"({name},", f"({name}2,")
+        second = second.replace(f", {name})", f", {name}2)").replace(f"({name})", f"({name}2)")
+    source = model(CHAIN.replace("y = Mul", "y1 = Mul") + second)
+    fused = fuse(source, form)
+    assert len(fused.rows) == 2
+    onnx.checker.check_model(ir.to_proto(fused.model))
+    assert data(fuse(fused.model, form).model) == data(fused.model)
+    runtime = "onnx_reference" if form == "custom_op" else "ort"
+    np.testing.assert_allclose(run(fused.model, tmp_path, runtime), run(source, tmp_path), atol=2e-6)
