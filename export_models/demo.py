@@ -43,7 +43,9 @@ def main(folder: Path) -> int:
                 module, example, path, dynamic=dynamic, source=f"export_models.{name}:build", on_progress=say
             )
             show.lines([f"\n{path}: {len(done.fused.rows)} SimAM blocks, form {done.fused.rows[0].form}"])
-            chosen = gather([path], ["all"], RUNTIMES, folder, threads=THREADS, taps=False, on_progress=say)
+            chosen = gather(
+                [path], ["all"], RUNTIMES, folder, threads=THREADS, on_progress=lambda node: say(f"prove {node}")
+            )
             chosen.open = {
                 "eager": lambda module=module: open_session(module, "eager", threads=THREADS),
                 **chosen.open,

@@ -30,6 +30,7 @@ COLD_BYTES = 64 * 2**20
 """All copies of the feeds together, at least: twice the last-level cache of a desktop CPU. Per dtype in use."""
 MOST_COPIES = 1024
 LEAST_ROUNDS = 5
+MOST_SECONDS = 86_400
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,8 @@ def bench(
     """
     if not sessions:
         raise InputError("bench needs at least one open session; got none")
+    if not 0 <= seconds < MOST_SECONDS:
+        raise InputError(f"bench runs for 0 to {MOST_SECONDS} seconds; asked for {seconds}")
     if not feeds:
         raise InputError("bench needs one array per input of the sessions; got none")
     feeds = [np.ascontiguousarray(array) for array in feeds]

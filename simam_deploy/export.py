@@ -26,7 +26,8 @@ from simam_deploy.files import staging
 from simam_deploy.forms import form_named
 from simam_deploy.fuse import Fused, fuse, write
 from simam_deploy.inputs import Case
-from simam_deploy.runtimes import installed, open_session
+from simam_deploy.inputs import cases as made
+from simam_deploy.runtimes import TensorSpec, installed, open_session
 from simam_deploy.verify import Report, verify
 
 Tensors = tuple[torch.Tensor, ...]
@@ -63,9 +64,9 @@ def export(
     args : example inputs, as `model(*args)`.  opset : None for the exporter's own default.
     dynamic : any of "batch", "height", "width"; other axes are fixed at the sizes of `args`.
     exporter : "dynamo" (torch.export, opset >= 18) or "torchscript".
-    check : compare the file with `model` on every installed runtime, at the example, on random input, and at another
-    size where axes are dynamic. For float32 models. If a row fails, nothing is written and VerificationError carries
-    the report.
+    check : compare the file with `model` on every installed runtime, at the example, on inputs.ADVERSARIAL, and at
+    another size where axes are dynamic. For float32 models. If a row fails, nothing is written, and VerificationError
+    carries the report.
     source : how to name the model in the manifest; its class name by default.
     The model is not changed; it is exported as in eval mode. Weights beyond 2 GiB go to `<path>.data`.
     Raises InputError (the model does not run on args, an axis stayed fixed, the exporter refuses), NoBlockError,
@@ -168,6 +169,8 @@ def _torch_export(
             else:
                 result = _torchscript(model, inputs, opset, axes, folder)
         except Exception as error:
+            if _interrupted(error):
+                raise KeyboardInterrupt from None
             other = EXPORTERS[exporter == "dynamo"]
             raise InputError(
                 f"torch.onnx.export ({exporter}) refused the model:\n{_reason(error)}\n"
@@ -175,6 +178,15 @@ def _torch_export(
             ) from error
     _check_result(result, opset, axes)
     return result
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an exception: torch's imports catch it and fail otherwise."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt) or "partially initialized module 'torch" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _reason(error: BaseException) -> str:
@@ -228,7 +240,8 @@ def _check(
     model: nn.Module, inputs: Tensors, dynamic: Sequence[str], form: str, path: Path, say: Callable[[str], None]
 ) -> Report:
     arrays = tuple(tensor.detach().cpu().numpy() for tensor in inputs)
-    cases = [Case("example", (arrays,)), Case("plain", (tuple(_plain(a, a.shape) for a in arrays),))]
+    specs = [TensorSpec(f"input {i}", a.dtype, a.shape) for i, a in enumerate(arrays)]
+    cases = [Case("example", (arrays,)), *made(["adversarial"], specs)]
     if dynamic:
         larger = tuple(_plain(a, _larger(a.shape, dynamic)) for a in arrays)
         _run_once(model, tuple(torch.from_numpy(a) for a in larger))  # dynamic in the model itself

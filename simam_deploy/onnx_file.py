@@ -110,6 +110,17 @@ def weight_bytes(model: ir.Model) -> int:
     )
 
 
+def half_types(model: ir.Model) -> list[str]:
+    """Names of the 16-bit float types among the inputs, outputs and weights."""
+    values = [
+        *model.graph.inputs,
+        *model.graph.outputs,
+        *(v for g in model.graphs() for v in g.initializers.values()),
+    ]
+    held = {v.const_value.dtype if v.const_value is not None else v.dtype for v in values}
+    return sorted(dtype.name for dtype in held if dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16))
+
+
 def _refuse_unknown(proto: onnx.ModelProto, source: Path) -> None:
     if not proto.ir_version or not proto.HasField("graph"):
         raise ModelFileError(f"{source} is not an ONNX file, or is truncated: it holds no graph")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +21,7 @@ from simam_deploy.manifest import finite
 from simam_deploy.shapes import Dims
 from simam_deploy.verify import GateRow, Report, Row
 
-_WIDTH = None if sys.stdout.isatty() else 140
+_WIDTH = None if sys.stdout.isatty() else int(os.environ.get("COLUMNS") or 140)
 """A log has no width of its own; 140 columns hold every table without folding."""
 out = Console(width=_WIDTH, emoji=False)
 err = Console(stderr=True, emoji=False)
@@ -46,7 +47,7 @@ def _lines_on_stderr() -> Callable[[str], None]:
 
     def say(what: str) -> None:
         nonlocal last
-        if time.monotonic() - last > 1:
+        if time.monotonic() - last > 2:
             last = time.monotonic()
             err.print(f"... {what}", highlight=False, markup=False, soft_wrap=True)
 
@@ -64,19 +65,28 @@ def parity(report: Report) -> None:
     table(_title("parity with the float64 truth", len(rows), len(report.rows)), columns, cells, right=columns[3:7])
     gates = _worst(report.gates)
     if gates:
-        heads = ("session", "case", "block", "gate error", "of tolerance", "collapsed", "")
+        heads = ("session", "case", "block", "λ", "gate error", "of tolerance", "collapsed", "")
         judged = [
-            (g.session, g.case, g.block, f"{g.max_gate_error:.2e}", g.share, f"{g.collapsed:.1%}", g.passed)
+            (
+                g.session,
+                g.case,
+                g.block,
+                f"{g.e_lambda:g}",
+                f"{g.max_gate_error:.2e}",
+                g.share,
+                f"{g.collapsed:.1%}",
+                g.passed,
+            )
             for g in gates
         ]
         title = _title("gate of each SimAM block, against the formula", len(gates), len(report.gates))
-        table(title, heads, judged, right=heads[3:6])
-    lines(report.notes)
+        table(title, heads, judged, right=heads[3:7])
+    lines(("of tolerance: 1 is the limit; worst element: where in the batch the largest error is", *report.notes))
 
 
 def timing(title: str, rows: Sequence[TimingRow]) -> None:
     """The rows of a benchmark: times in microseconds, ratios to the first session and to a copy of the input."""
-    columns = ("", "median us", "p20 us", "p80 us", "calls", "x first", "x copy")
+    columns = ("", "median us", "p20 us", "p80 us", "calls", "of the first", "of a copy")
     cells = [
         (
             r.label,
@@ -84,12 +94,16 @@ def timing(title: str, rows: Sequence[TimingRow]) -> None:
             f"{r.p20_us:.1f}",
             f"{r.p80_us:.1f}",
             r.calls,
-            r.ratio_to_first,
-            r.ratio_to_copy,
+            _ratio(r.ratio_to_first),
+            _ratio(r.ratio_to_copy),
         )
         for r in rows
     ]
     table(title, columns, cells, right=columns[1:])
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.2f}" if value < 100 else f"{value:,.0f}"
 
 
 AnyRow = TypeVar("AnyRow", Row, GateRow)

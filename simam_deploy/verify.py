@@ -4,7 +4,8 @@ A network has no formula to be held against, so the truth is the network itself 
 the ONNX file on the reference evaluator), and the yardstick is what float32 itself costs there: the error of the same
 program, by the same runtime, in float32. A runtime that computes the same function in another order makes errors of
 that size; SLACK times as much is tolerated. Inside a network each SimAM block is also judged by itself: its gate is
-compared with the formula on the very x that this runtime computed, so a block cannot hide behind the others.
+compared with the formula, for the λ in the file, on the very x that this runtime computed, so that a block cannot
+hide behind the others. That the λ is the trained one shows in the outputs alone, best on inputs that are faint.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ SLACK = 16.0
 the luckier depends on the input, and the largest of many errors varies by a few times. `python -m benchmarks.parity`
 measures, over six networks, all forms, runtimes and made inputs: at most 5.9 times PyTorch's error, but for
 instance_norm in OpenVINO, which comes to 13 on MobileNetV2 at mean 1000. A population variance in the last block
-alone comes to 794 and more. λ that is 1 % off comes to 4 and more: it may pass here, but not at the gates."""
+alone comes to 794 and more. λ that is 1 % off comes to 4 and more, so it may pass: see which λ the file has."""
 EPS = float(np.finfo(np.float32).eps)
 COLLAPSED = float(1 / (1 + np.exp(-0.5)))
 """sigmoid(½) = 0.622: the gate of everything once a half-precision sum has overflowed."""
@@ -71,6 +72,8 @@ class GateRow:
     case: str
     session: str
     block: str
+    e_lambda: float
+    """λ of the file, with which the gate is judged."""
     max_gate_error: float
     share: float
     """Largest error of y over `formula.tolerance` of its plane; 1 is the limit."""
@@ -122,6 +125,9 @@ def verify(
     yardstick, _ = _run_all(twin, cases)
     bounds = [_tolerances(e, y) for e, y in zip(exact, yardstick, strict=True)]
     report = Report()
+    for case, feeds in zip(cases, exact, strict=True):
+        if not all(np.isfinite(array).all() for arrays in feeds for array in arrays):
+            report.notes.append(f"{case.name}: the truth itself holds NaN or infinity, so nothing can equal it")
     for label, open_candidate in candidates.items():
         say(label)
         with open_candidate() as session:
@@ -160,9 +166,11 @@ def run_once(session: Session, feed: Sequence[Array]) -> dict[str, Array]:
         raise
     except Exception as error:  # each framework has its own
         sizes = ", ".join(str(array.shape) for array in feed)
+        mend = "if the model takes other sizes, give them with --shape"
+        if session.label == "eager[float64]":
+            mend += "; if it casts to float32 inside, it has no float64 truth: export with --no-check"
         raise InputError(
-            f"{session.label} does not run on inputs of shape {sizes}: {first_line(error)}\n"
-            "if the model takes other sizes, give them with --shape"
+            f"{session.label} does not run on inputs of shape {sizes}: {first_line(error)}\n{mend}"
         ) from error
 
 
@@ -177,8 +185,9 @@ def _tolerances(exact: Outputs, yardstick: Outputs) -> list[float]:
     """Per output, the largest error that passes: SLACK float32 errors, or SLACK roundings of the largest value."""
     bounds = []
     for at in range(len(exact[0])):
-        size = max(float(np.max(np.abs(feed[at]), initial=0)) for feed in exact)
-        cost = max(float(np.max(np.abs(y[at] - e[at]), initial=0)) for e, y in zip(exact, yardstick, strict=True))
+        pairs = [(e[at].astype(np.float64), y[at].astype(np.float64)) for e, y in zip(exact, yardstick, strict=True)]
+        size = max(float(np.max(np.abs(e), initial=0)) for e, _ in pairs)
+        cost = max(float(np.max(np.abs(y - e), initial=0)) for e, y in pairs)
         bounds.append(SLACK * max(cost, EPS * size))
     return bounds
 
@@ -211,11 +220,12 @@ def _judge_gate(case: str, label: str, tap: Tap, results: Sequence[Mapping[str, 
         x, y = result[tap.x], np.asarray(result[tap.y], dtype=np.float64)
         wide = np.asarray(x, dtype=np.float64)
         gate = formula.gate(wide, tap.e_lambda)
-        off = np.abs(y - wide * gate) / formula.tolerance(wide, x.dtype, tap.e_lambda)
-        share = max(share, float(np.where(np.isnan(off), np.inf, off).max()))
+        off, bound = np.abs(y - wide * gate), formula.tolerance(wide, x.dtype, tap.e_lambda)
+        shares = np.divide(off, bound, out=np.where(off > 0, np.inf, 0.0), where=bound > 0)  # 0 on a plane of zeros
+        share = max(share, float(np.where(np.isnan(shares), np.inf, shares).max()))
         seen = np.abs(wide) > 1e-6 * np.abs(wide).max()
         got = y[seen] / wide[seen]
         error = max(error, float(np.max(np.abs(got - gate[seen]), initial=0)))
         near = [float(np.mean(np.abs(g - COLLAPSED) < 1e-3)) if g.size else 0.0 for g in (got, gate[seen])]
         collapsed = max(collapsed, near[0] - near[1])
-    return GateRow(case, label, tap.block, error, share, collapsed, bool(share <= 1))
+    return GateRow(case, label, tap.block, tap.e_lambda, error, share, collapsed, bool(share <= 1))

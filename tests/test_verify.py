@@ -146,6 +146,44 @@ def test_a_collapsed_gate_fails_though_its_cosine_is_high() -> None:
     assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) > 0.97
 
 
+def test_a_dead_channel_is_no_failure() -> None:
+    """Behind a ReLU whole planes are 0, where the tolerance is 0 and so is the error; an error there is one."""
+    dead = X.copy()
+    dead[:, 1] = 0
+    tap = Tap("block", "x", "y_inner", 1e-4)
+    for wrong, passed in ((0, True), (1e-9, False)):
+
+        def y(x: Array, wrong: float = wrong) -> Array:
+            return np.where(x == 0, np.float32(wrong), simam(x))
+
+        report = verify(
+            {"candidate": lambda y=y: Made(lambda x: x, y, names=("y", "y_inner"))},
+            [Case("dead", ((dead,),))],
+            truth=truth,
+            twin=twin,
+            taps={"candidate": [tap]},
+        )
+        assert [gate.passed for gate in report.gates] == [passed]
+
+
+def test_masks_and_indices_are_compared_too() -> None:
+    def run(open_session: Callable[[], Session]) -> Report:
+        return verify({"candidate": open_session}, [CASE], truth=masked, twin=masked)
+
+    def masked() -> Session:
+        return Made(lambda x: x > 0, lambda x: x.argmax(axis=1), names=("mask", "index"))
+
+    assert run(masked).passed
+    assert not run(lambda: Made(lambda x: x > 1, lambda x: x.argmax(axis=1), names=("mask", "index"))).passed
+
+
+def test_a_truth_without_numbers_is_named() -> None:
+    nothing = Case("nothing", ((np.full_like(X, np.nan),),))
+    report = check(lambda x: x, nothing)
+    assert not report.passed
+    assert report.notes == ["nothing: the truth itself holds NaN or infinity, so nothing can equal it"]
+
+
 @pytest.mark.parametrize("factor", [0.99, 1.01])
 def test_a_wrong_lambda_fails_at_the_gate(factor: float) -> None:
     faint = Case("faint", ((np.float32(1e-2) * X,),))

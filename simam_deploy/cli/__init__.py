@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import traceback
 from typing import Annotated
 
 import typer
@@ -22,6 +24,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit status: 0, 1 when a comparison failed, 2 for input that cannot be used, 70 for a defect of ours.",
 )
 for _command, _example in {**convert.COMMANDS, **compare.COMMANDS}.items():
     app.command(epilog=f"Example: simam-deploy {_example}")(_command)
@@ -36,6 +40,7 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 
 def main() -> None:
     """Run the command line. Errors raised on purpose become one line and exit status 2, failed checks 1."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that half-made files are removed
     try:
         app()
     except SimAMDeployError as error:
@@ -44,3 +49,6 @@ def main() -> None:
             show.json(error.report.as_dict()) if "--json" in sys.argv else show.parity(error.report)
         show.err.print(Text(f"error: {error}"), style="red", markup=False, highlight=False, soft_wrap=True)
         raise SystemExit(1 if failed else 2) from None
+    except Exception:
+        traceback.print_exc()
+        raise SystemExit(70) from None

@@ -26,7 +26,7 @@ def verify(
     forms: Forms = "",
     inputs: Annotated[
         str, typer.Option(help="Comma-separated: plain, uniform, adversarial, FILE.npz, FOLDER.")
-    ] = "plain",
+    ] = "adversarial",
     shape: Shapes = None,
     gates: Annotated[bool, typer.Option("--gates", help="Also judge the gate of every SimAM block.")] = False,
     threads: Threads = 0,
@@ -34,6 +34,7 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Run the same inputs through runtimes and forms; exit status 1 when a row fails."""
+    from simam_deploy import onnx_file
     from simam_deploy import verify as library
     from simam_deploy.candidates import gather
     from simam_deploy.inputs import cases
@@ -42,6 +43,9 @@ def verify(
     if weights is not None and against is None:
         raise InputError("--weights are for a PyTorch model; name it with --against package.module:callable")
     names = runtimes_of(runtimes, provider)
+    for file in files:
+        if half := onnx_file.half_types(onnx_file.load(file)):
+            raise InputError(f"verify compares float32 files; {file} holds {', '.join(half)}")
     with show.progress() as say, tempfile.TemporaryDirectory() as folder:
         chosen = gather(
             files,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,8 @@ import typer
 from simam_deploy.errors import InputError, OutputError
 from simam_deploy.forms import FORMS
 
+LARGEST = 2**30
+"""Numbers in one input; 4 GiB of float32."""
 FORM_NAMES = ", ".join(FORMS)
 
 
@@ -54,6 +57,8 @@ def sizes(texts: Sequence[str] | None) -> list[tuple[int, ...]] | None:
         found = [(0,)]
     if any(part < 1 for size in found for part in size):
         raise InputError(f"cannot read the shape {', '.join(texts)}; give positive numbers, as 1,3,224,224")
+    if any(prod(size) > LARGEST for size in found):
+        raise InputError(f"{', '.join(texts)} holds more than {LARGEST:,} numbers; give a smaller shape")
     return found
 
 

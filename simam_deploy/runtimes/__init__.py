@@ -29,6 +29,7 @@ RUNTIMES = {
 FRAMEWORKS = {"eager": "torch", "onnx_reference": "onnx", "ort": "onnxruntime", "openvino": "openvino"}
 """Runtime -> the module that it needs."""
 
+MOST_THREADS = 1024
 OPTIONS = {
     "provider": ("ort",),
     "threads": ("eager", "ort", "openvino"),
@@ -61,8 +62,8 @@ def open_session(
     """
     if runtime not in RUNTIMES:
         raise InputError(f"runtime {runtime!r} is not one of {', '.join(RUNTIMES)}")
-    if threads < 0:
-        raise InputError(f"threads must be 0 (left to the framework) or more; got {threads}")
+    if not 0 <= threads <= MOST_THREADS:
+        raise InputError(f"threads must be 0 (left to the framework) to {MOST_THREADS}; got {threads}")
     asked: dict[str, Any] = {"provider": provider, "threads": threads, "dtype": dtype}
     asked = {option: value for option, value in asked.items() if value}
     for option, value in asked.items():
