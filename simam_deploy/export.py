@@ -25,7 +25,7 @@ from simam_deploy.errors import InputError, SimAMDeployError, VerificationError
 from simam_deploy.files import staging
 from simam_deploy.forms import form_named
 from simam_deploy.fuse import Fused, fuse, write
-from simam_deploy.inputs import Case
+from simam_deploy.inputs import DEFAULT, Case
 from simam_deploy.inputs import cases as made
 from simam_deploy.runtimes import TensorSpec, installed, open_session
 from simam_deploy.verify import Report, verify
@@ -64,7 +64,7 @@ def export(
     args : example inputs, as `model(*args)`.  opset : None for the exporter's own default.
     dynamic : any of "batch", "height", "width"; other axes are fixed at the sizes of `args`.
     exporter : "dynamo" (torch.export, opset >= 18) or "torchscript".
-    check : compare the file with `model` on every installed runtime, at the example, on inputs.ADVERSARIAL, and at
+    check : compare the file with `model` on every installed runtime, at the example, on inputs.DEFAULT, and at
     another size where axes are dynamic. For float32 models. If a row fails, nothing is written, and VerificationError
     carries the report.
     source : how to name the model in the manifest; its class name by default.
@@ -241,7 +241,7 @@ def _check(
 ) -> Report:
     arrays = tuple(tensor.detach().cpu().numpy() for tensor in inputs)
     specs = [TensorSpec(f"input {i}", a.dtype, a.shape) for i, a in enumerate(arrays)]
-    cases = [Case("example", (arrays,)), *made(["adversarial"], specs)]
+    cases = [Case("example", (arrays,)), *made(DEFAULT, specs)]
     if dynamic:
         larger = tuple(_plain(a, _larger(a.shape, dynamic)) for a in arrays)
         _run_once(model, tuple(torch.from_numpy(a) for a in larger))  # dynamic in the model itself

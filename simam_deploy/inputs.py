@@ -32,6 +32,8 @@ MADE: dict[str, Callable[[np.random.Generator, Size], Array]] = {
 The last two axes are taken for H and W, so that an input of fewer axes is one plane."""
 
 ADVERSARIAL = ("plain", "constant", "offset", "faint", "outlier", "large")
+DEFAULT = ("plain", "faint", "outlier", "large")
+"""What networks are compared on if nothing is said. The others ask more of a runtime's sums than real inputs do."""
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 """ImageNet's, with which pictures of three channels are normalised."""
 _PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp"})

@@ -17,7 +17,7 @@ from simam_deploy.forms import alone
 from simam_deploy.inputs import Case, cases
 from simam_deploy.runtimes import open_session
 from simam_deploy.runtimes.session import Array, Session, TensorSpec
-from simam_deploy.verify import EPS, SLACK, Report, Tap, verify
+from simam_deploy.verify import EPS, LEAST_SLACK, Report, Tap, verify
 
 X = np.random.default_rng(0).standard_normal((2, 3, 5, 7)).astype(np.float32)
 CASE = Case("plain", ((X,),))
@@ -59,7 +59,7 @@ def test_a_row_holds_the_error_its_share_the_signal_to_noise_and_the_worst_eleme
 
     (row,) = check(one_off).rows
     cost = np.abs(X * np.float32(1 + 2**-22) - X.astype(np.float64)).max()
-    bound = SLACK * max(cost, EPS * np.abs(X).max())
+    bound = LEAST_SLACK * max(cost, EPS * np.abs(X).max())
     assert (row.case, row.session, row.output, row.worst_element) == ("plain", "candidate", "y", 1)
     assert row.max_abs_error == pytest.approx(1e-3, rel=1e-3)
     assert row.share == pytest.approx(1e-3 / bound, rel=1e-2)
@@ -71,13 +71,13 @@ def test_a_row_holds_the_error_its_share_the_signal_to_noise_and_the_worst_eleme
     ("function", "passed"),
     [
         (lambda x: x, True),
-        (lambda x: x * np.float32(1 + 8 * 2**-22), True),
-        (lambda x: x * np.float32(1 + 32 * 2**-22), False),
+        (lambda x: x * np.float32(1 + LEAST_SLACK / 2 * 2**-22), True),
+        (lambda x: x * np.float32(1 + 2 * LEAST_SLACK * 2**-22), False),
         (lambda x: np.where(x == x[0, 0, 0, 0], np.float32(np.nan), x), False),
         (lambda x: np.where(x == x[0, 0, 0, 0], np.float32(np.inf), x), False),
         (lambda x: np.concatenate([x[:1], x[:1]]), False),
     ],
-    ids=["equal", "8 errors", "32 errors", "one NaN", "one inf", "only batch element 0 right"],
+    ids=["equal", "half of the limit", "twice the limit", "one NaN", "one inf", "only batch element 0 right"],
 )
 def test_the_limit(function: Callable[[Array], Array], passed: bool) -> None:
     report = check(function)

@@ -14,6 +14,7 @@ from simam_deploy import show
 from simam_deploy.cli.options import Files, Forms, Json, Provider, Runtimes, Shapes, Threads, Weights, parts, sizes
 from simam_deploy.cli.options import runtimes as runtimes_of
 from simam_deploy.errors import InputError
+from simam_deploy.inputs import DEFAULT
 
 
 def verify(
@@ -26,7 +27,7 @@ def verify(
     forms: Forms = "",
     inputs: Annotated[
         str, typer.Option(help="Comma-separated: plain, uniform, adversarial, FILE.npz, FOLDER.")
-    ] = "adversarial",
+    ] = ",".join(DEFAULT),
     shape: Shapes = None,
     gates: Annotated[bool, typer.Option("--gates", help="Also judge the gate of every SimAM block.")] = False,
     threads: Threads = 0,
