@@ -187,10 +187,10 @@ def slack(case: Case) -> float:
     Two programs for one network differ from the truth by roundings of the same size in another order, and which is
     the luckier depends on the input. But PyTorch sums a plane in blocks, at a few eps, where the errors of OpenVINO
     and ONNX Runtime behind a convolution grow with M, as those of sums do that run through it value by value.
-    `python -m benchmarks.parity` prints what was measured on the inputs of inputs.DEFAULT: at most 0.58 of this limit.
-    A population variance in the last block alone exceeds it, but on a map of 256x256, where it is float32 noise. λ
-    that is 1 % off may pass: see which λ the file has. Inputs of one value, or far from 0, cost running sums more: a
-    runtime that fails on `constant` or `offset` alone does so for that.
+    `python -m benchmarks.parity` prints what was measured on inputs.DEFAULT: at most 0.58 of this limit. A population
+    variance in the last block alone exceeds it, but on a map of 256x256, where it is float32 noise. λ that is 1 % off
+    may pass: see which λ the file has. Inputs of one value, or far from 0, cost running sums more: a runtime that
+    fails on `constant` or `offset` alone does so for that.
     """
     planes = [float(np.prod(array.shape[-2:])) for feed in case.feeds for array in feed if array.ndim >= 3]
     return max(LEAST_SLACK, math.sqrt(max(planes, default=0.0)))
