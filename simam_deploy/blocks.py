@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from simam_deploy.cut import Cut, Runner, cuts_at, is_simam_node
+from simam_deploy.cut import Cut, Runner, cuts_at, is_simam_node, reasons_against_body
 from simam_deploy.proof import Shape, Verdict, prove
 from simam_deploy.shapes import Dims, Shapes
 
@@ -91,8 +91,11 @@ def _judge(cut: Cut, model: ir.Model, shapes: Shapes) -> Block | NearMiss:
         return NearMiss(name, ("its map is 1x1, where SimAM is 0/0 (M - 1 = 0); take SimAM out there",))
     form = _form_of(cut, model)
     verdict = _declared_lambda(cut) if form == "custom_op" else _prove(cut, dims, model, shapes)
-    if verdict.e_lambda is None or cut.reasons:
-        return NearMiss(name, verdict.reasons + cut.reasons)
+    reasons = cut.reasons
+    if form == "function":
+        reasons += reasons_against_body(model.functions[cut.inside[-1].op_identifier()])
+    if verdict.e_lambda is None or reasons:
+        return NearMiss(name, verdict.reasons + reasons)
     e_lambda = float(str(np.float32(verdict.e_lambda)))
     x, y, inside = _with_casts(cut, shapes)
     return Block(inside[-1].name or name, x, y, dims, shapes.dtype(x), e_lambda, form, inside)

@@ -6,7 +6,7 @@ asked of its numbers (proof.py).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -109,7 +109,8 @@ def _walk(anchor: ir.Node, x: ir.Value, gate: ir.Value) -> Cut | None:
             measures.append(node)
         else:
             queue.extend(v for v in node.inputs if v is not None)
-    inside = _depending_on(x, reached)
+    graph = anchor.graph
+    inside = _depending_on(x, reached, graph) if graph is not None else []
     operators = {node.op_type for node in inside}
     if not operators & _STATISTICS or not operators & _GATES:
         return None
@@ -124,8 +125,8 @@ def _producer(measure: ir.Node) -> ir.Node | None:
     return None if measured is None else measured.producer()
 
 
-def _depending_on(x: ir.Value, nodes: set[ir.Node]) -> list[ir.Node]:
-    """Those of `nodes` that use x's values, in graph order."""
+def _depending_on(x: ir.Value, nodes: set[ir.Node], order: Iterable[ir.Node]) -> list[ir.Node]:
+    """Those of `nodes` that use x's values, in the order of the graph or function that `order` is."""
     depending: set[ir.Node] = set()
     queue = [x]
     while queue:
@@ -133,9 +134,17 @@ def _depending_on(x: ir.Value, nodes: set[ir.Node]) -> list[ir.Node]:
             if use.node in nodes and use.node not in depending and use.node.op_type not in ("Shape", "Size"):
                 depending.add(use.node)
                 queue.extend(use.node.outputs)
-    graph = x.graph if x.graph is not None else next(iter(nodes)).graph
-    assert graph is not None
-    return [node for node in graph if node in depending] if depending else []
+    return [node for node in order if node in depending] if depending else []
+
+
+def reasons_against_body(function: ir.Function) -> tuple[str, ...]:
+    """Why a body that comes with a file cannot be trusted whatever its numbers say, as for a piece of a graph."""
+    if len(function.inputs) != 1:
+        return (f"its body takes {len(function.inputs)} inputs",)
+    inside = _depending_on(function.inputs[0], set(function), function)
+    picked = [f"{n.op_type} {n.name!r} picks out a part of x" for n in inside if n.op_type in _PICKING]
+    foreign = [f"{n.op_type} {n.name!r} is not known" for n in inside if n.domain or n.op_type not in _KNOWN]
+    return tuple(f"in its body, {reason}" for reason in (*_unprovable(inside), *picked, *foreign))
 
 
 def _leaks(inside: Sequence[ir.Node], closed: set[ir.Node]) -> list[str]:
@@ -155,7 +164,8 @@ def _unprovable(inside: Sequence[ir.Node]) -> list[str]:
     """Operators on data that may act only where no probe looks, such as a bound that no probe reaches."""
     found = []
     for node in inside:
-        target = node.attributes["to"].as_int() if node.op_type == "Cast" else ir.DataType.FLOAT
+        to = node.attributes.get("to") if node.op_type == "Cast" else None
+        target = ir.DataType.FLOAT if to is None or to.is_ref() else to.as_int()
         if node.op_type in _PIECEWISE or target not in _FLOATS:
             found.append(f"{node.op_type} {node.name!r} may change values that no probe has")
     return found

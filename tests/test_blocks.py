@@ -178,6 +178,31 @@ def test_a_wrong_body_is_not_trusted_for_its_name() -> None:
     assert "adds 0.25 in front" in reasons(fused)
 
 
+@pytest.mark.parametrize(
+    ("operator", "words"),
+    [
+        ("Clip", "in its body, Clip 'hidden' may change values that no probe has"),
+        ("Slice", "in its body, Slice 'hidden' picks out a part of x"),
+        ("Erf", "in its body, Erf 'hidden' is not known"),
+    ],
+)
+def test_a_body_holds_nothing_that_no_probe_shows(operator: str, words: str) -> None:
+    """A file can bring any body under our name."""
+    fused = alone("function", (2, 3, 5, 7))
+    (function,) = fused.functions.values()
+    wide = next(node for node in function if node.name == "float")
+    bounds = [ir.node("Constant", [], {"value_ints": [v]}, name=f"bound{v}") for v in (0, 9)]
+    inputs = [wide.outputs[0], *(bound.outputs[0] for bound in bounds)] if operator == "Slice" else [wide.outputs[0]]
+    hidden = ir.node(operator, inputs, name="hidden")
+    for node in (*bounds, hidden):
+        node.outputs[0].name = node.name
+    users = [(use.node, use.idx) for use in wide.outputs[0].uses() if use.node is not hidden]
+    for user, index in users:
+        user.replace_input_with(index, hidden.outputs[0])
+    function.insert_after(wide, [*bounds, hidden])
+    assert words in reasons(fused)
+
+
 def test_a_node_without_a_body_must_say_lambda() -> None:
     bare = alone("custom_op", (2, 3, 5, 7))
     bare.graph[0].attributes.clear()
