@@ -92,6 +92,8 @@ def _judge(cut: Cut, model: ir.Model, shapes: Shapes) -> Block | NearMiss:
     form = _form_of(cut, model)
     verdict = _declared_lambda(cut) if form == "custom_op" else _prove(cut, dims, model, shapes)
     reasons = cut.reasons
+    if shapes.dtype(cut.x) not in HALF and any(_rounds_to_half(node) for node in cut.inside):
+        reasons += ("it rounds to 16 bits inside, and x has more",)
     if form == "function":
         reasons += reasons_against_body(model.functions[cut.inside[-1].op_identifier()])
     if verdict.e_lambda is None or reasons:
@@ -99,6 +101,10 @@ def _judge(cut: Cut, model: ir.Model, shapes: Shapes) -> Block | NearMiss:
     e_lambda = float(str(np.float32(verdict.e_lambda)))
     x, y, inside = _with_casts(cut, shapes)
     return Block(inside[-1].name or name, x, y, dims, shapes.dtype(x), e_lambda, form, inside)
+
+
+def _rounds_to_half(node: ir.Node) -> bool:
+    return node.op_type == "Cast" and node.attributes["to"].as_int() in HALF
 
 
 def _form_of(cut: Cut, model: ir.Model) -> str:
@@ -135,10 +141,11 @@ def _prove(cut: Cut, dims: Dims, model: ir.Model, shapes: Shapes) -> Verdict:
 
 
 def _prove_at(shape: Shape, cut: Cut, model: ir.Model, measured: list[tuple[int, ...]]) -> Verdict:
-    """Where all planes are treated alike, two batch elements of three channels are enough, if they fit."""
+    """Where all planes are treated alike, a few batch elements of three channels are enough, if they fit."""
     run = Runner(cut, model, measured)
     failure: Exception | None = None
-    for tried in ((2, 3, *shape[2:]), shape) if cut.uniform else (shape,):
+    small = (min(shape[0], 5), 3, *shape[2:])
+    for tried in (small, shape) if cut.uniform else (shape,):
         try:
             return prove(run, [tried])
         except Exception as error:  # whatever the evaluator says of a piece that does not fit
@@ -150,8 +157,8 @@ def _proof_sizes(cut: Cut, dims: Dims, shapes: Shapes) -> Iterator[tuple[Shape, 
     """Sizes of x to judge at, each with the shapes of what the piece measures elsewhere."""
     fixed = [d if isinstance(d, int) else None for d in dims]
     if not cut.sizes:
-        for h, w in ((6, 7), (9, 5)) if None in fixed[2:] else ((2, 2),):
-            yield (fixed[0] or 2, fixed[1] or 3, fixed[2] or h, fixed[3] or w), []
+        for n, c, h, w in ((2, 3, 6, 7), (5, 7, 9, 5), (3, 12, 60, 50)) if None in fixed else ((2, 2, 2, 2),):
+            yield (fixed[0] or n, fixed[1] or c, fixed[2] or h, fixed[3] or w), []
         return
     for trial in shapes.trials:
         at = trial.get(str(cut.x.name), ())

@@ -32,6 +32,8 @@ _ELEMENTWISE = "Abs Add Cast CastLike Div Exp Identity Mul Neg Pow Reciprocal Si
 _SHAPING = "Constant ConstantOfShape Expand Flatten ReduceProd Reshape Shape Size Squeeze Tile Transpose Unsqueeze"
 _PICKING = frozenset({"Concat", "Gather", "Slice", "Split"})
 """On data, these may treat one channel or position unlike another; on sizes they are ordinary."""
+_REGROUPING = frozenset({"Flatten", "Reshape", "Tile", "Transpose"})
+"""On data, these may mix channels or batch elements, in groups that a small probe does not have."""
 _PIECEWISE = frozenset({"Clip", "Equal", "Floor", "Max", "Min", "Mod", "Where"})
 """On data, these may change what is computed where no probe looks."""
 _KNOWN = _STATISTICS | _PICKING | _PIECEWISE | frozenset(f"{_ELEMENTWISE} {_SHAPING}".split())
@@ -66,7 +68,7 @@ class Cut:
 
         Then a few channels prove it for all; otherwise it must be run at its real size.
         """
-        if self.picks:
+        if any(node.op_type in _PICKING | _REGROUPING for node in self.inside):
             return False
         constants = (ir.convenience.get_const_tensor(v) for node in self.inside for v in node.inputs if v is not None)
         return all(c is None or c.size == 1 or c.dtype in _INTEGERS for c in constants)

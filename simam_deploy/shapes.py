@@ -63,12 +63,12 @@ def _choices(model: ir.Model) -> Iterator[dict[str, int]]:
     if not keys:
         yield {}
         return
-    for a, b in _TRIALS:
+    for batch, (a, b) in zip((2, 5, 3, 4), _TRIALS, strict=True):
         sizes: dict[str, int] = {}
         later = 0
         for key, axis in keys:
             if key not in sizes:
-                sizes[key] = 2 if axis == 0 else (a, b)[later % 2]
+                sizes[key] = batch if axis == 0 else (a, b)[later % 2]
                 later += axis != 0
         yield sizes
 

@@ -159,6 +159,51 @@ def test_channels_that_are_treated_unlike_others_show_at_the_real_size() -> None
     assert "sizes of x are not fixed" in reasons(model(HALVES, shape="2, c, 5, 7"))
 
 
+LOOKALIKES = {
+    "λ grows with the batch": ("n, 3, 5, 7", "lam_b = Mul (lam, batch)", {"(v, lam)": "(v, lam_b)"}),
+    "M - 1 ends at 100": ("2, 3, h, w", "most = Constant <value_float = 100.0> ()\n n_x = Min (m_1, most)", {}),
+    "groups of two channels": (
+        "n, 6, 5, 7",
+        """grouped = Constant <value_ints = [0, 3, -1, 7]> ()
+        back = Constant <value_ints = [0, 6, 5, 7]> ()""",
+        {
+            "mean = ReduceMean <keepdims: int = 1> (x, hw)\n   c = Sub (x, mean)": "r = Reshape (x, grouped)\n"
+            "mean = ReduceMean <keepdims: int = 1> (r, hw)\n c_r = Sub (r, mean)\n c = Reshape (c_r, back)"
+        },
+    ),
+    "rounded to float16": (
+        "2, 3, 5, 7",
+        "",
+        {"g = Sigmoid (z)": "z16 = Cast <to: int = 10> (z)\n z32 = Cast <to: int = 1> (z16)\n g = Sigmoid (z32)"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LOOKALIKES)
+def test_what_only_small_probes_take_for_simam(name: str) -> None:
+    shape, extra, changes = LOOKALIKES[name]
+    sizes = """x_shape = Shape (x)
+    x_hw = Gather (x_shape, hw)
+    m = ReduceProd <keepdims: int = 0> (x_hw)
+    one = Constant <value_int = 1> ()
+    m_int = Sub (m, one)
+    m_1 = Cast <to: int = 1> (m_int)
+    n_x = Identity (m_1)
+    x_n = Shape <start: int = 0, end: int = 1> (x)
+    two = Constant <value_float = 2.0> ()
+    batch_f = Cast <to: int = 1> (x_n)
+    batch = Div (batch_f, two)
+    """
+    chain = CHAIN.replace("(s, n)", "(s, n_x)")
+    assert find(model(sizes + chain, shape=shape)).blocks, "the control is SimAM"
+    if "n_x =" in extra:
+        sizes = sizes.replace("n_x = Identity (m_1)", "")
+    for old, new in changes.items():
+        assert old in chain
+        chain = chain.replace(old, new)
+    assert reasons(model(sizes + extra + chain, shape=shape))
+
+
 def test_bounds_that_no_probe_reaches_are_named() -> None:
     chain = CHAIN.replace("s = Reduce", "most = Constant <value_float = 1e9> ()\n dc = Min (d, most)\n s = Reduce")
     chain = chain.replace("ReduceSum <keepdims: int = 1> (d,", "ReduceSum <keepdims: int = 1> (dc,")
