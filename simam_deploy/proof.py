@@ -83,6 +83,7 @@ def _planes(rng: np.random.Generator, shape: Shape, e_lambda: float) -> Iterator
     outlier[..., -1, -1] = 1e3
     yield "outlier", outlier
     yield "large", 300 * rng.standard_normal(shape)
+    yield "huge", 1e6 * rng.standard_normal(shape)
 
 
 def _share(y: Float64, x: Float64, e_lambda: float) -> float:

@@ -49,6 +49,10 @@ WRONG = {
     "SiLU": (lambda x: np.asarray(x / (1 + np.exp(-x))), r"not a function of"),
     "gate of -x": (lambda x: -reference(x), r"not a gate between 0 and 1"),
     "scaled": (lambda x: 0.9 * reference(x), r"."),
+    "bent at 1e5": (
+        lambda x: np.asarray(reference(x / (1 + (x / 1e5) ** 4)) * (1 + (x / 1e5) ** 4)),
+        r"on huge planes",
+    ),
     "another shape": (lambda x: reference(x)[:, :1], r"has shape \(2, 1, 5, 7\)"),
 }
 
