@@ -44,11 +44,12 @@ def main() -> None:
     try:
         app()
     except SimAMDeployError as error:
-        failed = isinstance(error, VerificationError)
+        status = 2
         if isinstance(error, VerificationError):
+            status = 1
             show.json(error.report.as_dict()) if "--json" in sys.argv else show.parity(error.report)
         show.err.print(Text(f"error: {error}"), style="red", markup=False, highlight=False, soft_wrap=True)
-        raise SystemExit(1 if failed else 2) from None
+        raise SystemExit(status) from None
     except Exception:
         traceback.print_exc()
         raise SystemExit(70) from None
