@@ -34,6 +34,10 @@ class Shapes:
         found = self._inferred.get(value.name or "")
         return found[0] if found else ir.DataType.FLOAT
 
+    def inside(self, function: ir.Function) -> list[dict[str, tuple[ir.DataType, Dims]]]:
+        """For each call of `function`, the types and shapes of the values in its body, by name."""
+        return []
+
     @cached_property
     def _inferred(self) -> dict[str, tuple[ir.DataType, Dims]]:
         return _infer(self._model, {})

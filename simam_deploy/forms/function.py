@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from simam_deploy.blocks import HALF, Block
+from simam_deploy.blocks import Block
 from simam_deploy.forms.primitive import body, runtime_n
 from simam_deploy.forms.writer import Writer
 from simam_deploy.formula import DEFAULT_LAMBDA, OP_DOMAIN, OP_NAME
+from simam_deploy.operators import HALF
 
 NAME = "function"
 MIN_OPSET = 17

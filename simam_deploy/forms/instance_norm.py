@@ -11,8 +11,9 @@ import math
 import numpy as np
 import onnx_ir as ir
 
-from simam_deploy.blocks import HALF, Block
+from simam_deploy.blocks import Block
 from simam_deploy.forms.writer import Writer
+from simam_deploy.operators import HALF
 
 NAME = "instance_norm"
 MIN_OPSET = 11

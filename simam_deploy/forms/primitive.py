@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from simam_deploy.blocks import HALF, Block
+from simam_deploy.blocks import Block
 from simam_deploy.forms.writer import Writer
+from simam_deploy.operators import HALF
 
 NAME = "primitive"
 MIN_OPSET = 11
