@@ -29,7 +29,7 @@ _STANDARD: dict[tuple[str, str], tuple[str, tuple[int, ...]]] = {
     ("com.microsoft", "QLinearGlobalAveragePool"): ("GlobalAveragePool", (0,)),
     ("com.microsoft", "QuantizeLinear"): ("QuantizeLinear", (0, 1, 2)),
     ("com.microsoft", "DequantizeLinear"): ("DequantizeLinear", (0, 1, 2)),
-    # tensors in blocks of channels: shaped as others, but for ReorderInput, which rounds C up; nothing behind shows it
+    # in blocks of channels: shaped as others, but for ReorderInput, which rounds C up; nothing behind shows it
     ("com.microsoft.nchwc", "Conv"): ("Conv", (0, 1, 2)),
     ("com.microsoft.nchwc", "MaxPool"): ("MaxPool", (0,)),
     ("com.microsoft.nchwc", "AveragePool"): ("AveragePool", (0,)),

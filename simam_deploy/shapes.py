@@ -9,6 +9,7 @@ from functools import cached_property
 import onnx
 import onnx_ir as ir
 
+from simam_deploy.onnx_stream import in_memory, without_values
 from simam_deploy.ort_ops import stand_in
 from simam_deploy.walk import graphs, inside
 
@@ -147,11 +148,8 @@ def _skeleton(model: ir.Model) -> onnx.ModelProto:
 def _light(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
     """The tensor, or where it is large one without values: it says that they are in a file, which nobody opens."""
     if tensor.dtype is ir.DataType.STRING or tensor.nbytes > _LARGEST_CONSTANT:
-        shape = ir.Shape(tensor.shape.numpy())
-        return ir.ExternalTensor("", None, None, tensor.dtype, shape=shape, name=tensor.name or "")
-    if isinstance(tensor, ir.ExternalTensor):
-        return ir.Tensor(tensor.numpy().copy(), dtype=tensor.dtype, name=tensor.name)
-    return tensor
+        return without_values(tensor)
+    return in_memory(tensor) if isinstance(tensor, ir.ExternalTensor) else tensor
 
 
 def _infer(model: onnx.ModelProto, *, strict: bool = False) -> onnx.ModelProto:

@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "simam_deploy"
 RANKS = [
-    {"errors", "ort_ops", "walk"},
+    {"errors", "onnx_stream", "ort_ops", "walk"},
     {"formula", "files", "manifest", "widen", "shapes"},
     {"module", "proof", "onnx_file"},
     {"cut", "source"},
