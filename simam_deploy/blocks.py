@@ -7,6 +7,7 @@ near miss, with the reasons.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -29,7 +30,7 @@ class Block:
     x: ir.Value
     y: ir.Value
     shape: Dims
-    """(N, C, H, W): a number where fixed, a name or None where dynamic."""
+    """(N, C, L), (N, C, H, W) or (N, C, D, H, W): a number where fixed, a name or None where dynamic."""
     dtype: ir.DataType
     e_lambda: float
     form: str
@@ -39,9 +40,9 @@ class Block:
 
     @property
     def map_size(self) -> int | None:
-        """M = H*W, or None where H or W is dynamic."""
-        h, w = self.shape[2:]
-        return h * w if isinstance(h, int) and isinstance(w, int) else None
+        """M, the product of all axes from 2 on, or None where one of them is dynamic."""
+        fixed = [size for size in self.shape[2:] if isinstance(size, int)]
+        return math.prod(fixed) if len(fixed) == len(self.shape) - 2 else None
 
 
 @dataclass(frozen=True)
