@@ -156,23 +156,39 @@ class _Search:
         """The widest of the pieces that is SimAM, or why the narrowest is none."""
         judgement = Judgement(None)
         for cut in (*reversed([c for c in cuts[1:] if self._same_type(c)]), cuts[0]):
-            variants = self._variants(cut.x, function)
-            judgement = self._judgement(cut, variants)
-            if judgement.e_lambda is not None:
-                return self._block(cut, variants, judgement.e_lambda, function)
-        name = _name(cuts[0].inside[-1])
-        repaired = judgement.once_n_is_right
-        block = None if repaired is None else self._block(cut, variants, repaired, function)
-        return _Miss(NearMiss(name, judgement.reasons, block), frozenset(cuts[0].inside))
+            dtype, variants = self._given(cut.x, function)
+            judgement = self._judgement(cut, dtype, variants)
+            found = judgement.e_lambda or judgement.once_n_is_right
+            block = (
+                None
+                if found is None or dtype is None
+                else Block(
+                    _name(cut.inside[-1]),
+                    cut.x,
+                    cut.y,
+                    tuple(sizes[0] if len(set(sizes)) == 1 else None for sizes in zip(*variants, strict=True)),
+                    dtype,
+                    float(str(np.float32(found))),
+                    _form_of(cut, self._model),
+                    cut.inside,
+                    tuple(cut.shared()),
+                    function,
+                )
+            )
+            if block is not None and judgement.e_lambda is not None:
+                return block
+        return _Miss(NearMiss(_name(cuts[0].inside[-1]), judgement.reasons, block), frozenset(cuts[0].inside))
 
-    def _judgement(self, cut: Cut, variants: list[Dims]) -> Judgement:
+    def _judgement(self, cut: Cut, dtype: ir.DataType | None, variants: list[Dims]) -> Judgement:
         dims = variants[0]
+        if dtype is None:
+            return Judgement(None, ("the function that it is in is called with more than one type or rank of x",))
         if len(dims) not in RANKS:
             return Judgement(None, (f"x is {len(dims)}-D; SimAM takes (N, C, H, W), (N, C, L) or (N, C, D, H, W)",))
         if any(math.prod(d if isinstance(d, int) else 2 for d in dims[2:]) == 1 for dims in variants):
             return Judgement(None, ("its map is 1x1, where SimAM is 0/0 (M - 1 = 0); take SimAM out there",))
         reasons = cut.reasons
-        if self._shapes.dtype(cut.x) not in HALF and cut.rounds_to_half:
+        if dtype not in HALF and cut.rounds_to_half:
             reasons += ("it rounds to 16 bits inside, and x has more",)
         if _form_of(cut, self._model) == "custom_op":
             attribute = next(node for node in cut.inside if is_simam_node(node)).attributes.get("e_lambda")
@@ -181,29 +197,14 @@ class _Search:
         judged = self._judge.judge(cut, variants)
         return Judgement(None, (*judged.reasons, *reasons)) if reasons else judged
 
-    def _block(self, cut: Cut, variants: list[Dims], e_lambda: float, function: ir.Function | None) -> Block:
-        return Block(
-            _name(cut.inside[-1]),
-            cut.x,
-            cut.y,
-            tuple(sizes[0] if len(set(sizes)) == 1 else None for sizes in zip(*variants, strict=True)),
-            self._shapes.dtype(cut.x),
-            float(str(np.float32(e_lambda))),
-            _form_of(cut, self._model),
-            cut.inside,
-            tuple(cut.shared()),
-            function,
-        )
-
-    def _variants(self, x: ir.Value, function: ir.Function | None) -> list[Dims]:
-        """Shapes of x, one for each call of the function that it is in."""
-        unknown: Dims = (None, None, None, None)
+    def _given(self, x: ir.Value, function: ir.Function | None) -> tuple[ir.DataType | None, list[Dims]]:
+        """The type of x, and its shapes: one for each call of the function that it is in. No type if they differ."""
+        unknown = (ir.DataType.FLOAT, (None, None, None, None))
         if function is None:
-            return [self._shapes.declared(x) or unknown]
-        inside = [values.get(str(x.name)) for values in self._shapes.inside(function)]
-        found = {dims or unknown for dims in (v[1] if v is not None else None for v in inside)}
-        same_rank = len({len(dims) for dims in found}) == 1
-        return sorted(found, key=str) if same_rank else [unknown]
+            return self._shapes.dtype(x), [self._shapes.declared(x) or unknown[1]]
+        calls = {values.get(str(x.name), unknown) for values in self._shapes.inside(function)} or {unknown}
+        alike = len({(dtype, len(dims)) for dtype, dims in calls}) == 1
+        return (next(iter(calls))[0] if alike else None), sorted((dims for _, dims in calls), key=str)
 
     def _same_type(self, cut: Cut) -> bool:
         """Whether x and y may have one shape and type."""
