@@ -145,12 +145,12 @@ def tolerance(x: ArrayLike, dtype: DTypeLike, e_lambda: float = DEFAULT_LAMBDA) 
 def as_maps(x: NDArray[Any]) -> NDArray[Any]:
     """x with each of its planes as a map: what SimAM of another rank than 4 is defined by.
 
-    x : (N, C, L), (N, C, H, W) or (N, C, D, H, W). Returns (N, C, L, 1), x itself, or (N, C, D, H*W), a view where
+    x : (N, C, L), (N, C, H, W) or (N, C, D, H, W). Returns (N, C, 1, L), x itself, or (N, C, D*H, W), a view where
     x is contiguous. Raises ShapeError for another rank.
     """
     if not 3 <= x.ndim <= 5:
         raise ShapeError(f"SimAM takes x of shape (N, C, L), (N, C, H, W) or (N, C, D, H, W); got {x.shape}")
-    return x.reshape(*x.shape[:3], math.prod(x.shape[3:]))
+    return x.reshape(*x.shape[:2], math.prod(x.shape[2:-1]), x.shape[-1])
 
 
 def _energy_at_minimum(delta2: Float64, variance: Float64, e_lambda: float) -> Float64:

@@ -191,8 +191,15 @@ def slack(case: Case) -> float:
     variance in the last block alone exceeds it, but on a map of 256x256, where it is float32 noise. λ that is 1 % off
     may pass: see which λ the file has. Inputs of one value, or far from 0, cost running sums more: a runtime that
     fails on `constant` or `offset` alone does so for that.
+
+    M is the product of an input's axes from 2 on. Of three axes it is that of the last two, as they may be H and W.
     """
-    planes = [float(np.prod(array.shape[-2:])) for feed in case.feeds for array in feed if array.ndim >= 3]
+    planes = [
+        float(math.prod(array.shape[1 if array.ndim == 3 else 2 :]))
+        for feed in case.feeds
+        for array in feed
+        if array.ndim >= 3
+    ]
     return max(LEAST_SLACK, math.sqrt(max(planes, default=0.0)))
 
 

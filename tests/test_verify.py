@@ -17,7 +17,7 @@ from simam_deploy.forms import alone
 from simam_deploy.inputs import Case, cases
 from simam_deploy.runtimes import open_session
 from simam_deploy.runtimes.session import Array, Session, TensorSpec
-from simam_deploy.verify import EPS, LEAST_SLACK, Report, Tap, verify
+from simam_deploy.verify import EPS, LEAST_SLACK, Report, Tap, slack, verify
 
 X = np.random.default_rng(0).standard_normal((2, 3, 5, 7)).astype(np.float32)
 CASE = Case("plain", ((X,),))
@@ -104,6 +104,22 @@ def test_other_outputs_or_shapes_are_an_input_error() -> None:
         check(lambda x: x[..., 0])
     with pytest.raises(InputError, match=r"takes 1 inputs \(x\); 2 were given"):
         check(lambda x: x, Case("pair", ((X, X),)))
+
+
+@pytest.mark.parametrize(
+    ("shapes", "root"),
+    [
+        ([(2, 1000)], LEAST_SLACK),
+        ([(2, 3, 16, 16)], 16),
+        ([(2, 3, 64, 16)], 32),
+        ([(2, 1, 16384)], 128),
+        ([(2, 3, 16, 32, 32)], 128),
+        ([(2, 3, 16, 16), (2, 3, 4, 16, 16)], 32),
+    ],
+    ids=str,
+)
+def test_slack_is_the_root_of_the_largest_plane(shapes: list[tuple[int, ...]], root: float) -> None:
+    assert slack(Case("plain", (tuple(np.zeros(shape, np.float32) for shape in shapes),))) == root
 
 
 def test_progress_and_notes() -> None:

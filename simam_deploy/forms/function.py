@@ -4,7 +4,8 @@ A runtime that has a kernel of that name takes the node; every other one runs th
 and back, so that it stays right in a file that somebody converts to half precision around it; on float32 the casts
 are no-ops that runtimes drop. M - 1 comes from the shape of x at run time, as one body serves all blocks of a file.
 
-The op is 4-D. A block on (N, C, L) gets an axis W = 1 in front of it and loses it behind; one on (N, C, D, H, W) is
+The op is 4-D. A block on (N, C, L) gets an axis H = 1 in front of it and loses it behind; with W = 1 ONNX Runtime
+took ten times as long, (1, 64, 16000) on a CPU, as it broadcasts along the last axis. A block on (N, C, D, H, W) is
 reshaped to (N, C, D, H*W) and back, to constants where H and W are fixed and to the shape of x where not; then an
 empty batch is refused at run time, as the -1 that stands for H*W could be anything.
 """
@@ -39,9 +40,9 @@ def nodes(block: Block, opset: int) -> list[ir.Node]:
         return [ir.Node(OP_DOMAIN, OP_NAME, [block.x], [e_lambda], name=block.node)]
     write = Writer(block.node, opset)
     if len(block.shape) == 3:
-        flat = write.squeeze("Unsqueeze", block.x, [3], "flat")
+        flat = write.squeeze("Unsqueeze", block.x, [2], "flat")
         y = write.op(OP_NAME, flat, name="simam", domain=OP_DOMAIN, e_lambda=e_lambda)
-        write.squeeze("Squeeze", y, [3], "y")
+        write.squeeze("Squeeze", y, [2], "y")
     else:
         there, back = _sizes(write, block)
         flat = write.op("Reshape", block.x, there, name="flat")
