@@ -19,16 +19,18 @@ from simam_deploy.operators import (
     HALF,
     KNOWN,
     MEASURES,
+    NORMALIZATIONS,
     PASSING,
     PICKING,
     PIECEWISE,
     REGROUPING,
     STATISTICS,
+    TWO_SIDED,
     cast_to,
 )
 
 MOST_WIDENINGS = 4
-_SQUARES = frozenset({"InstanceNormalization", "LayerNormalization", "ReduceL2", "ReduceSumSquare"})
+_SQUARES = NORMALIZATIONS | {"MeanVarianceNormalization", "Pow", "ReduceL2", "ReduceSumSquare"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,13 +77,20 @@ class Cut:
         for node in self.flat:
             here = "" if node in self.inside else "in the body of a function, "
             to = cast_to(node)
+            if node in self.two_sided:
+                continue
             if node.op_type in PIECEWISE or (to is not None and to not in FLOATS):
-                found.append(f"{here}{node.op_type} {node.name!r} may change values that no probe has")
+                found.append(f"{here}{may_hide(node)}")
             elif node.op_type in PICKING and here:
                 found.append(f"{here}{node.op_type} {node.name!r} picks out a part of x")
             elif node.op_type not in KNOWN and node.op_type != "If" and not is_simam_node(node):
                 found.append(f"{here}{node.op_type} {node.name!r} is not known")
         return tuple(found)
+
+    @property
+    def two_sided(self) -> list[ir.Node]:
+        """Operators that do one thing or another with data: a probe must show both."""
+        return [node for node in self.inside if node.op_type in TWO_SIDED]
 
     def shared(self) -> list[str]:
         """Which inner values others use too. Those stay, and are computed twice, when the block is replaced."""
@@ -93,7 +102,7 @@ class Cut:
             found += [
                 f"{value.name!r} is also used by {use.node.op_type} {use.node.name!r}"
                 for use in value.uses()
-                if use.node not in closed and use.node.op_type not in MEASURES
+                if use.node not in closed
             ]
         return found
 
@@ -103,6 +112,11 @@ class DeadEnd:
     """What looks like SimAM, but of more than one value."""
 
     reason: str
+
+
+def may_hide(node: ir.Node) -> str:
+    """What is said of an operator that may act only where no probe looks."""
+    return f"{node.op_type} {node.name!r} may change values that no probe has"
 
 
 def is_simam_node(node: ir.Node) -> bool:
@@ -123,6 +137,8 @@ def cuts_at(node: ir.Node, flow: Flow, ends: Set[ir.Value] = frozenset()) -> lis
         return dead_end or []
     behind = list(_passed_on(y, flow))
     cuts = [_cut(x, y, nodes, flow) for x, nodes in starts[:1]]
+    if not _has_deviations(cuts[0].flat, flow):
+        return []
     for x, nodes in starts[1:]:
         cuts += [_cut(x, end, [*nodes, *behind[: i + 1]], flow) for i, end in enumerate(n.outputs[0] for n in behind)]
     return cuts
@@ -175,20 +191,29 @@ def _is_gated(nodes: list[ir.Node], flow: Flow) -> bool:
 
 
 def _dead_end(nodes: list[ir.Node], left: set[ir.Value], flow: Flow) -> DeadEnd | None:
-    """Worth a word only where a statistic of squares is inside: squeeze-and-excitation has none."""
-    squares = any(n.op_type in _SQUARES or (n.op_type == "Mul" and n.inputs[0] is n.inputs[1]) for n in nodes)
-    squares |= any(n.op_type == "Pow" for n in nodes)
-    if len(left) < 2 or not squares or not _is_gated(nodes, flow):
+    """A word on what is gated by a statistic of squares, but made of more than one value."""
+    if len(left) < 2 or not _has_deviations(nodes, flow) or not _is_gated(nodes, flow):
         return None
     made = sorted((_position(v, flow), str(v.name), v.producer()) for v in left)
     named = ", ".join(f"{name!r} ({'an input' if n is None else n.op_type})" for _, name, n in made)
     return DeadEnd(f"it is made of more than one value: {named}; SimAM is made of x alone")
 
 
+def _has_deviations(nodes: Iterable[ir.Node], flow: Flow) -> bool:
+    """Whether one thing made of data is subtracted from another, or squared: squeeze-and-excitation does neither."""
+    for node in nodes:
+        twice = node.op_type == "Mul" and node.inputs[0] is node.inputs[1]
+        if twice or node.op_type in _SQUARES or is_simam_node(node):
+            return True
+        if node.op_type == "Sub" and len(flow.data(node)) == 2:
+            return True
+    return False
+
+
 def _passed_on(y: ir.Value, flow: Flow) -> Iterator[ir.Node]:
     """Casts and reshapes behind y, while nothing else uses what is between."""
     for _ in range(MOST_WIDENINGS):
-        uses = list(y.uses())
+        uses = [use for use in y.uses() if use.node.op_type not in MEASURES]
         if len(uses) != 1 or y.is_graph_output():
             return
         node = uses[0].node

@@ -8,12 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from simam_deploy.operators import GATES, KNOWN, MEASURES, STATISTICS, UNSTEADY
+from simam_deploy.operators import GATES, KNOWN, MEASURES, NORMALIZATIONS, STATISTICS, UNSTEADY
 
 MOST_NODES = 100
 """A SimAM block has 5 to 40 nodes on its data; what needs more is none."""
+ENDS = ("Mul", "Div", "Add", "Sub", "Sum")
+"""What may make y: mostly x * gate, also x / (1 + exp(-z)) and x/2 + x/2 * tanh(z/2)."""
 MOST_STEPS = 10
 """How many operators may stand between the sigmoid and y."""
+MOST_BYTES = 2**20
+"""Of a constant that is looked into."""
 Identifier = tuple[str, str, str]
 
 
@@ -53,7 +57,11 @@ class Flow:
         body = self.body(node)
         if body is not None:
             return body.known and body.size <= MOST_NODES
-        return node.domain == "" and node.op_type in KNOWN
+        if node.domain or node.op_type not in KNOWN:
+            return False
+        if node.op_type in NORMALIZATIONS:
+            return all(_is_uniform(v) for v in node.inputs[1:] if v is not None)
+        return node.op_type not in ("MatMul", "Einsum") or len(self.data(node)) == len(node.inputs)
 
     def may_end(self, node: ir.Node) -> bool:
         """Whether the result of `node` may be x times a sigmoid of a statistic of x."""
@@ -61,7 +69,7 @@ class Flow:
         if body is not None:
             return self.known(node) and bool(body.operators & GATES and body.operators & STATISTICS)
         steps = min((self._since_gate.get(v, MOST_STEPS) for v in node.inputs if v is not None), default=MOST_STEPS)
-        return node.domain == "" and node.op_type in ("Mul", "Div") and steps < MOST_STEPS
+        return node.domain == "" and node.op_type in ENDS and steps < MOST_STEPS
 
     def data(self, node: ir.Node) -> list[ir.Value]:
         """The inputs of `node` that depend on data."""
@@ -125,6 +133,13 @@ def _callees_first(model: ir.Model) -> list[ir.Function]:
             if not calls[caller]:
                 ready.append(caller)
     return order
+
+
+def _is_uniform(value: ir.Value) -> bool:
+    """Whether all numbers in a constant are the same: what is learned is not."""
+    tensor = constant(value)
+    array = None if tensor is None or tensor.nbytes > MOST_BYTES else tensor.numpy()
+    return array is not None and array.size > 0 and bool((array == array.flat[0]).all())
 
 
 def constant(value: ir.Value) -> ir.TensorProtocol | None:

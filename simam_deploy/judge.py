@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from simam_deploy.cut import Cut
+from simam_deploy.cut import Cut, may_hide
 from simam_deploy.errors import InputError
 from simam_deploy.flow import Flow, constant
 from simam_deploy.formula import Float64
@@ -51,6 +51,7 @@ class Judge:
     def __init__(self, flow: Flow, shapes: Shapes) -> None:
         self._flow = flow
         self._shapes = shapes
+        self._pieces: dict[bytes, Piece] = {}
         self._known: dict[tuple[object, ...], Verdict] = {}
 
     def judge(self, cut: Cut, variants: list[Dims]) -> Judgement:
@@ -62,6 +63,7 @@ class Judge:
             piece = Piece(cut, self._flow)
         except InputError as error:
             return Judgement(None, (str(error),))
+        piece = self._pieces.setdefault(piece.key, piece)
         e_lambda = None
         for dims in variants:
             found = self._judge_at(piece, cut, dims)
@@ -70,7 +72,8 @@ class Judge:
             if e_lambda is not None and abs(found.e_lambda / e_lambda - 1) > 1e-6:
                 return Judgement(None, (f"λ depends on the size of x: {e_lambda:g} and {found.e_lambda:g}",))
             e_lambda = found.e_lambda
-        return Judgement(e_lambda)
+        hidden = [may_hide(cut.two_sided[i]) for i in piece.unseen()]
+        return Judgement(None if hidden else e_lambda, tuple(hidden))
 
     def _judge_at(self, piece: Piece, cut: Cut, dims: Dims) -> Judgement:
         fixed = all(isinstance(d, int) for d in dims)
@@ -99,7 +102,8 @@ class Judge:
         for trial in self._shapes.trials:
             at = trial.get(str(cut.x.name), ())
             measured = [trial.get(str(node.inputs[0].name), ()) for node in cut.sizes if node.inputs[0] is not None]
-            if len(at) == len(dims) and math.prod(at[2:]) > 1 and all(measured):
+            fits = math.prod((1, 2, *at[2:]) if cut.uniform else at) <= MOST_VALUES
+            if len(at) == len(dims) and math.prod(at[2:]) > 1 and all(measured) and fits:
                 yield at, measured
 
     def _verdict(self, piece: Piece, cut: Cut, size: Size, measured: list[Size]) -> Verdict:

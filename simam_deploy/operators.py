@@ -24,11 +24,12 @@ PICKING = _names("Concat Gather Slice Split")
 """These may treat one channel or position unlike another."""
 REGROUPING = _names("Flatten Reshape Tile Transpose")
 """These may mix channels or batch elements, in groups that a small probe does not have."""
-PIECEWISE = _names(
-    """Ceil Clip Equal Floor Greater HardSigmoid LeakyRelu Less Max MaxPool Min Mod ReduceMax ReduceMin Relu Round
-    Sign Where"""
-)
+TWO_SIDED = _names("Clip Greater LeakyRelu Less Max Min Relu Where")
+"""These treat data in one of two ways, or as it is between two bounds; a probe shows both, or cannot be trusted."""
+PIECEWISE = TWO_SIDED | _names("Ceil Equal Floor HardSigmoid MaxPool Mod ReduceMax ReduceMin Round Sign")
 """These may change what is computed where no probe looks."""
+NORMALIZATIONS = _names("GroupNormalization InstanceNormalization LayerNormalization")
+"""With a scale and a bias, which are learned or trivial."""
 PASSING = _names("Cast CastLike Flatten Identity Reshape Squeeze Transpose Unsqueeze")
 """These hand data on in another type or shape: a pair of them may stand around a block and belong to it."""
 MEASURES = _names("Shape Size")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,7 +13,7 @@ from onnx.reference import ReferenceEvaluator
 
 from simam_deploy.cut import Cut
 from simam_deploy.errors import InputError
-from simam_deploy.evaluator import SimAM, evaluator
+from simam_deploy.evaluator import Array, SimAM, evaluator
 from simam_deploy.flow import Flow, constant
 from simam_deploy.formula import OP_DOMAIN, OP_NAME, Float64
 from simam_deploy.operators import FLOATS
@@ -45,11 +46,12 @@ class Piece:
                     "put the functions in place first (onnx.inliner)"
                 )
         nodes = sorted((*cut.around, *cut.inside), key=flow.order.__getitem__)
+        watched = {v: None for node in cut.two_sided for v in node.inputs if v is not None and v.name}
         graph = helper.make_graph(
             [_renamed(node, names) for node in nodes],
             "piece",
             inputs,
-            [helper.make_tensor_value_info(names[cut.y], TensorProto.DOUBLE, None)],
+            [onnx.ValueInfoProto(name=names[value]) for value in (cut.y, *(v for v in watched if v is not cut.y))],
             [_widened(value, names[value]) for value in cut.constants],
         )
         scope = cut.inside[-1].graph
@@ -61,6 +63,11 @@ class Piece:
             opset_imports=[helper.make_opsetid(domain, version) for domain, version in imports.items()],
             functions=[ir.serde.serialize_function(function) for function in functions],
         )
+        self._two_sided = [
+            (node.op_type, ["" if v is None or not v.name else names[v] for v in node.inputs])
+            for node in cut.two_sided
+        ]
+        self._sides: dict[int, list[bool]] = {}
         self._measured = cut.sizes
         self._evaluator: ReferenceEvaluator | None = None
         self.key = self._model.SerializeToString(deterministic=True)
@@ -78,8 +85,27 @@ class Piece:
             for i, (node, shape) in enumerate(zip(self._measured, measured, strict=True))
         }
         with np.errstate(all="ignore"):  # a piece that is not SimAM may divide by zero
-            (y,) = self._evaluator.run(None, {"x": x, **sizes})
-        return np.asarray(y, dtype=np.float64)
+            results: Any = self._evaluator.run(None, {"x": x, **sizes})
+            values = dict(zip(self._evaluator.output_names, map(np.asarray, results), strict=True))
+            for i, (kind, inputs) in enumerate(self._two_sided):
+                seen = [bool(np.any(side)) for side in _sides(kind, *(values.get(name) for name in inputs))]
+                self._sides[i] = [a or b for a, b in zip(seen, self._sides.get(i, seen), strict=True)]
+        return np.asarray(results[0], dtype=np.float64)
+
+    def unseen(self) -> list[int]:
+        """Which of `cut.two_sided` did not show both of its sides in any run."""
+        return [i for i in range(len(self._two_sided)) if not all(self._sides.get(i, [False]))]
+
+
+def _sides(kind: str, a: Array | None, b: Array | None = None, c: Array | None = None) -> list[Array]:
+    """Where each side of an operator of operators.TWO_SIDED is seen."""
+    assert a is not None
+    if kind == "Where":
+        return [a, ~a]
+    if kind == "Clip":
+        return [side for bound in (b, c) if bound is not None for side in (a < bound, a > bound)]
+    bound = np.zeros(1) if b is None else b
+    return [a < bound, a > bound]
 
 
 def is_simam_function(function: onnx.FunctionProto) -> bool:

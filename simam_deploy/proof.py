@@ -22,6 +22,9 @@ CONSTANTS_EPS = 4 * float(np.finfo(np.float32).eps)
 have up to four of them rounded (1/(M-1), a square root squared, ...). A population variance is wrong by 1/M, which
 is more than this on every map of fewer than two million pixels."""
 
+MOST_PER_OUTLIER = 2000
+"""Of k equal outliers among M values each has z near M / 4k, and float64 has no exp(z) beyond 709."""
+
 LEAST_LAMBDA = 1e-15
 """What is smaller cannot be told from 0 with planes of spread 1e-3."""
 
@@ -83,7 +86,8 @@ def _planes(rng: np.random.Generator, shape: Shape, e_lambda: float) -> Iterator
     yield "offset", 1000 + rng.standard_normal(shape)
     yield "faint", np.sqrt(e_lambda) * rng.standard_normal(shape)
     outlier = rng.standard_normal(shape)
-    outlier[..., -1, -1] = 1e3
+    few = 1 + shape[2] * shape[3] // MOST_PER_OUTLIER
+    outlier.reshape(*shape[:2], -1)[..., -few:] = 1e3
     yield "outlier", outlier
     yield "large", 300 * rng.standard_normal(shape)
     yield "huge", 1e6 * rng.standard_normal(shape)
