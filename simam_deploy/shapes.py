@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from simam_deploy.onnx_stream import in_memory, without_values
 from simam_deploy.ort_ops import stand_in
+from simam_deploy.propagate import propagate
 from simam_deploy.walk import graphs, inside
 
 Dims = tuple[int | str | None, ...]
@@ -35,15 +36,27 @@ class Shapes:
         """Shape of `value` in the file or by inference: a number, a name or None per axis; None if unknown."""
         if value.shape is not None:
             return tuple(d if isinstance(d, int) else d.value for d in value.shape)
-        found = self._inferred.get(value)
+        found = self._inferred.get(value) or self._followed(value)
         return found[1] if found else None
 
     def dtype(self, value: ir.Value) -> ir.DataType:
         """Element type of `value`; FLOAT if even inference cannot tell."""
         if value.dtype is not None:
             return value.dtype
-        found = self._inferred.get(value)
+        found = self._inferred.get(value) or self._followed(value)
         return found[0] if found else ir.DataType.FLOAT
+
+    def _followed(self, value: ir.Value) -> Known | None:
+        """What following the sizes at every trial says of a value in the main graph: an axis is fixed that stays."""
+        node = value.producer()
+        if node is None or node.graph is not self._model.graph:
+            return None
+        known = [trial.get(str(value.name)) for trial in self._exact]
+        shapes = {k[1] for k in known if k is not None}
+        if not shapes or None in known or len({len(shape) for shape in shapes}) > 1:
+            return None
+        axes = zip(*shapes, strict=True)
+        return known[0][0], tuple(sizes[0] if len(set(sizes)) == 1 else None for sizes in axes)  # type: ignore[index]
 
     def inside(self, function: ir.Function) -> list[dict[str, Known]]:
         """The values in the body of `function`, by name, once for each call that differs from the others in types,
@@ -57,15 +70,29 @@ class Shapes:
         Sub-graphs included; a name that has two shapes there, as in two branches of an If, is left out.
         """
         found = []
-        for sizes in _choices(self._model):
-            try:
-                inferred = _infer(_resized(self._skeleton, sizes), strict=True)
-            except onnx.shape_inference.InferenceError:  # a size that this network does not take
-                continue
+        for inferred, exact in zip(self._resized, self._exact, strict=True):
             named = _by_name(_infos(inferred.graph)).items()
             fixed = {name: tuple(d for d in dims if isinstance(d, int)) for name, (_, dims) in named}
-            found.append({name: fixed[name] for name, (_, dims) in named if len(fixed[name]) == len(dims)})
+            whole = {name: fixed[name] for name, (_, dims) in named if len(fixed[name]) == len(dims)}
+            found.append({name: dims for name, (_, dims) in exact.items()} | whole)
         return found
+
+    @cached_property
+    def _resized(self) -> list[onnx.ModelProto]:
+        found = []
+        for sizes in _choices(self._model):
+            try:
+                found.append(_infer(_resized(self._skeleton, sizes), strict=True))
+            except onnx.shape_inference.InferenceError:  # a size that this network does not take
+                continue
+        return found
+
+    @cached_property
+    def _exact(self) -> list[dict[str, tuple[ir.DataType, tuple[int, ...]]]]:
+        return [
+            {name: (ir.DataType(dtype), dims) for name, (dtype, dims) in propagate(inferred).items()}
+            for inferred in self._resized
+        ]
 
     @cached_property
     def _skeleton(self) -> onnx.ModelProto:

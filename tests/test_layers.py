@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "simam_deploy"
 RANKS = [
-    {"errors", "onnx_stream", "ort_ops", "walk"},
+    {"errors", "onnx_stream", "ort_ops", "propagate", "walk"},
     {"formula", "files", "manifest", "operators", "widen", "shapes"},
     {"module", "proof", "onnx_file", "evaluator", "flow"},
     {"cut", "source", "adopt"},
