@@ -90,6 +90,9 @@ def find(model: ir.Model, on_progress: Callable[[str], None] | None = None) -> F
 class _Miss:
     near_miss: NearMiss
     nodes: frozenset[ir.Node]
+    end: ir.Node
+    function: ir.Function | None
+    """The one that it is in."""
 
 
 class _Search:
@@ -112,7 +115,7 @@ class _Search:
                 continue
             self._say(node.name or "?")
             judged = (
-                _Miss(NearMiss(_name(node), (cuts.reason,)), frozenset({node}))
+                _Miss(NearMiss(_name(node), (cuts.reason,)), frozenset({node}), node, function)
                 if isinstance(cuts, DeadEnd)
                 else self._of(cuts, function)
             )
@@ -140,10 +143,16 @@ class _Search:
             queue.extend(function.all_nodes())
 
     def found(self) -> Found:
-        """What there is; a near miss inside a block, or around another near miss, is no news."""
+        """What there is, without near misses that are no news: inside a block, around another near miss, or a call of
+        a function and again its body."""
+        named = [block.function for block in self._blocks] + [miss.function for miss in self._misses]
         kept: list[_Miss] = []
         for miss in self._misses:
-            if miss.nodes & self._covered:
+            called = self._model.functions.get(miss.end.op_identifier())
+            vague = miss.near_miss.reasons[:1] == (NO_GATE,)
+            if miss.end in self._covered or (vague and called is not None and called in named):
+                continue
+            if miss.function is not None and any(self._calls(other, miss.function) for other in kept):
                 continue
             inner = [other for other in kept if other.nodes < miss.nodes]
             if any(other.near_miss.reasons != (NO_GATE,) for other in inner) and miss.near_miss.repaired is None:
@@ -151,6 +160,9 @@ class _Search:
             kept = [other for other in kept if other not in inner]
             kept.append(miss)
         return Found(tuple(self._blocks), tuple(miss.near_miss for miss in kept))
+
+    def _calls(self, miss: _Miss, function: ir.Function) -> bool:
+        return self._model.functions.get(miss.end.op_identifier()) is function
 
     def _of(self, cuts: list[Cut], function: ir.Function | None) -> Block | _Miss:
         """The widest of the pieces that is SimAM, or why the narrowest is none."""
@@ -177,7 +189,9 @@ class _Search:
             )
             if block is not None and judgement.e_lambda is not None:
                 return block
-        return _Miss(NearMiss(_name(cuts[0].inside[-1]), judgement.reasons, block), frozenset(cuts[0].inside))
+        end = cuts[0].inside[-1]
+        near_miss = NearMiss(_name(end), judgement.reasons, block)
+        return _Miss(near_miss, frozenset(cuts[0].inside), end, function)
 
     def _judgement(self, cut: Cut, dtype: ir.DataType | None, variants: list[Dims]) -> Judgement:
         dims = variants[0]

@@ -172,7 +172,7 @@ def _starts(
         nodes.append(node)
         opened.difference_update(node.outputs)
         opened.update(v for v in flow.data(node) if v not in stuck)
-    return found, None if found else _dead_end(nodes, {*stuck, *opened}, flow)
+    return found, None if found or stuck & ends else _dead_end(nodes, {*stuck, *opened}, flow)
 
 
 def _position(value: ir.Value, flow: Flow) -> int:

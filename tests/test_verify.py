@@ -292,7 +292,7 @@ def test_a_file_alone_is_its_own_truth(exported: tuple[nn.Module, Path], tmp_pat
 
 
 def test_taps_at_the_edges_of_a_graph_and_without_new_outputs(tmp_path: Path) -> None:
-    model, taps = expose(alone("function", (2, 3, 5, 7)))
+    model, taps, _ = expose(alone("function", (2, 3, 5, 7)))
     assert taps == [Tap("simam", "x", "y", pytest.approx(1e-4))]
     assert [value.name for value in model.graph.outputs] == ["y"]
     onnx_file.save(alone("function", (2, 3, 5, 7)), tmp_path / "m.onnx")
