@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,17 +14,16 @@ from simam_deploy.errors import InputError
 from simam_deploy.flow import Flow, constant
 from simam_deploy.formula import Float64
 from simam_deploy.piece import Piece
-from simam_deploy.proof import CONSTANTS_EPS, Verdict, prove
-from simam_deploy.proof import Shape as Plane
+from simam_deploy.proof import Verdict, prove
+from simam_deploy.rounded import guesses, has_rounded
 from simam_deploy.shapes import Dims, Shapes
 
 Size = tuple[int, ...]
 """A shape of x, all numbers."""
 MOST_VALUES = 2**22
 """A probe of more values than this is not run: it would take seconds, and hundreds of megabytes."""
-ROUNDED = {ir.DataType.FLOAT16: 2.0**-11, ir.DataType.BFLOAT16: 2.0**-8}
-"""How far a constant of that type may be from what it was. One of them is: M - 1 above 2048 (256), or 1/(M-1). A
-population variance is wrong by 1/M, which is more than this for every M that the type holds exactly."""
+FLOAT32_EPS = 2.0**-23
+HALF_EPS = {ir.DataType.FLOAT16: 2.0**-11, ir.DataType.BFLOAT16: 2.0**-8}
 CLIPPED = 10000
 """What some float16 converters make of every constant above it."""
 PROBES = {
@@ -107,51 +106,55 @@ class Judge:
                 yield at, measured
 
     def _verdict(self, piece: Piece, cut: Cut, size: Size, measured: list[Size]) -> Verdict:
-        """Where all planes are treated alike, a few batch elements of three channels are enough, if they fit."""
         key = (piece.key, size, tuple(measured))
         if key not in self._known:
-            small = (min(size[0], 5), 3, *size[2:])
-            self._known[key] = self._first_that_runs(piece, cut, [small, size] if cut.uniform else [size], measured)
+            verdict = _prove(piece, cut, size, measured)
+            for instead in () if verdict.e_lambda is not None else guesses(cut, math.prod(size[2:])):
+                before_rounding = _prove(piece, cut, size, measured, instead)
+                if before_rounding.e_lambda is not None:
+                    verdict = before_rounding
+                    break
+            self._known[key] = verdict
         return self._known[key]
-
-    def _first_that_runs(self, piece: Piece, cut: Cut, sizes: list[Size], measured: list[Size]) -> Verdict:
-        failure: Exception | None = None
-        for size in sizes:
-            try:
-                return _prove(piece, _thinned(size) if cut.uniform else size, measured, _rounding(cut))
-            except Exception as error:  # whatever the evaluator says of a piece that does not fit
-                failure = error
-        return Verdict(None, (f"it does not run by itself: {failure}",))
 
     def _explained(self, piece: Piece, cut: Cut, dims: Dims, size: Size, verdict: Verdict) -> Judgement:
         """Where M - 1 is a constant for another size of the map, that is the reason."""
         m = math.prod(size[2:])
         population = all(isinstance(d, int) for d in dims[2:]) and abs((verdict.divisor or 0) - m) < 1e-3
         if verdict.divisor is not None and not cut.sizes and not population:
-            for other in _maps_for(verdict.divisor, m, max(_rounding(cut), 1e-6)):
+            if round(verdict.divisor) == CLIPPED < m - 1 and has_rounded(cut):
+                at = self._verdict(piece, cut, (*size[:2], *_map_of(CLIPPED + 1, len(size) - 2)), [])
+                reason = f"M - 1 is {CLIPPED} and should be {m - 1}: some float16 converters clip constants so"
+                return Judgement(None, (f"{reason}; --repair takes it from the shape of x",), at.e_lambda)
+            for other in _maps_for(verdict.divisor, m, _eps(cut)):
                 at = self._verdict(piece, cut, (*size[:2], *_map_of(other, len(size) - 2)), [])
                 if at.e_lambda is not None:
                     return Judgement(None, (_frozen(other, dims),), at.e_lambda)
-            if round(verdict.divisor) == CLIPPED < m - 1 and _rounding(cut) > CONSTANTS_EPS:
-                clipped = self._verdict(piece, cut, (*size[:2], *_map_of(CLIPPED + 1, len(size) - 2)), [])
-                reason = f"M - 1 is {CLIPPED} and should be {m - 1}: some float16 converters clip constants so"
-                return Judgement(None, (f"{reason}; --repair takes it from the shape of x",), clipped.e_lambda)
         unknown = all(d is None for d in dims[2:]) and not cut.sizes
         guessed = f"it was judged at {'x'.join(map(str, size[2:]))}, as the file does not tell the size of x"
         return Judgement(None, (*verdict.reasons, guessed) if unknown else verdict.reasons)
 
 
-def _prove(piece: Piece, size: Size, measured: list[Size], rounding: float) -> Verdict:
-    if math.prod(size) > MOST_VALUES:
-        shown = "x".join(map(str, size))
-        return Verdict(None, (f"x of {shown} is too large to be judged: more than {MOST_VALUES:,} values",))
-    plane: Plane = (size[0], size[1], math.prod(size[2:-1]), size[-1])
+def _prove(
+    piece: Piece, cut: Cut, size: Size, measured: list[Size], instead: Mapping[int, float] | None = None
+) -> Verdict:
+    """Where all planes are treated alike, a few batch elements of three channels are enough, if they fit."""
+    failure: Exception | None = None
+    for tried in [(min(size[0], 5), 3, *size[2:]), size] if cut.uniform else [size]:
+        thinned = _thinned(tried) if cut.uniform else tried
+        if math.prod(thinned) > MOST_VALUES:
+            shown = "x".join(map(str, size))
+            return Verdict(None, (f"x of {shown} is too large to be judged: more than {MOST_VALUES:,} values",))
 
-    def run(x: Float64) -> Float64:
-        y = piece.run(x.reshape(size), measured)
-        return y.reshape(x.shape) if y.shape == size else y
+        def run(x: Float64, size: Size = thinned) -> Float64:
+            y = piece.run(x.reshape(size), measured, instead)
+            return y.reshape(x.shape) if y.shape == size else y
 
-    return prove(run, [plane], rounding)
+        try:
+            return prove(run, [(thinned[0], thinned[1], math.prod(thinned[2:-1]), thinned[-1])])
+        except Exception as error:  # whatever the evaluator says of a piece that does not fit
+            failure = error
+    return Verdict(None, (f"it does not run by itself: {failure}",))
 
 
 def _thinned(size: Size) -> Size:
@@ -160,13 +163,13 @@ def _thinned(size: Size) -> Size:
     return size if fits else (1, 2, *size[2:])
 
 
-def _rounding(cut: Cut) -> float:
-    """How far the constants of the piece may be from what they were."""
+def _eps(cut: Cut) -> float:
+    """How far a constant of the piece may be from what it was."""
     types = {tensor.dtype for tensor in map(constant, cut.constants) if tensor is not None}
-    return max((ROUNDED[dtype] for dtype in types if dtype in ROUNDED), default=CONSTANTS_EPS)
+    return max((HALF_EPS[dtype] for dtype in types if dtype in HALF_EPS), default=FLOAT32_EPS)
 
 
-def _maps_for(divisor: float, m: int, rounding: float) -> list[int]:
+def _maps_for(divisor: float, m: int, eps: float) -> list[int]:
     """Values in a map for which a constant is right that acts as `divisor` in the place of M - 1 on maps of m values.
 
     The constant may be M - 1, or M / (M - 1) behind a mean. Of several that it may be, the squarest is taken. None
@@ -175,14 +178,14 @@ def _maps_for(divisor: float, m: int, rounding: float) -> list[int]:
     found = []
     if not divisor < MOST_VALUES:
         return []
-    slack = max(rounding * divisor, 1e-4)
+    slack = max(eps * divisor, 1e-4)
     if slack >= 1:
         found.append(min(range(math.ceil(divisor - slack) + 1, math.floor(divisor + slack) + 2), key=_squareness))
     elif abs(divisor - round(divisor)) < slack and _squareness(round(divisor) + 1) <= _squareness(round(divisor)):
         found.append(round(divisor) + 1)
     excess = m / divisor - 1
-    if excess > 2 * rounding:
-        low, high = 1 + 1 / (excess + rounding), 1 + 1 / (excess - rounding)
+    if excess > 2 * eps:
+        low, high = 1 + 1 / (excess + eps), 1 + 1 / (excess - eps)
         found += sorted(
             range(math.ceil(low - 1e-3), min(math.floor(high + 1e-3), int(low) + 1000) + 1), key=_squareness
         )[:1]

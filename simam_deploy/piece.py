@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -68,22 +68,32 @@ class Piece:
             for node in cut.two_sided
         ]
         self._sides: dict[int, list[bool]] = {}
+        self._constants = [
+            (names[v], tuple(t.shape.numpy())) for v in cut.constants if (t := constant(v)) is not None
+        ]
         self._measured = cut.sizes
         self._evaluator: ReferenceEvaluator | None = None
         self.key = self._model.SerializeToString(deterministic=True)
 
-    def run(self, x: Float64, measured: Sequence[tuple[int, ...]] = ()) -> Float64:
-        """y of x. measured : the shapes of what `cut.sizes` measure, in their order, for this size of x.
+    def run(
+        self, x: Float64, measured: Sequence[tuple[int, ...]] = (), instead: Mapping[int, float] | None = None
+    ) -> Float64:
+        """y of x.
 
+        measured : the shapes of what `cut.sizes` measure, in their order, for this size of x.
+        instead : other values for some of `cut.constants`, by index.
         Raises whatever the evaluator does where the piece does not fit x.
         """
         if self._evaluator is None:
             has_body = any(is_simam_function(f) for f in self._model.functions)
             self._evaluator = evaluator(widen(self._model), [] if has_body else [SimAM])
-        sizes = {
+        sizes: dict[str, Array] = {
             f"size{i}": _measure(node, shape)
             for i, (node, shape) in enumerate(zip(self._measured, measured, strict=True))
         }
+        for i, value in (instead or {}).items():
+            name, shape = self._constants[i]
+            sizes[name] = np.full(shape, value)
         with np.errstate(all="ignore"):  # a piece that is not SimAM may divide by zero
             results: Any = self._evaluator.run(None, {"x": x, **sizes})
             values = dict(zip(self._evaluator.output_names, map(np.asarray, results), strict=True))

@@ -42,10 +42,9 @@ class Verdict:
     """What stands in the place of M - 1, where that may be all that is wrong."""
 
 
-def prove(run: Run, shapes: list[Shape], constants_eps: float = CONSTANTS_EPS) -> Verdict:
+def prove(run: Run, shapes: list[Shape]) -> Verdict:
     """Run `run` at each shape (N, C, H, W), H*W >= 2, and say whether it is SimAM.
 
-    constants_eps : how far the constants of `run` may be from the formula's, relatively.
     λ is recovered from planes of spread 1e-3, then of spread 0.3 sqrt(λ), and confirmed on all planes. It is
     accurate to 1e-11 for λ from 1e-10 to 10 (tests/test_proof.py). Exceptions of `run` pass through.
     """
@@ -60,7 +59,7 @@ def prove(run: Run, shapes: list[Shape], constants_eps: float = CONSTANTS_EPS) -
             if not (np.isfinite(recovered) and recovered > LEAST_LAMBDA):
                 return _differences(run, shape, f"λ would be {recovered:.3g}; it must be positive")
         for name, x in _planes(rng, shape, recovered):
-            share = _share(run(x), x, recovered, constants_eps)
+            share = _share(run(x), x, recovered)
             if not share <= 1:
                 return _differences(run, shape, f"differs from SimAM on {name} planes of {shape[2]}x{shape[3]}")
     return Verdict(recovered)
@@ -93,13 +92,13 @@ def _planes(rng: np.random.Generator, shape: Shape, e_lambda: float) -> Iterator
     yield "huge", 1e6 * rng.standard_normal(shape)
 
 
-def _share(y: Float64, x: Float64, e_lambda: float, constants_eps: float) -> float:
+def _share(y: Float64, x: Float64, e_lambda: float) -> float:
     """Largest error of y as a share of what rounded constants and float64 arithmetic explain."""
     if y.shape != x.shape or not np.isfinite(y).all():
         return np.inf
     gate = formula.gate(x, e_lambda)
     e = np.log(gate / np.maximum(1 - gate, 1e-300)) - 0.5
-    allowed = np.abs(x) * constants_eps * e * gate * (1 - gate) + 32 * formula.tolerance(x, np.float64, e_lambda)
+    allowed = np.abs(x) * CONSTANTS_EPS * e * gate * (1 - gate) + 32 * formula.tolerance(x, np.float64, e_lambda)
     return float(np.max(np.abs(y - x * gate) / allowed))
 
 

@@ -11,7 +11,7 @@ RANKS = [
     {"formula", "files", "manifest", "operators", "widen", "shapes"},
     {"module", "proof", "onnx_file", "evaluator", "flow"},
     {"cut", "source", "adopt"},
-    {"piece"},
+    {"piece", "rounded"},
     {"judge"},
     {"blocks"},
     {"forms", "runtimes", "engine_worker"},
