@@ -60,7 +60,7 @@ class Flow:
         if node.domain or node.op_type not in KNOWN:
             return False
         if node.op_type in NORMALIZATIONS:
-            return all(_is_uniform(v) for v in node.inputs[1:] if v is not None)
+            return all(v in self.fixed and _may_be_uniform(v) for v in node.inputs[1:] if v is not None)
         return node.op_type not in ("MatMul", "Einsum") or len(self.data(node)) == len(node.inputs)
 
     def may_end(self, node: ir.Node) -> bool:
@@ -135,10 +135,12 @@ def _callees_first(model: ir.Model) -> list[ir.Function]:
     return order
 
 
-def _is_uniform(value: ir.Value) -> bool:
-    """Whether all numbers in a constant are the same: what is learned is not."""
+def _may_be_uniform(value: ir.Value) -> bool:
+    """Whether all numbers in a constant are the same, or it is computed from sizes: what is learned is neither."""
     tensor = constant(value)
-    array = None if tensor is None or tensor.nbytes > MOST_BYTES else tensor.numpy()
+    if tensor is None:
+        return True
+    array = tensor.numpy() if tensor.nbytes <= MOST_BYTES else None
     return array is not None and array.size > 0 and bool((array == array.flat[0]).all())
 
 

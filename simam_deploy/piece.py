@@ -108,14 +108,16 @@ class Piece:
 
 
 def _sides(kind: str, a: Array | None, b: Array | None = None, c: Array | None = None) -> list[Array]:
-    """Where each side of an operator of operators.TWO_SIDED is seen."""
+    """Where each side of an operator of operators.TWO_SIDED is seen, or its bound at least reached.
+
+    A variance reaches the bound of Max(v, 0) on constant planes, and never goes beyond.
+    """
     assert a is not None
     if kind == "Where":
         return [a, ~a]
-    if kind == "Clip":
-        return [side for bound in (b, c) if bound is not None for side in (a < bound, a > bound)]
-    bound = np.zeros(1) if b is None else b
-    return [a < bound, a > bound]
+    bounds = [bound for bound in (b, c) if bound is not None] if kind == "Clip" else [np.zeros(1) if b is None else b]
+    near = 1e-9 * np.abs(a).max(initial=0)
+    return [side for bound in bounds for side in (a <= bound + near, a >= bound - near)]
 
 
 def is_simam_function(function: onnx.FunctionProto) -> bool:

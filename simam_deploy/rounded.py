@@ -40,9 +40,9 @@ def _fitting(value: ir.Value, cut: Cut, m: int) -> list[float]:
     tensor = constant(value)
     if tensor is None or tensor.dtype not in HALF or tensor.size == 0:
         return []
-    array = tensor.numpy()
+    array = tensor.numpy()  # 4 stays 4: as a rounded 4 M / (M - 1) it would excuse a population variance
     held = float(array.flat[0])
-    if not (np.isfinite(held) and (array == array.flat[0]).all()):
+    if held in (4, 0.25) or not (np.isfinite(held) and (array == array.flat[0]).all()):
         return []
     with np.errstate(over="ignore"):
         return [
@@ -56,7 +56,7 @@ def _candidates(value: ir.Value, cut: Cut, m: int) -> set[float]:
     found = {float(n), 4.0 * n, n / 4, 1 / n, 4 / n, 1 / (4 * n), float(m), 1 / m}
     for node, at in _uses(value, cut):
         if node.op_type == "Mul" or (node.op_type == "Div" and at == 1):
-            found |= {m / n, n / m, (m / n) ** 0.5, (n / m) ** 0.5}
+            found |= {m / n, n / m, (m / n) ** 0.5, (n / m) ** 0.5, n / m / 4, 4 * m / n}
         if node.op_type in NORMALIZATIONS:
             found |= {(n / m) ** 0.5, (n / m / 4) ** 0.5}
     return found

@@ -22,6 +22,8 @@ Scope = ChainMap[str, onnx.TypeProto | onnx.TensorProto]
 _TRIALS = ((64, 96), (96, 64), (71, 57), (224, 160))
 """Sizes for dynamic dimensions behind the first, in turn. Two are multiples of 32, which most networks need; an odd
 one shows rounding, where a network takes it."""
+_INVENTED = "unk__"
+"""What onnx's inference calls a size that it cannot follow."""
 _LARGEST_CONSTANT = 1024
 """Bytes; shapes are computed from constants, but not from larger ones. Those are left out of what is inferred on."""
 
@@ -36,8 +38,13 @@ class Shapes:
         """Shape of `value` in the file or by inference: a number, a name or None per axis; None if unknown."""
         if value.shape is not None:
             return tuple(d if isinstance(d, int) else d.value for d in value.shape)
-        found = self._inferred.get(value) or self._followed(value)
-        return found[1] if found else None
+        found = self._inferred.get(value)
+        if found is not None and not any(d is None or str(d).startswith(_INVENTED) for d in found[1]):
+            return found[1]
+        followed = self._followed(value)
+        if found is None or followed is None or len(found[1]) != len(followed[1]):
+            return (found or followed or (None, None))[1]
+        return tuple(d if isinstance(d, int) else f or d for d, f in zip(found[1], followed[1], strict=True))
 
     def dtype(self, value: ir.Value) -> ir.DataType:
         """Element type of `value`; FLOAT if even inference cannot tell."""
