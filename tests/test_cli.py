@@ -345,7 +345,7 @@ def test_an_export_by_dynamo_writes_file_and_manifest(folder: Path, run: Run) ->
     printed, manifest = json.loads(out), json.loads((folder / "new.onnx.json").read_text())
     assert [row["form"] for row in printed["blocks"]] == ["function"]
     assert manifest["form"] == "function"
-    assert manifest["source"] == {"model": f"{TINY}:build", "exporter": "dynamo", "dynamic": []}
+    assert manifest["source"] == {"model": f"{TINY}:build", "exporter": "dynamo", "dynamic": [], "adopted": []}
     assert manifest["parity"] == printed["parity"]["rows"]
     assert printed["parity"]["passed"] is True
     assert run("inspect new.onnx")[0] == 0
