@@ -1,7 +1,7 @@
 """Find the SimAM modules of a PyTorch model by what they compute, and put ours in their place.
 
 What that is good for: `module.SimAM` computes half models in float32 and takes M - 1 from the shape of x, so a size
-that somebody's code freezes in an export (`torch.as_tensor(h * w - 1)`, `float(n)`) stays dynamic.
+that somebody's code freezes in an export (`float(h * w - 1)`, `torch.tensor(n)`) stays dynamic.
 
 A candidate is the topmost module of a class that is not torch's own, without parameters and buffers in it and below;
 trial.py judges it. Its hooks, attributes, names and sharing stay; a state_dict has the same keys before and after.
@@ -126,7 +126,7 @@ class _Search:
     def visit(self, module: nn.Module, sealed: str = "") -> bool:
         """Look at `module` and below; return whether there is anything to say about it. sealed : why it must stay."""
         if id(module) not in self._visited:
-            self._visited[id(module)] = True  # a module that holds itself, through others
+            self._visited[id(module)] = False  # a module that holds itself, through others
             self._visited[id(module)] = self._look(module, sealed or _sealed(module))
         return self._visited[id(module)]
 

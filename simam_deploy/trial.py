@@ -124,6 +124,7 @@ class _Trial:
             return Judgement(None, (str(unfit),), self._is_gate())
         # caches of the trial itself aside, a SimAM writes nothing on itself: what it writes, others may read
         written = {k for m, before in held for k, v in vars(m).items() if before.get(k, before) is not v}
+        written.discard("forward")  # TorchScript's own
         if judged.e_lambda is not None and written:
             names = ", ".join(sorted(written))
             return replace(judged, reasons=(f"it writes its attribute {names} when it runs, which others may read",))

@@ -12,7 +12,7 @@ Forward = Callable[[Tensor, float], Tensor]
 HW = (2, 3)
 
 
-class simam_module(nn.Module):  # noqa: N801
+class simam_module(nn.Module):
     """As published, spelling mistake included."""
 
     def __init__(self, channels: int | None = None, e_lambda: float = 1e-4) -> None:
@@ -107,9 +107,8 @@ def with_exp(x: Tensor, e_lambda: float) -> Tensor:
 def population_mended(x: Tensor, e_lambda: float) -> Tensor:
     """The biased variance, times M/(M-1)."""
     m = x.numel() / x.shape[0] / x.shape[1]
-    return x * torch.sigmoid(
-        squares(x) / (4 * (x.var(HW, correction=0, keepdim=True) * m / (m - 1) + e_lambda)) + 0.5
-    )
+    v = x.var(HW, correction=0, keepdim=True) * m / (m - 1)
+    return x * torch.sigmoid(squares(x) / (4 * (v + e_lambda)) + 0.5)
 
 
 def with_pool(x: Tensor, e_lambda: float) -> Tensor:
@@ -127,7 +126,7 @@ def with_instance_norm(x: Tensor, e_lambda: float) -> Tensor:
 def tensor_n(x: Tensor, e_lambda: float) -> Tensor:
     """What the TorchScript exporter freezes: n is a number of the example."""
     _, _, h, w = x.shape
-    n = torch.as_tensor(h * w - 1, dtype=x.dtype)
+    n = torch.tensor(float(h * w - 1), dtype=x.dtype)
     d = squares(x)
     return x * torch.sigmoid(d / (4 * (d.sum(HW, keepdim=True) / n + e_lambda)) + 0.5)
 

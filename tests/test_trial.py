@@ -314,7 +314,7 @@ def test_whatever_it_raises_is_a_reason() -> None:
 
 def test_compiled_code_is_not_compiled_for_a_trial() -> None:
     compiled = torch.compile(simam, backend=_no_backend)
-    assert judge(spelled(lambda x, e: compiled(x, e))) == Judgement(1e-4)
+    assert judge(spelled(compiled)) == Judgement(1e-4)
 
 
 def _no_backend(*_: object) -> None:
