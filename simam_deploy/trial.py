@@ -222,8 +222,11 @@ class _Trial:
     def _refuse_random(self) -> None:
         if self.ran_at is not None:
             x = np.random.default_rng(2).standard_normal(self.ran_at)
+            before = torch.get_rng_state()
             if not np.array_equal(self(x), self(x), equal_nan=True):
                 raise _Unfit("it gives different results for the same x (random, or with a memory)")
+            if not torch.equal(torch.get_rng_state(), before):  # a dropout that dropped nothing by chance
+                raise _Unfit("it draws random numbers")
 
     def _other_dtypes(self) -> Iterator[str]:
         """Where the module runs in a narrower type, it must keep it; ours does."""
@@ -304,6 +307,7 @@ def _wide(argument: Any) -> Any:
 def _undisturbed() -> Iterator[None]:
     """What the module prints and warns of while it is tried tells nobody anything; its random numbers are its own."""
     with torch.inference_mode(False), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        torch.default_generator.manual_seed(0)  # the same verdict each time
         warnings.simplefilter("ignore")
         with redirect_stdout(io.StringIO()), np.errstate(all="ignore"), uncompiled():
             yield

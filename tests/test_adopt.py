@@ -253,6 +253,7 @@ def test_attributes_and_modes_are_kept() -> None:
     assert (new.i, new.f, new.type, new.np) == (3, -1, "models.common.SimAM", 0)
     assert new.training
     assert new.e_lambda == 0.2
+    assert "forward" not in vars(new)
     torch.testing.assert_close(new(X), simam(X, 0.2))
     assert not adopt(model).model[1].layers[0].training  # type: ignore[index,union-attr]
 
@@ -565,10 +566,13 @@ def wrong_simam(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "SimAM", Wrong)
 
 
-def test_the_file_is_compared_with_the_model_as_it_was_given(tmp_path: Path, wrong_simam: None) -> None:
+@pytest.mark.parametrize("model", [net(simam_module()), simam_module()], ids=["inside", "the model itself"])
+def test_the_file_is_compared_with_the_model_as_it_was_given(
+    tmp_path: Path, wrong_simam: None, model: nn.Module
+) -> None:
     """If ours were wrong, it would show."""
     with pytest.raises(VerificationError):
-        export(net(simam_module()), X, tmp_path / "m.onnx")
+        export(model, X, tmp_path / "m.onnx")
 
 
 def test_put_back_when_the_exporter_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

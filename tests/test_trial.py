@@ -155,7 +155,7 @@ RESERVED = {
     Remembers: "writes its attribute attention when it runs, which others may read",
     InEval: "not in training mode: y / x is not a gate",
     OtherLambdaInTraining: "not in training mode: λ is 0.001 there",
-    DropsInTraining: "not in training mode: it gives different results for the same x",
+    DropsInTraining: "not in training mode: it (gives different results for the same x|draws random numbers)",
     Detached: r"its gradient is not that of SimAM \(something is detached\)",
     NoGradient: "no gradient flows through it: RuntimeError",
     Widens: r"returns torch.float32 for x of torch.float16; let its forward end with .to\(x.dtype\)",
@@ -250,6 +250,25 @@ def test_calls_that_ours_would_not_take(seen: Seen, words: str) -> None:
     says(judged, words)
 
 
+def test_random_numbers_are_those_of_the_trial() -> None:
+    """The same verdict each time, and the numbers of the caller go on as if nothing had been."""
+
+    class Draws(simam_module):
+        def forward(self, x: Tensor) -> Tensor:
+            torch.rand(3)
+            return super().forward(x)
+
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    says(judge(Draws()), "^it draws random numbers$")
+    assert torch.equal(torch.get_rng_state(), before)
+    verdicts = set()
+    for seed in range(20):
+        torch.manual_seed(seed)
+        verdicts.add(judge(DropsInTraining()))
+    assert len(verdicts) == 1
+
+
 def test_a_trial_leaves_no_trace(capsys: pytest.CaptureFixture[str]) -> None:
     class Loud(simam_module):
         runs = 0
@@ -257,17 +276,14 @@ def test_a_trial_leaves_no_trace(capsys: pytest.CaptureFixture[str]) -> None:
         def forward(self, x: Tensor) -> Tensor:
             print("loud")
             warnings.warn("loud", stacklevel=1)
-            torch.rand(3)
             return super().forward(x)
 
     module = Loud().train()
     fired: list[str] = []
     module.register_forward_hook(lambda *_: fired.append("own"))
     module.activaton.register_forward_pre_hook(lambda *_: fired.append("child"))
-    before = torch.get_rng_state()
     with torch.inference_mode():
         assert judge(module) == Judgement(1e-4)
-    assert torch.equal(torch.get_rng_state(), before)
     assert capsys.readouterr().out == ""
     assert fired == []
     assert module.training
