@@ -138,10 +138,12 @@ class _Search:
         if _is_candidate(module):
             self._say(f"try {shown(names)} ({class_name})")
             judged = judge(module, self._seen.get(id(module)))
-        against = [sealed] * bool(sealed) + _hooked_children(module)
-        if judged is not None and judged.e_lambda is not None and not judged.reasons and not against:
-            self.proven.append((module, Row(names, class_name, judged.e_lambda)))
-            return True
+        against = [sealed] * bool(sealed)
+        if judged is not None and judged.e_lambda is not None:
+            against += _hooked_children(module)
+            if not judged.reasons and not against:
+                self.proven.append((module, Row(names, class_name, judged.e_lambda)))
+                return True
         below = [self.visit(child, sealed) for child in module.children()]
         if any(below) or not _worth_saying(class_name, judged):
             return any(below)

@@ -86,7 +86,7 @@ def judge(module: nn.Module, seen: Seen | None = None) -> Judgement:
 def hook_dicts(module: nn.Module) -> list[dict[Any, Any]]:
     """Where a module keeps its hooks, those of state_dict included."""
     named = vars(module).items()
-    return [held for name, held in named if "_hooks" in name and isinstance(held, dict)]
+    return [held for name, held in named if name[0] == "_" and "_hooks" in name and isinstance(held, dict)]
 
 
 class _Trial:
