@@ -172,10 +172,11 @@ class _Trial:
                 yield min(n, 2), c, h, w
 
     def _at_seen_sizes(self, seen: Seen) -> tuple[str, ...]:
-        """Say so if a module is SimAM only where its model called it."""
-        for n, c, h, w in (s for s in seen.shapes if len(s) == 4 and s[2] * s[3] > 1):
+        """Say so if a gate is SimAM only where its model called it."""
+        maps = dict.fromkeys(s[1:] for s in seen.shapes if len(s) == 4 and s[2] * s[3] > 1)
+        for c, h, w in maps if self._is_gate() else ():
             try:
-                verdict = prove(self, [(min(n, 2), c, h, w)])
+                verdict = prove(self, [(1, min(c, 4), h, w)])
             except Exception:  # of no interest: that it fails at another size is the reason
                 continue
             if verdict.e_lambda is not None:

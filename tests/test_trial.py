@@ -347,3 +347,11 @@ def test_the_widest_trial_takes_few_values() -> None:
 
     assert judge(spelled(f), Seen(((8, 2048, 7, 7), (1, 64, 224, 224)))) == Judgement(1e-4)
     assert max(sizes) == 2 * 224 * 224
+    sizes.clear()
+
+    def silu(x: Tensor, _: float) -> Tensor:
+        sizes.append(x.numel())
+        return x * x.sigmoid()
+
+    assert not judge(spelled(silu), Seen(((1, 64, 224, 224),))).is_gate
+    assert max(sizes) < 1000
