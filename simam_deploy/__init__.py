@@ -1,6 +1,7 @@
 """Models with SimAM attention in production: see README.md.
 
     from simam_deploy import SimAM, open_session
+    from simam_deploy.adopt import adopt            # torch model -> torch model with our SimAM
     from simam_deploy.export import export          # torch model -> ONNX file
     from simam_deploy.fuse import fuse              # ONNX model -> ONNX model in another form
     from simam_deploy.verify import verify          # the same inputs through several sessions

@@ -1,4 +1,4 @@
-"""PyTorch model -> one ONNX file, proved equal to it: torch.onnx.export, then `fuse`, then `verify`."""
+"""PyTorch model -> one ONNX file, proved equal to it: `adopt`, torch.onnx.export, `fuse`, `verify`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from simam_deploy import manifest, onnx_file
+from simam_deploy.adopt import Adopted, adopted
 from simam_deploy.candidates import gather
 from simam_deploy.errors import InputError, SimAMDeployError, VerificationError
 from simam_deploy.files import staging
@@ -39,11 +40,12 @@ AXES = {"batch": 0, "height": 2, "width": 3}
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written, and the parity report (None if not asked for)."""
+    """What was written, the parity report, and what was adopted (None if not asked for)."""
 
     path: Path
     fused: Fused
     parity: Report | None
+    adopted: Adopted | None
 
 
 def export(
@@ -56,6 +58,7 @@ def export(
     dynamic: Sequence[str] = (),
     exporter: str = "dynamo",
     check: bool = True,
+    adopt: bool = True,
     source: str | None = None,
     on_progress: Callable[[str], None] | None = None,
 ) -> Exported:
@@ -67,6 +70,8 @@ def export(
     check : compare the file with `model` on every installed runtime, at the example, on inputs.DEFAULT, and at
     another size where axes are dynamic. For float32 models. If a row fails, nothing is written, and VerificationError
     carries the report.
+    adopt : put our SimAM in the place of modules that compute SimAM (adopt.py) while torch exports the model. Ours
+    computes half models in float32 and takes M - 1 from the shape of x. The file is compared with the model as given.
     source : how to name the model in the manifest; its class name by default.
     The model is not changed; it is exported as in eval mode. Weights beyond 2 GiB go to `<path>.data`.
     Raises InputError (the model does not run on args, an axis stayed fixed, the exporter refuses), NoBlockError,
@@ -81,11 +86,19 @@ def export(
     with staging(path) as staged, _eval_mode(model):
         say("run the model once")
         _run_once(model, inputs)
-        say(f"torch.onnx.export ({exporter})")
-        raw = _torch_export(model, inputs, opset, dynamic, exporter, staged.with_name(f"{staged.name}.raw"))
+        with adopted(model, inputs, on_progress=say) if adopt else nullcontext(None) as swapped:
+            say(f"torch.onnx.export ({exporter})")
+            folder = staged.with_name(f"{staged.name}.raw")
+            exportable = model if swapped is None else swapped.model
+            raw = _torch_export(exportable, inputs, opset, dynamic, exporter, folder)
         say("find and fuse SimAM blocks")
         fused = fuse(raw, form, lambda node: say(f"prove the block at {node}"))
-        origin = {"model": source or type(model).__name__, "exporter": exporter, "dynamic": list(dynamic)}
+        origin = {
+            "model": source or type(model).__name__,
+            "exporter": exporter,
+            "dynamic": list(dynamic),
+            "adopted": None if swapped is None else [name for row in swapped.rows for name in row.names],
+        }
         made = write(fused, staged, origin, ("torch", "onnx", "onnx-ir", "onnxscript"))
         parity = _check(model, inputs, dynamic, form, staged, say) if check else None
         if parity is not None and not parity.passed:
@@ -94,8 +107,8 @@ def export(
             )
         if parity is not None:
             manifest.write({**made, "parity": [asdict(row) for row in parity.rows]}, staged)
-        _drop(staged.with_name(f"{staged.name}.raw"))
-    return Exported(Path(path), fused, parity)
+        _drop(folder)
+    return Exported(Path(path), fused, parity, swapped if swapped is None else replace(swapped, model=model))
 
 
 def _check_options(opset: int | None, dynamic: Sequence[str], exporter: str) -> None:

@@ -325,7 +325,7 @@ def test_version(run: Run) -> None:
         ("bench dynamic.onnx --json --seconds 0.1 --shape 1,3,8,8", {"threads", "rows", "left_out"}),
         (
             f"{EXPORT}build -o new.onnx --json --exporter torchscript --dynamic batch",
-            {"file", "blocks", "near_misses", "notes", "parity"},
+            {"file", "adopted", "blocks", "near_misses", "notes", "parity"},
         ),
     ],
     ids=["fuse", "inspect", "inspect a near miss", "verify", "bench", "export"],
@@ -345,10 +345,34 @@ def test_an_export_by_dynamo_writes_file_and_manifest(folder: Path, run: Run) ->
     printed, manifest = json.loads(out), json.loads((folder / "new.onnx.json").read_text())
     assert [row["form"] for row in printed["blocks"]] == ["function"]
     assert manifest["form"] == "function"
-    assert manifest["source"] == {"model": f"{TINY}:build", "exporter": "dynamo", "dynamic": []}
+    assert manifest["source"] == {"model": f"{TINY}:build", "exporter": "dynamo", "dynamic": [], "adopted": []}
     assert manifest["parity"] == printed["parity"]["rows"]
     assert printed["parity"]["passed"] is True
     assert run("inspect new.onnx")[0] == 0
+
+
+def test_an_export_says_what_it_adopted_and_what_not(folder: Path, run: Run) -> None:
+    status, out, err = run(f"{EXPORT}foreign -o new.onnx --exporter torchscript")
+    assert status == 0, err
+    assert re.search(r"adopted modules\s+module +class +λ *\n0 +Gate +0.1 *\n", out)
+    assert re.search(
+        r"modules left as they are:\n1 \(PopulationVariance\):\n  divides the sum of squares by M = 35", out
+    )
+    assert json.loads((folder / "new.onnx.json").read_text())["source"]["adopted"] == ["0"]
+    status, out, _ = run(f"{EXPORT}foreign -o new.onnx --exporter torchscript --json")
+    adopted = json.loads(out)["adopted"]
+    assert adopted["rows"] == [{"names": ["0"], "class_name": "Gate", "e_lambda": 0.1}]
+    assert adopted["left_alone"][0]["class_name"] == "PopulationVariance"
+
+
+def test_an_export_without_adopting(folder: Path, run: Run) -> None:
+    status, out, err = run(f"{EXPORT}foreign -o new.onnx --exporter torchscript --no-adopt")
+    assert status == 0, err
+    assert "adopted" not in out
+    assert "left as they are" not in out
+    assert json.loads((folder / "new.onnx.json").read_text())["source"]["adopted"] is None
+    _, out, _ = run(f"{EXPORT}foreign -o new.onnx --exporter torchscript --no-adopt --json --no-check")
+    assert json.loads(out)["adopted"] is None
 
 
 def test_tables_for_people(folder: Path, run: Run) -> None:

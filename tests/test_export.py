@@ -81,7 +81,7 @@ def test_the_file_and_its_manifest(tmp_path: Path) -> None:
     done = export(net(), X, tmp_path / "m.onnx", source="nets:build")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.onnx", "m.onnx.json"]
     manifest = json.loads((tmp_path / "m.onnx.json").read_text())
-    assert manifest["source"] == {"model": "nets:build", "exporter": "dynamo", "dynamic": []}
+    assert manifest["source"] == {"model": "nets:build", "exporter": "dynamo", "dynamic": [], "adopted": []}
     assert manifest["versions"]["torch"] == torch.__version__ or manifest["versions"]["torch"]
     assert len(manifest["parity"]) == len(done.parity.rows if done.parity else ())
     assert onnx_file.load(tmp_path / "m.onnx").graph.inputs[0].name == "input"

@@ -47,6 +47,11 @@ WRONG = {
     "λ < 0": (variant(e_lambda=-1e-3), r"λ would be -0.001; it must be positive"),
     "identity": (lambda x: x, r"not a gate between 0 and 1"),
     "SiLU": (lambda x: np.asarray(x / (1 + np.exp(-x))), r"not a function of"),
+    "half": (lambda x: x / 2, r"^the gate does not depend on \(x - mean\)²$"),
+    "the plane's mean": (
+        lambda x: np.asarray(x / (1 + np.exp(-x.mean(axis=(2, 3), keepdims=True)))),
+        r"^the gate does not depend on",
+    ),
     "gate of -x": (lambda x: -reference(x), r"not a gate between 0 and 1"),
     "scaled": (lambda x: 0.9 * reference(x), r"."),
     "bent at 1e5": (

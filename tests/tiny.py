@@ -29,6 +29,14 @@ class PopulationVariance(nn.Module):
         return x * torch.sigmoid(d / (4 * (d.mean(dim=(2, 3), keepdim=True) + 1e-4)) + 0.5)
 
 
+class Gate(nn.Module):
+    """SimAM under another name, with λ = 0.1."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        d = (x - x.mean(dim=(2, 3), keepdim=True)) ** 2
+        return x * torch.sigmoid(d / (4 * (x.var(dim=(2, 3), keepdim=True) + 0.1)) + 0.5)
+
+
 def _seeded(factor: float = 1.0) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -61,6 +69,10 @@ def population() -> Built:
 
 def without() -> Built:
     return nn.Conv2d(3, 4, 3), _x(1, 3, 6, 5)
+
+
+def foreign() -> Built:
+    return nn.Sequential(Gate(), PopulationVariance()), _x(1, 2, 4, 4)
 
 
 def map_1x1() -> Built:

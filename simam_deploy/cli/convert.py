@@ -25,6 +25,7 @@ def export(
     weights: Weights = None,
     shape: Shapes = None,
     check: Annotated[bool, typer.Option(help="Compare with the model on every installed runtime.")] = True,
+    adopt: Annotated[bool, typer.Option(help="Put our SimAM in the place of modules that compute SimAM.")] = True,
     as_json: Json = False,
 ) -> None:
     """Export a PyTorch model to one ONNX file, and prove it equal."""
@@ -42,13 +43,18 @@ def export(
             dynamic=parts(dynamic),
             exporter=exporter,
             check=check,
+            adopt=adopt,
             source=model,
             on_progress=say,
         )
     if as_json:
         parity = None if done.parity is None else done.parity.as_dict()
-        show.json({"file": str(output), **_fused_dict(done.fused), "parity": parity})
+        show.json(
+            {"file": str(output), "adopted": _adopted_dict(done.adopted), **_fused_dict(done.fused), "parity": parity}
+        )
         return
+    if done.adopted is not None:
+        _adopted(done.adopted)
     _fused(done.fused, f"{output}: SimAM blocks")
     if done.parity is not None:
         show.parity(done.parity)
@@ -155,6 +161,22 @@ def _torch_model(spec: str, weights: Path | None, shape: Sequence[str] | None) -
         return module, example
     generator = torch.Generator().manual_seed(0)
     return module, tuple(torch.randn(size, generator=generator) for size in given)
+
+
+def _adopted_dict(adopted: Any) -> dict[str, Any] | None:
+    if adopted is None:
+        return None
+    kept = ("rows", "left_alone")
+    return {key: [asdict(entry) for entry in getattr(adopted, key)] for key in kept}
+
+
+def _adopted(adopted: Any) -> None:
+    from simam_deploy.adopt import shown
+
+    rows = [(shown(row.names), row.class_name, f"{row.e_lambda:g}") for row in adopted.rows]
+    if rows:
+        show.table("adopted modules", ("module", "class", "λ"), rows, right=("λ",))
+    show.lines([str(left) for left in adopted.left_alone], "modules left as they are:")
 
 
 def _fused_dict(fused: Any) -> dict[str, Any]:
