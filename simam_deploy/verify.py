@@ -232,7 +232,7 @@ def _judge_gate(case: str, label: str, tap: Tap, results: Sequence[Mapping[str, 
     """The worst of all feeds. The gate is y / x where |x| is not so small that its own rounding shows."""
     error = share = collapsed = 0.0
     for result in results:
-        x, y = result[tap.x], np.asarray(result[tap.y], dtype=np.float64)
+        x, y = formula.as_maps(result[tap.x]), formula.as_maps(np.asarray(result[tap.y], dtype=np.float64))
         wide = np.asarray(x, dtype=np.float64)
         gate = formula.gate(wide, tap.e_lambda)
         off = np.abs(y - wide * gate)

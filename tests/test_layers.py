@@ -8,9 +8,11 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "simam_deploy"
 RANKS = [
     {"errors", "onnx_stream", "ort_ops", "walk"},
-    {"formula", "files", "manifest", "widen", "shapes"},
-    {"module", "proof", "onnx_file"},
-    {"cut", "source"},
+    {"formula", "files", "manifest", "operators", "widen", "shapes"},
+    {"module", "proof", "onnx_file", "evaluator", "flow"},
+    {"cut", "source", "adopt"},
+    {"piece"},
+    {"judge"},
     {"blocks"},
     {"forms", "runtimes", "engine_worker"},
     {"fuse", "inputs", "bench", "engine"},

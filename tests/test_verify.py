@@ -135,6 +135,25 @@ def test_a_gate_is_judged_on_the_x_that_its_session_computed() -> None:
     assert report.gates[0].collapsed == 0
 
 
+@pytest.mark.parametrize("shape", [(2, 3, 35), (2, 3, 2, 5, 7)], ids=str)
+def test_gates_of_other_ranks_are_judged_over_the_whole_plane(shape: tuple[int, ...]) -> None:
+    x = np.float32(1e-2) * np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    tap = Tap("block", "x", "y_inner", 1e-4)
+
+    def judge(y: Callable[[Array], Array]) -> list[bool]:
+        candidate = {"candidate": lambda: Made(lambda x: x, y, names=("y", "y_inner"))}
+        report = verify(candidate, [Case("faint", ((x,),))], truth=truth, twin=twin, taps={"candidate": [tap]})
+        return [gate.passed for gate in report.gates]
+
+    def per_row(x: Array) -> Array:
+        """Statistics of seven values at a time."""
+        rows = x.reshape(2, 3, -1, 7)
+        return np.stack([simam(rows[:, :, i : i + 1]) for i in range(rows.shape[2])], axis=2).reshape(x.shape)
+
+    assert judge(lambda x: simam(formula.as_maps(x)).reshape(x.shape)) == [True]
+    assert judge(per_row) == [False]
+
+
 def test_a_collapsed_gate_fails_though_its_cosine_is_high() -> None:
     """What an overflowing half-precision sum leaves: sigmoid(½) everywhere."""
     collapsed = gate_report(lambda x: (x * 0.6224593).astype(np.float32))
