@@ -127,7 +127,7 @@ def _differences(run: Run, shape: Shape, otherwise: str) -> Verdict:
         return Verdict(None, ("the gate is not a function of (x - mean)² over H and W alone",))
     slope, start = np.array(lines).T
     if np.abs(slope * d.max(axis=1)).max() < 1e-6:
-        return ("the gate does not depend on (x - mean)²",)
+        return Verdict(None, ("the gate does not depend on (x - mean)²",))
     reasons = []
     if abs(start.mean() - 0.5) > 1e-5:
         reasons.append(f"adds {round(start.mean(), 5):g} in front of the sigmoid; SimAM adds 0.5")

@@ -12,7 +12,7 @@ import onnx_ir as ir
 from simam_deploy.onnx_stream import in_memory, without_values
 from simam_deploy.ort_ops import stand_in
 from simam_deploy.propagate import propagate
-from simam_deploy.walk import graphs, inside
+from simam_deploy.walk import graphs, inside, nodes
 
 Dims = tuple[int | str | None, ...]
 Known = tuple[ir.DataType, Dims]
@@ -116,14 +116,15 @@ class Shapes:
     @cached_property
     def _calls(self) -> dict[Identifier, list[dict[str, Known]]]:
         found: dict[Identifier, list[dict[str, Known]]] = {}
-        functions = {(f.domain, f.name, f.overload): f for f in self._skeleton.functions}
+        functions = {_identifier(f): f for f in self._skeleton.functions}
         seen: set[bytes] = set()
         waiting = [self._whole.graph]
         while waiting:
             for node, scope in _scoped(waiting.pop(), ChainMap()):
                 identifier = (node.domain, node.op_type, node.overload)
                 if identifier in functions:
-                    body = _body(functions[identifier], node, scope, self._skeleton)
+                    body = _body(functions[identifier], node, scope)
+                    body.functions.extend(_called(functions[identifier], functions))
                     if (key := body.SerializeToString(deterministic=True)) not in seen:
                         seen.add(key)
                         inferred = _infer(body).graph
@@ -167,15 +168,18 @@ def _skeleton(model: ir.Model) -> onnx.ModelProto:
         for value in graph.initializers.values():
             if value.const_value is not None:
                 value.const_value = _light(value.const_value)
-    for nodes in (copy.graph.all_nodes(), *(function.all_nodes() for function in functions)):
-        for node in nodes:
+    for part in (copy.graph.all_nodes(), *(function.all_nodes() for function in functions)):
+        for node in part:
             for name, attribute in list(node.attributes.items()):
                 if attribute.type is ir.AttributeType.TENSOR and not attribute.is_ref():
                     node.attributes[name] = ir.AttrTensor(name, _light(attribute.as_tensor()))
     proto = ir.to_proto(copy)
     opset = model.opset_imports.get("", 0)
-    for part in (*graphs(proto), *proto.functions):
-        stand_in(part, opset)
+    for scope in (*graphs(proto), *proto.functions):
+        stand_in(scope, opset)
+    for node in nodes(proto):
+        if node.op_type == "Range" and not node.domain:  # inference would write down all its numbers, billions too
+            node.domain = "unknown"
     return proto
 
 
@@ -258,11 +262,28 @@ def _scoped(graph: onnx.GraphProto, outer: Scope) -> Iterator[tuple[onnx.NodePro
                 yield from _scoped(attribute.g, scope)
 
 
-def _body(
-    function: onnx.FunctionProto, call: onnx.NodeProto, scope: Scope, model: onnx.ModelProto
-) -> onnx.ModelProto:
+def _identifier(function: onnx.FunctionProto) -> Identifier:
+    return function.domain, function.name, function.overload
+
+
+def _called(
+    function: onnx.FunctionProto, functions: dict[Identifier, onnx.FunctionProto]
+) -> list[onnx.FunctionProto]:
+    """The functions that `function` calls, and those that these call."""
+    found: dict[Identifier, onnx.FunctionProto] = {}
+    queue = [function]
+    while queue:
+        for node in nodes(onnx.ModelProto(functions=[queue.pop()])):
+            identifier = (node.domain, node.op_type, node.overload)
+            if identifier in functions and identifier not in found:
+                found[identifier] = functions[identifier]
+                queue.append(functions[identifier])
+    return list(found.values())
+
+
+def _body(function: onnx.FunctionProto, call: onnx.NodeProto, scope: Scope) -> onnx.ModelProto:
     """The body of a function as a model of its own, for this call of it."""
-    body = onnx.ModelProto(ir_version=model.ir_version, functions=model.functions, opset_import=function.opset_import)
+    body = onnx.ModelProto(ir_version=onnx.IR_VERSION, opset_import=function.opset_import)
     body.graph.node.extend(function.node)
     for name, given in zip(function.input, call.input, strict=False):
         held = scope.get(given)

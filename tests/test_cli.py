@@ -316,10 +316,13 @@ def test_version(run: Run) -> None:
     ("line", "keys"),
     [
         ("fuse fixed.onnx -o new.onnx --json", {"file", "blocks", "near_misses", "notes"}),
-        ("inspect fixed.onnx --json", {"file", "opset", "ir_version", "weights_mib", "blocks", "near_misses"}),
+        (
+            "inspect fixed.onnx --json",
+            {"file", "opset", "ir_version", "weights_mib", "blocks", "shared", "near_misses"},
+        ),
         (
             "inspect population_variance.onnx --json",
-            {"file", "opset", "ir_version", "weights_mib", "blocks", "near_misses"},
+            {"file", "opset", "ir_version", "weights_mib", "blocks", "shared", "near_misses"},
         ),
         ("verify fixed.onnx --json --gates --forms all --inputs adversarial", {"passed", "rows", "gates", "notes"}),
         ("bench dynamic.onnx --json --seconds 0.1 --shape 1,3,8,8", {"threads", "rows", "left_out"}),

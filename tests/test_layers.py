@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "simam_deploy"
 RANKS = [
     {"errors", "onnx_stream", "ort_ops", "propagate", "walk"},
-    {"formula", "files", "manifest", "operators", "widen", "shapes"},
+    {"formula", "files", "manifest", "onnx_check", "operators", "widen", "shapes"},
     {"module", "proof", "onnx_file", "evaluator", "flow"},
     {"cut", "source", "trial"},
     {"adopt", "piece", "rounded"},

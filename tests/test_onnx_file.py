@@ -312,7 +312,7 @@ def no_type(model: onnx.ModelProto) -> None:
     [
         (dangling, r"is damaged: node 'twice' \(Twice\) reads 'c', which nothing makes"),
         (dangling_inside, r"reads 'nowhere', which nothing makes"),
-        (no_output, r"is damaged: the output of 'net' reads 'nowhere', which nothing makes"),
+        (no_output, r"is damaged: an output of the graph is 'nowhere', which nothing makes"),
         (dangling_in_a_function, r"\(Add\) reads 'nowhere', which nothing makes"),
         (no_type, "is not a valid ONNX file: .*UNDEFINED"),
         (set_ir, r"has IR version 99; the installed onnx [\d.]+ reads up to \d+\npip install --upgrade onnx"),

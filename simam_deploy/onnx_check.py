@@ -1,0 +1,198 @@
+"""Every way for an ONNX file to be broken that would make trouble later, put into words.
+
+The onnx checker is not asked: it is stricter than the runtimes that a file may have been made for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import onnx
+import onnx_ir as ir
+
+from simam_deploy.errors import ModelFileError
+from simam_deploy.walk import graphs, nodes
+
+DEEPEST_CALLS = 100
+"""Functions in functions; onnx's shape inference goes no deeper."""
+MOST_NODES = 200_000
+"""With all functions in place. Forty functions that each call the next one twice are a small file, and no model."""
+
+_TYPES = {int(kind) for kind in ir.DataType}
+
+
+def check_message(proto: onnx.ModelProto, source: Path) -> None:
+    """Raise ModelFileError for what onnx_ir would not read, or would lose. The default domain gets its short name."""
+    if not proto.ir_version or not proto.HasField("graph"):
+        raise ModelFileError(f"{source} is not an ONNX file, or is truncated: it holds no graph")
+    if proto.ir_version > onnx.IR_VERSION:
+        raise ModelFileError(
+            f"{source} has IR version {proto.ir_version}; the installed onnx {onnx.__version__} reads up to "
+            f"{onnx.IR_VERSION}\npip install --upgrade onnx"
+        )
+    imports = (*proto.opset_import, *(e for function in proto.functions for e in function.opset_import))
+    for entry in (*imports, *nodes(proto)):
+        if entry.domain == "ai.onnx":
+            entry.domain = ""
+    newest = onnx.defs.onnx_opset_version()
+    opset = {entry.domain: entry.version for entry in proto.opset_import}.get("")
+    if opset is None:
+        raise ModelFileError(f"{source} names no opset: it is truncated, or holds no standard ONNX operators")
+    if opset > newest:
+        raise ModelFileError(
+            f"{source} has opset {opset}; the installed onnx {onnx.__version__} knows up to {newest}\n"
+            "pip install --upgrade onnx"
+        )
+    if opset < 1:
+        raise ModelFileError(f"{source} is damaged: it has opset {opset}")
+    if any(graph.sparse_initializer for graph in graphs(proto)):
+        raise ModelFileError(f"{source} keeps weights as sparse tensors; make them dense first")
+    if proto.training_info:
+        raise ModelFileError(f"{source} holds training information, which would be lost; take it out first")
+    _check_functions(proto, source)
+
+
+def _check_functions(proto: onnx.ModelProto, source: Path) -> None:
+    """Functions that never end, or that become a huge graph."""
+    bodies = {(f.domain, f.name, f.overload): Counter[tuple[str, str, str]]() for f in proto.functions}
+    if not bodies:
+        return
+    main = Counter((n.domain, n.op_type, n.overload) for n in nodes(onnx.ModelProto(graph=proto.graph)))
+    for function in proto.functions:
+        alone = onnx.ModelProto(functions=[function])
+        bodies[(function.domain, function.name, function.overload)].update(
+            (n.domain, n.op_type, n.overload) for n in nodes(alone)
+        )
+    try:
+        order = list(TopologicalSorter({f: bodies.keys() & body.keys() for f, body in bodies.items()}).static_order())
+    except CycleError as error:
+        names = " -> ".join(f"{domain}::{name}" for domain, name, _ in error.args[1][:9])
+        raise ModelFileError(f"{source} is damaged: functions call themselves: {names}") from None
+    size: dict[tuple[str, str, str], int] = {}
+    depth: dict[tuple[str, str, str], int] = {}
+    for function_id in order:
+        body = bodies[function_id]
+        size[function_id] = sum(count * size.get(callee, 1) for callee, count in body.items())
+        depth[function_id] = 1 + max((depth.get(callee, 0) for callee in body), default=0)
+    whole = sum(count * size.get(callee, 1) for callee, count in main.items())
+    if whole > MOST_NODES or max(depth.values()) > DEEPEST_CALLS:
+        raise ModelFileError(
+            f"{source} has functions that call each other {max(depth.values())} levels deep, and {whole:,} nodes "
+            f"with all of them in place; up to {DEEPEST_CALLS} levels and {MOST_NODES:,} nodes are read"
+        )
+
+
+def check_graphs(model: ir.Model, source: Path) -> None:
+    """Raise ModelFileError for weights that are not there and for values that nothing makes. Brings nodes that are
+    out of order into order."""
+    for tensor in tensors(model):
+        if any(not isinstance(d, int) or d < 0 for d in tensor.shape.numpy()):
+            raise ModelFileError(f"{source} is damaged: its weights {tensor.name!r} have the shape {tensor.shape}")
+        if isinstance(tensor, ir.ExternalTensor):
+            tensor.base_dir = source.parent
+            _check_external(tensor, source)
+        elif isinstance(tensor, ir.TensorProtoTensor):
+            _check_inline(tensor, source)
+        elif isinstance(tensor, ir.StringTensor) and len(tensor.string_data()) != tensor.size:
+            raise ModelFileError(f"{source} is damaged: {tensor.name!r} has not {tensor.size} texts")
+    for graph in _roots(model):
+        made: set[ir.Node] = set()
+        in_order = True
+        for node in graph.all_nodes():
+            _check_type(node, source)
+            for value in node.inputs:
+                if value is not None:
+                    _check_made(value, node, source)
+                    in_order &= value.producer() is None or value.producer() in made
+            made.add(node)
+        for value in graph.outputs:
+            _check_made(value, None, source)
+        if not in_order:
+            try:
+                graph.sort()
+            except ValueError:
+                raise ModelFileError(f"{source} is damaged: nodes of {graph.name!r} wait for each other") from None
+
+
+def _check_type(node: ir.Node, source: Path) -> None:
+    to = node.attributes.get("to")
+    if to is not None and to.type is ir.AttributeType.INT and not to.is_ref() and to.as_int() not in _TYPES:
+        raise ModelFileError(f"{source} is damaged: node {node.name!r} casts to type {to.as_int()}, which is none")
+
+
+def _check_made(value: ir.Value, reader: ir.Node | None, source: Path) -> None:
+    if value.producer() is None and not value.is_graph_input() and not value.is_initializer():
+        who = "an output of the graph is" if reader is None else f"node {reader.name!r} ({reader.op_type}) reads"
+        raise ModelFileError(f"{source} is damaged: {who} {value.name!r}, which nothing makes")
+
+
+def _roots(model: ir.Model) -> list[ir.Graph | ir.Function]:
+    return [model.graph, *model.functions.values()]
+
+
+def tensors(model: ir.Model) -> Iterator[ir.TensorProtocol]:
+    """Every constant: initialisers and what nodes hold, also inside sub-graphs and functions."""
+    for root in _roots(model):
+        for graph in (root, *root.subgraphs()):
+            if isinstance(graph, ir.Graph):
+                yield from (v.const_value for v in graph.initializers.values() if v.const_value is not None)
+    for _, attribute in tensor_attributes(model):
+        yield from attribute.as_tensors() if attribute.type is ir.AttributeType.TENSORS else [attribute.as_tensor()]
+
+
+def tensor_attributes(model: ir.Model) -> Iterator[tuple[ir.Node, ir.Attr]]:
+    """Of every node, inside functions and sub-graphs too."""
+    for graph in _roots(model):
+        for node in graph.all_nodes():
+            for attribute in node.attributes.values():
+                held = attribute.type in (ir.AttributeType.TENSOR, ir.AttributeType.TENSORS)
+                if held and not attribute.is_ref():
+                    yield node, attribute
+
+
+def _check_inline(tensor: ir.TensorProtoTensor, source: Path) -> None:
+    name, size = tensor.name, math.prod(tensor.shape.numpy())
+    if tensor.raw.HasField("raw_data"):
+        if len(tensor.raw.raw_data) != tensor.nbytes:
+            raise ModelFileError(
+                f"{source} is damaged: its weights {name!r} are {len(tensor.raw.raw_data)} bytes, "
+                f"where {tensor.dtype.name} {list(tensor.shape)} takes {tensor.nbytes}"
+            )
+        return
+    fields = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data")
+    held = sum(len(getattr(tensor.raw, field)) for field in fields)
+    each = 2 if tensor.dtype in (ir.DataType.COMPLEX64, ir.DataType.COMPLEX128) else min(tensor.dtype.bitwidth / 8, 1)
+    if held != math.ceil(size * each):
+        raise ModelFileError(
+            f"{source} is damaged: its weights {name!r} are {held} numbers, "
+            f"where {tensor.dtype.name} {list(tensor.shape)} takes {math.ceil(size * each)}"
+        )
+
+
+def _check_external(tensor: ir.ExternalTensor, source: Path) -> None:
+    location = (PurePosixPath(tensor.location), PureWindowsPath(tensor.location))  # files travel
+    if any(path.anchor or ".." in path.parts for path in location):
+        raise ModelFileError(
+            f"{source} wants its weights {tensor.name!r} from {tensor.location}, outside its own folder; "
+            "that is refused, as a file could so read any other"
+        )
+    held = Path(tensor.path)
+    if not held.is_file():
+        raise ModelFileError(
+            f"{source} keeps its weights in {tensor.location}, which is missing; put it back into {source.parent}/"
+        )
+    length = tensor.nbytes if tensor.length is None else tensor.length
+    if length < tensor.nbytes:
+        raise ModelFileError(
+            f"{source} is damaged: its weights {tensor.name!r} take {tensor.nbytes} bytes, "
+            f"and it asks for {length} bytes of {held.name}"
+        )
+    needed = (tensor.offset or 0) + length
+    if held.stat().st_size < needed:
+        raise ModelFileError(
+            f"{held} is truncated: {source.name} needs {needed} bytes of it, it has {held.stat().st_size}"
+        )
