@@ -8,6 +8,7 @@ came close it is a near miss, with the reasons.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -17,11 +18,13 @@ import onnx_ir as ir
 from simam_deploy.cut import Cut, DeadEnd, cuts_at, is_simam_node
 from simam_deploy.flow import Flow
 from simam_deploy.judge import Judge, Judgement
-from simam_deploy.operators import HALF
+from simam_deploy.operators import FLOATS, HALF
 from simam_deploy.proof import NO_GATE
 from simam_deploy.shapes import Dims, Shapes
 
 RANKS = (3, 4, 5)
+MOST_TRIES = 16
+"""How many values that one gate may have made are judged before it is left."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,12 +108,14 @@ class _Search:
         self._blocks: list[Block] = []
         self._covered: set[ir.Node] = set()
         self._misses: list[_Miss] = []
+        self._failed: Counter[ir.Node | None] = Counter()
 
     def through(self, nodes: Iterable[ir.Node], function: ir.Function | None = None) -> None:
         """Look at every node as the end of a block."""
         ends: set[ir.Value] = set()
         for node in nodes:
-            cuts = cuts_at(node, self._flow, ends)
+            gate = self._flow.gate(node)
+            cuts = [] if self._failed[gate] >= MOST_TRIES else cuts_at(node, self._flow, ends)
             if not cuts:
                 continue
             self._say(node.name or "?")
@@ -125,6 +130,7 @@ class _Search:
                 self._covered.update(judged.inside)
             else:
                 self._misses.append(judged)
+                self._failed[gate] += gate is not None
 
     def called_functions(self) -> Iterator[ir.Function]:
         """Each function that is called from outside the blocks; ask for the next when the last has been searched."""
@@ -197,6 +203,8 @@ class _Search:
         dims = variants[0]
         if dtype is None:
             return Judgement(None, ("the function that it is in is called with more than one type or rank of x",))
+        if dtype not in FLOATS:
+            return Judgement(None, (f"x is {dtype.name}; SimAM takes {', '.join(t.name for t in FLOATS)}",))
         if len(dims) not in RANKS:
             return Judgement(None, (f"x is {len(dims)}-D; SimAM takes (N, C, H, W), (N, C, L) or (N, C, D, H, W)",))
         if any(math.prod(d if isinstance(d, int) else 2 for d in dims[2:]) == 1 for dims in variants):

@@ -83,7 +83,7 @@ class Cut:
                 found.append(f"{here}{may_hide(node)}")
             elif node.op_type in PICKING and here:
                 found.append(f"{here}{node.op_type} {node.name!r} picks out a part of x")
-            elif node.op_type not in KNOWN and node.op_type != "If" and not is_simam_node(node):
+            elif node.op_type not in KNOWN and not is_simam_node(node):
                 found.append(f"{here}{node.op_type} {node.name!r} is not known")
         return tuple(found)
 
@@ -129,7 +129,7 @@ def cuts_at(node: ir.Node, flow: Flow, ends: Set[ir.Value] = frozenset()) -> lis
 
     ends : values not to look behind, as they are results of blocks.
     """
-    if not (flow.may_end(node) or is_simam_node(node)):
+    if flow.gate(node) is None and not is_simam_node(node):
         return []
     y = node.outputs[0]
     starts, dead_end = _starts(y, flow, ends)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from simam_deploy.operators import GATES, KNOWN, MEASURES, NORMALIZATIONS, STATISTICS, UNSTEADY
+from simam_deploy.operators import GATES, KNOWN, MEASURES, NORMALIZATIONS, ON_SIZES, STATISTICS
 
 MOST_NODES = 100
 """A SimAM block has 5 to 40 nodes on its data; what needs more is none."""
@@ -41,7 +41,8 @@ class Flow:
         self.fixed: set[ir.Value] = set()
         """Values that no data flows into: constants, sizes, and what is computed of those."""
         self._statistic: set[ir.Value] = set()
-        self._since_gate: dict[ir.Value, int] = {}
+        self._gates: dict[ir.Value, tuple[int, ir.Node]] = {}
+        """How many operators ago the nearest gate was, and which."""
         self._bodies: dict[Identifier, Body] = {}
         for function in _callees_first(model):
             self._read(function)
@@ -63,13 +64,17 @@ class Flow:
             return all(v in self.fixed and _may_be_uniform(v) for v in node.inputs[1:] if v is not None)
         return node.op_type not in ("MatMul", "Einsum") or len(self.data(node)) == len(node.inputs)
 
-    def may_end(self, node: ir.Node) -> bool:
-        """Whether the result of `node` may be x times a sigmoid of a statistic of x."""
+    def gate(self, node: ir.Node) -> ir.Node | None:
+        """The sigmoid of a statistic by which the result of `node` may be gated; a call may hold it itself."""
         body = self.body(node)
         if body is not None:
-            return self.known(node) and bool(body.operators & GATES and body.operators & STATISTICS)
-        steps = min((self._since_gate.get(v, MOST_STEPS) for v in node.inputs if v is not None), default=MOST_STEPS)
-        return node.domain == "" and node.op_type in ENDS and steps < MOST_STEPS
+            return node if self.known(node) and body.operators & GATES and body.operators & STATISTICS else None
+        nearest = self._nearest_gate(node)
+        return nearest[1] if nearest is not None and node.domain == "" and node.op_type in ENDS else None
+
+    def _nearest_gate(self, node: ir.Node) -> tuple[int, ir.Node] | None:
+        gates = [self._gates[v] for v in node.inputs if v in self._gates]
+        return min(gates, key=lambda gate: gate[0], default=None)
 
     def data(self, node: ir.Node) -> list[ir.Value]:
         """The inputs of `node` that depend on data."""
@@ -87,22 +92,22 @@ class Flow:
                 self._pass_on(node)
 
     def _is_fixed(self, node: ir.Node) -> bool:
-        if node.domain or node.op_type in UNSTEADY:
+        if node.domain:
             return False
-        return node.op_type in MEASURES or not self.data(node)
+        return node.op_type in MEASURES or (node.op_type in ON_SIZES and not self.data(node))
 
     def _pass_on(self, node: ir.Node) -> None:
         body = self.body(node)
         operators = body.operators if body is not None else {node.op_type}
         statistic = bool(operators & STATISTICS) or any(v in self._statistic for v in node.inputs)
-        steps = min((self._since_gate.get(v, MOST_STEPS) for v in node.inputs if v is not None), default=MOST_STEPS)
+        nearest = self._nearest_gate(node)
         if statistic and operators & GATES:
-            steps = -1
+            nearest = (-1, node)
         for value in node.outputs:
             if statistic:
                 self._statistic.add(value)
-            if steps + 1 < MOST_STEPS:
-                self._since_gate[value] = steps + 1
+            if nearest is not None and nearest[0] + 1 < MOST_STEPS:
+                self._gates[value] = (nearest[0] + 1, nearest[1])
 
     def _body_of(self, function: ir.Function) -> Body:
         operators: set[str] = set()
@@ -111,7 +116,7 @@ class Flow:
             inner = self.body(node)
             size += inner.size if inner is not None else 1
             operators |= inner.operators if inner is not None else {node.op_type}
-            known &= self._is_fixed(node) or self.known(node) or (node.op_type == "If" and not node.domain)
+            known &= self._is_fixed(node) or self.known(node)
         return Body(frozenset(operators), size, known)
 
 

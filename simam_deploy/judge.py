@@ -139,7 +139,7 @@ def _prove(
     piece: Piece, cut: Cut, size: Size, measured: list[Size], instead: Mapping[int, float] | None = None
 ) -> Verdict:
     """Where all planes are treated alike, a few batch elements of three channels are enough, if they fit."""
-    failure: Exception | None = None
+    failure: str | None = None
     for tried in [(min(size[0], 5), 3, *size[2:]), size] if cut.uniform else [size]:
         thinned = _thinned(tried) if cut.uniform else tried
         if math.prod(thinned) > MOST_VALUES:
@@ -150,11 +150,14 @@ def _prove(
             y = piece.run(x.reshape(size), measured, instead)
             return y.reshape(x.shape) if y.shape == size else y
 
+        failure = piece.reason_against(thinned, measured)
+        if failure is not None:
+            continue
         try:
             return prove(run, [(thinned[0], thinned[1], math.prod(thinned[2:-1]), thinned[-1])])
         except Exception as error:  # whatever the evaluator says of a piece that does not fit
-            failure = error
-    return Verdict(None, (f"it does not run by itself: {failure}",))
+            failure = f"it does not run by itself: {error}"
+    return Verdict(None, (failure or "",))
 
 
 def _thinned(size: Size) -> Size:

@@ -34,11 +34,13 @@ PASSING = _names("Cast CastLike Flatten Identity Reshape Squeeze Transpose Unsqu
 """These hand data on in another type or shape: a pair of them may stand around a block and belong to it."""
 MEASURES = _names("Shape Size")
 KNOWN = STATISTICS | GATES | ELEMENTWISE | SHAPING | PICKING | PIECEWISE
-UNSTEADY = _names(
-    """Bernoulli If Loop Multinomial Optional RandomNormal RandomNormalLike RandomUniform RandomUniformLike Scan
-    SequenceConstruct SequenceEmpty SequenceMap"""
+ON_SIZES = _names(
+    """Abs Add And Cast CastLike Ceil Clip Concat Constant ConstantOfShape Div Equal Expand Flatten Floor Gather
+    Greater GreaterOrEqual Identity Less LessOrEqual Max Min Mod Mul Neg Not Or Pow Range Reciprocal ReduceMax
+    ReduceMean ReduceMin ReduceProd ReduceSum Reshape Round Slice Split Sqrt Squeeze Sub Sum Tile Transpose Unsqueeze
+    Where"""
 )
-"""What they give does not follow from their inputs alone, or is no tensor."""
+"""What exporters compute sizes with, and constants of them."""
 
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
 HALF = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)

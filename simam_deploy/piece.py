@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.inliner
 import onnx_ir as ir
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
@@ -17,10 +18,15 @@ from simam_deploy.evaluator import Array, SimAM, evaluator
 from simam_deploy.flow import Flow, constant
 from simam_deploy.formula import OP_DOMAIN, OP_NAME, Float64
 from simam_deploy.operators import FLOATS
+from simam_deploy.propagate import propagate
 from simam_deploy.widen import widen
 
 MOST_CONSTANTS = 2**24
 """Bytes: the constants of a SimAM block are a few numbers."""
+MOST_VALUES = 2**23
+"""Of a tensor inside a piece, on an x of half as many at most: the evaluator would take whatever a file asks for."""
+WINDOWED = ("AveragePool", "MaxPool")
+"""The evaluator runs these in Python, window by window."""
 
 
 class Piece:
@@ -63,6 +69,10 @@ class Piece:
             opset_imports=[helper.make_opsetid(domain, version) for domain, version in imports.items()],
             functions=[ir.serde.serialize_function(function) for function in functions],
         )
+        self.key = self._model.SerializeToString(deterministic=True)
+        if functions:
+            self._model = onnx.inliner.inline_local_functions(self._model)
+        self._model = widen(self._model)
         self._two_sided = [
             (node.op_type, ["" if v is None or not v.name else names[v] for v in node.inputs])
             for node in cut.two_sided
@@ -73,7 +83,6 @@ class Piece:
         ]
         self._measured = cut.sizes
         self._evaluator: ReferenceEvaluator | None = None
-        self.key = self._model.SerializeToString(deterministic=True)
 
     def run(
         self, x: Float64, measured: Sequence[tuple[int, ...]] = (), instead: Mapping[int, float] | None = None
@@ -85,8 +94,7 @@ class Piece:
         Raises whatever the evaluator does where the piece does not fit x.
         """
         if self._evaluator is None:
-            has_body = any(is_simam_function(f) for f in self._model.functions)
-            self._evaluator = evaluator(widen(self._model), [] if has_body else [SimAM])
+            self._evaluator = evaluator(self._model, [SimAM])
         sizes: dict[str, Array] = {
             f"size{i}": _measure(node, shape)
             for i, (node, shape) in enumerate(zip(self._measured, measured, strict=True))
@@ -101,6 +109,27 @@ class Piece:
                 seen = [bool(np.any(side)) for side in _sides(kind, *(values.get(name) for name in inputs))]
                 self._sides[i] = [a or b for a, b in zip(seen, self._sides.get(i, seen), strict=True)]
         return np.asarray(results[0], dtype=np.float64)
+
+    def reason_against(self, size: tuple[int, ...], measured: Sequence[tuple[int, ...]] = ()) -> str | None:
+        """Why it is not run on x of that size: it may not fit, or take what a file wants it to take."""
+        model = onnx.ModelProto()
+        model.CopyFrom(self._model)
+        model.graph.input[0].CopyFrom(helper.make_tensor_value_info("x", TensorProto.DOUBLE, size))
+        sizes = [_measure(node, shape) for node, shape in zip(self._measured, measured, strict=True)]
+        model.graph.initializer.extend(numpy_helper.from_array(s, f"size{i}") for i, s in enumerate(sizes))
+        known = propagate(model)
+        shown = "x".join(map(str, size))
+        for node in model.graph.node:
+            for shape in (known[name][1] if name in known else None for name in node.output if name):
+                if shape is None:
+                    if (node.domain, node.op_type) == (OP_DOMAIN, OP_NAME):
+                        return None
+                    return f"it does not run by itself: what {node.op_type} makes of x of {shown} cannot be told"
+                if np.prod(shape, dtype=float) > MOST_VALUES:
+                    return f"{node.op_type} makes {'x'.join(map(str, shape))} values of x of {shown}; SimAM does not"
+                if node.op_type in WINDOWED and np.prod(shape[2:]) > 1:
+                    return f"{node.op_type} has a sliding window; SimAM takes the whole plane"
+        return None
 
     def unseen(self) -> list[int]:
         """Which of `cut.two_sided` did not show both of its sides in any run."""
@@ -118,11 +147,6 @@ def _sides(kind: str, a: Array | None, b: Array | None = None, c: Array | None =
     bounds = [bound for bound in (b, c) if bound is not None] if kind == "Clip" else [np.zeros(1) if b is None else b]
     near = 1e-9 * np.abs(a).max(initial=0)
     return [side for bound in bounds for side in (a <= bound + near, a >= bound - near)]
-
-
-def is_simam_function(function: onnx.FunctionProto) -> bool:
-    """Whether `function` is the body of the op of this package."""
-    return (function.domain, function.name) == (OP_DOMAIN, OP_NAME)
 
 
 def _renamed(node: ir.Node, names: dict[ir.Value, str]) -> onnx.NodeProto:

@@ -6,6 +6,7 @@ in a chain from a Shape to a Reshape), as exporters write for view, chunk, flatt
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -49,16 +50,9 @@ class _Walk:
             return
         if any(name not in self.types for name in node.output if name):
             self._infer(node)
-        values = self._evaluate(node)
-        for name, value in zip(node.output, values, strict=False):
-            if name and value.size <= MOST_VALUES:
-                self._values[name] = value
-                self.types.setdefault(
-                    name,
-                    onnx.helper.make_tensor_type_proto(
-                        onnx.helper.np_dtype_to_tensor_dtype(value.dtype), value.shape
-                    ),
-                )
+        made = [_known(self.types[name]) if name in self.types else None for name in node.output if name]
+        if all(known is not None and math.prod(known[1]) <= MOST_VALUES for known in made):
+            self._values.update(zip(node.output, self._evaluate(node), strict=False))
 
     def _infer(self, node: onnx.NodeProto) -> None:
         names = [name for name in node.input if name]
@@ -73,7 +67,7 @@ class _Walk:
                 {n: numpy_helper.from_array(self._values[n], n) for n in names if n in self._values},
                 opset_imports=self._imports,
             )
-        except (InferenceError, onnx.defs.SchemaError, RuntimeError, KeyError):
+        except (InferenceError, onnx.checker.ValidationError, onnx.defs.SchemaError, RuntimeError, KeyError):
             return
         self.types.update((name, kind) for name, kind in found.items() if _known(kind) is not None)
 
@@ -82,9 +76,7 @@ class _Walk:
             known = _known(self.types[node.input[0]]) if node.input and node.input[0] in self.types else None
             return [] if known is None else [_measured(node, known[1])]
         names = [name for name in node.input if name]
-        if any(name not in self._values for name in names) or node.op_type.startswith("Random"):
-            return []
-        if not names and node.op_type != "Constant":
+        if any(name not in self._values for name in names) or (not names and node.op_type != "Constant"):
             return []
         try:
             with np.errstate(all="ignore"):

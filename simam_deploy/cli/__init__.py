@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 import traceback
@@ -40,6 +41,7 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 
 def main() -> None:
     """Run the command line. Errors raised on purpose become one line and exit status 2, failed checks 1."""
+    gc.set_threshold(100_000, 50, 100)  # on a graph of 100,000 nodes the collector would take half of the time
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that half-made files are removed
     try:
         app()
