@@ -88,6 +88,8 @@ def test_every_file_gets_an_answer(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.xfail(reason=why)) for n, why in TOO_MUCH.items()])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.xfail(reason=why)) for n, why in TOO_MUCH.items()]
+)
 def test_what_takes_too_much(name: str, tmp_path: Path) -> None:
     assert not any(faults(answer) for answer in answers([name], tmp_path))
