@@ -1,5 +1,6 @@
 """ONNX files made to do harm, by name: each a function that returns the bytes."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -191,7 +192,8 @@ HOSTILE_INSIDE = {
     "einsum_empty": '   ee = Einsum <equation: string = ""> (e)',
     "pooling": "   ee = AveragePool <kernel_shape: ints = [999999, 999999], "
     "pads: ints = [999998, 999998, 999998, 999998]> (e)",
-    "pooling_that_fits": "   ee = AveragePool <kernel_shape: ints = [999, 999], pads: ints = [998, 998, 998, 998]> (e)",
+    "pooling_that_fits": "   ee = AveragePool <kernel_shape: ints = [999, 999], "
+    "pads: ints = [998, 998, 998, 998]> (e)",
     "reshape": "   to = Constant <value_ints = [1, -1, 1000000000000, 0]> ()\n   ee = Reshape (e, to)",
     "power": "   h = Constant <value_float = 1e30> ()\n   ee = Pow (e, h)",
     "wrong_type": "   ee = Cast <to: int = 8> (e)",
@@ -254,7 +256,7 @@ def long_chain() -> onnx.ModelProto:
 def many_products() -> onnx.ModelProto:
     """Each may end a block."""
     names = ["x", *(f"p{i}" for i in range(1, 10**4)), "y"]
-    return network([helper.make_node("Mul", [a, "x"], [b]) for a, b in zip(names, names[1:], strict=False)])
+    return network([helper.make_node("Mul", [a, "x"], [b]) for a, b in itertools.pairwise(names)])
 
 
 @hostile
@@ -406,7 +408,7 @@ def scalars(kind: int) -> Build:
     return build
 
 
-for _kind in (*TensorProto.DataType.values(), 77):
+for _kind in (0, 2, 7, 8, 9, 10, 11, 14, 16, 17, 22, 23, 77):
     HOSTILE[f"constants_of_type_{_kind}"] = lambda kind=_kind: scalars(kind)().SerializeToString()
     HOSTILE[f"x_of_type_{_kind}"] = lambda kind=_kind: typed(kind)().SerializeToString()
 
@@ -449,7 +451,7 @@ HOSTILE_WEIGHTS: dict[str, Callable[[TensorProto], object]] = {
     "raw_and_fields": lambda t: setattr(t, "raw_data", b"123"),
     "a_segment": lambda t: t.segment.MergeFromString(b"\x08\x01\x10\x05"),
     "texts": lambda t: (setattr(t, "data_type", 8), t.string_data.append(b"\xff" * 10**6)),
-    "no_location": lambda t: _outside(t),
+    "no_location": _outside,
     "absurd_offset": lambda t: _outside(t, location="weights_absurd_offset.onnx", offset=str(2**80), length="8"),
     "negative_offset": lambda t: _outside(t, location="weights_negative_offset.onnx", offset="-1", length="8"),
     "no_number": lambda t: _outside(t, location="a.onnx", offset="ten", length="8"),
