@@ -1,0 +1,27 @@
+"""python -m collection FOLDER [--all]: write the files and index.json, and count them."""
+
+import argparse
+import time
+from collections import Counter
+from pathlib import Path
+
+from collection.making import make_all
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m collection", description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--all", action="store_true", help="the whole cross product")
+    options = parser.parse_args()
+    start = time.time()
+    index = make_all(options.folder, options.all)
+    for label, count in Counter(entry["label"] for entry in index.values()).most_common():
+        print(f"{count:5} {label}")
+    print(f"{len(index):5} in {time.time() - start:.0f} s")
+    for entry in index.values():
+        if entry["label"] in ("failed", "frozen"):
+            print(entry["label"], entry["name"], entry.get("reason", ""))
+
+
+if __name__ == "__main__":
+    main()
