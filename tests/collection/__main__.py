@@ -12,9 +12,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m collection", description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--all", action="store_true", help="the whole cross product")
+    parser.add_argument("--only", default="*", help="names of exports, as in file names: 'published-*'")
     options = parser.parse_args()
     start = time.time()
-    index = make_all(options.folder, options.all)
+    index = make_all(options.folder, options.all, options.only)
     for label, count in Counter(entry["label"] for entry in index.values()).most_common():
         print(f"{count:5} {label}")
     print(f"{len(index):5} in {time.time() - start:.0f} s")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import multiprocessing
 import os
@@ -13,17 +14,17 @@ import onnx
 
 from collection.exporting import NotExported, agrees, export, images, quiet, session
 from collection.nets import build, written
-from collection.plan import DYNAMIC_ALONE, OTHERS, Recipe, recipes
+from collection.plan import DYNAMIC_ALONE, EPSILON_OF_M, OTHERS, Recipe, recipes
 from collection.postprocess import POSTS
 
 Entry = dict[str, Any]
 """What index.json says of a file: see `_entry`."""
 
 
-def make_all(folder: Path, everything: bool = False, processes: int = 2) -> dict[str, Entry]:
+def make_all(folder: Path, everything: bool = False, only: str = "*", processes: int = 2) -> dict[str, Entry]:
     """Write all files and index.json into `folder`; returns the index, by name. Same versions, same files."""
     folder.mkdir(parents=True, exist_ok=True)
-    names = [recipe.name for recipe in recipes(everything)]
+    names = [recipe.name for recipe in recipes(everything) if fnmatch.fnmatchcase(recipe.name, only)]
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
     os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     with context.Pool(processes, initializer=_start, initargs=(str(folder), everything)) as pool:
@@ -52,7 +53,7 @@ def make(recipe: Recipe, folder: Path) -> list[Entry]:
     except NotExported as error:
         return [{**entry, "name": name, "label": "failed", "reason": str(error)} for name in recipe.names]
     _write(model, folder / f"{recipe.name}.onnx")
-    return [entry, *(_post(model, entry, post, folder) for post in recipe.posts)]
+    return [entry, *(_post(recipe, model, entry, post, folder) for post in recipe.posts)]
 
 
 def _entry(recipe: Recipe) -> Entry:
@@ -79,18 +80,25 @@ def _exported(recipe: Recipe, entry: Entry) -> onnx.ModelProto:
         return model
     free = {"batch": (0,), "hw": range(2, 5), "all": (0, *range(2, 5))}[recipe.dynamic]
     other = tuple(OTHERS[spelled.axes][i] if i in free else d for i, d in enumerate(recipe.shape))
-    try:
-        right = agrees(model, module, other)
-    except NotExported as error:
-        right = False
-        entry["reason"] = str(error)
-    if right:
+    label = _elsewhere(model, recipe, other)
+    if label == "true":
         entry["shapes"].append(list(other))
     elif recipe.label != "miss":
-        entry["label"] = "frozen"
+        entry["label"] = label
     elif recipe.spelled in DYNAMIC_ALONE:
         raise NotExported("the exporter fixed the size: it is SimAM of that size now")
     return model
+
+
+def _elsewhere(model: onnx.ModelProto, recipe: Recipe, shape: tuple[int, ...]) -> str:
+    """What a file is that takes any size and was made at one: true, frozen (wrong at others), stuck (runs at one)."""
+    if recipe.spelled in EPSILON_OF_M and recipe.dynamic != "batch":
+        return "frozen"
+    try:
+        right = agrees(model, build(recipe.net, written(recipe.spelled)), shape)
+    except NotExported:
+        return "stuck"
+    return "true" if right else "frozen"
 
 
 def _wrapped(recipe: Recipe, entry: Entry) -> onnx.ModelProto:
@@ -115,7 +123,7 @@ def outputs(model: onnx.ModelProto, entry: Entry) -> list[np.ndarray]:
     return results
 
 
-def _post(model: onnx.ModelProto, entry: Entry, post: str, folder: Path) -> Entry:
+def _post(recipe: Recipe, model: onnx.ModelProto, entry: Entry, post: str, folder: Path) -> Entry:
     name = f"{entry['name']}-{post}"
     made = {**entry, "name": name, "how": f"{entry['how']}, {post}", "half": entry["half"] or "float16" in post}
     with quiet():
@@ -130,6 +138,8 @@ def _post(model: onnx.ModelProto, entry: Entry, post: str, folder: Path) -> Entr
     if post == "float16_plain" and entry["shapes"][0][-1] * entry["shapes"][0][-2] > 1e4:
         made["label"] = "miss"  # M - 1 is clipped to 1e4
         made["e_lambda"] = []
+    if post == "without_shapes" and recipe.dynamic == "static" and entry["label"] == "true":
+        made["label"] = _elsewhere(result, recipe, (*recipe.shape[:2], *OTHERS[len(recipe.shape) - 2][2:]))
     _write(result, folder / f"{name}.onnx")
     return made
 

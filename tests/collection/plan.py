@@ -7,19 +7,29 @@ the shares.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import onnx
-
-from collection import miss_formula, miss_gate, spelling_gates, spelling_layouts, spelling_statistics
+from collection import (
+    miss_formula,
+    miss_gate,
+    spelling_gates,
+    spelling_layouts,
+    spelling_statistics,
+    wrapped_branches,
+    wrapped_functions,
+    wrapped_torch,
+)
 from collection.modules import MISSES, SPELLINGS
 from collection.nets import NETS, written
 from collection.postprocess import POSTS
 from collection.wrapped import WRAPPED, Wrapped
 
-FILLED_BY = (miss_formula, miss_gate, spelling_gates, spelling_layouts, spelling_statistics)
-"""Importing these fills SPELLINGS and MISSES."""
+FILLED_BY = (
+    miss_formula, miss_gate, spelling_gates, spelling_layouts, spelling_statistics, wrapped_branches,
+    wrapped_functions, wrapped_torch,
+)  # fmt: skip
+"""Importing these fills SPELLINGS, MISSES and WRAPPED."""
 SHAPES = {1: (2, 3, 35), 2: (2, 3, 12, 9), 3: (2, 3, 3, 5, 4)}
 """Of the image, by the number of a plane's axes. 12x9 is more than 101 pixels and not square."""
 OTHERS = {1: (3, 3, 44), 2: (3, 3, 10, 14), 3: (1, 3, 4, 3, 6)}
@@ -27,6 +37,10 @@ OTHERS = {1: (3, 3, 44), 2: (3, 3, 10, 14), 3: (1, 3, 4, 3, 6)}
 SIX = ("published", "torch_var_mean", "flat_gate_viewed_back", "instance_norm", "energy", "nested_means")
 DYNAMIC_ALONE = ("lambda_of_the_batch", "lambda_of_the_size")
 """What is SimAM once its sizes are fixed."""
+STATIC_ALONE = ("exp_over_one_plus_exp",)
+"""What is SimAM on small maps alone."""
+EPSILON_OF_M = ("instance_norm", "layer_norm", "group_norm", "layer_norm_of_flat", "batch_norm_of_planes")
+"""What has λ (M-1)/M in an attribute: of dynamic size, a constant, which is right at one size."""
 POSTED = (
     "published", "times_itself", "torch_var", "var_correction", "std_squared", "mean_of_squares", "root_form",
     "inverse_energy", "flat_gate_viewed_back", "flat_y_viewed_back", "channels_last", "instance_norm", "layer_norm",
@@ -72,7 +86,7 @@ def _recipe(name: str, **how: object) -> Recipe:
     one = written(name)
     label = "miss" if name in MISSES else "true" if one.axes == 2 else "rank"
     net = str(how.get("net", "plain" if label != "miss" else "without_relu"))
-    count = 0 if label == "miss" else NETS[net][1]
+    count = 0 if label == "miss" else NETS[net][1] * (2 if name == "chunks_of_channels" else 1)
     e_lambda = (1e-4,) if net == "beside" else (one.e_lambda,) * count
     parts = [name, str(how.get("exporter", "torchscript")), str(how.get("opset", 18)), str(how.get("dynamic", "static"))]
     parts += [net] if "net" in how else []
@@ -85,18 +99,20 @@ def _recipe(name: str, **how: object) -> Recipe:
 def _spelled(everything: bool) -> Iterator[Recipe]:
     for i, name in enumerate(SPELLINGS):
         yield _recipe(name, opset=13, posts=_posts(name, 0, everything))
-        yield _recipe(name, opset=18, dynamic="all")
-        yield _recipe(name, exporter="dynamo", dynamic="all", posts=_posts(name, 1, everything))
-        if everything or i % 4 == 0:
-            yield _recipe(name, exporter="dynamo", opset=20)
+        if name not in STATIC_ALONE:
+            yield _recipe(name, opset=18, dynamic="all")
+            yield _recipe(name, exporter="dynamo", dynamic="all", posts=_posts(name, 1, everything))
+        if everything or i % 4 == 0 or name in STATIC_ALONE or name in POSTED[:4]:
+            posts = [post for post in _posts(name, 1, everything) if post.startswith("float16")]
+            yield _recipe(name, exporter="dynamo", opset=20, posts=tuple(posts))
 
 
 def _posts(name: str, exporter: int, everything: bool) -> tuple[str, ...]:
-    """Every post-processor for half of POSTED through each exporter."""
+    """Every post-processor for a third of POSTED through each exporter."""
     if name not in POSTED:
         return ()
     at = POSTED.index(name)
-    return tuple(post for i, post in enumerate(POSTS) if everything or (at + i) % 2 == exporter)
+    return tuple(post for i, post in enumerate(POSTS) if everything or (at + i) % 3 == exporter)
 
 
 def _opsets() -> Iterator[Recipe]:
@@ -143,6 +159,3 @@ def _missed(everything: bool) -> Iterator[Recipe]:
         yield _recipe(name, opset=18, dynamic="all")
         if everything or i % 3 == 0 or name in DYNAMIC_ALONE:
             yield _recipe(name, exporter="dynamo", dynamic="all", posts=posts[:2] if name in POSTED_MISSES else ())
-
-
-Maker = Callable[[], onnx.ModelProto]
