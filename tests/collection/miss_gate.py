@@ -169,7 +169,7 @@ def last_channel_of_another_lambda(x: Tensor, lam: float) -> Tensor:
 @miss()
 def first_of_the_batch(x: Tensor, lam: float) -> Tensor:
     """The statistics of the first image for all."""
-    d, v = _parts(x)
+    _, v = _parts(x)
     return gated(x, (x - x[:1].mean(HW, keepdim=True)) ** 2, v[:1], lam)
 
 

@@ -88,7 +88,12 @@ def _recipe(name: str, **how: object) -> Recipe:
     net = str(how.get("net", "plain" if label != "miss" else "without_relu"))
     count = 0 if label == "miss" else NETS[net][1] * (2 if name == "chunks_of_channels" else 1)
     e_lambda = (1e-4,) if net == "beside" else (one.e_lambda,) * count
-    parts = [name, str(how.get("exporter", "torchscript")), str(how.get("opset", 18)), str(how.get("dynamic", "static"))]
+    parts = [
+        name,
+        str(how.get("exporter", "torchscript")),
+        str(how.get("opset", 18)),
+        str(how.get("dynamic", "static")),
+    ]
     parts += [net] if "net" in how else []
     parts += ["x".join(map(str, how["shape"][2:]))] if "shape" in how else []  # type: ignore[index]
     parts += ["half"] if how.get("half") else []
@@ -152,7 +157,9 @@ def _halves(everything: bool) -> Iterator[Recipe]:
 
 
 def _missed(everything: bool) -> Iterator[Recipe]:
-    posts = tuple(POSTS) if everything else ("slimmed", "simplified", "ort_extended", "float16_keep_io", "without_shapes")
+    posts = (
+        tuple(POSTS) if everything else ("slimmed", "simplified", "ort_extended", "float16_keep_io", "without_shapes")
+    )
     for i, name in enumerate(MISSES):
         if name not in DYNAMIC_ALONE:
             yield _recipe(name, opset=17, posts=posts if name in POSTED_MISSES else ())

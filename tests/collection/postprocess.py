@@ -1,4 +1,4 @@
-"""What the field runs on a file before it ships it: simplifiers, optimisers, converters. Each takes and gives a model."""
+"""What the field runs on a file before it ships it: simplifiers, optimisers, converters; model -> model."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def folded(model: ModelProto) -> ModelProto:
 
 def shared_subexpressions(model: ModelProto) -> ModelProto:
     """onnx_ir's passes: equal computations merged, identities removed, constants lifted, names mended."""
-    import onnx_ir.passes.common as common
+    from onnx_ir.passes import common
 
     result = ir.from_proto(model)
     for make in (

@@ -98,9 +98,9 @@ def function(name: str, body: str, inputs: str = "x", outputs: str = "y", attrib
     }}"""
 
 
-def wrap(label: str, e_lambda: tuple[float, ...], shapes: tuple[Shape, ...] = BOTH[:1], **how: object) -> Callable[
-    [Callable[[], onnx.ModelProto]], Callable[[], onnx.ModelProto]
-]:
+def wrap(
+    label: str, e_lambda: tuple[float, ...], shapes: tuple[Shape, ...] = BOTH[:1], **how: object
+) -> Callable[[Callable[[], onnx.ModelProto]], Callable[[], onnx.ModelProto]]:
     """Put a graph into WRAPPED, by the name of the function that makes it."""
 
     def put(make: Callable[[], onnx.ModelProto]) -> Callable[[], onnx.ModelProto]:

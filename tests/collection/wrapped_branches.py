@@ -92,7 +92,9 @@ def if_population_variance() -> onnx.ModelProto:
 def if_gate_in_a_branch() -> onnx.ModelProto:
     """Whether it is SimAM depends on the flag."""
     body = chain("x", "y").split("g = Sigmoid", 1)
-    return text(RELU + body[0] + _if("yes_y = Sigmoid (z)", "no_y = Tanh (z)", "g") + "y = Mul (x, g)\n" + OUT, inputs=FLAG)
+    return text(
+        RELU + body[0] + _if("yes_y = Sigmoid (z)", "no_y = Tanh (z)", "g") + "y = Mul (x, g)\n" + OUT, inputs=FLAG
+    )
 
 
 def _loop(body: str) -> str:

@@ -44,7 +44,7 @@ class Looped(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         x = torch.tanh(image)
         if self.rounds == 0:
-            if bool(image.mean() > -10.0):
+            if bool(image.mean() > -10.0):  # noqa: SIM108 - a conditional expression is another graph
                 x = self.attend(x)
             else:
                 x = x * 1.0
