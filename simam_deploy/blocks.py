@@ -1,23 +1,27 @@
 """SimAM blocks in an ONNX model: found by what they compute, whatever their spelling or exporter.
 
 A block is a piece of the graph from x to y = x * gate(x) that is closed and parameter-free (cut.py) and that,
-run by itself in float64, is SimAM for one λ (proof.py). What is not is left alone; if it came close it is a
-near miss, with the reasons.
+run by itself in float64, is SimAM for one λ at every size it may meet (judge.py). What is not is left alone; if it
+came close it is a near miss, with the reasons.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx_ir as ir
 
-from simam_deploy.cut import Cut, Runner, cuts_at, is_simam_node, reasons_against_body
-from simam_deploy.proof import Shape, Verdict, prove
+from simam_deploy.cut import Cut, DeadEnd, cuts_at, is_simam_node
+from simam_deploy.flow import Flow
+from simam_deploy.judge import Judge, Judgement
+from simam_deploy.operators import HALF
+from simam_deploy.proof import NO_GATE
 from simam_deploy.shapes import Dims, Shapes
 
-HALF = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+RANKS = (3, 4, 5)
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,19 +33,23 @@ class Block:
     x: ir.Value
     y: ir.Value
     shape: Dims
-    """(N, C, H, W): a number where fixed, a name or None where dynamic."""
+    """(N, C, H, W), (N, C, L) or (N, C, D, H, W): a number where fixed, a name or None where dynamic."""
     dtype: ir.DataType
     e_lambda: float
     form: str
     """The form it has in the file; any spelling in primitive operators is `primitive`."""
     inside: tuple[ir.Node, ...]
     """The nodes from x to y, in graph order."""
+    shared: tuple[str, ...] = ()
+    """Its inner values that others use too: these stay when it is replaced, and are computed twice."""
+    function: ir.Function | None = None
+    """The model-local function whose body it is in; None in the graph and in the bodies of If and Loop."""
 
     @property
     def map_size(self) -> int | None:
-        """M = H*W, or None where H or W is dynamic."""
-        h, w = self.shape[2:]
-        return h * w if isinstance(h, int) and isinstance(w, int) else None
+        """M, the number of values in a plane (H*W), or None where one of its axes is dynamic."""
+        spatial = [d for d in self.shape[2:] if isinstance(d, int)]
+        return math.prod(spatial) if len(spatial) == len(self.shape) - 2 else None
 
 
 @dataclass(frozen=True)
@@ -50,6 +58,8 @@ class NearMiss:
 
     node: str
     reasons: tuple[str, ...]
+    repaired: Block | None = field(default=None, compare=False)
+    """The block that it is at every size once M - 1, a constant in the file, comes from the shape of x."""
 
     def __str__(self) -> str:
         return "\n  ".join((f"{self.node}:", *self.reasons))
@@ -64,118 +74,170 @@ class Found:
 
 
 def find(model: ir.Model, on_progress: Callable[[str], None] | None = None) -> Found:
-    """Find the SimAM blocks of `model`, sub-graphs included. The model is not changed.
+    """Find the SimAM blocks of `model`, in its graph, in the bodies of If and Loop, and of functions that it calls.
 
-    on_progress is called with a node's name before its piece is judged. A block on maps of 1x1, on x that is not
-    4-D, or with an inner value used elsewhere is a near miss.
+    x is (N, C, H, W), (N, C, L) or (N, C, D, H, W). The model is not changed. on_progress is called with a node's
+    name before its piece is judged. A block on maps of one value is a near miss.
     """
-    shapes = Shapes(model)
-    blocks: list[Block] = []
-    misses: list[NearMiss] = []
-    for node in model.graph.all_nodes():
-        for cut in cuts_at(node):
-            if on_progress is not None:
-                on_progress(node.name or "?")
-            judged = _judge(cut, model, shapes)
-            (blocks if isinstance(judged, Block) else misses).append(judged)  # type: ignore[arg-type]
-    return Found(tuple(blocks), tuple(misses))
+    search = _Search(model, on_progress or (lambda _: None))
+    search.through(model.graph.all_nodes())
+    for function in search.called_functions():
+        search.through(function.all_nodes(), function)
+    return search.found()
 
 
-def _judge(cut: Cut, model: ir.Model, shapes: Shapes) -> Block | NearMiss:
-    name = cut.inside[-1].name or str(cut.y.name)
-    dims = shapes.declared(cut.x)
-    if dims is not None and len(dims) != 4:
-        return NearMiss(name, (f"x is {len(dims)}-D; SimAM takes (N, C, H, W)",))
-    dims = dims or (None, None, None, None)
-    if dims[2:] == (1, 1):
-        return NearMiss(name, ("its map is 1x1, where SimAM is 0/0 (M - 1 = 0); take SimAM out there",))
-    form = _form_of(cut, model)
-    verdict = _declared_lambda(cut) if form == "custom_op" else _prove(cut, dims, model, shapes)
-    reasons = cut.reasons
-    if shapes.dtype(cut.x) not in HALF and any(_rounds_to_half(node) for node in cut.inside):
-        reasons += ("it rounds to 16 bits inside, and x has more",)
-    if form == "function":
-        reasons += reasons_against_body(model.functions[cut.inside[-1].op_identifier()])
-    if verdict.e_lambda is None or reasons:
-        return NearMiss(name, verdict.reasons + reasons)
-    e_lambda = float(str(np.float32(verdict.e_lambda)))
-    x, y, inside = _with_casts(cut, shapes)
-    return Block(inside[-1].name or name, x, y, dims, shapes.dtype(x), e_lambda, form, inside)
+@dataclass(eq=False)
+class _Miss:
+    near_miss: NearMiss
+    nodes: frozenset[ir.Node]
+    end: ir.Node
+    function: ir.Function | None
+    """The one that it is in."""
 
 
-def _rounds_to_half(node: ir.Node) -> bool:
-    return node.op_type == "Cast" and node.attributes["to"].as_int() in HALF
+class _Search:
+    def __init__(self, model: ir.Model, say: Callable[[str], None]) -> None:
+        self._model = model
+        self._say = say
+        self._flow = Flow(model)
+        self._shapes = Shapes(model)
+        self._judge = Judge(self._flow, self._shapes)
+        self._blocks: list[Block] = []
+        self._covered: set[ir.Node] = set()
+        self._misses: list[_Miss] = []
+
+    def through(self, nodes: Iterable[ir.Node], function: ir.Function | None = None) -> None:
+        """Look at every node as the end of a block."""
+        ends: set[ir.Value] = set()
+        for node in nodes:
+            cuts = cuts_at(node, self._flow, ends)
+            if not cuts:
+                continue
+            self._say(node.name or "?")
+            judged = (
+                _Miss(NearMiss(_name(node), (cuts.reason,)), frozenset({node}), node, function)
+                if isinstance(cuts, DeadEnd)
+                else self._of(cuts, function)
+            )
+            if isinstance(judged, Block):
+                ends |= {node.outputs[0], judged.y}
+                self._blocks.append(judged)
+                self._covered.update(judged.inside)
+            else:
+                self._misses.append(judged)
+
+    def called_functions(self) -> Iterator[ir.Function]:
+        """Each function that is called from outside the blocks; ask for the next when the last has been searched."""
+        seen = set()
+        queue: list[ir.Node] = list(self._model.graph.all_nodes())
+        while queue:
+            node = queue.pop()
+            identifier = node.op_identifier()
+            if identifier in seen or identifier not in self._model.functions or is_simam_node(node):
+                continue
+            if node in self._covered:
+                continue
+            seen.add(identifier)
+            function = self._model.functions[identifier]
+            yield function
+            queue.extend(function.all_nodes())
+
+    def found(self) -> Found:
+        """What there is, without near misses that are no news: inside a block, around another near miss, or a call of
+        a function and again its body."""
+        named = [block.function for block in self._blocks] + [miss.function for miss in self._misses]
+        kept: list[_Miss] = []
+        for miss in self._misses:
+            called = self._model.functions.get(miss.end.op_identifier())
+            vague = miss.near_miss.reasons[:1] == (NO_GATE,)
+            if miss.end in self._covered or (vague and called is not None and called in named):
+                continue
+            if miss.function is not None and any(self._calls(other, miss.function) for other in kept):
+                continue
+            inner = [other for other in kept if other.nodes < miss.nodes]
+            if any(other.near_miss.reasons != (NO_GATE,) for other in inner) and miss.near_miss.repaired is None:
+                continue
+            kept = [other for other in kept if other not in inner]
+            kept.append(miss)
+        return Found(tuple(self._blocks), tuple(miss.near_miss for miss in kept))
+
+    def _calls(self, miss: _Miss, function: ir.Function) -> bool:
+        return self._model.functions.get(miss.end.op_identifier()) is function
+
+    def _of(self, cuts: list[Cut], function: ir.Function | None) -> Block | _Miss:
+        """The widest of the pieces that is SimAM, or why the narrowest is none."""
+        judgement = Judgement(None)
+        for cut in (*reversed([c for c in cuts[1:] if self._same_type(c)]), cuts[0]):
+            dtype, variants = self._given(cut.x, function)
+            judgement = self._judgement(cut, dtype, variants)
+            found = judgement.e_lambda or judgement.once_n_is_right
+            block = (
+                None
+                if found is None or dtype is None
+                else Block(
+                    _name(cut.inside[-1]),
+                    cut.x,
+                    cut.y,
+                    tuple(sizes[0] if len(set(sizes)) == 1 else None for sizes in zip(*variants, strict=True)),
+                    dtype,
+                    float(str(np.float32(found))),
+                    _form_of(cut, self._model),
+                    cut.inside,
+                    tuple(cut.shared()),
+                    function,
+                )
+            )
+            if block is not None and judgement.e_lambda is not None:
+                return block
+        end = cuts[0].inside[-1]
+        near_miss = NearMiss(_name(end), judgement.reasons, block)
+        return _Miss(near_miss, frozenset(cuts[0].inside), end, function)
+
+    def _judgement(self, cut: Cut, dtype: ir.DataType | None, variants: list[Dims]) -> Judgement:
+        dims = variants[0]
+        if dtype is None:
+            return Judgement(None, ("the function that it is in is called with more than one type or rank of x",))
+        if len(dims) not in RANKS:
+            return Judgement(None, (f"x is {len(dims)}-D; SimAM takes (N, C, H, W), (N, C, L) or (N, C, D, H, W)",))
+        if any(math.prod(d if isinstance(d, int) else 2 for d in dims[2:]) == 1 for dims in variants):
+            return Judgement(None, ("its map is 1x1, where SimAM is 0/0 (M - 1 = 0); take SimAM out there",))
+        reasons = cut.reasons
+        if dtype not in HALF and cut.rounds_to_half:
+            reasons += ("it rounds to 16 bits inside, and x has more",)
+        if _form_of(cut, self._model) == "custom_op":
+            attribute = next(node for node in cut.inside if is_simam_node(node)).attributes.get("e_lambda")
+            if attribute is None or attribute.type != ir.AttributeType.FLOAT or not attribute.as_float() > 0:
+                reasons += ("it has no body, and no attribute e_lambda > 0",)
+        judged = self._judge.judge(cut, variants)
+        return Judgement(None, (*judged.reasons, *reasons)) if reasons else judged
+
+    def _given(self, x: ir.Value, function: ir.Function | None) -> tuple[ir.DataType | None, list[Dims]]:
+        """The type of x, and its shapes: one for each call of the function that it is in. No type if they differ."""
+        unknown = (ir.DataType.FLOAT, (None, None, None, None))
+        if function is None:
+            return self._shapes.dtype(x), [self._shapes.declared(x) or unknown[1]]
+        calls = {values.get(str(x.name), unknown) for values in self._shapes.inside(function)} or {unknown}
+        alike = len({(dtype, len(dims)) for dtype, dims in calls}) == 1
+        return (next(iter(calls))[0] if alike else None), sorted((dims for _, dims in calls), key=str)
+
+    def _same_type(self, cut: Cut) -> bool:
+        """Whether x and y may have one shape and type."""
+        a, b = self._shapes.declared(cut.x), self._shapes.declared(cut.y)
+        types = {v.dtype for v in (cut.x, cut.y) if v.dtype is not None}
+        if len(types) > 1 or (not types and self._shapes.dtype(cut.x) != self._shapes.dtype(cut.y)):
+            return False
+        if a is None or b is None:
+            return True
+        fixed = [(i, j) for i, j in zip(a, b, strict=False) if isinstance(i, int) and isinstance(j, int)]
+        return len(a) == len(b) and len(a) in RANKS and all(i == j for i, j in fixed)
+
+
+def _name(node: ir.Node) -> str:
+    return node.name or str(node.outputs[0].name)
 
 
 def _form_of(cut: Cut, model: ir.Model) -> str:
-    last = cut.inside[-1]
-    if is_simam_node(last):
-        return "function" if last.op_identifier() in model.functions else "custom_op"
-    return "instance_norm" if any(n.op_type == "InstanceNormalization" for n in cut.inside) else "primitive"
-
-
-def _declared_lambda(cut: Cut) -> Verdict:
-    """λ of a node without a body: there is nothing to run, so the attribute is all there is."""
-    attribute = cut.inside[-1].attributes.get("e_lambda")
-    if attribute is None or attribute.type != ir.AttributeType.FLOAT or not attribute.as_float() > 0:
-        return Verdict(None, ("it has no body, and no attribute e_lambda > 0",))
-    return Verdict(attribute.as_float())
-
-
-def _prove(cut: Cut, dims: Dims, model: ir.Model, shapes: Shapes) -> Verdict:
-    if cut.picks and not all(isinstance(d, int) for d in dims):
-        return Verdict(
-            None, ("it picks out a part of x, and the sizes of x are not fixed, so that cannot be judged",)
-        )
-    verdict = Verdict(None, ("the sizes of x could not be inferred for any input size tried",))
-    e_lambda = None
-    for shape, measured in _proof_sizes(cut, dims, shapes):
-        verdict = _prove_at(shape, cut, model, measured)
-        if verdict.e_lambda is None:
-            guessed = f"it was judged at {shape[2]}x{shape[3]}, as the file does not tell the size of x"
-            return Verdict(None, (*verdict.reasons, guessed)) if None in dims[2:] and not cut.sizes else verdict
-        if e_lambda is not None and abs(verdict.e_lambda / e_lambda - 1) > 1e-6:
-            return Verdict(None, (f"λ depends on the size of the map: {e_lambda:g} and {verdict.e_lambda:g}",))
-        e_lambda = verdict.e_lambda
-    return verdict
-
-
-def _prove_at(shape: Shape, cut: Cut, model: ir.Model, measured: list[tuple[int, ...]]) -> Verdict:
-    """Where all planes are treated alike, a few batch elements of three channels are enough, if they fit."""
-    run = Runner(cut, model, measured)
-    failure: Exception | None = None
-    small = (min(shape[0], 5), 3, *shape[2:])
-    for tried in (small, shape) if cut.uniform else (shape,):
-        try:
-            return prove(run, [tried])
-        except Exception as error:  # whatever the evaluator says of a piece that does not fit
-            failure = error
-    return Verdict(None, (f"it does not run by itself: {failure}",))
-
-
-def _proof_sizes(cut: Cut, dims: Dims, shapes: Shapes) -> Iterator[tuple[Shape, list[tuple[int, ...]]]]:
-    """Sizes of x to judge at, each with the shapes of what the piece measures elsewhere."""
-    fixed = [d if isinstance(d, int) else None for d in dims]
-    if not cut.sizes:
-        for n, c, h, w in ((2, 3, 6, 7), (5, 7, 9, 5), (3, 12, 60, 50)) if None in fixed else ((2, 2, 2, 2),):
-            yield (fixed[0] or n, fixed[1] or c, fixed[2] or h, fixed[3] or w), []
-        return
-    for trial in shapes.trials:
-        at = trial.get(str(cut.x.name), ())
-        measured = [trial.get(str(node.inputs[0].name), ()) for node in cut.sizes if node.inputs[0] is not None]
-        if len(at) == 4 and at[2] * at[3] > 1 and all(measured):
-            yield (at[0], at[1], at[2], at[3]), measured
-
-
-def _with_casts(cut: Cut, shapes: Shapes) -> tuple[ir.Value, ir.Value, tuple[ir.Node, ...]]:
-    """A block in float32 between casts from and to a half type is a block of that type."""
-    before = cut.x.producer()
-    uses = list(cut.y.uses())
-    if before is None or before.op_type != "Cast" or len(uses) != 1 or cut.y.is_graph_output():
-        return cut.x, cut.y, cut.inside
-    x, after = before.inputs[0], uses[0].node
-    if x is None or shapes.dtype(x) not in HALF or shapes.dtype(cut.x) != ir.DataType.FLOAT:
-        return cut.x, cut.y, cut.inside
-    if after.op_type != "Cast" or after.attributes["to"].as_int() != shapes.dtype(x):
-        return cut.x, cut.y, cut.inside
-    return x, after.outputs[0], (*cut.inside, after)
+    ours = next((node for node in cut.inside if is_simam_node(node)), None)
+    if ours is not None:
+        return "function" if ours.op_identifier() in model.functions else "custom_op"
+    return "instance_norm" if any(n.op_type == "InstanceNormalization" for n in cut.flat) else "primitive"

@@ -59,7 +59,12 @@ def gather(
             lowered = _in_forms(file, forms, folder, result, on_progress)
         for form, model, path in lowered:
             with onnx_file.blaming(path):
-                opened, tapped = _tapped(model or onnx_file.load(path), path, folder) if taps else (path, [])
+                opened, tapped, hidden = (
+                    _tapped(model or onnx_file.load(path), path, folder) if taps else (path, [], [])
+                )
+            result.skipped += [
+                f"{stem}{form}: the gate at {node}, inside an If, a Loop or a function" for node in hidden
+            ]
             for runtime in runtimes:
                 label = f"{stem}{form} · {runtime}" if form else f"{stem}{runtime}"
                 if form == "custom_op" and runtime != "onnx_reference":
@@ -72,12 +77,17 @@ def gather(
     return result
 
 
-def expose(model: ir.Model) -> tuple[ir.Model, list[Tap]]:
-    """A copy of `model` with x and y of every SimAM block of its main graph among its outputs, and their names."""
+def expose(model: ir.Model) -> tuple[ir.Model, list[Tap], list[str]]:
+    """A copy of `model` with x and y of every SimAM block of its main graph among its outputs, and their names.
+
+    The third are the blocks inside If, Loop and functions, which cannot be seen from outside.
+    """
     result = model.clone()
-    taps = []
+    taps: list[Tap] = []
+    hidden: list[str] = []
     for block in find(result).blocks:
-        if block.y.graph is not result.graph and block.inside[-1].graph is not result.graph:
+        if block.inside[-1].graph is not result.graph:
+            hidden.append(block.node)
             continue
         for value in (block.x, block.y):
             if not value.is_graph_output() and not value.is_graph_input():
@@ -85,14 +95,14 @@ def expose(model: ir.Model) -> tuple[ir.Model, list[Tap]]:
                 value.shape = value.shape or ir.Shape(block.shape)
                 result.graph.outputs.append(value)
         taps.append(Tap(block.node, str(block.x.name), str(block.y.name), block.e_lambda))
-    return result, taps
+    return result, taps, hidden
 
 
-def _tapped(model: ir.Model, path: Path, folder: Path) -> tuple[Path, list[Tap]]:
-    exposed, taps = expose(model)
+def _tapped(model: ir.Model, path: Path, folder: Path) -> tuple[Path, list[Tap], list[str]]:
+    exposed, taps, hidden = expose(model)
     target = folder / f"{path.stem}.taps.onnx"
     onnx_file.save(exposed, target)
-    return target, taps
+    return target, taps, hidden
 
 
 def _in_forms(

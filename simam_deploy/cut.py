@@ -1,66 +1,58 @@
-"""The piece of an ONNX graph between x and y = x * gate(x): what belongs to it, and running it by itself.
+"""The pieces of an ONNX graph between x and y = x * gate(x): what belongs to each.
 
-Operators are looked at only far enough to know that the piece is parameter-free and closed; whether it is SimAM is
-asked of its numbers (proof.py).
+Operators are looked at only far enough to know that a piece is parameter-free and closed; whether it is SimAM is
+asked of its numbers (judge.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 
-import numpy as np
 import onnx_ir as ir
-from onnx.reference import ReferenceEvaluator
 
-from simam_deploy.formula import OP_DOMAIN, OP_NAME, Float64
-from simam_deploy.widen import widen
-
-_STATISTICS = frozenset(
-    [
-        "AveragePool",
-        "Einsum",
-        "GlobalAveragePool",
-        "InstanceNormalization",
-        "ReduceL2",
-        "ReduceMean",
-        "ReduceSum",
-        "ReduceSumSquare",
-    ]
+from simam_deploy.flow import MOST_NODES, Flow, constant
+from simam_deploy.formula import OP_DOMAIN, OP_NAME
+from simam_deploy.operators import (
+    FLOATS,
+    GATES,
+    HALF,
+    KNOWN,
+    MEASURES,
+    NORMALIZATIONS,
+    PASSING,
+    PICKING,
+    PIECEWISE,
+    REGROUPING,
+    STATISTICS,
+    TWO_SIDED,
+    cast_to,
 )
-_ELEMENTWISE = "Abs Add Cast CastLike Div Exp Identity Mul Neg Pow Reciprocal Sigmoid Sqrt Sub Sum Tanh"
-_SHAPING = "Constant ConstantOfShape Expand Flatten ReduceProd Reshape Shape Size Squeeze Tile Transpose Unsqueeze"
-_PICKING = frozenset({"Concat", "Gather", "Slice", "Split"})
-"""On data, these may treat one channel or position unlike another; on sizes they are ordinary."""
-_REGROUPING = frozenset({"Flatten", "Reshape", "Tile", "Transpose"})
-"""On data, these may mix channels or batch elements, in groups that a small probe does not have."""
-_PIECEWISE = frozenset({"Clip", "Equal", "Floor", "Max", "Min", "Mod", "Where"})
-"""On data, these may change what is computed where no probe looks."""
-_KNOWN = _STATISTICS | _PICKING | _PIECEWISE | frozenset(f"{_ELEMENTWISE} {_SHAPING}".split())
-_FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
-_INTEGERS = (ir.DataType.INT64, ir.DataType.INT32)
-_GATES = frozenset({"Sigmoid", "Exp", "Tanh"})
-_MOST_NODES = 100
-"""A SimAM block has 5 to 40 nodes; a walk that needs more is not inside one."""
+
+MOST_WIDENINGS = 4
+_SQUARES = NORMALIZATIONS | {"MeanVarianceNormalization", "Pow", "ReduceL2", "ReduceSumSquare"}
 
 
 @dataclass(frozen=True, eq=False)
 class Cut:
-    """A closed piece of a graph with one way in, `x`, and one way out, `y`."""
+    """A closed piece of a graph with one way in for data, `x`, and one way out, `y`."""
 
     x: ir.Value
     y: ir.Value
     inside: tuple[ir.Node, ...]
-    """Nodes that depend on x, the one that makes y last."""
+    """Nodes that depend on x's values, in order, the one that makes y last."""
+    around: tuple[ir.Node, ...]
+    """Nodes that compute sizes and constants for those, in order."""
     sizes: tuple[ir.Node, ...]
-    """Shape nodes that measure something other than the piece itself, such as a graph input."""
-    reasons: tuple[str, ...] = ()
-    """Why it cannot be replaced whatever it computes: inner values used outside, operators that no probe covers."""
+    """Shape nodes that measure something outside the piece, such as a graph input."""
+    constants: tuple[ir.Value, ...]
+    flat: tuple[ir.Node, ...]
+    """`inside` with calls of functions replaced by the nodes on data in their bodies."""
 
     @property
     def picks(self) -> bool:
         """Whether an operator inside picks out a part of the data."""
-        return any(node.op_type in _PICKING for node in self.inside)
+        return any(node.op_type in PICKING for node in self.flat)
 
     @property
     def uniform(self) -> bool:
@@ -68,10 +60,63 @@ class Cut:
 
         Then a few channels prove it for all; otherwise it must be run at its real size.
         """
-        if any(node.op_type in _PICKING | _REGROUPING for node in self.inside):
+        if any(node.op_type in PICKING | REGROUPING for node in self.flat):
             return False
-        constants = (ir.convenience.get_const_tensor(v) for node in self.inside for v in node.inputs if v is not None)
-        return all(c is None or c.size == 1 or c.dtype in _INTEGERS for c in constants)
+        tensors = [constant(v) for node in self.flat for v in node.inputs if v is not None]
+        return all(t is None or t.size == 1 or t.dtype not in FLOATS for t in tensors)
+
+    @property
+    def rounds_to_half(self) -> bool:
+        """Whether values are cast to a 16-bit type inside."""
+        return any(cast_to(node) in HALF for node in self.flat)
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why no probe can be trusted: operators on data that may act only where no probe looks."""
+        found = []
+        for node in self.flat:
+            here = "" if node in self.inside else "in the body of a function, "
+            to = cast_to(node)
+            if node in self.two_sided:
+                continue
+            if node.op_type in PIECEWISE or (to is not None and to not in FLOATS):
+                found.append(f"{here}{may_hide(node)}")
+            elif node.op_type in PICKING and here:
+                found.append(f"{here}{node.op_type} {node.name!r} picks out a part of x")
+            elif node.op_type not in KNOWN and node.op_type != "If" and not is_simam_node(node):
+                found.append(f"{here}{node.op_type} {node.name!r} is not known")
+        return tuple(found)
+
+    @property
+    def two_sided(self) -> list[ir.Node]:
+        """Operators that do one thing or another with data: a probe must show both."""
+        return [node for node in self.inside if node.op_type in TWO_SIDED]
+
+    def shared(self) -> list[str]:
+        """Which inner values others use too. Those stay, and are computed twice, when the block is replaced."""
+        closed = {*self.inside, *self.around}
+        found = []
+        for value in (v for node in self.inside[:-1] if node.op_type not in PASSING for v in node.outputs):
+            if value.is_graph_output():
+                found.append(f"{value.name!r} is also an output of the graph")
+            found += [
+                f"{value.name!r} is also used by {use.node.op_type} {use.node.name!r}"
+                for use in value.uses()
+                if use.node not in closed
+            ]
+        return found
+
+
+@dataclass(frozen=True)
+class DeadEnd:
+    """What looks like SimAM, but of more than one value."""
+
+    reason: str
+
+
+def may_hide(node: ir.Node) -> str:
+    """What is said of an operator that may act only where no probe looks."""
+    return f"{node.op_type} {node.name!r} may change values that no probe has"
 
 
 def is_simam_node(node: ir.Node) -> bool:
@@ -79,136 +124,155 @@ def is_simam_node(node: ir.Node) -> bool:
     return node.domain == OP_DOMAIN and node.op_type == OP_NAME
 
 
-def cuts_at(node: ir.Node) -> list[Cut]:
-    """The pieces that end in `node` and look like x * gate(x) with a statistic of x inside; mostly none or one."""
-    if is_simam_node(node):
-        x = node.inputs[0] if len(node.inputs) == len(node.outputs) == 1 else None
-        return [] if x is None else [Cut(x, node.outputs[0], (node,), ())]
-    if node.domain or node.op_type not in ("Mul", "Div") or len(node.inputs) != 2:
+def cuts_at(node: ir.Node, flow: Flow, ends: Set[ir.Value] = frozenset()) -> list[Cut] | DeadEnd:
+    """The pieces that end in `node`, or in a cast or reshape right behind it; the narrowest first, mostly one.
+
+    ends : values not to look behind, as they are results of blocks.
+    """
+    if not (flow.may_end(node) or is_simam_node(node)):
         return []
-    a, b = node.inputs
-    if a is None or b is None or a is b:
+    y = node.outputs[0]
+    starts, dead_end = _starts(y, flow, ends)
+    if not starts:
+        return dead_end or []
+    behind = list(_passed_on(y, flow))
+    cuts = [_cut(x, y, nodes, flow) for x, nodes in starts[:1]]
+    if not _has_deviations(cuts[0].flat, flow):
         return []
-    ways = ((a, b), (b, a)) if node.op_type == "Mul" else ((a, b),)  # x / (1 + exp(-z)) is a gate too
-    found = (_walk(node, x, gate) for x, gate in ways)
-    return [cut for cut in found if cut is not None]
+    for x, nodes in starts[1:]:
+        cuts += [_cut(x, end, [*nodes, *behind[: i + 1]], flow) for i, end in enumerate(n.outputs[0] for n in behind)]
+    return cuts
 
 
-def _walk(anchor: ir.Node, x: ir.Value, gate: ir.Value) -> Cut | None:
-    """Follow `gate` back to x; None if it leads elsewhere, or is no gate made of a statistic of x."""
-    reached: set[ir.Node] = set()
-    measures: list[ir.Node] = []
-    queue = [gate]
+def _starts(
+    y: ir.Value, flow: Flow, ends: Set[ir.Value]
+) -> tuple[list[tuple[ir.Value, list[ir.Node]]], DeadEnd | None]:
+    """Go back from y, opening the latest value first; where all comes together in one value, that may be x.
+
+    Behind the first such value only casts and reshapes are followed.
+    """
+    opened = {y}
+    stuck: set[ir.Value] = set()
+    nodes: list[ir.Node] = []
+    found: list[tuple[ir.Value, list[ir.Node]]] = []
+    while opened:
+        value = max(opened, key=lambda v: _position(v, flow))
+        node = value.producer()
+        if not stuck and len(opened) == 1 and _is_gated(nodes, flow):
+            found.append((value, list(nodes)))
+            if node is None or node.op_type not in PASSING or node.domain or len(found) > MOST_WIDENINGS:
+                break
+        opened.discard(value)
+        expandable = value not in ends and node is not None and (flow.known(node) or is_simam_node(node))
+        if node is None or not expandable or len(nodes) >= MOST_NODES:
+            stuck.add(value)
+            if len(stuck) > 1 or found:
+                break
+            continue
+        nodes.append(node)
+        opened.difference_update(node.outputs)
+        opened.update(v for v in flow.data(node) if v not in stuck)
+    return found, None if found or stuck & ends else _dead_end(nodes, {*stuck, *opened}, flow)
+
+
+def _position(value: ir.Value, flow: Flow) -> int:
+    node = value.producer()
+    return -1 if node is None else flow.order[node]
+
+
+def _is_gated(nodes: list[ir.Node], flow: Flow) -> bool:
+    operators: set[str] = set()
+    for node in nodes:
+        if is_simam_node(node):
+            return True
+        body = flow.body(node)
+        operators |= {node.op_type} if body is None else body.operators
+    return bool(operators & GATES and operators & STATISTICS)
+
+
+def _dead_end(nodes: list[ir.Node], left: set[ir.Value], flow: Flow) -> DeadEnd | None:
+    """A word on what is gated by a statistic of squares, but made of more than one value."""
+    if len(left) < 2 or not _has_deviations(nodes, flow) or not _is_gated(nodes, flow):
+        return None
+    made = sorted((_position(v, flow), str(v.name), v.producer()) for v in left)
+    named = ", ".join(f"{name!r} ({'an input' if n is None else n.op_type})" for _, name, n in made)
+    return DeadEnd(f"it is made of more than one value: {named}; SimAM is made of x alone")
+
+
+def _has_deviations(nodes: Iterable[ir.Node], flow: Flow) -> bool:
+    """Whether one thing made of data is subtracted from another, or squared: squeeze-and-excitation does neither."""
+    for node in nodes:
+        twice = node.op_type == "Mul" and node.inputs[0] is node.inputs[1]
+        if twice or node.op_type in _SQUARES or is_simam_node(node):
+            return True
+        if node.op_type == "Sub" and len(flow.data(node)) == 2:
+            return True
+    return False
+
+
+def _passed_on(y: ir.Value, flow: Flow) -> Iterator[ir.Node]:
+    """Casts and reshapes behind y, while nothing else uses what is between."""
+    for _ in range(MOST_WIDENINGS):
+        uses = [use for use in y.uses() if use.node.op_type not in MEASURES]
+        if len(uses) != 1 or y.is_graph_output():
+            return
+        node = uses[0].node
+        if node.op_type not in PASSING or node.domain or flow.data(node) != [y] or node.graph is not _graph(y):
+            return
+        yield node
+        y = node.outputs[0]
+
+
+def _graph(y: ir.Value) -> ir.Graph | None:
+    node = y.producer()
+    return None if node is None else node.graph
+
+
+def _cut(x: ir.Value, y: ir.Value, nodes: list[ir.Node], flow: Flow) -> Cut:
+    inside = sorted(nodes, key=flow.order.__getitem__)
+    made = {v for node in inside for v in node.outputs} | {x}
+    around: dict[ir.Node, None] = {}
+    constants: dict[ir.Value, None] = {}
+    sizes: dict[ir.Node, None] = {}
+    queue = [v for node in inside for v in node.inputs if v is not None and v in flow.fixed]
     while queue:
         value = queue.pop()
         node = value.producer()
-        if value is x or node in reached or ir.convenience.get_const_tensor(value) is not None:
-            continue
-        if node is None or node.domain or node.op_type not in _KNOWN or len(reached) > _MOST_NODES:
-            return None
-        reached.add(node)
-        if node.op_type in ("Shape", "Size"):
-            measures.append(node)
-        else:
-            queue.extend(v for v in node.inputs if v is not None)
-    graph = anchor.graph
-    inside = _depending_on(x, reached, graph) if graph is not None else []
-    operators = {node.op_type for node in inside}
-    if not operators & _STATISTICS or not operators & _GATES:
-        return None
-    closed = {*inside, anchor}
-    sizes = [m for m in measures if m.inputs[0] is not x and _producer(m) not in closed]
-    return Cut(x, anchor.outputs[0], (*inside, anchor), tuple(sizes), (*_leaks(inside, closed), *_unprovable(inside)))
+        if constant(value) is not None:
+            constants[value] = None
+        elif node is not None and node not in around and node not in sizes:
+            if node.op_type in MEASURES and node.inputs[0] not in made:
+                sizes[node] = None
+            else:
+                around[node] = None
+                queue += [v for v in node.inputs if v is not None and v in flow.fixed]
+    return Cut(
+        x,
+        y,
+        tuple(inside),
+        tuple(sorted(around, key=flow.order.__getitem__)),
+        tuple(sorted(sizes, key=flow.order.__getitem__)),
+        tuple(constants),
+        tuple(_flat(inside, flow)),
+    )
 
 
-def _producer(measure: ir.Node) -> ir.Node | None:
-    """The node whose output a Shape node measures."""
-    measured = measure.inputs[0]
-    return None if measured is None else measured.producer()
+def _flat(nodes: Iterable[ir.Node], flow: Flow, fixed: frozenset[ir.Value] = frozenset()) -> Iterator[ir.Node]:
+    """The nodes on data, with those in the bodies of functions in place of the calls.
 
-
-def _depending_on(x: ir.Value, nodes: set[ir.Node], order: Iterable[ir.Node]) -> list[ir.Node]:
-    """Those of `nodes` that use x's values, in the order of the graph or function that `order` is."""
-    depending: set[ir.Node] = set()
-    queue = [x]
-    while queue:
-        for use in queue.pop().uses():
-            if use.node in nodes and use.node not in depending and use.node.op_type not in ("Shape", "Size"):
-                depending.add(use.node)
-                queue.extend(use.node.outputs)
-    return [node for node in order if node in depending] if depending else []
-
-
-def reasons_against_body(function: ir.Function) -> tuple[str, ...]:
-    """Why a body that comes with a file cannot be trusted whatever its numbers say, as for a piece of a graph."""
-    if len(function.inputs) != 1:
-        return (f"its body takes {len(function.inputs)} inputs",)
-    inside = _depending_on(function.inputs[0], set(function), function)
-    picked = [f"{n.op_type} {n.name!r} picks out a part of x" for n in inside if n.op_type in _PICKING]
-    foreign = [f"{n.op_type} {n.name!r} is not known" for n in inside if n.domain or n.op_type not in _KNOWN]
-    return tuple(f"in its body, {reason}" for reason in (*_unprovable(inside), *picked, *foreign))
-
-
-def _leaks(inside: Sequence[ir.Node], closed: set[ir.Node]) -> list[str]:
-    leaks = []
-    for value in (v for node in inside for v in node.outputs):
-        if value.is_graph_output():
-            leaks.append(f"{value.name!r} inside the block is also an output of the graph")
-        leaks += [
-            f"{value.name!r} inside the block is also used by {use.node.op_type} {use.node.name!r}"
-            for use in value.uses()
-            if use.node not in closed and use.node.op_type not in ("Shape", "Size")
-        ]
-    return leaks
-
-
-def _unprovable(inside: Sequence[ir.Node]) -> list[str]:
-    """Operators on data that may act only where no probe looks, such as a bound that no probe reaches."""
-    found = []
-    for node in inside:
-        to = node.attributes.get("to") if node.op_type == "Cast" else None
-        target = ir.DataType.FLOAT if to is None or to.is_ref() else to.as_int()
-        if node.op_type in _PIECEWISE or target not in _FLOATS:
-            found.append(f"{node.op_type} {node.name!r} may change values that no probe has")
-    return found
-
-
-class Runner:
-    """A cut as a function of float64 arrays, on the onnx reference evaluator.
-
-    measured : the shapes of what `cut.sizes` measure, in their order, for the size of x that it will be run on.
+    fixed : inputs of the function that `nodes` are in which this call fixes.
     """
-
-    def __init__(self, cut: Cut, model: ir.Model, measured: Sequence[tuple[int, ...]] = ()) -> None:
-        graph = cut.inside[-1].graph
-        assert graph is not None
-        leaves = [node.outputs[0] for node in cut.sizes]
-        piece = ir.convenience.extract(graph, inputs=[cut.x, *leaves], outputs=[cut.y])
-        piece.opset_imports.update(model.opset_imports)
-        for value in (*piece.inputs, *piece.outputs):
-            value.shape = None
-        for value, leaf in zip(piece.inputs[1:], leaves, strict=True):
-            value.type = leaf.type or ir.TensorType(ir.DataType.INT64)
-        for value in (piece.inputs[0], piece.outputs[0]):
-            value.type = value.type or ir.TensorType(ir.DataType.FLOAT)
-        functions = [f for f in model.functions.values() if f.domain == OP_DOMAIN]
-        alone = ir.Model(piece, ir_version=min(model.ir_version, 10), functions=functions)
-        proto = ir.to_proto(ir.external_data.load_to_model(alone))  # constants may be kept in a file beside
-        self._evaluator = ReferenceEvaluator(widen(proto))
-        self._x, *names = (str(value.name) for value in piece.inputs)
-        self._sizes = {
-            name: _measure(node, shape) for name, node, shape in zip(names, cut.sizes, measured, strict=True)
-        }
-
-    def __call__(self, x: Float64) -> Float64:
-        """y of x : (N, C, H, W)."""
-        with np.errstate(all="ignore"):  # a piece that is not SimAM may divide by zero
-            (y,) = self._evaluator.run(None, {self._x: x, **self._sizes})
-        return np.asarray(y, dtype=np.float64)
-
-
-def _measure(node: ir.Node, shape: tuple[int, ...]) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
-    if node.op_type == "Size":
-        return np.array(np.prod(shape), dtype=np.int64)
-    start, end = (node.attributes[k].as_int() if k in node.attributes else None for k in ("start", "end"))
-    return np.array(shape[start:end], dtype=np.int64)
+    for node in nodes:
+        function = flow.model.functions.get(node.op_identifier())
+        if function is None or flow.body(node) is None:
+            yield node
+            continue
+        given = dict(zip(function.inputs, node.inputs, strict=False))
+        still = {inner for inner, v in given.items() if v is None or v in flow.fixed or v in fixed}
+        steps = []
+        for step in function.all_nodes():
+            if step.op_type in MEASURES or all(v in still for v in flow.data(step)):
+                still.update(step.outputs)
+            else:
+                steps.append(step)
+        yield from _flat(steps, flow, frozenset(still))

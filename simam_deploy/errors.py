@@ -3,7 +3,7 @@
 SimAMDeployError                 the command line prints these as `error: ...` and exits with 2
 ├── InputError                   what was given cannot be used: a file, a model, a shape, an option
 │   ├── ModelFileError           not an ONNX file, truncated, of a newer IR, its weights missing
-│   ├── ShapeError               x is not (N, C, H, W) with H*W >= 2; also a ValueError
+│   ├── ShapeError               x has no shape that SimAM takes, as (N, C, H, W) with H*W >= 2; also a ValueError
 │   └── NoBlockError             a model in which no SimAM block was found; names the nearest misses
 ├── FormError                    a form cannot lower a block; lists every reason
 ├── OutputError                  the place to write to cannot be written
@@ -32,7 +32,7 @@ class ModelFileError(InputError):
 
 
 class ShapeError(InputError, ValueError):
-    """x is not (N, C, H, W) with H*W >= 2."""
+    """x has no shape that SimAM takes, as (N, C, H, W) with H*W >= 2."""
 
 
 class NoBlockError(InputError):

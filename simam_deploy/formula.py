@@ -17,6 +17,9 @@ Every form, runtime and kernel of this package is tested against `reference`, wi
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
@@ -137,6 +140,17 @@ def tolerance(x: ArrayLike, dtype: DTypeLike, e_lambda: float = DEFAULT_LAMBDA) 
     if name in _SMALLEST:
         bound = bound + 0.5 * _EPS[name] * size + 0.5 * _SMALLEST[name]
     return bound
+
+
+def as_maps(x: NDArray[Any]) -> NDArray[Any]:
+    """x with each of its planes as a map: what SimAM of another rank than 4 is defined by.
+
+    x : (N, C, L), (N, C, H, W) or (N, C, D, H, W). Returns (N, C, 1, L), x itself, or (N, C, D*H, W), a view where
+    x is contiguous. Raises ShapeError for another rank.
+    """
+    if not 3 <= x.ndim <= 5:
+        raise ShapeError(f"SimAM takes x of shape (N, C, L), (N, C, H, W) or (N, C, D, H, W); got {x.shape}")
+    return x.reshape(*x.shape[:2], math.prod(x.shape[2:-1]), x.shape[-1])
 
 
 def _energy_at_minimum(delta2: Float64, variance: Float64, e_lambda: float) -> Float64:

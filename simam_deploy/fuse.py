@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx_ir as ir
 
 from simam_deploy import manifest, onnx_file
-from simam_deploy.blocks import Block, Found, NearMiss, find
+from simam_deploy.blocks import Block, NearMiss, find
 from simam_deploy.cut import is_simam_node
 from simam_deploy.errors import FormError, NoBlockError
 from simam_deploy.files import refuse_overwriting_inputs, staging
 from simam_deploy.forms import form_named
 from simam_deploy.formula import OP_DOMAIN, OP_NAME, OP_VERSION
+from simam_deploy.operators import PASSING
 from simam_deploy.shapes import Dims
 
 BODY = (OP_DOMAIN, OP_NAME, "")
@@ -49,66 +50,122 @@ class Fused:
     notes: tuple[str, ...]
 
 
-def fuse(model: ir.Model, form: str = "function", on_progress: Callable[[str], None] | None = None) -> Fused:
+def fuse(
+    model: ir.Model,
+    form: str = "function",
+    on_progress: Callable[[str], None] | None = None,
+    *,
+    repair: bool = False,
+) -> Fused:
     """Write every SimAM block of `model` in `form`; all else keeps its nodes, names, weights and metadata.
 
     `model` is not changed; the result shares its weights. A block already in the asked form is written anew with
-    the same names, so fusing twice gives the same file.
+    the same names, so fusing twice gives the same file. Inner values that others use too stay, and `notes` says so.
+    repair : also write the near misses whose only fault is a constant M - 1 for another size of the map; M then comes
+    from the shape of x.
     Raises NoBlockError when there is no block (with the near misses), FormError when a block cannot be written so
     (with every block and every reason), InputError when there is no such form.
     """
     chosen = form_named(form)
     result = model.clone()
     found = find(result, on_progress)
-    if not found.blocks:
-        raise NoBlockError(_nothing_found(found.near_misses))
-    opset = result.opset_imports.get("", 0)
-    refusals = [(block, chosen.reasons_against(block)) for block in found.blocks]
-    if opset < chosen.MIN_OPSET:
-        raise FormError(
-            f"form {form!r} needs opset {chosen.MIN_OPSET} or later; the file has opset {opset}\n"
-            f"export with --opset {max(chosen.MIN_OPSET, 18)}, or use {_another_form(opset)}"
-        )
-    if any(reasons for _, reasons in refusals):
-        raise FormError(_refused(form, [(b, r) for b, r in refusals if r]))
-    kept = _nodes_of_our_name(result, found)
+    repaired = [miss for miss in found.near_misses if repair and miss.repaired is not None]
+    blocks = _in_order(result, [*found.blocks, *(miss.repaired for miss in repaired if miss.repaired is not None)])
+    misses = tuple(miss for miss in found.near_misses if miss not in repaired)
+    if not blocks:
+        raise NoBlockError(_nothing_found(misses))
+    _refuse(form, blocks, result)
+    kept = _nodes_of_our_name(result, blocks)
     if kept and (form == "function" or (form == "custom_op" and BODY in result.functions)):
         raise FormError(
             f"form {form!r} would change node {kept[0].name!r}, which has the name {OP_DOMAIN}::{OP_NAME} and is not "
             f"SimAM, as one body serves the whole file\nuse --form primitive, or mend the node"
         )
-    notes = []
-    written = []
-    for block in reversed(found.blocks):  # from the end, as the y of one block may be the x of the next
-        nodes = chosen.nodes(block, opset)
+    called = _called(result)
+    written: set[ir.Node] = set()
+    for block in reversed(blocks):  # from the end, as the y of one block may be the x of the next
+        nodes = chosen.nodes(block, _opset(block, result))
         _replace(block, nodes)
-        written += nodes
-    _make_names_unique(result, set(written))
+        written.update(nodes)
+    notes = [f"{miss.node}: M - 1, a constant before, now comes from the shape of x" for miss in repaired]
+    notes += _shared(blocks)
+    for scope in _scopes(result):
+        _make_names_unique(scope, written)
     if not kept:
         result.functions.pop(BODY, None)
-    for function in chosen.functions(opset):
+    for function in chosen.functions(result.opset_imports.get("", 0)):
         result.functions[function.identifier()] = function
-    result.opset_imports.pop(OP_DOMAIN, None)
-    if any(node.domain == OP_DOMAIN for node in result.graph.all_nodes()):
+    for identifier in called - _called(result) - {BODY}:
+        del result.functions[identifier]
+    for scope in _scopes(result):
+        scope.opset_imports.pop(OP_DOMAIN, None)
+        if any(node.domain == OP_DOMAIN for node in scope.all_nodes()):
+            scope.opset_imports[OP_DOMAIN] = OP_VERSION
+    if any(f.domain == OP_DOMAIN for f in result.functions.values()):
         result.opset_imports[OP_DOMAIN] = OP_VERSION
-    if chosen.functions(opset) and result.ir_version < FUNCTION_IR:
+    if chosen.functions(17) and result.ir_version < FUNCTION_IR:
         notes.append(f"IR version raised from {result.ir_version} to {FUNCTION_IR}, the first with functions")
         result.ir_version = FUNCTION_IR
-    rows = [BlockRow(b.node, b.shape, b.dtype.name, b.e_lambda, b.form, form) for b in found.blocks]
-    return Fused(result, tuple(rows), found.near_misses, tuple(notes))
+    rows = [BlockRow(b.node, b.shape, b.dtype.name, b.e_lambda, b.form, form) for b in blocks]
+    return Fused(result, tuple(rows), misses, tuple(notes))
 
 
-def _nodes_of_our_name(model: ir.Model, found: Found) -> list[ir.Node]:
+def _in_order(model: ir.Model, blocks: list[Block]) -> list[Block]:
+    """As their results come in the graph, then in the functions."""
+    order = {node: i for i, node in enumerate(node for scope in _scopes(model) for node in scope.all_nodes())}
+    return sorted(blocks, key=lambda block: order[block.inside[-1]])
+
+
+def _scopes(model: ir.Model) -> list[ir.Graph | ir.Function]:
+    """What has names and opsets of its own: the graph, and each function but the body of ours."""
+    return [model.graph, *(f for f in model.functions.values() if f.identifier() != BODY)]
+
+
+def _called(model: ir.Model) -> set[tuple[str, str, str]]:
+    called = {node.op_identifier() for scope in _scopes(model) for node in scope.all_nodes()}
+    return called & model.functions.keys()
+
+
+def _opset(block: Block, model: ir.Model) -> int:
+    scope = model if block.function is None else block.function
+    return scope.opset_imports.get("", 0)
+
+
+def _refuse(form: str, blocks: list[Block], model: ir.Model) -> None:
+    """Raise FormError, with every block and reason, if the form cannot write one of them."""
+    chosen = form_named(form)
+    opset = min(_opset(block, model) for block in blocks)
+    if opset < chosen.MIN_OPSET:
+        raise FormError(
+            f"form {form!r} needs opset {chosen.MIN_OPSET} or later; the file has opset {opset}\n"
+            f"export with --opset {max(chosen.MIN_OPSET, 18)}, or use {_another_form(opset)}"
+        )
+    refusals = [(block, chosen.reasons_against(block)) for block in blocks]
+    if any(reasons for _, reasons in refusals):
+        raise FormError(_refused(form, [(b, r) for b, r in refusals if r]))
+
+
+def _shared(blocks: list[Block]) -> list[str]:
+    """What stays of replaced blocks, as others use it."""
+    return [
+        f"{block.node}: {', '.join(block.shared)}; so that stays, and is computed twice"
+        for block in blocks
+        if any(node.graph is not None and node.op_type not in PASSING for node in block.inside[:-1])
+    ]
+
+
+def _nodes_of_our_name(model: ir.Model, blocks: list[Block]) -> list[ir.Node]:
     """Nodes simam::SimAM that are near misses: they stay as they are, and so does the body they may have."""
-    blocks = {node for block in found.blocks for node in block.inside}
-    return [node for node in model.graph.all_nodes() if is_simam_node(node) and node not in blocks]
+    inside = {node for block in blocks for node in block.inside}
+    everything = (node for scope in _scopes(model) for node in scope.all_nodes())
+    return [node for node in everything if is_simam_node(node) and node not in inside]
 
 
 def _replace(block: Block, nodes: list[ir.Node]) -> None:
     """Put `nodes` where the block was; y keeps its name, and what the block alone used goes."""
     last = block.inside[-1]
     graph = last.graph
-    assert isinstance(graph, ir.Graph)
+    assert graph is not None
     old = block.y
     new = nodes[-1].outputs[0]
     new.name, new.type, new.shape = old.name, old.type, old.shape
@@ -116,15 +173,17 @@ def _replace(block: Block, nodes: list[ir.Node]) -> None:
     graph.insert_before(last, nodes)
     old.replace_all_uses_with(new, replace_graph_outputs=True)
     old.name = f"{old.name}/replaced"
-    _remove_unused(graph, [last])
+    _remove_unused(last)
 
 
-def _make_names_unique(model: ir.Model, written: set[ir.Node]) -> None:
-    """Rename what was written where the file has the name already; all else keeps its name."""
-    everything = list(model.graph.all_nodes())
-    taken = {v.name for g in model.graphs() for v in (*g.inputs, *g.initializers.values())}
+def _make_names_unique(scope: ir.Graph | ir.Function, written: set[ir.Node]) -> None:
+    """Rename what was written where the scope has the name already; all else keeps its name."""
+    everything = list(scope.all_nodes())
+    graphs = [scope, *scope.subgraphs()]
+    taken = {v.name for g in graphs for v in g.inputs}
+    taken |= {v.name for g in graphs if isinstance(g, ir.Graph) for v in g.initializers.values()}
     taken |= {value.name for node in everything if node not in written for value in node.outputs}
-    outputs = {value.name for value in model.graph.outputs}
+    outputs = {value.name for g in graphs for value in g.outputs}
     for node in everything:
         if node not in written:
             continue
@@ -134,21 +193,21 @@ def _make_names_unique(model: ir.Model, written: set[ir.Node]) -> None:
             taken.add(value.name)
 
 
-def _remove_unused(graph: ir.Graph, nodes: Iterable[ir.Node]) -> None:
-    """Remove `nodes` and whatever only they used, constants and initialisers included."""
-    queue = list(nodes)
+def _remove_unused(last: ir.Node) -> None:
+    """Remove `last` and whatever only it used, constants and initialisers included."""
+    queue = [last]
     while queue:
         node = queue.pop()
-        if node.graph is not graph or any(v.uses() or v.is_graph_output() for v in node.outputs):
+        if node.graph is None or any(v.uses() or v.is_graph_output() for v in node.outputs):
             continue
         inputs = [v for v in node.inputs if v is not None]
-        graph.remove(node, safe=True)
+        node.graph.remove(node, safe=True)
         for value in inputs:
             producer = value.producer()
             if producer is not None:
                 queue.append(producer)
-            elif not value.uses() and value.is_initializer() and not value.is_graph_input():
-                graph.initializers.pop(str(value.name), None)
+            elif not value.uses() and not value.is_graph_input() and isinstance(value.graph, ir.Graph):
+                value.graph.initializers.pop(str(value.name), None)
 
 
 def _nothing_found(near_misses: tuple[NearMiss, ...]) -> str:
@@ -181,13 +240,15 @@ def fuse_file(
     target: str | os.PathLike[str],
     form: str = "function",
     on_progress: Callable[[str], None] | None = None,
+    *,
+    repair: bool = False,
 ) -> Fused:
     """`fuse` from one ONNX file to another, with a manifest beside it. Raises as `fuse`, `onnx_file.load` and
     `files.staging` do; nothing is written then, and `source` is never touched."""
     model = onnx_file.load(source)
     refuse_overwriting_inputs(target, [source, *onnx_file.weight_files(model)])
     with staging(target) as staged, onnx_file.blaming(source):
-        fused = fuse(model, form, on_progress)
+        fused = fuse(model, form, on_progress, repair=repair)
         write(fused, staged, manifest.file_source(Path(source)))
     return fused
 

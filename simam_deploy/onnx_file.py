@@ -12,6 +12,7 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from simam_deploy.errors import ModelFileError, SimAMDeployError
+from simam_deploy.onnx_stream import in_memory, write_inline
 from simam_deploy.walk import nodes
 
 PROTOBUF_LIMIT = 2**31 - 64 * 2**20
@@ -95,7 +96,7 @@ def save(model: ir.Model, path: str | os.PathLike[str]) -> None:
     if weight_bytes(model) > PROTOBUF_LIMIT:
         ir.save(copy, target, format="protobuf", external_data=f"{target.name}.data")
     else:
-        ir.save(ir.external_data.load_to_model(copy), target, format="protobuf")
+        write_inline(copy, target)
 
 
 def weight_files(model: ir.Model) -> set[Path]:
@@ -188,7 +189,7 @@ def _inline_attributes(model: ir.Model) -> None:
         one = attribute.type is ir.AttributeType.TENSOR
         tensors = [attribute.as_tensor()] if one else list(attribute.as_tensors())
         if any(isinstance(tensor, ir.ExternalTensor) for tensor in tensors):
-            held = [ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=tensor.name) for tensor in tensors]
+            held = [in_memory(t) if isinstance(t, ir.ExternalTensor) else t for t in tensors]
             node.attributes[attribute.name] = ir.Attr(attribute.name, attribute.type, held[0] if one else held)
 
 

@@ -22,8 +22,14 @@ CONSTANTS_EPS = 4 * float(np.finfo(np.float32).eps)
 have up to four of them rounded (1/(M-1), a square root squared, ...). A population variance is wrong by 1/M, which
 is more than this on every map of fewer than two million pixels."""
 
+MOST_PER_OUTLIER = 2000
+"""Of k equal outliers among M values each has z near M / 4k, and float64 has no exp(z) beyond 709."""
+
 LEAST_LAMBDA = 1e-15
 """What is smaller cannot be told from 0 with planes of spread 1e-3."""
+
+
+NO_GATE = "y / x is not a gate between 0 and 1"
 
 
 @dataclass(frozen=True)
@@ -32,11 +38,14 @@ class Verdict:
 
     e_lambda: float | None
     reasons: tuple[str, ...] = ()
+    divisor: float | None = None
+    """What stands in the place of M - 1, where that may be all that is wrong."""
 
 
-def prove(run: Run, shapes: list[Shape]) -> Verdict:
+def prove(run: Run, shapes: list[Shape], constants_eps: float = CONSTANTS_EPS) -> Verdict:
     """Run `run` at each shape (N, C, H, W), H*W >= 2, and say whether it is SimAM.
 
+    constants_eps : how far the constants of `run` may be from the formula's, relatively.
     λ is recovered from planes of spread 1e-3, then of spread 0.3 sqrt(λ), and confirmed on all planes. It is
     accurate to 1e-11 for λ from 1e-10 to 10 (tests/test_proof.py). Exceptions of `run` pass through.
     """
@@ -49,14 +58,11 @@ def prove(run: Run, shapes: list[Shape]) -> Verdict:
                 first = _recover_lambda(run, 1e-3 * x)
                 recovered = _recover_lambda(run, 0.3 * np.sqrt(abs(first)) * x)
             if not (np.isfinite(recovered) and recovered > LEAST_LAMBDA):
-                return Verdict(
-                    None, _differences(run, shape) or (f"λ would be {recovered:.3g}; it must be positive",)
-                )
+                return _differences(run, shape, f"λ would be {recovered:.3g}; it must be positive")
         for name, x in _planes(rng, shape, recovered):
-            share = _share(run(x), x, recovered)
+            share = _share(run(x), x, recovered, constants_eps)
             if not share <= 1:
-                found = _differences(run, shape)
-                return Verdict(None, found or (f"differs from SimAM on {name} planes of {shape[2]}x{shape[3]}",))
+                return _differences(run, shape, f"differs from SimAM on {name} planes of {shape[2]}x{shape[3]}")
     return Verdict(recovered)
 
 
@@ -80,42 +86,46 @@ def _planes(rng: np.random.Generator, shape: Shape, e_lambda: float) -> Iterator
     yield "offset", 1000 + rng.standard_normal(shape)
     yield "faint", np.sqrt(e_lambda) * rng.standard_normal(shape)
     outlier = rng.standard_normal(shape)
-    outlier[..., -1, -1] = 1e3
+    few = 1 + shape[2] * shape[3] // MOST_PER_OUTLIER
+    outlier.reshape(*shape[:2], -1)[..., -few:] = 1e3
     yield "outlier", outlier
     yield "large", 300 * rng.standard_normal(shape)
     yield "huge", 1e6 * rng.standard_normal(shape)
 
 
-def _share(y: Float64, x: Float64, e_lambda: float) -> float:
-    """Largest error of y as a share of what float32 constants and float64 arithmetic explain."""
+def _share(y: Float64, x: Float64, e_lambda: float, constants_eps: float) -> float:
+    """Largest error of y as a share of what rounded constants and float64 arithmetic explain."""
     if y.shape != x.shape or not np.isfinite(y).all():
         return np.inf
     gate = formula.gate(x, e_lambda)
     e = np.log(gate / np.maximum(1 - gate, 1e-300)) - 0.5
-    allowed = np.abs(x) * CONSTANTS_EPS * e * gate * (1 - gate) + 32 * formula.tolerance(x, np.float64, e_lambda)
+    allowed = np.abs(x) * constants_eps * e * gate * (1 - gate) + 32 * formula.tolerance(x, np.float64, e_lambda)
     return float(np.max(np.abs(y - x * gate) / allowed))
 
 
-def _differences(run: Run, shape: Shape) -> tuple[str, ...]:
-    """Name what differs: fit z = logit(y/x) = z0 + d / (a S + b) per plane, where SimAM has z0 = ½, a = 4/(M-1)."""
+def _differences(run: Run, shape: Shape, otherwise: str) -> Verdict:
+    """Name what differs: fit z = logit(y/x) = z0 + d / (a S + b) per plane, where SimAM has z0 = ½, a = 4/(M-1).
+
+    otherwise : the reason where this fit shows nothing.
+    """
     n, c, h, w = shape
     m = h * w
     if m < 4 or n * c < 2:
-        return ()
+        return Verdict(None, (otherwise,))
     rng = np.random.default_rng(1)
     spread = np.geomspace(0.05, 2, n * c).reshape(n, c, 1, 1)
     x = spread * rng.standard_normal(shape)
     y = run(x)
     if y.shape != x.shape:
-        return (f"the result has shape {y.shape}, not x's {x.shape}",)
+        return Verdict(None, (f"the result has shape {y.shape}, not x's {x.shape}",))
     ratio = y / x
     if not (np.isfinite(ratio).all() and (ratio > 0).all() and (ratio < 1).all()):
-        return ("y / x is not a gate between 0 and 1",)
+        return Verdict(None, (NO_GATE,))
     z = np.log(ratio / (1 - ratio)).reshape(n * c, m)
     d = ((x - x.mean(axis=(2, 3), keepdims=True)) ** 2).reshape(n * c, m)
     lines = [np.polyfit(dk, zk, 1) for dk, zk in zip(d, z, strict=True)]
     if max(np.abs(np.polyval(line, dk) - zk).max() for line, dk, zk in zip(lines, d, z, strict=True)) > 1e-4:
-        return ("the gate is not a function of (x - mean)² over H and W alone",)
+        return Verdict(None, ("the gate is not a function of (x - mean)² over H and W alone",))
     slope, start = np.array(lines).T
     reasons = []
     if abs(start.mean() - 0.5) > 1e-5:
@@ -131,4 +141,4 @@ def _differences(run: Run, shape: Shape) -> tuple[str, ...]:
         )
     if b <= 0:
         reasons.append(f"λ would be {b / 4:.3g}; it must be positive")
-    return tuple(reasons)
+    return Verdict(None, tuple(reasons) or (otherwise,), float(4 / a) if len(reasons) == 1 and a > 0 < b else None)

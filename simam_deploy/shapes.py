@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import ChainMap
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 
 import onnx
 import onnx_ir as ir
 
+from simam_deploy.onnx_stream import in_memory, without_values
+from simam_deploy.ort_ops import stand_in
+from simam_deploy.propagate import propagate
+from simam_deploy.walk import graphs, inside
+
 Dims = tuple[int | str | None, ...]
+Known = tuple[ir.DataType, Dims]
+"""Element type and shape of a value."""
+Identifier = tuple[str, str, str]
+Scope = ChainMap[str, onnx.TypeProto | onnx.TensorProto]
 _TRIALS = ((64, 96), (96, 64), (71, 57), (224, 160))
 """Sizes for dynamic dimensions behind the first, in turn. Two are multiples of 32, which most networks need; an odd
 one shows rounding, where a network takes it."""
+_LARGEST_CONSTANT = 1024
+"""Bytes; shapes are computed from constants, but not from larger ones. Those are left out of what is inferred on."""
 
 
 class Shapes:
@@ -24,42 +36,102 @@ class Shapes:
         """Shape of `value` in the file or by inference: a number, a name or None per axis; None if unknown."""
         if value.shape is not None:
             return tuple(d if isinstance(d, int) else d.value for d in value.shape)
-        found = self._inferred.get(value.name or "")
+        found = self._inferred.get(value) or self._followed(value)
         return found[1] if found else None
 
     def dtype(self, value: ir.Value) -> ir.DataType:
         """Element type of `value`; FLOAT if even inference cannot tell."""
         if value.dtype is not None:
             return value.dtype
-        found = self._inferred.get(value.name or "")
+        found = self._inferred.get(value) or self._followed(value)
         return found[0] if found else ir.DataType.FLOAT
 
-    @cached_property
-    def _inferred(self) -> dict[str, tuple[ir.DataType, Dims]]:
-        return _infer(self._model, {})
+    def _followed(self, value: ir.Value) -> Known | None:
+        """What following the sizes at every trial says of a value in the main graph: an axis is fixed that stays."""
+        node = value.producer()
+        if node is None or node.graph is not self._model.graph:
+            return None
+        known = [trial.get(str(value.name)) for trial in self._exact]
+        shapes = {k[1] for k in known if k is not None}
+        if not shapes or None in known or len({len(shape) for shape in shapes}) > 1:
+            return None
+        axes = zip(*shapes, strict=True)
+        return known[0][0], tuple(sizes[0] if len(set(sizes)) == 1 else None for sizes in axes)  # type: ignore[index]
+
+    def inside(self, function: ir.Function) -> list[dict[str, Known]]:
+        """The values in the body of `function`, by name, once for each call that differs from the others in types,
+        shapes or attributes; also for calls from sub-graphs and other functions. Empty if it is never called."""
+        return self._calls.get(function.identifier(), [])
 
     @cached_property
     def trials(self) -> list[dict[str, tuple[int, ...]]]:
-        """Concrete shapes of the values, by name, at several sizes of the dynamic inputs (one, if all are fixed)."""
+        """Concrete shapes of the values, by name, at several sizes of the dynamic inputs (one, if all are fixed).
+
+        Sub-graphs included; a name that has two shapes there, as in two branches of an If, is left out.
+        """
+        found = []
+        for inferred, exact in zip(self._resized, self._exact, strict=True):
+            named = _by_name(_infos(inferred.graph)).items()
+            fixed = {name: tuple(d for d in dims if isinstance(d, int)) for name, (_, dims) in named}
+            whole = {name: fixed[name] for name, (_, dims) in named if len(fixed[name]) == len(dims)}
+            found.append({name: dims for name, (_, dims) in exact.items()} | whole)
+        return found
+
+    @cached_property
+    def _resized(self) -> list[onnx.ModelProto]:
         found = []
         for sizes in _choices(self._model):
             try:
-                inferred = _infer(self._model, sizes)
+                found.append(_infer(_resized(self._skeleton, sizes), strict=True))
             except onnx.shape_inference.InferenceError:  # a size that this network does not take
                 continue
-            found.append(
-                {
-                    name: tuple(d for d in dims if isinstance(d, int))
-                    for name, (_, dims) in inferred.items()
-                    if all(isinstance(d, int) for d in dims)
-                }
-            )
+        return found
+
+    @cached_property
+    def _exact(self) -> list[dict[str, tuple[ir.DataType, tuple[int, ...]]]]:
+        return [
+            {name: (ir.DataType(dtype), dims) for name, (dtype, dims) in propagate(inferred).items()}
+            for inferred in self._resized
+        ]
+
+    @cached_property
+    def _skeleton(self) -> onnx.ModelProto:
+        return _skeleton(self._model)
+
+    @cached_property
+    def _whole(self) -> onnx.ModelProto:
+        return _infer(self._skeleton)
+
+    @cached_property
+    def _inferred(self) -> dict[ir.Value, Known]:
+        return dict(_values(self._model.graph, self._whole.graph))
+
+    @cached_property
+    def _calls(self) -> dict[Identifier, list[dict[str, Known]]]:
+        found: dict[Identifier, list[dict[str, Known]]] = {}
+        functions = {(f.domain, f.name, f.overload): f for f in self._skeleton.functions}
+        seen: set[bytes] = set()
+        waiting = [self._whole.graph]
+        while waiting:
+            for node, scope in _scoped(waiting.pop(), ChainMap()):
+                identifier = (node.domain, node.op_type, node.overload)
+                if identifier in functions:
+                    body = _body(functions[identifier], node, scope, self._skeleton)
+                    if (key := body.SerializeToString(deterministic=True)) not in seen:
+                        seen.add(key)
+                        inferred = _infer(body).graph
+                        found.setdefault(identifier, []).append(_by_name(_infos(inferred)))
+                        waiting.append(inferred)
         return found
 
 
 def _choices(model: ir.Model) -> Iterator[dict[str, int]]:
     """Sizes for each dynamic dimension, by its key."""
-    keys = [key for value in model.graph.inputs for key in _dynamic_keys(value)]
+    keys = [
+        key
+        for value in model.graph.inputs
+        for key in _dynamic_keys(str(value.name), [d if isinstance(d, int) else d.value for d in value.shape or ()])
+    ]
     if not keys:
         yield {}
         return
@@ -73,38 +145,135 @@ def _choices(model: ir.Model) -> Iterator[dict[str, int]]:
         yield sizes
 
 
-def _dynamic_keys(value: ir.Value) -> Iterator[tuple[str, int]]:
-    for axis, dim in enumerate(value.shape or ()):
+def _dynamic_keys(name: str, dims: list[int | str | None]) -> Iterator[tuple[str, int]]:
+    for axis, dim in enumerate(dims):
         if not isinstance(dim, int):
-            yield dim.value or f"{value.name}[{axis}]", axis
+            yield dim or f"{name}[{axis}]", axis
 
 
-def _infer(model: ir.Model, sizes: dict[str, int]) -> dict[str, tuple[ir.DataType, Dims]]:
-    """onnx shape inference on a copy without weights; with `sizes`, strictly and with those sizes put in."""
+def _skeleton(model: ir.Model) -> onnx.ModelProto:
+    """The model as shape inference can take it: without the values of weights, and with standard operators in place
+    of ONNX Runtime's own. Nodes keep their order."""
     copy = model.clone()
-    graph = copy.graph
-    for value in graph.initializers.values():
-        if value.const_value is not None and value.const_value.nbytes > 1024:
-            value.type = ir.TensorType(value.const_value.dtype)
-            value.shape = ir.Shape(value.const_value.shape.numpy())
-    weights = [v for v in graph.initializers.values() if v.const_value is not None and v.const_value.nbytes > 1024]
-    for value in graph.inputs:
-        if sizes and value.shape is not None:
-            keys = dict((axis, key) for key, axis in _dynamic_keys(value))
-            value.shape = ir.Shape([sizes[keys[a]] if a in keys else d for a, d in enumerate(value.shape)])
+    functions = list(copy.functions.values())
+    for graph in (*copy.graphs(), *(graph for function in functions for graph in function.subgraphs())):
+        for value in graph.initializers.values():
+            if value.const_value is not None:
+                value.const_value = _light(value.const_value)
+    for nodes in (copy.graph.all_nodes(), *(function.all_nodes() for function in functions)):
+        for node in nodes:
+            for name, attribute in list(node.attributes.items()):
+                if attribute.type is ir.AttributeType.TENSOR and not attribute.is_ref():
+                    node.attributes[name] = ir.AttrTensor(name, _light(attribute.as_tensor()))
+    proto = ir.to_proto(copy)
+    opset = model.opset_imports.get("", 0)
+    for part in (*graphs(proto), *proto.functions):
+        stand_in(part, opset)
+    return proto
+
+
+def _light(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+    """The tensor, or where it is large one without values: it says that they are in a file, which nobody opens."""
+    if tensor.dtype is ir.DataType.STRING or tensor.nbytes > _LARGEST_CONSTANT:
+        return without_values(tensor)
+    return in_memory(tensor) if isinstance(tensor, ir.ExternalTensor) else tensor
+
+
+def _infer(model: onnx.ModelProto, *, strict: bool = False) -> onnx.ModelProto:
+    return onnx.shape_inference.infer_shapes(model, strict_mode=strict, data_prop=True)
+
+
+def _resized(skeleton: onnx.ModelProto, sizes: dict[str, int]) -> onnx.ModelProto:
+    """A copy whose inputs have these sizes, and where nothing else has any."""
+    proto = onnx.ModelProto()
+    proto.CopyFrom(skeleton)
+    for value in proto.graph.input:
+        dims = value.type.tensor_type.shape.dim
+        keys = dict((axis, key) for key, axis in _dynamic_keys(value.name, [_dim(d) for d in dims]))
+        for axis, key in keys.items():
+            dims[axis].dim_value = sizes[key]
     if sizes:
-        for node in graph.all_nodes():
-            for value in node.outputs:
-                value.shape = None
-    for value in weights:
-        graph.initializers.pop(str(value.name))
-        if value not in graph.inputs:
-            graph.inputs.append(value)
-    proto = onnx.shape_inference.infer_shapes(ir.to_proto(copy), strict_mode=bool(sizes), data_prop=True)
-    found = {}
-    for info in (*proto.graph.input, *proto.graph.value_info, *proto.graph.output):
-        tensor = info.type.tensor_type
-        if tensor.HasField("shape"):
-            dims = tuple(d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in tensor.shape.dim)
-            found[info.name] = (ir.DataType(tensor.elem_type), dims)
-    return found
+        for graph in graphs(proto):
+            del graph.value_info[:]
+            for value in graph.output:
+                value.type.tensor_type.ClearField("shape")
+    return proto
+
+
+def _dim(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
+    return dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None
+
+
+def _known(kind: onnx.TypeProto) -> Known | None:
+    if not kind.tensor_type.HasField("shape"):
+        return None
+    return ir.DataType(kind.tensor_type.elem_type), tuple(_dim(d) for d in kind.tensor_type.shape.dim)
+
+
+def _infos(graph: onnx.GraphProto) -> Iterator[tuple[str, Known]]:
+    """Every value with a known shape, by name, sub-graphs included."""
+    for part in inside(graph):
+        for info in (*part.input, *part.value_info, *part.output):
+            if (known := _known(info.type)) is not None:
+                yield info.name, known
+
+
+def _by_name(found: Iterable[tuple[str, Known]]) -> dict[str, Known]:
+    """Those whose name means one thing."""
+    named: dict[str, Known] = {}
+    twice = {name for name, known in found if named.setdefault(name, known) != known}
+    return {name: known for name, known in named.items() if name not in twice}
+
+
+def _values(graph: ir.Graph, twin: onnx.GraphProto) -> Iterator[tuple[ir.Value, Known]]:
+    """The values of `graph` as inference on its twin knows them, sub-graphs included."""
+    infos = {info.name: info.type for info in (*twin.input, *twin.value_info, *twin.output)}
+    for value in (*graph.inputs, *(value for node in graph for value in node.outputs)):
+        if value.name in infos and (known := _known(infos[value.name])) is not None:
+            yield value, known
+    for node, other in zip(graph, twin.node, strict=True):
+        for attribute in other.attribute:
+            if attribute.HasField("g") and attribute.name in node.attributes:
+                yield from _values(node.attributes[attribute.name].as_graph(), attribute.g)
+
+
+def _scoped(graph: onnx.GraphProto, outer: Scope) -> Iterator[tuple[onnx.NodeProto, Scope]]:
+    """Every node, with the types and constants that it sees."""
+    scope = outer.new_child()
+    scope.update((info.name, info.type) for info in (*graph.input, *graph.value_info, *graph.output))
+    scope.update((tensor.name, tensor) for tensor in graph.initializer)
+    for node in graph.node:
+        if node.op_type == "Constant" and not node.domain and node.attribute and node.attribute[0].name == "value":
+            scope[node.output[0]] = node.attribute[0].t
+        yield node, scope
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _scoped(attribute.g, scope)
+
+
+def _body(
+    function: onnx.FunctionProto, call: onnx.NodeProto, scope: Scope, model: onnx.ModelProto
+) -> onnx.ModelProto:
+    """The body of a function as a model of its own, for this call of it."""
+    body = onnx.ModelProto(ir_version=model.ir_version, functions=model.functions, opset_import=function.opset_import)
+    body.graph.node.extend(function.node)
+    for name, given in zip(function.input, call.input, strict=False):
+        held = scope.get(given)
+        if isinstance(held, onnx.TensorProto):
+            body.graph.initializer.add().CopyFrom(held)
+            body.graph.initializer[-1].name = name
+        else:
+            body.graph.input.add(name=name, type=held)
+    body.graph.output.extend(onnx.ValueInfoProto(name=name) for name in function.output)
+    given = {a.name: a for a in (*function.attribute_proto, *call.attribute)}
+    for part in inside(body.graph):
+        for node in part.node:
+            for at in reversed(range(len(node.attribute))):
+                attribute = node.attribute[at]
+                if (wanted := attribute.ref_attr_name) in given:
+                    name = attribute.name
+                    attribute.CopyFrom(given[wanted])
+                    attribute.name = name
+                elif wanted:
+                    del node.attribute[at]
+    return body

@@ -191,8 +191,15 @@ def slack(case: Case) -> float:
     variance in the last block alone exceeds it, but on a map of 256x256, where it is float32 noise. λ that is 1 % off
     may pass: see which λ the file has. Inputs of one value, or far from 0, cost running sums more: a runtime that
     fails on `constant` or `offset` alone does so for that.
+
+    M is the product of an input's axes from 2 on. Of three axes it is that of the last two, as they may be H and W.
     """
-    planes = [float(np.prod(array.shape[-2:])) for feed in case.feeds for array in feed if array.ndim >= 3]
+    planes = [
+        float(math.prod(array.shape[1 if array.ndim == 3 else 2 :]))
+        for feed in case.feeds
+        for array in feed
+        if array.ndim >= 3
+    ]
     return max(LEAST_SLACK, math.sqrt(max(planes, default=0.0)))
 
 
@@ -232,7 +239,7 @@ def _judge_gate(case: str, label: str, tap: Tap, results: Sequence[Mapping[str, 
     """The worst of all feeds. The gate is y / x where |x| is not so small that its own rounding shows."""
     error = share = collapsed = 0.0
     for result in results:
-        x, y = result[tap.x], np.asarray(result[tap.y], dtype=np.float64)
+        x, y = formula.as_maps(result[tap.x]), formula.as_maps(np.asarray(result[tap.y], dtype=np.float64))
         wide = np.asarray(x, dtype=np.float64)
         gate = formula.gate(wide, tap.e_lambda)
         off = np.abs(y - wide * gate)

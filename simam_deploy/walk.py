@@ -9,8 +9,19 @@ import onnx
 
 def graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
     """The graph and every graph inside a node, also inside functions."""
-    yield model.graph
-    for node in nodes(model):
+    yield from inside(model.graph)
+    for function in model.functions:
+        yield from _graphs(function.node)
+
+
+def inside(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """`graph` and every graph inside its nodes."""
+    yield graph
+    yield from _graphs(graph.node)
+
+
+def _graphs(sequence: Iterable[onnx.NodeProto]) -> Iterator[onnx.GraphProto]:
+    for node in _nodes(sequence):
         for attribute in node.attribute:
             yield from [attribute.g] if attribute.HasField("g") else attribute.graphs
 

@@ -121,11 +121,9 @@ MISSES = {
     "gate of something else": (CHAIN.replace("Mul (x, g)", "Mul (c, g)"), {}, r"not a gate|not a function|does not"),
     "twice the gate": (CHAIN.replace("y = Mul (x, g)", "f = Add (g, g)\n y = Mul (x, f)"), {}, r"not a gate"),
     "learned scale": (CHAIN.replace("(d, q)", "(d2, q)").replace("e =", "d2 = Mul (d, four)\n e ="), {}, r"divides"),
-    "inner value is an output": (CHAIN, {"outputs": "c"}, r"'c' inside the block is also an output"),
-    "inner value used": (CHAIN, {"after": "out = Add (y, d)"}, r"'d' inside the block is also used by Add 'Add_12'"),
     "1x1 map": (CHAIN, {"shape": "2, 3, 1, 1"}, r"1x1, where SimAM is 0/0"),
-    "3-D": (CHAIN, {"shape": "2, 3, 35", "hw": "2"}, r"x is 3-D; SimAM takes \(N, C, H, W\)"),
-    "5-D": (CHAIN, {"shape": "2, 3, 5, 7, 1", "hw": "2, 3, 4"}, r"x is 5-D"),
+    "2-D": (CHAIN, {"shape": "2, 35", "hw": "1"}, r"x is 2-D; SimAM takes \(N, C, H, W\)"),
+    "rows of a volume": (CHAIN, {"shape": "2, 3, 4, 5, 7", "hw": "3, 4"}, r"over H and W alone"),
 }
 
 
@@ -134,6 +132,24 @@ def test_near_misses_say_why(name: str) -> None:
     chain, changes, words = MISSES[name]
     with pytest.raises(AssertionError, match=words):
         raise AssertionError(reasons(model(chain, **changes)))
+
+
+@pytest.mark.parametrize(("shape", "hw"), [("2, 3, 35", "2"), ("2, 3, 5, 7, 1", "2, 3, 4")])
+def test_audio_and_volumes(shape: str, hw: str) -> None:
+    block = only_block(model(shape=shape, hw=hw))
+    assert block.shape == tuple(int(d) for d in shape.split(","))
+    assert block.map_size == 35
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"outputs": "c"}, "'c' is also an output of the graph"),
+        ({"after": "out = Add (y, d)"}, "'d' is also used by Add 'Add_12'"),
+    ],
+)
+def test_inner_values_that_others_use_are_named(changes: dict[str, str], words: str) -> None:
+    assert only_block(model(**changes)).shared == (words,)
 
 
 HALVES = CHAIN.replace(
@@ -205,7 +221,7 @@ def test_what_only_small_probes_take_for_simam(name: str) -> None:
 
 
 def test_bounds_that_no_probe_reaches_are_named() -> None:
-    chain = CHAIN.replace("s = Reduce", "most = Constant <value_float = 1e9> ()\n dc = Min (d, most)\n s = Reduce")
+    chain = CHAIN.replace("s = Reduce", "most = Constant <value_float = 1e20> ()\n dc = Min (d, most)\n s = Reduce")
     chain = chain.replace("ReduceSum <keepdims: int = 1> (d,", "ReduceSum <keepdims: int = 1> (dc,")
     assert "may change values that no probe has" in reasons(model(chain))
 
@@ -226,9 +242,9 @@ def test_a_wrong_body_is_not_trusted_for_its_name() -> None:
 @pytest.mark.parametrize(
     ("operator", "words"),
     [
-        ("Clip", "in its body, Clip 'hidden' may change values that no probe has"),
-        ("Slice", "in its body, Slice 'hidden' picks out a part of x"),
-        ("Erf", "in its body, Erf 'hidden' is not known"),
+        ("Clip", "in the body of a function, Clip 'hidden' may change values that no probe has"),
+        ("Slice", "in the body of a function, Slice 'hidden' picks out a part of x"),
+        ("Erf", "in the body of a function, Erf 'hidden' is not known"),
     ],
 )
 def test_a_body_holds_nothing_that_no_probe_shows(operator: str, words: str) -> None:

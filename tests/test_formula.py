@@ -41,6 +41,36 @@ def least_squares(t, others, e_lambda):
     return w, b
 
 
+# Planes of other ranks
+
+
+@pytest.mark.parametrize(
+    ("shape", "maps"),
+    [
+        ((2, 3, 35), (2, 3, 1, 35)),
+        ((2, 3, 5, 7), (2, 3, 5, 7)),
+        ((2, 3, 2, 5, 7), (2, 3, 10, 7)),
+        ((0, 3, 2, 5, 7), (0, 3, 10, 7)),
+    ],
+)
+def test_planes_of_any_rank_as_maps(shape, maps):
+    """SimAM of them is SimAM with statistics over all axes from 2 on."""
+    x = np.random.default_rng(0).standard_normal(shape)
+    as_maps = formula.as_maps(x)
+    assert as_maps.shape == maps
+    axes = tuple(range(2, x.ndim))
+    d = (x - x.mean(axes, keepdims=True)) ** 2
+    v = d.sum(axes, keepdims=True) / (x[0, 0].size - 1) if x.size else d
+    y = x * sigmoid(d / (4 * (v + 0.1)) + 0.5)
+    np.testing.assert_allclose(formula.reference(as_maps, 0.1), formula.as_maps(y), rtol=1e-13)
+
+
+@pytest.mark.parametrize("shape", [(), (2, 3), (2, 3, 2, 2, 5, 7)])
+def test_other_ranks_are_no_planes(shape):
+    with pytest.raises(ShapeError, match=r"takes x of shape \(N, C, L\), .* got \("):
+        formula.as_maps(np.zeros(shape))
+
+
 # The minimum of (2)
 
 

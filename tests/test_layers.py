@@ -7,10 +7,12 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "simam_deploy"
 RANKS = [
-    {"errors", "walk"},
-    {"formula", "files", "manifest", "widen", "shapes"},
-    {"module", "proof", "onnx_file"},
-    {"cut", "source"},
+    {"errors", "onnx_stream", "ort_ops", "propagate", "walk"},
+    {"formula", "files", "manifest", "operators", "widen", "shapes"},
+    {"module", "proof", "onnx_file", "evaluator", "flow"},
+    {"cut", "source", "adopt"},
+    {"piece"},
+    {"judge"},
     {"blocks"},
     {"forms", "runtimes", "engine_worker"},
     {"fuse", "inputs", "bench", "engine"},

@@ -1,5 +1,6 @@
 """ONNX files in and out: nothing is lost, and a broken file is a ModelFileError with the cause in it."""
 
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -212,6 +213,62 @@ def test_weights_that_are_not_there(tmp_path: Path, data: bytes | None, change: 
         (folder / "w.bin").write_bytes(data)
     with pytest.raises(ModelFileError, match=words):
         onnx_file.load(write(folder / "a.onnx", change))
+
+
+def test_every_type_of_weight_comes_back(tmp_path: Path) -> None:
+    """Each way that a tensor is written: raw bytes, fields of its own, strings, from another file, from memory."""
+    kinds = {
+        "raw": numpy_helper.from_array(WEIGHTS, "raw"),
+        "fields": helper.make_tensor("fields", TensorProto.FLOAT, [3], [1, 2, 3]),
+        "half": helper.make_tensor("half", TensorProto.BFLOAT16, [3], [1, 2, 3]),
+        "four": helper.make_tensor("four", TensorProto.INT4, [3], [1, -2, 3]),
+        "strings": helper.make_tensor("strings", TensorProto.STRING, [2], [b"a", "λ".encode()]),
+        "nothing": helper.make_tensor("nothing", TensorProto.FLOAT, [0], []),
+        "scalar": helper.make_tensor("scalar", TensorProto.DOUBLE, [], [7]),
+    }
+    kinds["raw"].doc_string = "words"
+    kinds["raw"].metadata_props.add(key="k", value="v")
+
+    def more(model: onnx.ModelProto) -> None:
+        outside(model)
+        model.graph.initializer.extend(kinds.values())
+
+    (tmp_path / "w.bin").write_bytes(WEIGHTS.tobytes())
+    model = onnx_file.load(write(tmp_path / "a.onnx", more))
+    made = ir.tensor(np.arange(5.0, dtype=np.float16), name="another name")
+    model.graph.initializers["ours"] = ir.Value(name="ours", const_value=made)
+    onnx_file.save(model, tmp_path / "b.onnx")
+    after = {tensor.name: tensor for tensor in onnx.load(tmp_path / "b.onnx").graph.initializer}
+    assert set(after) == {*kinds, "w", "b", "ours"}
+    np.testing.assert_array_equal(numpy_helper.to_array(after["w"]), WEIGHTS)
+    np.testing.assert_array_equal(numpy_helper.to_array(after["ours"]), np.arange(5))
+    for name, kind in kinds.items():
+        assert after[name] == kind
+    assert made.name == "another name"
+
+
+def test_writing_takes_no_copy_of_the_weights(tmp_path: Path) -> None:
+    """Of 32 weights of 1 MiB, two are in memory at most besides the model itself: Python's memory is measured."""
+    weights = [numpy_helper.from_array(np.ones(2**18, np.float32), f"w{at}") for at in range(32)]
+    for model in (
+        onnx_file.load(write(tmp_path / "a.onnx", lambda m: m.graph.initializer.extend(weights))),
+        onnx_file.load(write(tmp_path / "b.onnx", lambda m: _move_out(m, weights, tmp_path / "w.bin"))),
+    ):
+        tracemalloc.start()
+        onnx_file.save(model, tmp_path / "c.onnx")
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 3 * 2**20
+        assert (tmp_path / "c.onnx").stat().st_size > 32 * 2**20
+
+
+def _move_out(model: onnx.ModelProto, weights: list[TensorProto], path: Path) -> None:
+    path.write_bytes(b"".join(tensor.raw_data for tensor in weights))
+    for at, tensor in enumerate(weights):
+        held = model.graph.initializer.add(name=tensor.name, dims=tensor.dims, data_type=tensor.data_type)
+        held.raw_data = b" "  # set_external_data wants some
+        set_external_data(held, path.name, offset=at * 2**20, length=2**20)
+        held.ClearField("raw_data")
 
 
 def set_ir(model: onnx.ModelProto) -> None:

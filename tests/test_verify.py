@@ -17,7 +17,7 @@ from simam_deploy.forms import alone
 from simam_deploy.inputs import Case, cases
 from simam_deploy.runtimes import open_session
 from simam_deploy.runtimes.session import Array, Session, TensorSpec
-from simam_deploy.verify import EPS, LEAST_SLACK, Report, Tap, verify
+from simam_deploy.verify import EPS, LEAST_SLACK, Report, Tap, slack, verify
 
 X = np.random.default_rng(0).standard_normal((2, 3, 5, 7)).astype(np.float32)
 CASE = Case("plain", ((X,),))
@@ -106,6 +106,22 @@ def test_other_outputs_or_shapes_are_an_input_error() -> None:
         check(lambda x: x, Case("pair", ((X, X),)))
 
 
+@pytest.mark.parametrize(
+    ("shapes", "root"),
+    [
+        ([(2, 1000)], LEAST_SLACK),
+        ([(2, 3, 16, 16)], 16),
+        ([(2, 3, 64, 16)], 32),
+        ([(2, 1, 16384)], 128),
+        ([(2, 3, 16, 32, 32)], 128),
+        ([(2, 3, 16, 16), (2, 3, 4, 16, 16)], 32),
+    ],
+    ids=str,
+)
+def test_slack_is_the_root_of_the_largest_plane(shapes: list[tuple[int, ...]], root: float) -> None:
+    assert slack(Case("plain", (tuple(np.zeros(shape, np.float32) for shape in shapes),))) == root
+
+
 def test_progress_and_notes() -> None:
     def noted() -> Session:
         session = Made(lambda x: x)
@@ -133,6 +149,25 @@ def test_a_gate_is_judged_on_the_x_that_its_session_computed() -> None:
     assert report.passed
     assert report.gates[0].max_gate_error < 1e-6
     assert report.gates[0].collapsed == 0
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 35), (2, 3, 2, 5, 7)], ids=str)
+def test_gates_of_other_ranks_are_judged_over_the_whole_plane(shape: tuple[int, ...]) -> None:
+    x = np.float32(1e-2) * np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    tap = Tap("block", "x", "y_inner", 1e-4)
+
+    def judge(y: Callable[[Array], Array]) -> list[bool]:
+        candidate = {"candidate": lambda: Made(lambda x: x, y, names=("y", "y_inner"))}
+        report = verify(candidate, [Case("faint", ((x,),))], truth=truth, twin=twin, taps={"candidate": [tap]})
+        return [gate.passed for gate in report.gates]
+
+    def per_row(x: Array) -> Array:
+        """Statistics of seven values at a time."""
+        rows = x.reshape(2, 3, -1, 7)
+        return np.stack([simam(rows[:, :, i : i + 1]) for i in range(rows.shape[2])], axis=2).reshape(x.shape)
+
+    assert judge(lambda x: simam(formula.as_maps(x)).reshape(x.shape)) == [True]
+    assert judge(per_row) == [False]
 
 
 def test_a_collapsed_gate_fails_though_its_cosine_is_high() -> None:
@@ -257,7 +292,7 @@ def test_a_file_alone_is_its_own_truth(exported: tuple[nn.Module, Path], tmp_pat
 
 
 def test_taps_at_the_edges_of_a_graph_and_without_new_outputs(tmp_path: Path) -> None:
-    model, taps = expose(alone("function", (2, 3, 5, 7)))
+    model, taps, _ = expose(alone("function", (2, 3, 5, 7)))
     assert taps == [Tap("simam", "x", "y", pytest.approx(1e-4))]
     assert [value.name for value in model.graph.outputs] == ["y"]
     onnx_file.save(alone("function", (2, 3, 5, 7)), tmp_path / "m.onnx")

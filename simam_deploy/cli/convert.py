@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from simam_deploy import show
+from simam_deploy.blocks import NearMiss
 from simam_deploy.cli.options import Form, Json, OneFile, Output, Shapes, Weights, parts, sizes
 from simam_deploy.errors import InputError
 
@@ -57,13 +58,16 @@ def fuse(
     file: OneFile,
     output: Output,
     form: Form = "function",
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Where M - 1 is a constant for another size, take it from the shape.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Find the SimAM blocks in an ONNX file and write them in another form."""
     from simam_deploy import fuse as library
 
     with show.progress() as say:
-        fused = library.fuse_file(file, output, form, lambda node: say(f"prove the block at {node}"))
+        fused = library.fuse_file(file, output, form, lambda node: say(f"prove the block at {node}"), repair=repair)
     if as_json:
         show.json({"file": str(output), **_fused_dict(fused)})
     else:
@@ -78,6 +82,7 @@ def inspect(file: OneFile, as_json: Json = False) -> None:
     with show.progress() as say, onnx_file.blaming(file):
         found = blocks.find(model, lambda node: say(f"prove the block at {node}"))
     rows = [(b.node, b.shape, b.dtype.name, b.e_lambda, b.form) for b in found.blocks]
+    shared = [f"{b.node}: {', '.join(b.shared)}" for b in found.blocks if b.shared]
     opset, weight_mb = model.opset_imports.get(""), onnx_file.weight_bytes(model) / 2**20
     if as_json:
         keys = ("node", "shape", "dtype", "e_lambda", "form")
@@ -88,7 +93,8 @@ def inspect(file: OneFile, as_json: Json = False) -> None:
                 "ir_version": model.ir_version,
                 "weights_mib": weight_mb,
                 "blocks": [dict(zip(keys, row, strict=True)) for row in rows],
-                "near_misses": [asdict(miss) for miss in found.near_misses],
+                "shared": shared,
+                "near_misses": _misses(found.near_misses),
             }
         )
         return
@@ -98,6 +104,7 @@ def inspect(file: OneFile, as_json: Json = False) -> None:
         show.table(f"{len(rows)} SimAM blocks", ("node", "x", "type", "λ", "form"), shown)
     else:
         show.lines(["no SimAM block"])
+    show.lines(shared, "inner values that others use too; fuse keeps these and says so:")
     show.near_misses(found.near_misses)
 
 
@@ -153,9 +160,15 @@ def _torch_model(spec: str, weights: Path | None, shape: Sequence[str] | None) -
 def _fused_dict(fused: Any) -> dict[str, Any]:
     return {
         "blocks": [asdict(row) for row in fused.rows],
-        "near_misses": [asdict(miss) for miss in fused.near_misses],
+        "near_misses": _misses(fused.near_misses),
         "notes": list(fused.notes),
     }
+
+
+def _misses(misses: Sequence[NearMiss]) -> list[dict[str, Any]]:
+    return [
+        {"node": miss.node, "reasons": list(miss.reasons), "repairable": miss.repaired is not None} for miss in misses
+    ]
 
 
 def _fused(fused: Any, title: str) -> None:

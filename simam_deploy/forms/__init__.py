@@ -16,7 +16,7 @@ from types import ModuleType
 import onnx_ir as ir
 
 from simam_deploy.blocks import Block
-from simam_deploy.errors import FormError, InputError
+from simam_deploy.errors import FormError, InputError, ShapeError
 from simam_deploy.forms import custom_op, function, instance_norm, primitive
 from simam_deploy.formula import DEFAULT_LAMBDA, OP_DOMAIN, OP_VERSION
 from simam_deploy.shapes import Dims
@@ -34,10 +34,12 @@ def form_named(name: str) -> ModuleType:
 def alone(form: str, shape: Dims, e_lambda: float = DEFAULT_LAMBDA, *, opset: int = 18) -> ir.Model:
     """A model x -> y that is one float32 SimAM block, to try a runtime on.
 
-    shape : (N, C, H, W); a name in place of a number makes that axis dynamic.
-    Raises FormError when the form cannot carry it.
+    shape : (N, C, L), (N, C, H, W) or (N, C, D, H, W); a name in place of a number makes that axis dynamic.
+    Raises ShapeError for another rank, FormError when the form cannot carry it.
     """
     chosen = form_named(form)
+    if not 3 <= len(shape) <= 5:
+        raise ShapeError(f"SimAM takes x of shape (N, C, L), (N, C, H, W) or (N, C, D, H, W); got {shape}")
     x = ir.Value(name="x", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(shape))
     block = Block("simam", x, x, shape, ir.DataType.FLOAT, e_lambda, form, ())
     reasons = chosen.reasons_against(block)
@@ -46,6 +48,6 @@ def alone(form: str, shape: Dims, e_lambda: float = DEFAULT_LAMBDA, *, opset: in
     nodes = chosen.nodes(block, opset)
     y = nodes[-1].outputs[0]
     y.name, y.type, y.shape = "y", x.type, ir.Shape(shape)
-    imports = {"": opset, **({OP_DOMAIN: OP_VERSION} if nodes[-1].domain == OP_DOMAIN else {})}
+    imports = {"": opset, **({OP_DOMAIN: OP_VERSION} if any(n.domain == OP_DOMAIN for n in nodes) else {})}
     graph = ir.Graph([x], [y], nodes=nodes, opset_imports=imports, name="simam")
     return ir.Model(graph, ir_version=8, functions=chosen.functions(opset))

@@ -1,4 +1,4 @@
-"""SimAM as InstanceNormalization: 5 operators for 11. M = H*W, fixed.
+"""SimAM as InstanceNormalization: 5 operators for 11. M = H*W, or L, or D*H*W, fixed.
 
     z = InstanceNormalization(x; scale = sqrt((M-1) / 4M), epsilon = λ (M-1) / M);  y = x * Sigmoid(z*z + 1/2)
 Exact in real arithmetic: with the biased variance σ², v + λ = M/(M-1) (σ² + λ (M-1)/M).
@@ -11,18 +11,23 @@ import math
 import numpy as np
 import onnx_ir as ir
 
-from simam_deploy.blocks import HALF, Block
+from simam_deploy.blocks import Block
 from simam_deploy.forms.writer import Writer
+from simam_deploy.operators import HALF
 
 NAME = "instance_norm"
 MIN_OPSET = 11
 FLOAT = ir.DataType.FLOAT
+AXES = {3: "CL", 4: "CHW", 5: "CDHW"}
+"""Those behind N, by rank."""
 
 
 def reasons_against(block: Block) -> list[str]:
-    """C, H and W must be numbers, as scale and epsilon depend on them; float64 has no kernel in ONNX Runtime."""
+    """All axes but N must be numbers, as scale and epsilon depend on them; float64 has no kernel in ONNX Runtime."""
     reasons = [
-        f"{axis} is not fixed" for axis, size in zip("CHW", block.shape[1:], strict=True) if not isinstance(size, int)
+        f"{axis} is not fixed"
+        for axis, size in zip(AXES[len(block.shape)], block.shape[1:], strict=True)
+        if not isinstance(size, int)
     ]
     if block.dtype not in (FLOAT, *HALF):
         reasons.append(f"x is {block.dtype.name}; InstanceNormalization runs in FLOAT")

@@ -22,9 +22,9 @@ class Writer:
         self._prefix = prefix
         self._opset = opset
 
-    def op(self, kind: str, *inputs: ir.Value, name: str, **attributes: Any) -> ir.Value:
-        """Append a node of the default domain called prefix/name; return its output, called the same."""
-        node = ir.node(kind, inputs, attributes, name=self._full(name))
+    def op(self, kind: str, *inputs: ir.Value, name: str, domain: str = "", **attributes: Any) -> ir.Value:
+        """Append a node called prefix/name; return its output, called the same."""
+        node = ir.node(kind, inputs, attributes, domain=domain, name=self._full(name))
         node.outputs[0].name = node.name
         self.nodes.append(node)
         return node.outputs[0]
@@ -34,12 +34,19 @@ class Writer:
         array = np.asarray(value, dtype=dtype.numpy())
         return self.op("Constant", name=name, value=ir.tensor(array, name=self._full(name)))
 
-    def reduce(self, kind: str, x: ir.Value, name: str) -> ir.Value:
-        """ReduceMean or ReduceSum over H and W, keeping them as 1. The axes became an input in opset 18 and 13."""
-        if self._opset >= (13 if kind == "ReduceSum" else 18):
-            axes = self.constant([2, 3], f"{name}_axes", ir.DataType.INT64)
-            return self.op(kind, x, axes, name=name, keepdims=1)
-        return self.op(kind, x, name=name, axes=[2, 3], keepdims=1)
+    def reduce(self, kind: str, x: ir.Value, axes: Sequence[int], name: str) -> ir.Value:
+        """ReduceMean or ReduceSum over `axes`, keeping them as 1. They became an input in opset 18 and 13."""
+        return self._over(axes, 13 if kind == "ReduceSum" else 18, kind, x, name=name, keepdims=1)
+
+    def squeeze(self, kind: str, x: ir.Value, axes: Sequence[int], name: str) -> ir.Value:
+        """Squeeze or Unsqueeze `axes`. They became an input in opset 13."""
+        return self._over(axes, 13, kind, x, name=name)
+
+    def _over(self, axes: Sequence[int], since: int, kind: str, x: ir.Value, *, name: str, **more: Any) -> ir.Value:
+        """An operator whose axes are an attribute before opset `since`, and an input from there on."""
+        if self._opset < since:
+            return self.op(kind, x, name=name, axes=list(axes), **more)
+        return self.op(kind, x, self.constant(axes, f"{name}_axes", ir.DataType.INT64), name=name, **more)
 
     def _full(self, name: str) -> str:
         return f"{self._prefix}/{name}" if self._prefix else name

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import onnx
 from onnx import external_data_helper
-from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
 from simam_deploy.errors import InputError, ModelFileError, RuntimeUnavailable
-from simam_deploy.formula import DEFAULT_LAMBDA, OP_DOMAIN, OP_NAME, reference
+from simam_deploy.evaluator import Erf, SimAM, evaluator
+from simam_deploy.formula import OP_DOMAIN, OP_NAME
 from simam_deploy.runtimes import graph
 from simam_deploy.runtimes.session import Array, Session, TensorSpec, first_line, is_float, pick
 from simam_deploy.widen import widen
@@ -46,7 +44,7 @@ class OnnxReferenceSession(Session):
             kernels.append(SimAM)
             self.notes.append(f"{OP_DOMAIN}.{OP_NAME} has no body in the file: computed with formula.reference")
         try:
-            self._evaluator = _evaluator(model, kernels)
+            self._evaluator = evaluator(model, kernels)
         except RuntimeError as error:  # NotImplementedError, for an unknown operator, is one
             raise RuntimeUnavailable(f"{self.label} cannot run {path}: {first_line(error)}") from error
 
@@ -61,34 +59,6 @@ class OnnxReferenceSession(Session):
 
     def _close(self) -> None:
         del self._evaluator
-
-
-class SimAM(OpRun):
-    """The node without a body. The evaluator goes by the name of the class."""
-
-    op_domain = OP_DOMAIN
-
-    def _run(self, x: Array, e_lambda: float | None = None) -> tuple[Array]:
-        return (reference(x, DEFAULT_LAMBDA if e_lambda is None else float(e_lambda)).astype(x.dtype),)
-
-
-class Erf(OpRun):
-    """The evaluator's own Erf, also inside Gelu, rounds to float32 (onnx 1.23)."""
-
-    op_domain = ""
-
-    def _run(self, x: Array) -> tuple[Array]:
-        return (np.vectorize(math.erf, otypes=[np.float64])(x).astype(x.dtype),)
-
-
-def _evaluator(model: onnx.ModelProto, kernels: list[type[OpRun]]) -> ReferenceEvaluator:
-    """An evaluator that uses kernels everywhere. With new_ops alone, it would not inside functions."""
-
-    class Evaluator(ReferenceEvaluator):
-        def __init__(self, proto: Any, new_ops: list[type[OpRun]] | None = None, **given: Any) -> None:
-            super().__init__(proto, new_ops=[*kernels, *(new_ops or [])], **given)
-
-    return Evaluator(model)
 
 
 SESSION = OnnxReferenceSession

@@ -1,0 +1,159 @@
+"""What flows where in an ONNX model: which values depend on data, in which order, and where a SimAM may end."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from simam_deploy.operators import GATES, KNOWN, MEASURES, NORMALIZATIONS, STATISTICS, UNSTEADY
+
+MOST_NODES = 100
+"""A SimAM block has 5 to 40 nodes on its data; what needs more is none."""
+ENDS = ("Mul", "Div", "Add", "Sub", "Sum")
+"""What may make y: mostly x * gate, also x / (1 + exp(-z)) and x/2 + x/2 * tanh(z/2)."""
+MOST_STEPS = 10
+"""How many operators may stand between the sigmoid and y."""
+MOST_BYTES = 2**20
+"""Of a constant that is looked into."""
+Identifier = tuple[str, str, str]
+
+
+@dataclass(frozen=True)
+class Body:
+    """What the body of a model-local function holds, the bodies that it calls included."""
+
+    operators: frozenset[str]
+    size: int
+    known: bool
+    """Whether every operator that data passes may stand in a block."""
+
+
+class Flow:
+    """The flow of one model. It is read once; the model is not changed."""
+
+    def __init__(self, model: ir.Model) -> None:
+        self.model = model
+        self.order: dict[ir.Node, int] = {}
+        """A node's inputs come before it, also when they are made outside the graph that it is in."""
+        self.fixed: set[ir.Value] = set()
+        """Values that no data flows into: constants, sizes, and what is computed of those."""
+        self._statistic: set[ir.Value] = set()
+        self._since_gate: dict[ir.Value, int] = {}
+        self._bodies: dict[Identifier, Body] = {}
+        for function in _callees_first(model):
+            self._read(function)
+            self._bodies[function.identifier()] = self._body_of(function)
+        self._read(model.graph)
+
+    def body(self, node: ir.Node) -> Body | None:
+        """The body of the function that `node` calls; None if it calls none, or none that ends."""
+        return self._bodies.get(node.op_identifier())
+
+    def known(self, node: ir.Node) -> bool:
+        """Whether `node` may stand in a block."""
+        body = self.body(node)
+        if body is not None:
+            return body.known and body.size <= MOST_NODES
+        if node.domain or node.op_type not in KNOWN:
+            return False
+        if node.op_type in NORMALIZATIONS:
+            return all(_is_uniform(v) for v in node.inputs[1:] if v is not None)
+        return node.op_type not in ("MatMul", "Einsum") or len(self.data(node)) == len(node.inputs)
+
+    def may_end(self, node: ir.Node) -> bool:
+        """Whether the result of `node` may be x times a sigmoid of a statistic of x."""
+        body = self.body(node)
+        if body is not None:
+            return self.known(node) and bool(body.operators & GATES and body.operators & STATISTICS)
+        steps = min((self._since_gate.get(v, MOST_STEPS) for v in node.inputs if v is not None), default=MOST_STEPS)
+        return node.domain == "" and node.op_type in ENDS and steps < MOST_STEPS
+
+    def data(self, node: ir.Node) -> list[ir.Value]:
+        """The inputs of `node` that depend on data."""
+        return [v for v in node.inputs if v is not None and v not in self.fixed]
+
+    def _read(self, graph: ir.Graph | ir.Function) -> None:
+        for scope in (graph, *graph.subgraphs()):
+            if isinstance(scope, ir.Graph):
+                self.fixed.update(v for v in scope.initializers.values() if v.const_value is not None)
+        for node in graph.all_nodes():
+            self.order[node] = len(self.order)
+            if self._is_fixed(node):
+                self.fixed.update(node.outputs)
+            elif self.known(node):
+                self._pass_on(node)
+
+    def _is_fixed(self, node: ir.Node) -> bool:
+        if node.domain or node.op_type in UNSTEADY:
+            return False
+        return node.op_type in MEASURES or not self.data(node)
+
+    def _pass_on(self, node: ir.Node) -> None:
+        body = self.body(node)
+        operators = body.operators if body is not None else {node.op_type}
+        statistic = bool(operators & STATISTICS) or any(v in self._statistic for v in node.inputs)
+        steps = min((self._since_gate.get(v, MOST_STEPS) for v in node.inputs if v is not None), default=MOST_STEPS)
+        if statistic and operators & GATES:
+            steps = -1
+        for value in node.outputs:
+            if statistic:
+                self._statistic.add(value)
+            if steps + 1 < MOST_STEPS:
+                self._since_gate[value] = steps + 1
+
+    def _body_of(self, function: ir.Function) -> Body:
+        operators: set[str] = set()
+        size, known = 0, True
+        for node in function.all_nodes():
+            inner = self.body(node)
+            size += inner.size if inner is not None else 1
+            operators |= inner.operators if inner is not None else {node.op_type}
+            known &= self._is_fixed(node) or self.known(node) or (node.op_type == "If" and not node.domain)
+        return Body(frozenset(operators), size, known)
+
+
+def _callees_first(model: ir.Model) -> list[ir.Function]:
+    """The functions, each behind those that it calls; without those that call themselves."""
+    calls: dict[Identifier, set[Identifier]] = {}
+    callers: dict[Identifier, set[Identifier]] = {}
+    for identifier, function in model.functions.items():
+        calls[identifier] = {n.op_identifier() for n in function.all_nodes()} & model.functions.keys()
+        for callee in calls[identifier]:
+            callers.setdefault(callee, set()).add(identifier)
+    ready = deque(identifier for identifier, called in calls.items() if not called)
+    order = []
+    while ready:
+        callee = ready.popleft()
+        order.append(model.functions[callee])
+        for caller in callers.get(callee, ()):
+            calls[caller].discard(callee)
+            if not calls[caller]:
+                ready.append(caller)
+    return order
+
+
+def _is_uniform(value: ir.Value) -> bool:
+    """Whether all numbers in a constant are the same: what is learned is not."""
+    tensor = constant(value)
+    array = None if tensor is None or tensor.nbytes > MOST_BYTES else tensor.numpy()
+    return array is not None and array.size > 0 and bool((array == array.flat[0]).all())
+
+
+def constant(value: ir.Value) -> ir.TensorProtocol | None:
+    """The tensor that `value` always is, if it is an initialiser or the output of a Constant."""
+    if value.const_value is not None:
+        return value.const_value
+    node = value.producer()
+    if node is None or node.domain or node.op_type != "Constant" or len(node.attributes) != 1:
+        return None
+    (attribute,) = node.attributes.values()
+    if attribute.is_ref():
+        return None
+    if attribute.type == ir.AttributeType.TENSOR:
+        return attribute.as_tensor()
+    kinds = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
+    kind = kinds.get(attribute.name)
+    return None if kind is None else ir.tensor(np.array(attribute.value, dtype=kind))

@@ -1,0 +1,50 @@
+"""The standard ONNX operators that may stand in a SimAM block, by what they can do to data."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+STATISTICS = _names(
+    """AveragePool Einsum GlobalAveragePool GroupNormalization InstanceNormalization LayerNormalization MatMul
+    MeanVarianceNormalization ReduceL1 ReduceL2 ReduceMean ReduceSum ReduceSumSquare"""
+)
+"""These gather a plane into a number."""
+GATES = _names("Exp HardSigmoid Sigmoid Softplus Tanh")
+"""A sigmoid in any spelling has one of these."""
+ELEMENTWISE = _names(
+    """Abs Add Cast CastLike Div Exp Identity Log Mul Neg Pow Reciprocal Sigmoid Softplus Sqrt Sub Sum Tanh"""
+)
+SHAPING = _names("Expand Flatten Reshape Squeeze Tile Transpose Unsqueeze")
+PICKING = _names("Concat Gather Slice Split")
+"""These may treat one channel or position unlike another."""
+REGROUPING = _names("Flatten Reshape Tile Transpose")
+"""These may mix channels or batch elements, in groups that a small probe does not have."""
+TWO_SIDED = _names("Clip Greater LeakyRelu Less Max Min Relu Where")
+"""These treat data in one of two ways, or as it is between two bounds; a probe shows both, or cannot be trusted."""
+PIECEWISE = TWO_SIDED | _names("Ceil Equal Floor HardSigmoid MaxPool Mod ReduceMax ReduceMin Round Sign")
+"""These may change what is computed where no probe looks."""
+NORMALIZATIONS = _names("GroupNormalization InstanceNormalization LayerNormalization")
+"""With a scale and a bias, which are learned or trivial."""
+PASSING = _names("Cast CastLike Flatten Identity Reshape Squeeze Transpose Unsqueeze")
+"""These hand data on in another type or shape: a pair of them may stand around a block and belong to it."""
+MEASURES = _names("Shape Size")
+KNOWN = STATISTICS | GATES | ELEMENTWISE | SHAPING | PICKING | PIECEWISE
+UNSTEADY = _names(
+    """Bernoulli If Loop Multinomial Optional RandomNormal RandomNormalLike RandomUniform RandomUniformLike Scan
+    SequenceConstruct SequenceEmpty SequenceMap"""
+)
+"""What they give does not follow from their inputs alone, or is no tensor."""
+
+FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
+HALF = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+
+
+def cast_to(node: ir.Node) -> ir.DataType | None:
+    """The type that a Cast gives; None for other nodes and where a function's attribute says it."""
+    to = node.attributes.get("to") if node.op_type == "Cast" else None
+    return None if to is None or to.is_ref() else ir.DataType(to.as_int())

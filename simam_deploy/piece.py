@@ -1,0 +1,151 @@
+"""A piece of an ONNX graph, run by itself in float64 on the onnx reference evaluator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from simam_deploy.cut import Cut
+from simam_deploy.errors import InputError
+from simam_deploy.evaluator import Array, SimAM, evaluator
+from simam_deploy.flow import Flow, constant
+from simam_deploy.formula import OP_DOMAIN, OP_NAME, Float64
+from simam_deploy.operators import FLOATS
+from simam_deploy.widen import widen
+
+MOST_CONSTANTS = 2**24
+"""Bytes: the constants of a SimAM block are a few numbers."""
+
+
+class Piece:
+    """A cut as a function of float64 arrays.
+
+    Two cuts that compute the same in the same way have the same `key`, whatever their names and places.
+    Raises InputError where a constant is too large to be one of SimAM's, or comes from outside its function.
+    """
+
+    def __init__(self, cut: Cut, flow: Flow) -> None:
+        names: dict[ir.Value, str] = {cut.x: "x"}
+        for i, node in enumerate(cut.sizes):
+            names[node.outputs[0]] = f"size{i}"
+        for value in (v for node in (*cut.around, *cut.inside) for v in (*node.inputs, *node.outputs)):
+            if value is not None and value.name:
+                names.setdefault(value, f"v{len(names)}")
+        inputs = [helper.make_tensor_value_info("x", TensorProto.DOUBLE, None)]
+        inputs += [helper.make_tensor_value_info(f"size{i}", TensorProto.INT64, None) for i in range(len(cut.sizes))]
+        for node in (*cut.around, *cut.inside):
+            if any(attribute.is_ref() for attribute in node.attributes.values()):
+                raise InputError(
+                    f"{node.op_type} {node.name!r} takes a value from an attribute of the function that it is in; "
+                    "put the functions in place first (onnx.inliner)"
+                )
+        nodes = sorted((*cut.around, *cut.inside), key=flow.order.__getitem__)
+        watched = {v: None for node in cut.two_sided for v in node.inputs if v is not None and v.name}
+        graph = helper.make_graph(
+            [_renamed(node, names) for node in nodes],
+            "piece",
+            inputs,
+            [onnx.ValueInfoProto(name=names[value]) for value in (cut.y, *(v for v in watched if v is not cut.y))],
+            [_widened(value, names[value]) for value in cut.constants],
+        )
+        scope = cut.inside[-1].graph
+        imports = {**flow.model.opset_imports, **(scope.opset_imports if scope is not None else {})}
+        functions = _called((*cut.around, *cut.inside), flow.model)
+        self._model = helper.make_model(
+            graph,
+            ir_version=10,
+            opset_imports=[helper.make_opsetid(domain, version) for domain, version in imports.items()],
+            functions=[ir.serde.serialize_function(function) for function in functions],
+        )
+        self._two_sided = [
+            (node.op_type, ["" if v is None or not v.name else names[v] for v in node.inputs])
+            for node in cut.two_sided
+        ]
+        self._sides: dict[int, list[bool]] = {}
+        self._measured = cut.sizes
+        self._evaluator: ReferenceEvaluator | None = None
+        self.key = self._model.SerializeToString(deterministic=True)
+
+    def run(self, x: Float64, measured: Sequence[tuple[int, ...]] = ()) -> Float64:
+        """y of x. measured : the shapes of what `cut.sizes` measure, in their order, for this size of x.
+
+        Raises whatever the evaluator does where the piece does not fit x.
+        """
+        if self._evaluator is None:
+            has_body = any(is_simam_function(f) for f in self._model.functions)
+            self._evaluator = evaluator(widen(self._model), [] if has_body else [SimAM])
+        sizes = {
+            f"size{i}": _measure(node, shape)
+            for i, (node, shape) in enumerate(zip(self._measured, measured, strict=True))
+        }
+        with np.errstate(all="ignore"):  # a piece that is not SimAM may divide by zero
+            results: Any = self._evaluator.run(None, {"x": x, **sizes})
+            values = dict(zip(self._evaluator.output_names, map(np.asarray, results), strict=True))
+            for i, (kind, inputs) in enumerate(self._two_sided):
+                seen = [bool(np.any(side)) for side in _sides(kind, *(values.get(name) for name in inputs))]
+                self._sides[i] = [a or b for a, b in zip(seen, self._sides.get(i, seen), strict=True)]
+        return np.asarray(results[0], dtype=np.float64)
+
+    def unseen(self) -> list[int]:
+        """Which of `cut.two_sided` did not show both of its sides in any run."""
+        return [i for i in range(len(self._two_sided)) if not all(self._sides.get(i, [False]))]
+
+
+def _sides(kind: str, a: Array | None, b: Array | None = None, c: Array | None = None) -> list[Array]:
+    """Where each side of an operator of operators.TWO_SIDED is seen."""
+    assert a is not None
+    if kind == "Where":
+        return [a, ~a]
+    if kind == "Clip":
+        return [side for bound in (b, c) if bound is not None for side in (a < bound, a > bound)]
+    bound = np.zeros(1) if b is None else b
+    return [a < bound, a > bound]
+
+
+def is_simam_function(function: onnx.FunctionProto) -> bool:
+    """Whether `function` is the body of the op of this package."""
+    return (function.domain, function.name) == (OP_DOMAIN, OP_NAME)
+
+
+def _renamed(node: ir.Node, names: dict[ir.Value, str]) -> onnx.NodeProto:
+    made = ir.serde.serialize_node(node)
+    made.name = ""
+    made.doc_string = ""
+    del made.metadata_props[:]
+    made.input[:] = ["" if v is None or not v.name else names[v] for v in node.inputs]
+    made.output[:] = [names[v] if v.name else "" for v in node.outputs]
+    return made
+
+
+def _widened(value: ir.Value, name: str) -> TensorProto:
+    tensor = constant(value)
+    assert tensor is not None
+    if tensor.nbytes > MOST_CONSTANTS:
+        raise InputError(f"its constant {value.name!r} has {tensor.size:,} values; SimAM has no weights")
+    array = tensor.numpy()
+    return numpy_helper.from_array(array.astype(np.float64) if tensor.dtype in FLOATS else array, name)
+
+
+def _called(nodes: Iterable[ir.Node], model: ir.Model) -> list[ir.Function]:
+    """The functions that `nodes` call, and those that these call."""
+    found: dict[tuple[str, str, str], ir.Function] = {}
+    queue = list(nodes)
+    while queue:
+        identifier = queue.pop().op_identifier()
+        if identifier in model.functions and identifier not in found:
+            found[identifier] = model.functions[identifier]
+            queue.extend(found[identifier].all_nodes())
+    return [model.functions[identifier] for identifier in sorted(found)]
+
+
+def _measure(node: ir.Node, shape: tuple[int, ...]) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+    if node.op_type == "Size":
+        return np.array(np.prod(shape), dtype=np.int64)
+    start, end = (node.attributes[k].as_int() if k in node.attributes else None for k in ("start", "end"))
+    return np.array(shape[start:end], dtype=np.int64)
