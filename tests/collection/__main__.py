@@ -1,6 +1,7 @@
 """python -m collection FOLDER [--all]: write the files and index.json, and count them."""
 
 import argparse
+import resource
 import time
 from collections import Counter
 from pathlib import Path
@@ -18,7 +19,8 @@ def main() -> None:
     index = make_all(options.folder, options.all, options.only)
     for label, count in Counter(entry["label"] for entry in index.values()).most_common():
         print(f"{count:5} {label}")
-    print(f"{len(index):5} in {time.time() - start:.0f} s")
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    print(f"{len(index):5} in {time.time() - start:.0f} s; {used.ru_utime + used.ru_stime:.0f} s of CPU")
     for entry in index.values():
         if entry["label"] in ("failed", "frozen"):
             print(entry["label"], entry["name"], entry.get("reason", ""))

@@ -164,5 +164,5 @@ def _missed(everything: bool) -> Iterator[Recipe]:
         if name not in DYNAMIC_ALONE:
             yield _recipe(name, opset=17, posts=posts if name in POSTED_MISSES else ())
         yield _recipe(name, opset=18, dynamic="all")
-        if everything or i % 3 == 0 or name in DYNAMIC_ALONE:
+        if everything or i % 4 == 0 or name in DYNAMIC_ALONE:
             yield _recipe(name, exporter="dynamo", dynamic="all", posts=posts[:2] if name in POSTED_MISSES else ())
