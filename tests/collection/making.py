@@ -5,7 +5,6 @@ from __future__ import annotations
 import fnmatch
 import json
 import multiprocessing
-import os
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,6 @@ def make_all(folder: Path, everything: bool = False, only: str = "*", processes:
     folder.mkdir(parents=True, exist_ok=True)
     names = [recipe.name for recipe in recipes(everything) if fnmatch.fnmatchcase(recipe.name, only)]
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     with context.Pool(processes, initializer=_start, initargs=(str(folder), everything)) as pool:
         made = [entry for entries in pool.imap(_make_named, names, chunksize=4) for entry in entries]
     (folder / "index.json").write_text(json.dumps(made, indent=1, ensure_ascii=False), encoding="utf-8")
