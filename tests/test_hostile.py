@@ -11,7 +11,7 @@ import pytest
 from hostile_models import HOSTILE
 
 SECONDS, MIB = 10, 1000
-"""What does not hold yet, and why."""
+"""Of CPU, and of memory, for each file."""
 SAID = {
     "circle": "wait for each other",
     "own_output": "wait for each other",
