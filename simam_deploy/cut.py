@@ -96,7 +96,9 @@ class Cut:
         """Which inner values others use too. Those stay, and are computed twice, when the block is replaced."""
         closed = {*self.inside, *self.around}
         found = []
-        for value in (v for node in self.inside[:-1] if node.op_type not in PASSING for v in node.outputs):
+        for value in (
+            v for node in self.inside if node.op_type not in PASSING for v in node.outputs if v is not self.y
+        ):
             if value.is_graph_output():
                 found.append(f"{value.name!r} is also an output of the graph")
             found += [
@@ -132,6 +134,8 @@ def cuts_at(node: ir.Node, flow: Flow, ends: Set[ir.Value] = frozenset()) -> lis
     if flow.gate(node) is None and not is_simam_node(node):
         return []
     y = node.outputs[0]
+    if not y.uses() and not y.is_graph_output():
+        return []
     starts, dead_end = _starts(y, flow, ends)
     if not starts:
         return dead_end or []

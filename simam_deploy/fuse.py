@@ -150,7 +150,7 @@ def _shared(blocks: list[Block]) -> list[str]:
     return [
         f"{block.node}: {', '.join(block.shared)}; so that stays, and is computed twice"
         for block in blocks
-        if any(node.graph is not None and node.op_type not in PASSING for node in block.inside[:-1])
+        if any(node.graph is not None and node.op_type not in PASSING for node in block.inside)
     ]
 
 

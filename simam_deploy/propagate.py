@@ -78,11 +78,14 @@ class _Walk:
         names = [name for name in node.input if name]
         if any(name not in self._values for name in names) or (not names and node.op_type != "Constant"):
             return []
+        given = {name: self._values[name] for name in names}
+        graph = onnx.GraphProto(node=[node], name="node")  # a node by itself would be taken for the newest opset's
+        graph.input.extend(onnx.ValueInfoProto(name=name) for name in given)
+        graph.output.extend(onnx.ValueInfoProto(name=name) for name in node.output)
+        model = onnx.ModelProto(ir_version=10, graph=graph, opset_import=self._imports)
         try:
             with np.errstate(all="ignore"):
-                results: Any = ReferenceEvaluator(node, opsets=self._opsets).run(
-                    None, {name: self._values[name] for name in names}
-                )
+                results: Any = ReferenceEvaluator(model).run(None, given)
         except Exception:  # whatever the evaluator says of what it cannot do
             return []
         return [np.asarray(result) for result in results]

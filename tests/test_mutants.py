@@ -98,7 +98,7 @@ def piece(model: ir.Model, x: ir.Value, y: ir.Value) -> Run:
 def judge(mutant: onnx.ModelProto, shapes: list[tuple[int, ...]], same: float, other: float) -> tuple[str, str]:
     """(what the mutant is, what is wrong with what was found). same, other : distances up to and from which it is."""
     try:
-        onnx.checker.check_model(mutant)
+        onnx.checker.check_model(mutant, full_check=True)
         far, e_lambda = distance(run_of(mutant), shapes)
     except Exception:  # not a model any more; the recogniser must survive it
         far, e_lambda = np.nan, np.nan
