@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from simam_deploy.cut import Cut, DeadEnd, cuts_at, is_simam_node
-from simam_deploy.flow import Flow
-from simam_deploy.judge import Judge, Judgement
-from simam_deploy.operators import FLOATS, HALF
 from simam_deploy.proof import NO_GATE
+from simam_deploy.recognise.cut import Cut, DeadEnd, cuts_at, is_simam_node
+from simam_deploy.recognise.flow import Flow
+from simam_deploy.recognise.judge import Judge, Judgement
+from simam_deploy.recognise.operators import FLOATS, HALF
 from simam_deploy.shapes import Dims, Shapes
 
 RANKS = (3, 4, 5)

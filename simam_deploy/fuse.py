@@ -12,12 +12,12 @@ import onnx_ir as ir
 
 from simam_deploy import manifest, onnx_file
 from simam_deploy.blocks import Block, NearMiss, find
-from simam_deploy.cut import is_simam_node
 from simam_deploy.errors import FormError, NoBlockError
 from simam_deploy.files import refuse_overwriting_inputs, staging
 from simam_deploy.forms import form_named
 from simam_deploy.formula import OP_DOMAIN, OP_NAME, OP_VERSION
-from simam_deploy.operators import PASSING
+from simam_deploy.recognise.cut import is_simam_node
+from simam_deploy.recognise.operators import PASSING
 from simam_deploy.shapes import Dims
 
 BODY = (OP_DOMAIN, OP_NAME, "")

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx_models import CHAIN
 from onnx_models import model as simam
 
-from simam_deploy.onnx_stream import _front
+from simam_deploy.onnx_file.stream import _front
 
 F = TensorProto.FLOAT
 HOSTILE: dict[str, Callable[[], bytes]] = {}

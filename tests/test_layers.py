@@ -7,12 +7,10 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "simam_deploy"
 RANKS = [
-    {"errors", "onnx_stream", "ort_ops", "propagate", "walk"},
-    {"formula", "files", "manifest", "onnx_check", "operators", "widen", "shapes"},
-    {"module", "proof", "onnx_file", "evaluator", "flow"},
-    {"cut", "source", "trial"},
-    {"adopt", "piece", "rounded"},
-    {"judge"},
+    {"errors", "walk"},
+    {"formula", "files", "manifest", "onnx_file", "widen"},
+    {"module", "proof", "evaluator", "shapes"},
+    {"adopt", "recognise", "source"},
     {"blocks"},
     {"forms", "runtimes", "engine_worker"},
     {"fuse", "inputs", "bench", "engine"},

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from simam_deploy.adopt.trial import Judgement, Seen, judge
 from simam_deploy.formula import reference, tolerance
-from simam_deploy.trial import Judgement, Seen, judge
 from tests.modules import HW, NEAR, SPELLINGS, simam, simam_module, spelled, squares
 
 

@@ -18,7 +18,7 @@ from simam_deploy.blocks import Block
 from simam_deploy.forms.primitive import body, runtime_n
 from simam_deploy.forms.writer import Writer
 from simam_deploy.formula import DEFAULT_LAMBDA, OP_DOMAIN, OP_NAME
-from simam_deploy.operators import HALF
+from simam_deploy.recognise.operators import HALF
 
 NAME = "function"
 MIN_OPSET = 17

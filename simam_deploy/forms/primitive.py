@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from simam_deploy.blocks import Block
 from simam_deploy.forms.writer import Writer
-from simam_deploy.operators import HALF
+from simam_deploy.recognise.operators import HALF
 
 NAME = "primitive"
 MIN_OPSET = 11

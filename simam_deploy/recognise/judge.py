@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from simam_deploy.cut import Cut, may_hide
 from simam_deploy.errors import InputError
-from simam_deploy.flow import Flow, constant
 from simam_deploy.formula import Float64
-from simam_deploy.piece import Piece
 from simam_deploy.proof import Verdict, prove
-from simam_deploy.rounded import guesses, has_rounded
+from simam_deploy.recognise.cut import Cut, may_hide
+from simam_deploy.recognise.flow import Flow, constant
+from simam_deploy.recognise.piece import Piece
+from simam_deploy.recognise.rounded import guesses, has_rounded
 from simam_deploy.shapes import Dims, Shapes
 
 Size = tuple[int, ...]
@@ -62,6 +62,8 @@ class Judge:
             piece = Piece(cut, self._flow)
         except InputError as error:
             return Judgement(None, (str(error),))
+        except Exception as error:  # whatever is said of a node that is no valid one
+            return Judgement(None, (f"it does not run by itself: {error}",))
         piece = self._pieces.setdefault(piece.key, piece)
         e_lambda = None
         for dims in variants:

@@ -12,13 +12,13 @@ import onnx_ir as ir
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from simam_deploy.cut import Cut
 from simam_deploy.errors import InputError
 from simam_deploy.evaluator import Array, SimAM, evaluator
-from simam_deploy.flow import Flow, constant
 from simam_deploy.formula import OP_DOMAIN, OP_NAME, Float64
-from simam_deploy.operators import FLOATS
-from simam_deploy.propagate import propagate
+from simam_deploy.recognise.cut import Cut
+from simam_deploy.recognise.flow import Flow, constant
+from simam_deploy.recognise.operators import FLOATS
+from simam_deploy.shapes.propagate import propagate
 from simam_deploy.widen import widen
 
 MOST_CONSTANTS = 2**24

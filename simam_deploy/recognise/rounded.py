@@ -12,9 +12,9 @@ from itertools import combinations, islice, product
 import numpy as np
 import onnx_ir as ir
 
-from simam_deploy.cut import Cut
-from simam_deploy.flow import constant
-from simam_deploy.operators import HALF, NORMALIZATIONS, PASSING
+from simam_deploy.recognise.cut import Cut
+from simam_deploy.recognise.flow import constant
+from simam_deploy.recognise.operators import HALF, NORMALIZATIONS, PASSING
 
 MOST_GUESSES = 30
 

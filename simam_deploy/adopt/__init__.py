@@ -19,9 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from simam_deploy.adopt.trial import Judgement, Seen, hook_dicts, judge, uncompiled
 from simam_deploy.errors import InputError, SimAMDeployError
 from simam_deploy.module import SimAM
-from simam_deploy.trial import Judgement, Seen, hook_dicts, judge, uncompiled
 
 Say = Callable[[str], None]
 Args = Tensor | tuple[Any, ...]

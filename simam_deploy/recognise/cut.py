@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from simam_deploy.flow import MOST_NODES, Flow, constant
 from simam_deploy.formula import OP_DOMAIN, OP_NAME
-from simam_deploy.operators import (
+from simam_deploy.recognise.flow import MOST_NODES, Flow, constant
+from simam_deploy.recognise.operators import (
     FLOATS,
     GATES,
     HALF,

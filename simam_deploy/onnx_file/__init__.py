@@ -12,8 +12,8 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from simam_deploy.errors import ModelFileError, SimAMDeployError
-from simam_deploy.onnx_check import check_graphs, check_message, tensor_attributes, tensors
-from simam_deploy.onnx_stream import in_memory, write_inline
+from simam_deploy.onnx_file.check import check_graphs, check_message, tensor_attributes, tensors
+from simam_deploy.onnx_file.stream import in_memory, write_inline
 
 PROTOBUF_LIMIT = 2**31 - 64 * 2**20
 """Weights beyond this go to a file of their own: a protobuf message ends at 2 GiB, and the graph needs some."""

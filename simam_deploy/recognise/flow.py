@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from simam_deploy.operators import GATES, KNOWN, MEASURES, NORMALIZATIONS, ON_SIZES, STATISTICS
+from simam_deploy.recognise.operators import GATES, KNOWN, MEASURES, NORMALIZATIONS, ON_SIZES, STATISTICS
 
 MOST_NODES = 100
 """A SimAM block has 5 to 40 nodes on its data; what needs more is none."""
