@@ -107,8 +107,6 @@ class _Search:
         self._judge = Judge(self._flow, self._shapes)
         self._blocks: list[Block] = []
         self._covered: set[ir.Node] = set()
-        self._staying: set[ir.Node] = set()
-        """Calls that make y and something else that is used."""
         self._misses: list[_Miss] = []
         self._failed: Counter[ir.Node | None] = Counter()
 
@@ -130,8 +128,6 @@ class _Search:
                 ends |= {node.outputs[0], judged.y}
                 self._blocks.append(judged)
                 self._covered.update(judged.inside)
-                if _stays(judged.inside[-1], judged.y):
-                    self._staying.add(judged.inside[-1])
             else:
                 self._misses.append(judged)
                 self._failed[gate] += gate is not None
@@ -145,7 +141,7 @@ class _Search:
             identifier = node.op_identifier()
             if identifier in seen or identifier not in self._model.functions or is_simam_node(node):
                 continue
-            if node in self._covered and node not in self._staying:
+            if node in self._covered:
                 continue
             seen.add(identifier)
             function = self._model.functions[identifier]
@@ -185,7 +181,7 @@ class _Search:
                 None
                 if found is None or dtype is None
                 else Block(
-                    _name(cut.inside[-1]) + "_" * _stays(cut.inside[-1], cut.y),
+                    _name(cut.inside[-1]),
                     cut.x,
                     cut.y,
                     tuple(sizes[0] if len(set(sizes)) == 1 else None for sizes in zip(*variants, strict=True)),
@@ -242,11 +238,6 @@ class _Search:
             return True
         fixed = [(i, j) for i, j in zip(a, b, strict=False) if isinstance(i, int) and isinstance(j, int)]
         return len(a) == len(b) and len(a) in RANKS and all(i == j for i, j in fixed)
-
-
-def _stays(last: ir.Node, y: ir.Value) -> bool:
-    """Whether the node that makes y makes something else that is used, as the call of a function may."""
-    return any(v.uses() or v.is_graph_output() for v in last.outputs if v is not y)
 
 
 def _name(node: ir.Node) -> str:

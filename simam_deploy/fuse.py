@@ -184,12 +184,9 @@ def _make_names_unique(scope: ir.Graph | ir.Function, written: set[ir.Node]) -> 
     taken |= {v.name for g in graphs if isinstance(g, ir.Graph) for v in g.initializers.values()}
     taken |= {value.name for node in everything if node not in written for value in node.outputs}
     outputs = {value.name for g in graphs for value in g.outputs}
-    nodes = {node.name for node in everything if node not in written}
     for node in everything:
         if node not in written:
             continue
-        while node.name in nodes:  # a call of a function stays where others use what else it makes
-            node.name = f"{node.name}_"
         for value in node.outputs:
             while value.name in taken and value.name not in outputs:
                 value.name = f"{value.name}_"

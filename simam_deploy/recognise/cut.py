@@ -133,8 +133,8 @@ def cuts_at(node: ir.Node, flow: Flow, ends: Set[ir.Value] = frozenset()) -> lis
     """
     if flow.gate(node) is None and not is_simam_node(node):
         return []
-    y = node.outputs[0]
-    if not y.uses() and not y.is_graph_output():
+    y, *others = node.outputs
+    if not _is_used(y) or any(_is_used(v) for v in others):  # a call that makes more stays: its body is looked into
         return []
     starts, dead_end = _starts(y, flow, ends)
     if not starts:
@@ -146,6 +146,10 @@ def cuts_at(node: ir.Node, flow: Flow, ends: Set[ir.Value] = frozenset()) -> lis
     for x, nodes in starts[1:]:
         cuts += [_cut(x, end, [*nodes, *behind[: i + 1]], flow) for i, end in enumerate(n.outputs[0] for n in behind)]
     return cuts
+
+
+def _is_used(value: ir.Value) -> bool:
+    return bool(value.uses()) or value.is_graph_output()
 
 
 def _starts(
