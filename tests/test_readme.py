@@ -25,11 +25,13 @@ def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_python_example(in_folder: Path) -> None:
-    (code,) = blocks("python")
+def test_the_python_examples(in_folder: Path) -> None:
+    export, adopt = blocks("python")
     names: dict[str, object] = {}
-    exec(code, names)
+    exec(export, names)
     assert names["logits"].shape == (1, 10)  # type: ignore[attr-defined]
+    exec(adopt, names)
+    assert names["done"].rows == ()  # type: ignore[attr-defined]
 
 
 def test_the_commands(in_folder: Path) -> None:
