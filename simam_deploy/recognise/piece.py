@@ -78,6 +78,7 @@ class Piece:
             for node in cut.two_sided
         ]
         self._sides: dict[int, list[bool]] = {}
+        self._largest = [0.0] * len(self._two_sided)
         self._constants = [
             (names[v], tuple(t.shape.numpy())) for v in cut.constants if (t := constant(v)) is not None
         ]
@@ -106,7 +107,9 @@ class Piece:
             results: Any = self._evaluator.run(None, {"x": x, **sizes})
             values = dict(zip(self._evaluator.output_names, map(np.asarray, results), strict=True))
             for i, (kind, inputs) in enumerate(self._two_sided):
-                seen = [bool(np.any(side)) for side in _sides(kind, *(values.get(name) for name in inputs))]
+                given = [values.get(name) for name in inputs]
+                self._largest[i] = max(self._largest[i], float(np.abs(given[0]).max(initial=0)))
+                seen = [bool(np.any(side)) for side in _sides(kind, 1e-9 * self._largest[i], *given)]
                 self._sides[i] = [a or b for a, b in zip(seen, self._sides.get(i, seen), strict=True)]
         return np.asarray(results[0], dtype=np.float64)
 
@@ -136,16 +139,15 @@ class Piece:
         return [i for i in range(len(self._two_sided)) if not all(self._sides.get(i, [False]))]
 
 
-def _sides(kind: str, a: Array | None, b: Array | None = None, c: Array | None = None) -> list[Array]:
+def _sides(kind: str, near: float, a: Array | None, b: Array | None = None, c: Array | None = None) -> list[Array]:
     """Where each side of an operator of operators.TWO_SIDED is seen, or its bound at least reached.
 
-    A variance reaches the bound of Max(v, 0) on constant planes, and never goes beyond.
+    near : what counts as reached. A variance comes to the bound of Max(v, 0) on constant planes, and never beyond.
     """
     assert a is not None
     if kind == "Where":
         return [a, ~a]
     bounds = [bound for bound in (b, c) if bound is not None] if kind == "Clip" else [np.zeros(1) if b is None else b]
-    near = 1e-9 * np.abs(a).max(initial=0)
     return [side for bound in bounds for side in (a <= bound + near, a >= bound - near)]
 
 
