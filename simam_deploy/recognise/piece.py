@@ -107,9 +107,10 @@ class Piece:
             results: Any = self._evaluator.run(None, {"x": x, **sizes})
             values = dict(zip(self._evaluator.output_names, map(np.asarray, results), strict=True))
             for i, (kind, inputs) in enumerate(self._two_sided):
-                given = [values.get(name) for name in inputs]
-                self._largest[i] = max(self._largest[i], float(np.abs(given[0]).max(initial=0)))
-                seen = [bool(np.any(side)) for side in _sides(kind, 1e-9 * self._largest[i], *given)]
+                data, *bounds = (values.get(name) for name in inputs)
+                assert data is not None
+                self._largest[i] = max(self._largest[i], float(np.abs(data).max(initial=0)))
+                seen = [bool(np.any(side)) for side in _sides(kind, 1e-9 * self._largest[i], data, *bounds)]
                 self._sides[i] = [a or b for a, b in zip(seen, self._sides.get(i, seen), strict=True)]
         return np.asarray(results[0], dtype=np.float64)
 
@@ -144,7 +145,6 @@ def _sides(kind: str, near: float, a: Array | None, b: Array | None = None, c: A
 
     near : what counts as reached. A variance comes to the bound of Max(v, 0) on constant planes, and never beyond.
     """
-    assert a is not None
     if kind == "Where":
         return [a, ~a]
     bounds = [bound for bound in (b, c) if bound is not None] if kind == "Clip" else [np.zeros(1) if b is None else b]
