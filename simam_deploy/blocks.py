@@ -210,6 +210,8 @@ class _Search:
         if any(math.prod(d if isinstance(d, int) else 2 for d in dims[2:]) == 1 for dims in variants):
             return Judgement(None, ("its map is 1x1, where SimAM is 0/0 (M - 1 = 0); take SimAM out there",))
         reasons = cut.reasons
+        if len(types := set(self._types(cut))) > 1:
+            reasons += (f"x and y have two types: {', '.join(sorted(t.name for t in types))}",)
         if dtype not in HALF and cut.rounds_to_half:
             reasons += ("it rounds to 16 bits inside, and x has more",)
         if _form_of(cut, self._model) == "custom_op":
@@ -228,11 +230,13 @@ class _Search:
         alike = len({(dtype, len(dims)) for dtype, dims in calls}) == 1
         return (next(iter(calls))[0] if alike else None), sorted((dims for _, dims in calls), key=str)
 
+    def _types(self, cut: Cut) -> tuple[ir.DataType, ir.DataType]:
+        return self._shapes.dtype(cut.x), self._shapes.dtype(cut.y)
+
     def _same_type(self, cut: Cut) -> bool:
         """Whether x and y may have one shape and type."""
         a, b = self._shapes.declared(cut.x), self._shapes.declared(cut.y)
-        types = {v.dtype for v in (cut.x, cut.y) if v.dtype is not None}
-        if len(types) > 1 or (not types and self._shapes.dtype(cut.x) != self._shapes.dtype(cut.y)):
+        if len(set(self._types(cut))) > 1:
             return False
         if a is None or b is None:
             return True

@@ -24,8 +24,11 @@ from simam_deploy.recognise.operators import (
     PICKING,
     PIECEWISE,
     REGROUPING,
+    SHAPING,
     STATISTICS,
     TWO_SIDED,
+    UNEVEN,
+    WIDE_INTEGERS,
     cast_to,
 )
 
@@ -62,13 +65,14 @@ class Cut:
         """
         if any(node.op_type in PICKING | REGROUPING for node in self.flat):
             return False
-        tensors = [constant(v) for node in self.flat for v in node.inputs if v is not None]
+        inner = [v for node in self.flat for v in node.inputs if v is not None]
+        tensors = [constant(v) for v in (*self.constants, *inner)]
         return all(t is None or t.size == 1 or t.dtype not in FLOATS for t in tensors)
 
     @property
     def rounds_to_half(self) -> bool:
         """Whether values are cast to a 16-bit type inside."""
-        return any(cast_to(node) in HALF for node in self.flat)
+        return any(cast_to(node) in HALF for node in (*self.around, *self.flat))
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -85,7 +89,29 @@ class Cut:
                 found.append(f"{here}{node.op_type} {node.name!r} picks out a part of x")
             elif node.op_type not in KNOWN and not is_simam_node(node):
                 found.append(f"{here}{node.op_type} {node.name!r} is not known")
-        return tuple(found)
+        return (*found, *self._uneven())
+
+    def _uneven(self) -> Iterator[str]:
+        """Numbers computed of sizes that may be others at a size that is not tried. Shapes and axes may."""
+        of_sizes: set[ir.Value] = set()
+        doubtful: dict[ir.Value, ir.Node] = {}
+        for node in self.around:
+            inputs = [v for v in node.inputs if v is not None]
+            sized = node.op_type in MEASURES or any(v in of_sizes or v.producer() in self.sizes for v in inputs)
+            if not sized:
+                continue
+            of_sizes.update(node.outputs)
+            cause = next((doubtful[v] for v in inputs if v in doubtful), None)
+            to = cast_to(node)
+            above = node.op_type == "Clip" and len(node.inputs) > 2 and node.inputs[2] is not None
+            if node.op_type in UNEVEN or above or (to is not None and to not in FLOATS + WIDE_INTEGERS):
+                cause = node
+            if cause is not None:
+                doubtful.update((v, cause) for v in node.outputs)
+        for node in self.inside:
+            for v in node.inputs if node.op_type not in SHAPING | PICKING | STATISTICS else node.inputs[:1]:
+                if v in doubtful:
+                    yield f"{doubtful[v].op_type} {doubtful[v].name!r} may give another number at other sizes"
 
     @property
     def two_sided(self) -> list[ir.Node]:
@@ -139,12 +165,13 @@ def cuts_at(node: ir.Node, flow: Flow, ends: Set[ir.Value] = frozenset()) -> lis
     starts, dead_end = _starts(y, flow, ends)
     if not starts:
         return dead_end or []
-    behind = list(_passed_on(y, flow))
     cuts = [_cut(x, y, nodes, flow) for x, nodes in starts[:1]]
     if not _has_deviations(cuts[0].flat, flow):
         return []
-    for x, nodes in starts[1:]:
-        cuts += [_cut(x, end, [*nodes, *behind[: i + 1]], flow) for i, end in enumerate(n.outputs[0] for n in behind)]
+    behind: list[ir.Node] = []
+    for further in _passed_on(y, flow):
+        behind.append(further)
+        cuts += [_cut(x, further.outputs[0], [*nodes, *behind], flow) for x, nodes in starts]
     return cuts
 
 

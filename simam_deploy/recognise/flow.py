@@ -12,7 +12,7 @@ from simam_deploy.recognise.operators import GATES, KNOWN, MEASURES, NORMALIZATI
 
 MOST_NODES = 100
 """A SimAM block has 5 to 40 nodes on its data; what needs more is none."""
-ENDS = ("Mul", "Div", "Add", "Sub", "Sum")
+ENDS = ("Mul", "Div", "Add", "Sub", "Sum", "Einsum")
 """What may make y: mostly x * gate, also x / (1 + exp(-z)) and x/2 + x/2 * tanh(z/2)."""
 MOST_STEPS = 10
 """How many operators may stand between the sigmoid and y."""
@@ -83,13 +83,17 @@ class Flow:
     def _read(self, graph: ir.Graph | ir.Function) -> None:
         for scope in (graph, *graph.subgraphs()):
             if isinstance(scope, ir.Graph):
-                self.fixed.update(v for v in scope.initializers.values() if v.const_value is not None)
+                self.fixed.update(v for v in scope.initializers.values() if self._is_constant(v))
         for node in graph.all_nodes():
             self.order[node] = len(self.order)
             if self._is_fixed(node):
                 self.fixed.update(node.outputs)
             elif self.known(node):
                 self._pass_on(node)
+
+    def _is_constant(self, value: ir.Value) -> bool:
+        """An initialiser that is also an input is a default that callers may replace, since IR version 4."""
+        return value.const_value is not None and (self.model.ir_version < 4 or not value.is_graph_input())
 
     def _is_fixed(self, node: ir.Node) -> bool:
         if node.domain:

@@ -42,11 +42,20 @@ ON_SIZES = _names(
 )
 """What exporters compute sizes with, and constants of them."""
 
+UNEVEN = _names(
+    """And Ceil Equal Floor Greater GreaterOrEqual Less LessOrEqual Min Mod Not Or ReduceMax ReduceMin Round Where"""
+)
+"""On sizes, these may give another number at a size that is not tried. Max is not among them: max(n, 1) is common."""
+
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
 HALF = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+WIDE_INTEGERS = (ir.DataType.INT64, ir.DataType.INT32, ir.DataType.BOOL)
 
 
 def cast_to(node: ir.Node) -> ir.DataType | None:
-    """The type that a Cast gives; None for other nodes and where a function's attribute says it."""
+    """The type that a Cast gives, or a CastLike where its second input says; None for other nodes, and if unknown."""
+    if node.op_type == "CastLike" and len(node.inputs) > 1 and node.inputs[1] is not None:
+        like = node.inputs[1]
+        return like.dtype if like.const_value is None else like.const_value.dtype
     to = node.attributes.get("to") if node.op_type == "Cast" else None
     return None if to is None or to.is_ref() else ir.DataType(to.as_int())

@@ -17,7 +17,7 @@ from simam_deploy.evaluator import Array, SimAM, evaluator
 from simam_deploy.formula import OP_DOMAIN, OP_NAME, Float64
 from simam_deploy.recognise.cut import Cut
 from simam_deploy.recognise.flow import Flow, constant
-from simam_deploy.recognise.operators import FLOATS
+from simam_deploy.recognise.operators import FLOATS, MEASURES
 from simam_deploy.shapes.propagate import propagate
 from simam_deploy.widen import widen
 
@@ -83,6 +83,7 @@ class Piece:
             (names[v], tuple(t.shape.numpy())) for v in cut.constants if (t := constant(v)) is not None
         ]
         self._measured = cut.sizes
+        self._computes = _computing(self._model)
         self._evaluator: ReferenceEvaluator | None = None
 
     def run(
@@ -114,6 +115,25 @@ class Piece:
                 self._sides[i] = [a or b for a, b in zip(seen, self._sides.get(i, seen), strict=True)]
         return np.asarray(results[0], dtype=np.float64)
 
+    def numbers(self, size: tuple[int, ...], measured: Sequence[tuple[int, ...]] = ()) -> list[Array]:
+        """What the data is computed with, apart from constants: M - 1 and the like, for x of that size.
+
+        Sizes that are measured inside the piece are left out.
+        """
+        if self._computes is None:
+            return []
+        sizes = {
+            f"size{i}": _measure(node, shape)
+            for i, (node, shape) in enumerate(zip(self._measured, measured, strict=True))
+        }
+        x = np.broadcast_to(np.zeros(1), size)  # takes no memory
+        try:
+            results: Any = self._computes.run(None, {"x": x, **sizes})
+        except Exception:  # whatever the evaluator says of arithmetic that does not fit
+            return []
+        arrays = [np.asarray(result) for result in results]
+        return [array for array in arrays if array.dtype.kind == "f"]
+
     def reason_against(self, size: tuple[int, ...], measured: Sequence[tuple[int, ...]] = ()) -> str | None:
         """Why it is not run on x of that size: it may not fit, or take what a file wants it to take."""
         model = onnx.ModelProto()
@@ -140,7 +160,30 @@ class Piece:
         return [i for i in range(len(self._two_sided)) if not all(self._sides.get(i, [False]))]
 
 
-def _sides(kind: str, near: float, a: Array | None, b: Array | None = None, c: Array | None = None) -> list[Array]:
+def _computing(model: onnx.ModelProto) -> ReferenceEvaluator | None:
+    """The part of a piece that computes with sizes of x and constants alone; None if the data uses none of it."""
+    known = {tensor.name for tensor in model.graph.initializer} | {value.name for value in model.graph.input[1:]}
+    nodes = []
+    made: set[str] = set()
+    used: set[str] = set()
+    for node in model.graph.node:
+        if (node.op_type in MEASURES and node.input[0] == "x") or all(name in known for name in node.input if name):
+            nodes.append(node)
+            known |= set(node.output)
+            made |= set(node.output)
+        else:
+            used |= made & set(node.input)
+    if not used:
+        return None
+    part = onnx.ModelProto()
+    part.CopyFrom(model)
+    del part.graph.node[:], part.graph.output[:]
+    part.graph.node.extend(nodes)
+    part.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(used))
+    return ReferenceEvaluator(part)
+
+
+def _sides(kind: str, near: float, a: Array, b: Array | None = None, c: Array | None = None) -> list[Array]:
     """Where each side of an operator of operators.TWO_SIDED is seen, or its bound at least reached.
 
     near : what counts as reached. A variance comes to the bound of Max(v, 0) on constant planes, and never beyond.

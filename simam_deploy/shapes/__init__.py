@@ -151,6 +151,9 @@ def _choices(model: ir.Model) -> Iterator[dict[str, int]]:
                 sizes[key] = batch if axis == 0 else (a, b)[later % 2]
                 later += axis != 0
         yield sizes
+    if len({key for key, axis in keys if axis}) > 2:  # sizes that are called different things are different
+        names = dict.fromkeys(key for key, axis in keys if axis)
+        yield {key: 2 for key, axis in keys if not axis} | {key: 64 + 32 * i for i, key in enumerate(names)}
 
 
 def _dynamic_keys(name: str, dims: list[int | str | None]) -> Iterator[tuple[str, int]]:

@@ -1,0 +1,59 @@
+"""The sizes at which a piece is tried."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from simam_deploy.recognise.cut import Cut
+from simam_deploy.recognise.piece import Piece
+from simam_deploy.shapes import Dims, Shapes
+
+Size = tuple[int, ...]
+"""A shape of x, all numbers."""
+MOST_VALUES = 2**22
+"""A probe of more values than this is not run: it would take seconds, and hundreds of megabytes."""
+PROBES = {
+    3: ((2, 3, 42), (5, 7, 55), (17, 4, 6), (3, 12, 3127), (2, 2, 67591)),
+    4: ((2, 3, 7, 6), (5, 7, 5, 11), (17, 4, 3, 2), (3, 12, 59, 53), (2, 2, 257, 263)),
+    5: ((2, 3, 7, 2, 3), (5, 7, 2, 5, 11), (17, 4, 3, 1, 2), (3, 12, 7, 23, 19), (2, 2, 5, 109, 127)),
+}
+"""By rank, where an axis is dynamic: prime maps, as a size that code rounds shows there, and one of more values than
+fit into 16 bits."""
+
+
+def sizes(cut: Cut, dims: Dims, shapes: Shapes) -> Iterator[tuple[Size, list[Size]]]:
+    """Sizes of x to judge at, each with the shapes of what the piece measures elsewhere."""
+    if not cut.sizes:
+        probes = PROBES[len(dims)]
+        for probe in probes[: 1 if all(isinstance(d, int) for d in dims) else None]:
+            size = tuple(d if isinstance(d, int) else p for d, p in zip(dims, probe, strict=True))
+            if probe is probes[0] or _fits(cut, size):
+                yield size, []
+        return
+    for trial in shapes.trials:
+        at = trial.get(str(cut.x.name), ())
+        measured = [trial.get(str(node.inputs[0].name), ()) for node in cut.sizes if node.inputs[0] is not None]
+        if len(at) == len(dims) and math.prod(at[2:]) > 1 and all(measured) and _fits(cut, at):
+            yield at, measured
+
+
+def smaller(piece: Piece, cut: Cut, size: Size, measured: list[Size]) -> Iterator[Size]:
+    """Sizes to run in place of `size`, the first that works being enough.
+
+    Where all planes are treated alike, and by the same numbers, a few show what happens to all.
+    """
+    if cut.uniform:
+        few = (min(size[0], 5), min(size[1], 3), *size[2:])
+        least = (min(size[0], 2), 2, *size[2:])
+        small = few if math.prod(few) <= MOST_VALUES // 4 else least
+        real, thinned = piece.numbers(size, measured), piece.numbers(small, measured)
+        if len(real) == len(thinned) and all(np.array_equal(a, b) for a, b in zip(real, thinned, strict=True)):
+            yield small
+    yield size
+
+
+def _fits(cut: Cut, size: Size) -> bool:
+    return math.prod((min(size[0], 2), 2, *size[2:]) if cut.uniform else size) <= MOST_VALUES
