@@ -90,11 +90,11 @@ def _planes(rng: np.random.Generator, shape: Shape, e_lambda: float) -> Iterator
     few = 1 + shape[2] * shape[3] // MOST_PER_OUTLIER
     outlier.reshape(*shape[:2], -1)[..., -few:] = 1e3
     yield "outlier", outlier
+    yield "large", 300 * rng.standard_normal(shape)
+    yield "huge", 1e6 * rng.standard_normal(shape)
     spreads = np.geomspace(1e-3 * np.sqrt(e_lambda), 1e5, shape[0] * shape[1]).reshape(*shape[:2], 1, 1)
     yield "unlike", spreads * rng.standard_normal(shape)
     yield "unlike", spreads[::-1, ::-1] * rng.standard_normal(shape) * np.sqrt(10)
-    yield "large", 300 * rng.standard_normal(shape)
-    yield "huge", 1e6 * rng.standard_normal(shape)
 
 
 def _share(y: Float64, x: Float64, e_lambda: float) -> float:

@@ -77,7 +77,7 @@ class Piece:
             (node.op_type, ["" if v is None or not v.name else names[v] for v in node.inputs])
             for node in cut.two_sided
         ]
-        self._sides: dict[int, list[bool]] = {}
+        self._shown: dict[int, list[bool]] = {}
         self._largest = [0.0] * len(self._two_sided)
         self._constants = [
             (names[v], tuple(t.shape.numpy())) for v in cut.constants if (t := constant(v)) is not None
@@ -97,10 +97,7 @@ class Piece:
         """
         if self._evaluator is None:
             self._evaluator = evaluator(self._model, [SimAM])
-        sizes: dict[str, Array] = {
-            f"size{i}": _measure(node, shape)
-            for i, (node, shape) in enumerate(zip(self._measured, measured, strict=True))
-        }
+        sizes = self._sizes(measured)
         for i, value in (instead or {}).items():
             name, shape = self._constants[i]
             sizes[name] = np.full(shape, value)
@@ -112,8 +109,13 @@ class Piece:
                 assert data is not None
                 self._largest[i] = max(self._largest[i], float(np.abs(data).max(initial=0)))
                 seen = [bool(np.any(side)) for side in _sides(kind, 1e-9 * self._largest[i], data, *bounds)]
-                self._sides[i] = [a or b for a, b in zip(seen, self._sides.get(i, seen), strict=True)]
+                self._shown[i] = [a or b for a, b in zip(seen, self._shown.get(i, seen), strict=True)]
         return np.asarray(results[0], dtype=np.float64)
+
+    def _sizes(self, measured: Sequence[tuple[int, ...]]) -> dict[str, Array]:
+        """What the Shape nodes of `cut.sizes` give."""
+        pairs = zip(self._measured, measured, strict=True)
+        return {f"size{i}": _measure(node, shape) for i, (node, shape) in enumerate(pairs)}
 
     def numbers(self, size: tuple[int, ...], measured: Sequence[tuple[int, ...]] = ()) -> list[Array]:
         """What the data is computed with, apart from constants: M - 1 and the like, for x of that size.
@@ -122,10 +124,7 @@ class Piece:
         """
         if self._computes is None:
             return []
-        sizes = {
-            f"size{i}": _measure(node, shape)
-            for i, (node, shape) in enumerate(zip(self._measured, measured, strict=True))
-        }
+        sizes = self._sizes(measured)
         x = np.broadcast_to(np.zeros(1), size)  # takes no memory
         try:
             results: Any = self._computes.run(None, {"x": x, **sizes})
@@ -139,8 +138,8 @@ class Piece:
         model = onnx.ModelProto()
         model.CopyFrom(self._model)
         model.graph.input[0].CopyFrom(helper.make_tensor_value_info("x", TensorProto.DOUBLE, size))
-        sizes = [_measure(node, shape) for node, shape in zip(self._measured, measured, strict=True)]
-        model.graph.initializer.extend(numpy_helper.from_array(s, f"size{i}") for i, s in enumerate(sizes))
+        sizes = self._sizes(measured)
+        model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in sizes.items())
         known = propagate(model)
         shown = "x".join(map(str, size))
         for node in model.graph.node:
@@ -157,7 +156,7 @@ class Piece:
 
     def unseen(self) -> list[int]:
         """Which of `cut.two_sided` did not show both of its sides in any run."""
-        return [i for i in range(len(self._two_sided)) if not all(self._sides.get(i, [False]))]
+        return [i for i in range(len(self._two_sided)) if not all(self._shown.get(i, [False]))]
 
 
 def _computing(model: onnx.ModelProto) -> ReferenceEvaluator | None:
