@@ -13,7 +13,7 @@ from simam_deploy.recognise.cut import Cut, may_hide
 from simam_deploy.recognise.flow import Flow
 from simam_deploy.recognise.frozen import CLIPPED, described, eps, map_of, maps_for
 from simam_deploy.recognise.piece import Piece
-from simam_deploy.recognise.probes import MOST_VALUES, Size, sizes, smaller
+from simam_deploy.recognise.probes import MOST_VALUES, PROBES, Size, same, sizes, smaller
 from simam_deploy.recognise.rounded import guesses, has_rounded
 from simam_deploy.shapes import Dims, Shapes
 
@@ -69,6 +69,10 @@ class Judge:
         verdict = Verdict(None, ("the sizes of x could not be inferred for any input size tried",))
         e_lambda = None
         for size, measured in sizes(cut, dims, self._shapes):
+            if not fixed and any((numbers != numbers.flat[0]).any() for numbers in piece.numbers(size, measured)):
+                return Judgement(
+                    None, ("it computes other numbers for each channel or position, of sizes not fixed",)
+                )
             verdict = self._verdict(piece, cut, size, measured)
             if verdict.e_lambda is None:
                 return self._explained(piece, cut, dims, size, verdict)
@@ -108,7 +112,7 @@ class Judge:
                 return Judgement(None, (f"{reason}; --repair takes it from the shape of x",), at.e_lambda)
             for other in maps_for(verdict.divisor, m, eps(cut)):
                 at = self._verdict(piece, cut, (*size[:2], *map_of(other, len(size) - 2)), [])
-                if at.e_lambda is not None:
+                if at.e_lambda is not None and same(piece.numbers(size), piece.numbers(PROBES[len(size)][-1])):
                     return Judgement(None, (described(other, dims),), at.e_lambda)
         unknown = all(d is None for d in dims[2:]) and not cut.sizes
         guessed = f"it was judged at {'x'.join(map(str, size[2:]))}, as the file does not tell the size of x"

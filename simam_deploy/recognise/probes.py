@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from simam_deploy.evaluator import Array
 from simam_deploy.recognise.cut import Cut
 from simam_deploy.recognise.piece import Piece
 from simam_deploy.shapes import Dims, Shapes
@@ -49,10 +50,14 @@ def smaller(piece: Piece, cut: Cut, size: Size, measured: list[Size]) -> Iterato
         few = (min(size[0], 5), min(size[1], 3), *size[2:])
         least = (min(size[0], 2), 2, *size[2:])
         small = few if math.prod(few) <= MOST_VALUES // 4 else least
-        real, thinned = piece.numbers(size, measured), piece.numbers(small, measured)
-        if len(real) == len(thinned) and all(np.array_equal(a, b) for a, b in zip(real, thinned, strict=True)):
+        if same(piece.numbers(size, measured), piece.numbers(small, measured)):
             yield small
     yield size
+
+
+def same(a: Sequence[Array], b: Sequence[Array]) -> bool:
+    """Whether a piece computes the same numbers at two sizes; of shape vectors it need not."""
+    return len(a) == len(b) and all(np.array_equal(i, j) for i, j in zip(a, b, strict=True))
 
 
 def _fits(cut: Cut, size: Size) -> bool:
