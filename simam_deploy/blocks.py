@@ -20,6 +20,7 @@ from simam_deploy.recognise.cut import Cut, DeadEnd, cuts_at, is_simam_node
 from simam_deploy.recognise.flow import Flow
 from simam_deploy.recognise.judge import Judge, Judgement
 from simam_deploy.recognise.operators import FLOATS, HALF
+from simam_deploy.recognise.ranks import rank_near
 from simam_deploy.shapes import Dims, Shapes
 
 RANKS = (3, 4, 5)
@@ -174,7 +175,7 @@ class _Search:
         """The widest of the pieces that is SimAM, or why the narrowest is none."""
         judgement = Judgement(None)
         for cut in (*reversed([c for c in cuts[1:] if self._same_type(c)]), cuts[0]):
-            dtype, variants = self._given(cut.x, function)
+            dtype, variants = self._given(cut, function)
             judgement = self._judgement(cut, dtype, variants)
             found = judgement.e_lambda or judgement.once_n_is_right
             block = (
@@ -205,6 +206,8 @@ class _Search:
             return Judgement(None, ("the function that it is in is called with more than one type or rank of x",))
         if dtype not in FLOATS:
             return Judgement(None, (f"x is {dtype.name}; SimAM takes {', '.join(t.name for t in FLOATS)}",))
+        if not dims:
+            return Judgement(None, ("the file does not tell how many axes x has; infer its shapes before",))
         if len(dims) not in RANKS:
             return Judgement(None, (f"x is {len(dims)}-D; SimAM takes (N, C, H, W), (N, C, L) or (N, C, D, H, W)",))
         if any(math.prod(d if isinstance(d, int) else 2 for d in dims[2:]) == 1 for dims in variants):
@@ -221,12 +224,18 @@ class _Search:
         judged = self._judge.judge(cut, variants)
         return Judgement(None, (*judged.reasons, *reasons)) if reasons else judged
 
-    def _given(self, x: ir.Value, function: ir.Function | None) -> tuple[ir.DataType | None, list[Dims]]:
-        """The type of x, and its shapes: one for each call of the function that it is in. No type if they differ."""
-        unknown = (ir.DataType.FLOAT, (None, None, None, None))
+    def _given(self, cut: Cut, function: ir.Function | None) -> tuple[ir.DataType | None, list[Dims]]:
+        """The type of x, and its shapes: one for each call of the function that it is in. No type if they differ.
+
+        y has the shape of x, where it is SimAM. A shape without axes is unknown.
+        """
+        near = rank_near(cut.x, self._shapes) or rank_near(cut.y, self._shapes) or 0
+        unknown = (ir.DataType.FLOAT, (None,) * (4 if is_simam_node(cut.inside[0]) else near))
         if function is None:
-            return self._shapes.dtype(x), [self._shapes.declared(x) or unknown[1]]
-        calls = {values.get(str(x.name), unknown) for values in self._shapes.inside(function)} or {unknown}
+            dims = self._shapes.declared(cut.x) or self._shapes.declared(cut.y) or unknown[1]
+            return self._shapes.dtype(cut.x), [dims]
+        called = self._shapes.inside(function) or [{}]
+        calls = {values.get(str(cut.x.name), values.get(str(cut.y.name), unknown)) for values in called}
         alike = len({(dtype, len(dims)) for dtype, dims in calls}) == 1
         return (next(iter(calls))[0] if alike else None), sorted((dims for _, dims in calls), key=str)
 

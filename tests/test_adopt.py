@@ -547,7 +547,7 @@ def test_a_frozen_size_thaws(tmp_path: Path) -> None:
         (y,) = session.run({"input": x.numpy()}).values()
         torch.testing.assert_close(torch.from_numpy(y), model(x))
     # left as it is, its M - 1 is right for the example alone: that is found, and nothing is written
-    with pytest.raises(NoBlockError, match=r"right only where H\*W = 63 \(as 7x9\)"):
+    with pytest.raises(NoBlockError, match=r"right only where the map has H\*W = 63 \(as 7x9\)"):
         export(model, X, tmp_path / "frozen.onnx", adopt=False, **options)  # type: ignore[arg-type]
     with pytest.raises(VerificationError, match="not equal to the model") as caught:
         export(model.append(SimAM()), X, tmp_path / "frozen.onnx", adopt=False, **options)  # type: ignore[arg-type]

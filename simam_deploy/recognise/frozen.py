@@ -46,6 +46,15 @@ def maps_for(divisor: float, m: int, eps: float) -> list[int]:
     return [other for other in found if 2 <= other <= MOST_VALUES // 2 and other != m]
 
 
+def scaled(m: int, dims: Dims) -> bool:
+    """Whether a map of m values may be that of `dims` at another scale; where these are not fixed, any may."""
+    spatial = [d for d in dims[2:] if isinstance(d, int)]
+    if len(spatial) < len(dims) - 2:
+        return True
+    scale = (m / math.prod(spatial)) ** (1 / len(spatial))
+    return all(abs(d * scale - round(d * scale)) < 1e-6 for d in spatial)
+
+
 def _squareness(m: int) -> float:
     """W / H of the squarest map of m values, W >= H."""
     h, w = _factors(m)
@@ -64,15 +73,15 @@ def map_of(m: int, axes: int) -> Size:
 
 def described(m: int, dims: Dims) -> str:
     """What is said of a constant that is right on maps of m values, where x has the shape `dims`."""
-    h, w = _factors(m)
     spatial = dims[2:]
     if all(isinstance(d, int) for d in spatial):
-        here = f"here H*W = {math.prod(d for d in spatial if isinstance(d, int))}"
+        here = f"here it has {math.prod(d for d in spatial if isinstance(d, int))}"
     elif all(d is None for d in spatial):
-        here = "the file does not tell the size of x"
+        here = "the file does not tell its size"
     else:
-        here = "the size of x is not fixed"
+        here = "its size is not fixed"
+    h, w = _factors(m)
+    shown = f"H*W = {m} (as {h}x{w})" if len(spatial) == 2 else f"{m} values"
     return (
-        f"M - 1 is a constant, right only where H*W = {m} (as {h}x{w}), and {here}; "
-        "--repair takes it from the shape of x"
+        f"M - 1 is a constant, right only where the map has {shown}, and {here}; --repair takes M from the shape of x"
     )

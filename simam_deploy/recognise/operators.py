@@ -32,6 +32,8 @@ NORMALIZATIONS = _names("GroupNormalization InstanceNormalization LayerNormaliza
 """With a scale and a bias, which are learned or trivial."""
 PASSING = _names("Cast CastLike Flatten Identity Reshape Squeeze Transpose Unsqueeze")
 """These hand data on in another type or shape: a pair of them may stand around a block and belong to it."""
+KEEPING_RANK = _names("BatchNormalization Clip Concat Dropout HardSigmoid HardSwish LeakyRelu PRelu Relu Resize Selu")
+"""Besides those that are elementwise."""
 MEASURES = _names("Shape Size")
 KNOWN = STATISTICS | GATES | ELEMENTWISE | SHAPING | PICKING | PIECEWISE
 ON_SIZES = _names(
