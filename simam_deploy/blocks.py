@@ -17,6 +17,7 @@ import onnx_ir as ir
 
 from simam_deploy.proof import NO_GATE
 from simam_deploy.recognise.cut import Cut, DeadEnd, cuts_at, is_simam_node
+from simam_deploy.recognise.doubts import doubts
 from simam_deploy.recognise.flow import Flow
 from simam_deploy.recognise.judge import Judge, Judgement
 from simam_deploy.recognise.operators import FLOATS, HALF
@@ -212,7 +213,7 @@ class _Search:
             return Judgement(None, (f"x is {len(dims)}-D; SimAM takes (N, C, H, W), (N, C, L) or (N, C, D, H, W)",))
         if any(math.prod(d if isinstance(d, int) else 2 for d in dims[2:]) == 1 for dims in variants):
             return Judgement(None, ("its map is 1x1, where SimAM is 0/0 (M - 1 = 0); take SimAM out there",))
-        reasons = cut.reasons
+        reasons = doubts(cut)
         if len(types := set(self._types(cut))) > 1:
             reasons += (f"x and y have two types: {', '.join(sorted(t.name for t in types))}",)
         if dtype not in HALF and cut.rounds_to_half:

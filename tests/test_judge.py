@@ -40,7 +40,7 @@ def test_a_frozen_n_is_named_with_its_size_and_repaired(
 ) -> None:
     frozen = model(chain, n=n, shape="2, 3, h, w")
     with pytest.raises(
-        NoBlockError, match=rf"right only where the map has H\*W = {m} .* its size is not fixed; --repair"
+        NoBlockError, match=rf"right only where the map has H\*W = {m} .* its size is not fixed; fuse --repair"
     ):
         fuse(frozen, form)
     repaired = fuse(frozen, form, repair=True)
@@ -105,7 +105,7 @@ def test_a_population_variance_is_told_where_the_type_can_tell(h: int, w: int) -
 
 def test_a_constant_that_a_converter_clipped(tmp_path: Path) -> None:
     clipped = half(model(n=10000, shape="1, 3, 104, 104"), ir.DataType.FLOAT16)
-    assert "M - 1 is 10000 and should be 10815: some float16 converters clip constants so; --repair" in why(
+    assert "M - 1 is 10000 and should be 10815: some float16 converters clip constants so; fuse --repair" in why(
         find(clipped)
     )
     (row,) = fuse(clipped, "primitive", repair=True).rows

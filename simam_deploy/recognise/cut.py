@@ -17,18 +17,13 @@ from simam_deploy.recognise.operators import (
     FLOATS,
     GATES,
     HALF,
-    KNOWN,
     MEASURES,
     NORMALIZATIONS,
     PASSING,
     PICKING,
-    PIECEWISE,
     REGROUPING,
-    SHAPING,
     STATISTICS,
     TWO_SIDED,
-    UNEVEN,
-    WIDE_INTEGERS,
     cast_to,
 )
 
@@ -75,45 +70,6 @@ class Cut:
         return any(cast_to(node) in HALF for node in (*self.around, *self.flat))
 
     @property
-    def reasons(self) -> tuple[str, ...]:
-        """Why no probe can be trusted: operators on data that may act only where no probe looks."""
-        found = []
-        for node in self.flat:
-            here = "" if node in self.inside else "in the body of a function, "
-            to = cast_to(node)
-            if node in self.two_sided:
-                continue
-            if node.op_type in PIECEWISE or (to is not None and to not in FLOATS):
-                found.append(f"{here}{may_hide(node)}")
-            elif node.op_type in PICKING and here:
-                found.append(f"{here}{node.op_type} {node.name!r} picks out a part of x")
-            elif node.op_type not in KNOWN and not is_simam_node(node):
-                found.append(f"{here}{node.op_type} {node.name!r} is not known")
-        return (*found, *self._uneven())
-
-    def _uneven(self) -> Iterator[str]:
-        """Numbers computed of sizes that may be others at a size that is not tried. Shapes and axes may."""
-        of_sizes: set[ir.Value] = set()
-        doubtful: dict[ir.Value, ir.Node] = {}
-        for node in self.around:
-            inputs = [v for v in node.inputs if v is not None]
-            sized = node.op_type in MEASURES or any(v in of_sizes or v.producer() in self.sizes for v in inputs)
-            if not sized:
-                continue
-            of_sizes.update(node.outputs)
-            cause = next((doubtful[v] for v in inputs if v in doubtful), None)
-            to = cast_to(node)
-            above = node.op_type == "Clip" and len(node.inputs) > 2 and node.inputs[2] is not None
-            if node.op_type in UNEVEN or above or (to is not None and to not in FLOATS + WIDE_INTEGERS):
-                cause = node
-            if cause is not None:
-                doubtful.update((v, cause) for v in node.outputs)
-        for node in self.inside:
-            for v in node.inputs if node.op_type not in SHAPING | PICKING | STATISTICS else node.inputs[:1]:
-                if v in doubtful:
-                    yield f"{doubtful[v].op_type} {doubtful[v].name!r} may give another number at other sizes"
-
-    @property
     def two_sided(self) -> list[ir.Node]:
         """Operators that do one thing or another with data: a probe must show both."""
         return [node for node in self.inside if node.op_type in TWO_SIDED]
@@ -140,11 +96,6 @@ class DeadEnd:
     """What looks like SimAM, but of more than one value."""
 
     reason: str
-
-
-def may_hide(node: ir.Node) -> str:
-    """What is said of an operator that may act only where no probe looks."""
-    return f"{node.op_type} {node.name!r} may change values that no probe has"
 
 
 def is_simam_node(node: ir.Node) -> bool:

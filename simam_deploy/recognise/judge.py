@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from simam_deploy.errors import InputError
 from simam_deploy.formula import Float64
 from simam_deploy.proof import Verdict, prove
-from simam_deploy.recognise.cut import Cut, may_hide
+from simam_deploy.recognise.cut import Cut
+from simam_deploy.recognise.doubts import may_hide
 from simam_deploy.recognise.flow import Flow
 from simam_deploy.recognise.frozen import CLIPPED, described, eps, map_of, maps_for, scaled
 from simam_deploy.recognise.piece import Piece
@@ -109,7 +110,7 @@ class Judge:
             if round(verdict.divisor) == CLIPPED < m - 1 and has_rounded(cut):
                 at = self._verdict(piece, cut, (*size[:2], *map_of(CLIPPED + 1, len(size) - 2)), [])
                 reason = f"M - 1 is {CLIPPED} and should be {m - 1}: some float16 converters clip constants so"
-                return Judgement(None, (f"{reason}; --repair takes M from the shape of x",), at.e_lambda)
+                return Judgement(None, (f"{reason}; fuse --repair takes M from the shape of x",), at.e_lambda)
             for other in (m0 for m0 in maps_for(verdict.divisor, m, eps(cut)) if scaled(m0, dims)):
                 at = self._verdict(piece, cut, (*size[:2], *map_of(other, len(size) - 2)), [])
                 if at.e_lambda is not None and same(piece.numbers(size), piece.numbers(PROBES[len(size)][-1])):
