@@ -6,7 +6,7 @@
     piece       that piece as a function of arrays, run in float64 within bounds
     judge       asks proof.py of that function, at every size that it may meet
 
-`probes` are the sizes, `doubts` what no probe can show. `frozen` knows for which size a constant M - 1 is right, `ranks` the rank of a value without a
-shape, `rounded` what constants were before a converter
-made them 16 bits wide. blocks.py puts it all together.
+`probes` are the sizes, `doubts` what no probe can show. `frozen` knows for which size a constant M - 1 is right,
+`ranks` the rank of a value without a shape, `rounded` what constants were before a converter made them 16 bits wide.
+blocks.py puts it all together.
 """

@@ -82,4 +82,5 @@ def described(m: int, dims: Dims) -> str:
         here = "its size is not fixed"
     h, w = _factors(m)
     shown = f"H*W = {m} (as {h}x{w})" if len(spatial) == 2 else f"{m} values"
-    return f"M - 1 is a constant, right only where the map has {shown}, and {here}; fuse --repair takes M from the shape of x"
+    right = f"M - 1 is a constant, right only where the map has {shown}"
+    return f"{right}, and {here}; fuse --repair takes M from the shape of x"

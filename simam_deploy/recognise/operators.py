@@ -58,6 +58,9 @@ def cast_to(node: ir.Node) -> ir.DataType | None:
     """The type that a Cast gives, or a CastLike where its second input says; None for other nodes, and if unknown."""
     if node.op_type == "CastLike" and len(node.inputs) > 1 and node.inputs[1] is not None:
         like = node.inputs[1]
+        before = like.producer()
+        if before is not None and before.op_type in ("Cast", "CastLike"):
+            return cast_to(before)
         return like.dtype if like.const_value is None else like.const_value.dtype
     to = node.attributes.get("to") if node.op_type == "Cast" else None
     return None if to is None or to.is_ref() else ir.DataType(to.as_int())
