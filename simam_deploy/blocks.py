@@ -20,7 +20,7 @@ from simam_deploy.recognise.cut import Cut, DeadEnd, cuts_at, is_simam_node
 from simam_deploy.recognise.doubts import doubts
 from simam_deploy.recognise.flow import Flow
 from simam_deploy.recognise.judge import Judge, Judgement
-from simam_deploy.recognise.operators import FLOATS, HALF
+from simam_deploy.recognise.operators import FLOATS
 from simam_deploy.recognise.ranks import rank_near
 from simam_deploy.shapes import Dims, Shapes
 
@@ -120,7 +120,7 @@ class _Search:
             cuts = [] if self._failed[gate] >= MOST_TRIES else cuts_at(node, self._flow, ends)
             if not cuts:
                 continue
-            self._say(node.name or "?")
+            self._say(_name(node))
             judged = (
                 _Miss(NearMiss(_name(node), (cuts.reason,)), frozenset({node}), node, function)
                 if isinstance(cuts, DeadEnd)
@@ -205,8 +205,12 @@ class _Search:
         dims = variants[0]
         if dtype is None:
             return Judgement(None, ("the function that it is in is called with more than one type or rank of x",))
+        if dtype == ir.DataType.UNDEFINED:
+            return Judgement(None, ("the file does not tell the type of x; infer its types before",))
         if dtype not in FLOATS:
             return Judgement(None, (f"x is {dtype.name}; SimAM takes {', '.join(t.name for t in FLOATS)}",))
+        if 0 in dims:
+            return Judgement(None, (f"x is empty: {'x'.join(map(str, dims))}",))
         if not dims:
             return Judgement(None, ("the file does not tell how many axes x has; infer its shapes before",))
         if len(dims) not in RANKS:
@@ -216,8 +220,8 @@ class _Search:
         reasons = doubts(cut)
         if len(types := set(self._types(cut))) > 1:
             reasons += (f"x and y have two types: {', '.join(sorted(t.name for t in types))}",)
-        if dtype not in HALF and cut.rounds_to_half:
-            reasons += ("it rounds to 16 bits inside, and x has more",)
+        if cut.narrowest < dtype.bitwidth:
+            reasons += (f"it rounds to {cut.narrowest} bits inside, and x has {dtype.bitwidth}",)
         if _form_of(cut, self._model) == "custom_op":
             attribute = next(node for node in cut.inside if is_simam_node(node)).attributes.get("e_lambda")
             if attribute is None or attribute.type != ir.AttributeType.FLOAT or not attribute.as_float() > 0:
@@ -231,17 +235,19 @@ class _Search:
         y has the shape of x, where it is SimAM. A shape without axes is unknown.
         """
         near = rank_near(cut.x, self._shapes) or rank_near(cut.y, self._shapes) or 0
-        unknown = (ir.DataType.FLOAT, (None,) * (4 if is_simam_node(cut.inside[0]) else near))
+        dtype = self._shapes.known_dtype(cut.x) or self._shapes.known_dtype(cut.y) or cut.type_of_constants
+        unknown = (dtype or ir.DataType.UNDEFINED, (None,) * (4 if is_simam_node(cut.inside[0]) else near))
         if function is None:
             dims = self._shapes.declared(cut.x) or self._shapes.declared(cut.y) or unknown[1]
-            return self._shapes.dtype(cut.x), [dims]
+            return unknown[0], [dims]
         called = self._shapes.inside(function) or [{}]
         calls = {values.get(str(cut.x.name), values.get(str(cut.y.name), unknown)) for values in called}
         alike = len({(dtype, len(dims)) for dtype, dims in calls}) == 1
         return (next(iter(calls))[0] if alike else None), sorted((dims for _, dims in calls), key=str)
 
-    def _types(self, cut: Cut) -> tuple[ir.DataType, ir.DataType]:
-        return self._shapes.dtype(cut.x), self._shapes.dtype(cut.y)
+    def _types(self, cut: Cut) -> tuple[ir.DataType, ...]:
+        known = (self._shapes.known_dtype(cut.x), self._shapes.known_dtype(cut.y))
+        return tuple(dtype for dtype in known if dtype is not None)
 
     def _same_type(self, cut: Cut) -> bool:
         """Whether x and y may have one shape and type."""

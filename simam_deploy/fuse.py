@@ -98,11 +98,10 @@ def fuse(
     for identifier in called - _called(result) - {BODY}:
         del result.functions[identifier]
     for scope in _scopes(result):
-        scope.opset_imports.pop(OP_DOMAIN, None)
-        if any(node.domain == OP_DOMAIN for node in scope.all_nodes()):
-            scope.opset_imports[OP_DOMAIN] = OP_VERSION
-    if any(f.domain == OP_DOMAIN for f in result.functions.values()):
-        result.opset_imports[OP_DOMAIN] = OP_VERSION
+        version = scope.opset_imports.pop(OP_DOMAIN, OP_VERSION)
+        ours = any(f.domain == OP_DOMAIN for f in result.functions.values()) and scope is result.graph
+        if ours or any(node.domain == OP_DOMAIN for node in scope.all_nodes()):
+            scope.opset_imports[OP_DOMAIN] = version
     if chosen.functions(17) and result.ir_version < FUNCTION_IR:
         notes.append(f"IR version raised from {result.ir_version} to {FUNCTION_IR}, the first with functions")
         result.ir_version = FUNCTION_IR

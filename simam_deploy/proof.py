@@ -22,6 +22,9 @@ CONSTANTS_EPS = 4 * float(np.finfo(np.float32).eps)
 have up to four of them rounded (1/(M-1), a square root squared, ...). A population variance is wrong by 1/M, which
 is more than this on every map of fewer than two million pixels."""
 
+LEAST_SPREADS, MOST_RUNS = 24, 8
+"""Spreads of planes to try, over ten decades, and in how many runs at most."""
+
 MOST_PER_OUTLIER = 2000
 """Of k equal outliers among M values each has z near M / 4k, and float64 has no exp(z) beyond 709."""
 
@@ -92,9 +95,11 @@ def _planes(rng: np.random.Generator, shape: Shape, e_lambda: float) -> Iterator
     yield "outlier", outlier
     yield "large", 300 * rng.standard_normal(shape)
     yield "huge", 1e6 * rng.standard_normal(shape)
-    spreads = np.geomspace(1e-3 * np.sqrt(e_lambda), 1e5, shape[0] * shape[1]).reshape(*shape[:2], 1, 1)
-    yield "unlike", spreads * rng.standard_normal(shape)
-    yield "unlike", spreads[::-1, ::-1] * rng.standard_normal(shape) * np.sqrt(10)
+    planes = shape[0] * shape[1]
+    runs = min(-(-LEAST_SPREADS // planes), MOST_RUNS)
+    spreads = np.geomspace(1e-3 * np.sqrt(e_lambda), 1e5, planes * runs).reshape(planes, runs)
+    for i in range(runs):  # what is done to planes of some spread alone shows
+        yield "unlike", spreads[:, i].reshape(*shape[:2], 1, 1) * rng.standard_normal(shape)
 
 
 def _share(y: Float64, x: Float64, e_lambda: float) -> float:

@@ -39,7 +39,8 @@ MODELS = {
                       else_branch = e () => (float[2, 3, 5, 7] y2) {{ y2 = Sub (x, mean) }}>
     }}""",
     "in a loop": f"""net (float[2, 3, 5, 7] image, int64 trips, bool yes) => (float[2, 3, 5, 7] out) {GIVEN} {{
-      out = Loop (trips, yes, image) <body = b (int64 i, bool go, float[2, 3, 5, 7] x) => (bool on, float[2, 3, 5, 7] y)
+      out = Loop (trips, yes, image) <body =
+        b (int64 i, bool go, float[2, 3, 5, 7] x) => (bool on, float[2, 3, 5, 7] y)
         {{ on = Identity (go) {CHAIN} }}>
     }}""",
     "a function": f"{IMAGE} {{ a = Relu (image)  out = f.mine (a) }}\n{BODY} mine (x) => (y) {{ {HELD} {CHAIN} }}",
@@ -50,7 +51,7 @@ MODELS = {
     "in a function in a function": f"""{IMAGE} {{ out = f.outer (image) }}
     {BODY} outer (i) => (o) {{ x = Softmax (i)  z = f.mine (x)  o = Softmax (z) }}
     {BODY} mine (x) => (y) {{ {HELD} {CHAIN} }}""",
-    "a function that makes more": f"""{IMAGE} {{ a, g = f.mine (image)  out = Mul (a, g) }}
+    "a function that makes more": f"""{IMAGE} {{ a, g = f.mine (image)  out = Max (a, g) }}
     {BODY} mine (x) => (y, g) {{ {HELD} {CHAIN} }}""",
     "a function of the statistics": f"""{IMAGE} {{ x = Relu (image) {HELD} mean = f.mean_of (x, hw)
     {CHAIN.replace(MEAN, "").replace("y = Mul", "out = Mul")} }}
@@ -97,7 +98,8 @@ def test_written_where_it_is(name: str, form: str) -> None:
     np.testing.assert_allclose(run(fused.model), run(model), rtol=1e-5, atol=1e-6)
     assert ir.to_proto(fuse(fused.model, form).model) == proto
     ours = {"function": "SimAM", "instance_norm": "InstanceNormalization", "primitive": "Sigmoid"}[form]
-    assert operators(fused).count(ours) == len(fused.rows)
+    kept = 1 if name == "a function that makes more" and form == "primitive" else 0
+    assert operators(fused).count(ours) == len(fused.rows) + kept
 
 
 def test_functions_that_nobody_calls_any_more_go() -> None:
@@ -125,7 +127,8 @@ def near(text: str) -> Found:
 
 def test_a_function_that_is_right_for_one_call_only() -> None:
     """Its constant M - 1 = 34 is right for 5x7 and wrong for 10x14."""
-    text = f"""net (float[2, 3, 5, 7] image, float[2, 3, 10, 14] other) => (float[2, 3, 5, 7] a, float[2, 3, 10, 14] b)
+    text = f"""net (float[2, 3, 5, 7] image, float[2, 3, 10, 14] other)
+    => (float[2, 3, 5, 7] a, float[2, 3, 10, 14] b)
     {{ a = f.mine (image)  b = f.mine (other) }}
     {BODY} mine (x) => (y) {{ {HELD} {CHAIN} }}"""
     found = near(text)
@@ -136,7 +139,8 @@ def test_a_function_that_is_right_for_one_call_only() -> None:
 
 
 def test_a_function_called_with_two_ranks() -> None:
-    text = f"""net (float[2, 3, 5, 7] image, float[2, 3, 5, 7, 1] other) => (float[2, 3, 5, 7] a, float[2, 3, 5, 7, 1] b)
+    text = f"""net (float[2, 3, 5, 7] image, float[2, 3, 5, 7, 1] other)
+    => (float[2, 3, 5, 7] a, float[2, 3, 5, 7, 1] b)
     {{ a = f.mine (image)  b = f.mine (other) }}
     {BODY} mine (i) => (y) {{ x = Softmax (i) {HELD} {CHAIN} }}"""
     assert "more than one type or rank of x" in str(near(text).near_misses[0])

@@ -16,7 +16,6 @@ from simam_deploy.recognise.flow import MOST_NODES, Flow, constant
 from simam_deploy.recognise.operators import (
     FLOATS,
     GATES,
-    HALF,
     MEASURES,
     NORMALIZATIONS,
     PASSING,
@@ -65,14 +64,24 @@ class Cut:
         return all(t is None or t.size == 1 or t.dtype not in FLOATS for t in tensors)
 
     @property
-    def rounds_to_half(self) -> bool:
-        """Whether values are cast to a 16-bit type inside."""
-        return any(cast_to(node) in HALF for node in (*self.around, *self.flat))
+    def narrowest(self) -> int:
+        """Bits of the narrowest float type that values are cast to inside; 64 where there is none."""
+        casts = (cast_to(node) for node in (*self.around, *self.flat))
+        return min((to.bitwidth for to in casts if to in FLOATS), default=64)
+
+    @property
+    def type_of_constants(self) -> ir.DataType | None:
+        """The float type of all its constants, which the data must have too; None if there is none, or a cast."""
+        tensors = (constant(value) for value in self.constants)
+        types = {tensor.dtype for tensor in tensors if tensor is not None and tensor.dtype in FLOATS}
+        return next(iter(types)) if len(types) == 1 and self.narrowest == 64 else None
 
     @property
     def two_sided(self) -> list[ir.Node]:
         """Operators that do one thing or another with data: a probe must show both."""
-        return [node for node in self.inside if node.op_type in TWO_SIDED]
+        return [
+            node for node in self.inside if node.op_type in TWO_SIDED and len(node.inputs) <= 3 - _is_extreme(node)
+        ]
 
     def shared(self) -> list[str]:
         """Which inner values others use too. Those stay, and are computed twice, when the block is replaced."""
@@ -96,6 +105,11 @@ class DeadEnd:
     """What looks like SimAM, but of more than one value."""
 
     reason: str
+
+
+def _is_extreme(node: ir.Node) -> bool:
+    """Max and Min have two sides of two inputs only."""
+    return node.op_type in ("Max", "Min")
 
 
 def is_simam_node(node: ir.Node) -> bool:

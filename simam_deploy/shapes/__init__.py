@@ -36,22 +36,23 @@ class Shapes:
 
     def declared(self, value: ir.Value) -> Dims | None:
         """Shape of `value` in the file or by inference: a number, a name or None per axis; None if unknown."""
-        if value.shape is not None:
-            return tuple(d if isinstance(d, int) else d.value for d in value.shape)
-        found = self._inferred.get(value)
-        if found is not None and not any(d is None or str(d).startswith(_INVENTED) for d in found[1]):
-            return found[1]
-        followed = self._followed(value)
-        if found is None or followed is None or len(found[1]) != len(followed[1]):
-            return (found or followed or (None, None))[1]
-        return tuple(d if isinstance(d, int) else f or d for d, f in zip(found[1], followed[1], strict=True))
+        given = None if value.shape is None else tuple(d if isinstance(d, int) else d.value for d in value.shape)
+        if _is_open(given):
+            given = _closer(given, self._inferred.get(value))
+        if _is_open(given):
+            given = _closer(given, self._followed(value))
+        return given
 
     def dtype(self, value: ir.Value) -> ir.DataType:
         """Element type of `value`; FLOAT if even inference cannot tell."""
+        return self.known_dtype(value) or ir.DataType.FLOAT
+
+    def known_dtype(self, value: ir.Value) -> ir.DataType | None:
+        """Element type of `value`; None if even inference cannot tell."""
         if value.dtype is not None:
             return value.dtype
         found = self._inferred.get(value) or self._followed(value)
-        return found[0] if found else ir.DataType.FLOAT
+        return found[0] if found else None
 
     def _followed(self, value: ir.Value) -> Known | None:
         """What following the sizes at every trial says of a value in the main graph: an axis is fixed that stays."""
@@ -133,6 +134,18 @@ class Shapes:
         return found
 
 
+def _is_open(dims: Dims | None) -> bool:
+    """Whether a size is not known, nor named by whoever made the file."""
+    return dims is None or any(d is None or str(d).startswith(_INVENTED) for d in dims)
+
+
+def _closer(dims: Dims | None, known: Known | None) -> Dims | None:
+    """`dims` with the sizes that are known."""
+    if dims is None or known is None or len(dims) != len(known[1]):
+        return dims if known is None or dims is not None else known[1]
+    return tuple(d if isinstance(d, int) else k or d for d, k in zip(dims, known[1], strict=True))
+
+
 def _choices(model: ir.Model) -> Iterator[dict[str, int]]:
     """Sizes for each dynamic dimension, by its key."""
     keys = [
@@ -206,11 +219,12 @@ def _resized(skeleton: onnx.ModelProto, sizes: dict[str, int]) -> onnx.ModelProt
         keys = dict((axis, key) for key, axis in _dynamic_keys(value.name, [_dim(d) for d in dims]))
         for axis, key in keys.items():
             dims[axis].dim_value = sizes[key]
-    if sizes:
-        for graph in graphs(proto):
-            del graph.value_info[:]
-            for value in graph.output:
-                value.type.tensor_type.ClearField("shape")
+    for graph in graphs(proto):
+        for i, value in reversed(list(enumerate(graph.value_info))):
+            if sizes or any(not d.HasField("dim_value") for d in value.type.tensor_type.shape.dim):
+                del graph.value_info[i]
+        for value in graph.output if sizes else ():
+            value.type.tensor_type.ClearField("shape")
     return proto
 
 

@@ -18,6 +18,8 @@ from onnx.shape_inference import InferenceError, infer_node_outputs
 
 MOST_VALUES = 64
 """Of a tensor whose values are followed: sizes and axes are a handful of numbers."""
+LIKE_X = ("GroupNormalization", "MeanVarianceNormalization")
+"""onnx defines these by bodies, which this inference does not go into; they keep the shape of x."""
 Sizes = tuple[int, ...]
 
 
@@ -70,6 +72,8 @@ class _Walk:
         except (InferenceError, onnx.checker.ValidationError, onnx.defs.SchemaError, RuntimeError, KeyError):
             return
         self.types.update((name, kind) for name, kind in found.items() if _known(kind) is not None)
+        if node.op_type in LIKE_X and node.output[0] not in self.types:
+            self.types[node.output[0]] = self.types[names[0]]
 
     def _evaluate(self, node: onnx.NodeProto) -> list[NDArray[Any]]:
         if node.op_type in ("Shape", "Size"):
