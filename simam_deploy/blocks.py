@@ -202,21 +202,9 @@ class _Search:
         return _Miss(near_miss, frozenset(cuts[0].inside), end, function)
 
     def _judgement(self, cut: Cut, dtype: ir.DataType | None, variants: list[Dims]) -> Judgement:
-        dims = variants[0]
-        if dtype is None:
-            return Judgement(None, ("the function that it is in is called with more than one type or rank of x",))
-        if dtype == ir.DataType.UNDEFINED:
-            return Judgement(None, ("the file does not tell the type of x; infer its types before",))
-        if dtype not in FLOATS:
-            return Judgement(None, (f"x is {dtype.name}; SimAM takes {', '.join(t.name for t in FLOATS)}",))
-        if 0 in dims:
-            return Judgement(None, (f"x is empty: {'x'.join(map(str, dims))}",))
-        if not dims:
-            return Judgement(None, ("the file does not tell how many axes x has; infer its shapes before",))
-        if len(dims) not in RANKS:
-            return Judgement(None, (f"x is {len(dims)}-D; SimAM takes (N, C, H, W), (N, C, L) or (N, C, D, H, W)",))
-        if any(math.prod(d if isinstance(d, int) else 2 for d in dims[2:]) == 1 for dims in variants):
-            return Judgement(None, ("its map is 1x1, where SimAM is 0/0 (M - 1 = 0); take SimAM out there",))
+        unfit = _unfit(dtype, variants)
+        if unfit is not None or dtype is None:
+            return Judgement(None, (unfit or "",))
         reasons = doubts(cut)
         if len(types := set(self._types(cut))) > 1:
             reasons += (f"x and y have two types: {', '.join(sorted(t.name for t in types))}",)
@@ -258,6 +246,24 @@ class _Search:
             return True
         fixed = [(i, j) for i, j in zip(a, b, strict=False) if isinstance(i, int) and isinstance(j, int)]
         return len(a) == len(b) and len(a) in RANKS and all(i == j for i, j in fixed)
+
+
+def _unfit(dtype: ir.DataType | None, variants: list[Dims]) -> str | None:
+    """Why no form of SimAM takes such an x; None if one does."""
+    dims = variants[0]
+    sizes = [[d if isinstance(d, int) else 2 for d in dims] for dims in variants]
+    reasons = {
+        "the function that it is in is called with more than one type or rank of x": dtype is None,
+        "the file does not tell how many axes x has; infer its shapes before": not dims,
+        "the file does not tell the type of x; infer its types before": dtype == ir.DataType.UNDEFINED,
+        f"x is {dtype.name if dtype else '?'}; SimAM takes {', '.join(t.name for t in FLOATS)}": dtype not in FLOATS,
+        f"x is {len(dims)}-D; SimAM takes (N, C, H, W), (N, C, L) or (N, C, D, H, W)": len(dims) not in RANKS,
+        f"x is empty: {'x'.join(map(str, dims))}": any(0 in size for size in sizes),
+        "its map is 1x1, where SimAM is 0/0 (M - 1 = 0); take SimAM out there": any(
+            math.prod(size[2:]) == 1 for size in sizes
+        ),
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
 
 
 def _name(node: ir.Node) -> str:

@@ -74,14 +74,14 @@ class Cut:
         """The float type of all its constants, which the data must have too; None if there is none, or a cast."""
         tensors = (constant(value) for value in self.constants)
         types = {tensor.dtype for tensor in tensors if tensor is not None and tensor.dtype in FLOATS}
-        return next(iter(types)) if len(types) == 1 and self.narrowest == 64 else None
+        casts = any(cast_to(node) is not None for node in self.flat)
+        return next(iter(types)) if len(types) == 1 and not casts else None
 
     @property
     def two_sided(self) -> list[ir.Node]:
-        """Operators that do one thing or another with data: a probe must show both."""
-        return [
-            node for node in self.inside if node.op_type in TWO_SIDED and len(node.inputs) <= 3 - _is_extreme(node)
-        ]
+        """Operators that do one thing or another with data: a probe must show both. Of two inputs, not of more."""
+        many = [node for node in self.inside if node.op_type in ("Max", "Min") and len(node.inputs) > 2]
+        return [node for node in self.inside if node.op_type in TWO_SIDED and node not in many]
 
     def shared(self) -> list[str]:
         """Which inner values others use too. Those stay, and are computed twice, when the block is replaced."""
@@ -105,11 +105,6 @@ class DeadEnd:
     """What looks like SimAM, but of more than one value."""
 
     reason: str
-
-
-def _is_extreme(node: ir.Node) -> bool:
-    """Max and Min have two sides of two inputs only."""
-    return node.op_type in ("Max", "Min")
 
 
 def is_simam_node(node: ir.Node) -> bool:
