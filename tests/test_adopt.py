@@ -2,10 +2,13 @@
 
 import copy
 import gc
+import linecache
+import sys
 import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ from export_models import digits
 from simam_deploy import adopt as adopt_room
 from simam_deploy import export as export_room
 from simam_deploy.adopt import Adopted, Row, adopt, adopted
+from simam_deploy.adopt.trial import Judgement
 from simam_deploy.errors import InputError, NoBlockError, VerificationError
 from simam_deploy.export import export
 from simam_deploy.formula import tolerance
@@ -465,6 +469,60 @@ def test_what_cannot_be_copied() -> None:
     assert names(done) == ["2.layers.0"]
     assert len(done.left_alone) == 1
     assert "1.layers.0 (LockedSimAM):\n  it cannot be copied, to be tried apart: TypeError" in said(done)
+
+
+def test_a_model_that_copies_itself_as_itself() -> None:
+    class Itself(nn.Sequential):
+        def __deepcopy__(self, memo: object) -> nn.Module:
+            return self
+
+    model = Itself(simam_module())
+    with pytest.raises(
+        InputError, match=r"cannot be copied: its __deepcopy__ returns the model itself\nadopt.*inplace"
+    ):
+        adopt(model)
+    assert type(model[0]) is simam_module
+
+
+def test_ctrl_c_at_any_line_leaves_the_model_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python may raise KeyboardInterrupt anywhere: here at each line of adopt/ in turn, but for those that undo."""
+    monkeypatch.setattr(adopt_room, "judge", lambda *_: Judgement(1e-4))  # it works on a copy, and takes its time
+    undoing = ("put_back()", "handle.remove()", "in handles", "in training", "module.training")
+
+    def state(model: nn.Module) -> object:
+        return [(id(m), m.training, list(m._forward_pre_hooks), list(m._forward_hooks)) for m in model.modules()]
+
+    def adopt_until(line: int) -> int:
+        model = net(simam_module()).train()
+        before, count = state(model), 0
+
+        def trace(frame: FrameType, event: str, _: object) -> object:
+            nonlocal count
+            path = Path(frame.f_code.co_filename)
+            if path.parent.name != "adopt" or path.name == "trial.py" or frame.f_code.co_name == "put_back":
+                return None
+            text = linecache.getline(str(path), frame.f_lineno)
+            if event == "line" and not any(words in text for words in undoing):
+                count += 1
+                if count == line:
+                    raise KeyboardInterrupt
+            return trace
+
+        sys.settrace(trace)  # type: ignore[arg-type]
+        try:
+            with adopted(model, X):
+                pass
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(None)
+        assert state(model) == before, f"interrupted at line {line}"
+        return count
+
+    total = adopt_until(-1)
+    assert total > 100
+    for line in range(1, total + 1):
+        adopt_until(line)
 
 
 def test_calls_that_ours_would_not_take() -> None:

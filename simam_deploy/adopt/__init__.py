@@ -75,12 +75,7 @@ def adopt(
     as its code may ask for the class of a module or use its children; `model` is as it was then.
     """
     if not inplace:
-        try:
-            model = copy.deepcopy(model)
-        except Exception as error:
-            raise InputError(
-                f"the model cannot be copied: {error}\nadopt(model, inplace=True) changes it where it is"
-            ) from error
+        model = _copied(model)
     found = _search(model, args, on_progress)
     swap = found.swap()
     try:
@@ -89,6 +84,18 @@ def adopt(
         swap.put_back()
         raise
     return found.report(swap.model)
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    try:
+        copied = copy.deepcopy(model)
+        if copied is model:
+            raise TypeError("its __deepcopy__ returns the model itself")
+    except Exception as error:
+        raise InputError(
+            f"the model cannot be copied: {error}\nadopt(model, inplace=True) changes it where it is"
+        ) from error
+    return copied
 
 
 @contextmanager
