@@ -20,7 +20,7 @@ from simam_deploy import adopt as adopt_room
 from simam_deploy import export as export_room
 from simam_deploy.adopt import Adopted, Row, adopt, adopted
 from simam_deploy.adopt.trial import Judgement
-from simam_deploy.errors import InputError, NoBlockError, VerificationError
+from simam_deploy.errors import InputError, NoBlockError, ShapeError, VerificationError
 from simam_deploy.export import export
 from simam_deploy.formula import tolerance
 from simam_deploy.module import SimAM
@@ -485,26 +485,27 @@ def test_a_model_that_copies_itself_as_itself() -> None:
 
 
 def test_ctrl_c_at_any_line_leaves_the_model_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Python may raise KeyboardInterrupt anywhere: here at each line of adopt/ in turn, but for those that undo."""
+    """Python may raise KeyboardInterrupt anywhere: here at each line of adopt/, but for those that undo."""
     monkeypatch.setattr(adopt_room, "judge", lambda *_: Judgement(1e-4))  # it works on a copy, and takes its time
     undoing = ("put_back()", "handle.remove()", "in handles", "in training", "module.training")
 
     def state(model: nn.Module) -> object:
         return [(id(m), m.training, list(m._forward_pre_hooks), list(m._forward_hooks)) for m in model.modules()]
 
-    def adopt_until(line: int) -> int:
-        model = net(simam_module()).train()
-        before, count = state(model), 0
+    def adopt_until(stop: int) -> list[tuple[str, int]]:
+        """Where it came along before the `stop`th line."""
+        model = net(simam_module(), simam_module()).train()
+        before = state(model)
+        lines: list[tuple[str, int]] = []
 
         def trace(frame: FrameType, event: str, _: object) -> object:
-            nonlocal count
             path = Path(frame.f_code.co_filename)
             if path.parent.name != "adopt" or path.name == "trial.py" or frame.f_code.co_name == "put_back":
                 return None
             text = linecache.getline(str(path), frame.f_lineno)
             if event == "line" and not any(words in text for words in undoing):
-                count += 1
-                if count == line:
+                lines.append((path.name, frame.f_lineno))
+                if len(lines) == stop:
                     raise KeyboardInterrupt
             return trace
 
@@ -516,13 +517,13 @@ def test_ctrl_c_at_any_line_leaves_the_model_as_it_was(monkeypatch: pytest.Monke
             pass
         finally:
             sys.settrace(None)
-        assert state(model) == before, f"interrupted at line {line}"
-        return count
+        assert state(model) == before, f"interrupted at {lines[-1]}"
+        return lines
 
-    total = adopt_until(-1)
-    assert total > 100
-    for line in range(1, total + 1):
-        adopt_until(line)
+    last = {where: i for i, where in enumerate(adopt_until(-1), 1)}  # of a loop, when most of it is done
+    assert len(last) > 80
+    for stop in last.values():
+        adopt_until(stop)
 
 
 def test_calls_that_ours_would_not_take() -> None:
@@ -558,6 +559,39 @@ def test_a_model_that_does_not_run() -> None:
         adopt(model, torch.zeros(1, 5, 9, 9), inplace=True)
     assert all(m.training and not m._forward_pre_hooks for m in model.modules())
     assert type(model[0].layers[0]) is simam_module  # type: ignore[index,union-attr]
+
+
+def test_what_is_no_model_and_no_inputs() -> None:
+    with pytest.raises(InputError, match=r"the model is of type str; give a torch\.nn\.Module"):
+        adopt("x")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="the model is of type str"), adopted("x"):  # type: ignore[arg-type]
+        pytest.fail("it was entered")
+    for args, words in ((3, "int"), ({"x": X}, "dict")):
+        with pytest.raises(InputError, match=f"args is of type {words}; give a tensor, or a tuple"):
+            adopt(net(simam_module()), args)  # type: ignore[arg-type]
+
+
+def test_what_the_docstring_says_of_maps_of_1x1_and_of_plain_lists() -> None:
+    class Careful(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return simam(x) if x.shape[2] * x.shape[3] > 1 else x
+
+    class Listed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.att = Careful()
+            self.steps = [self.att]
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.steps[0](x)  # type: ignore[no-any-return]
+
+    small = X[..., :1, :1]
+    with pytest.raises(ShapeError, match="1x1"):
+        adopt(nn.Sequential(Careful()), X).model(small)
+    assert adopt(nn.Sequential(Careful()), small).rows == ()
+    done = adopt(Listed(), X)
+    assert type(done.model.att) is SimAM
+    assert type(done.model.steps[0]) is Careful  # type: ignore[index]
 
 
 def test_no_parameters_many_inputs() -> None:

@@ -71,9 +71,12 @@ def adopt(
     ours in it, and must return the same tensors (in nested tuples, lists and dicts), unless it is random.
     inplace : change `model`; by default a deep copy is changed. A model that is SimAM itself is not changed in place
     either: the new one is `Adopted.model`.
+    Where theirs takes maps of 1x1, as one that returns x there, ours raises ShapeError; args that have such maps keep
+    theirs. A module that the model also holds in a plain Python list or dict stays theirs there.
     Raises InputError if the model cannot be copied, does not run on args, or computes something else with ours in it,
     as its code may ask for the class of a module or use its children; `model` is as it was then.
     """
+    _refuse_other_models(model)
     if not inplace:
         model = _copied(model)
     found = _search(model, args, on_progress)
@@ -84,6 +87,11 @@ def adopt(
         swap.put_back()
         raise
     return found.report(swap.model)
+
+
+def _refuse_other_models(model: object) -> None:
+    if not isinstance(model, nn.Module):
+        raise InputError(f"the model is of type {type(model).__name__}; give a torch.nn.Module")
 
 
 def _copied(model: nn.Module) -> nn.Module:
@@ -101,6 +109,7 @@ def _copied(model: nn.Module) -> nn.Module:
 @contextmanager
 def adopted(model: nn.Module, args: Args | None = None, *, on_progress: Say | None = None) -> Iterator[Adopted]:
     """`adopt` in place for a while: on exit `model` is as it was. Use `Adopted.model` inside, as it may be SimAM."""
+    _refuse_other_models(model)
     found = _search(model, args, on_progress)
     swap = found.swap()
     try:
@@ -116,6 +125,8 @@ def shown(names: tuple[str, ...]) -> str:
 
 
 def _search(model: nn.Module, args: Args | None, on_progress: Say | None) -> _Search:
+    if args is not None and not isinstance(args, Tensor | tuple | list):
+        raise InputError(f"args is of type {type(args).__name__}; give a tensor, or a tuple of what the model takes")
     inputs = None if args is None else ((args,) if isinstance(args, Tensor) else tuple(args))
     found = _Search(model, inputs, on_progress or (lambda _: None))
     found.visit(model)
