@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import io
 import logging
@@ -78,7 +79,7 @@ def export(
     FormError, OutputError; nothing is written then.
     """
     say = on_progress or (lambda _: None)
-    inputs = (args,) if isinstance(args, torch.Tensor) else tuple(args)
+    inputs = _inputs(model, args)
     form_named(form)
     _check_options(opset, dynamic, exporter)
     if check:
@@ -109,6 +110,23 @@ def export(
             manifest.write({**made, "parity": [asdict(row) for row in parity.rows]}, staged)
         _drop(folder)
     return Exported(Path(path), fused, parity, swapped if swapped is None else replace(swapped, model=model))
+
+
+def _inputs(model: object, args: object) -> Tensors:
+    if not isinstance(model, nn.Module):
+        raise InputError(f"the model is of type {type(model).__name__}; give a torch.nn.Module")
+    inputs = tuple(args) if isinstance(args, tuple | list) else (args,)
+    others = [f"argument {i} is of type {type(a).__name__}" for i, a in enumerate(inputs) if not _is_tensor(a)]
+    if others or not inputs:
+        raise InputError(
+            f"the example inputs must be tensors, at least one; {', '.join(others) or 'there is none'}\n"
+            "fix other arguments in a module around the model: def forward(self, x): return self.model(x, 3)"
+        )
+    return inputs
+
+
+def _is_tensor(value: object) -> bool:
+    return isinstance(value, torch.Tensor)
 
 
 def _check_options(opset: int | None, dynamic: Sequence[str], exporter: str) -> None:
@@ -184,6 +202,8 @@ def _torch_export(
         except Exception as error:
             if _interrupted(error):
                 raise KeyboardInterrupt from None
+            if (lack := _lack_of_room(error)) is not None:
+                raise lack from error  # `staging` has the words for it
             other = EXPORTERS[exporter == "dynamo"]
             raise InputError(
                 f"torch.onnx.export ({exporter}) refused the model:\n{_reason(error)}\n"
@@ -200,6 +220,16 @@ def _interrupted(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def _lack_of_room(error: BaseException | None) -> OSError | None:
+    """The OSError of a full disk that is behind an exception. What torch writes in C++ has its words alone."""
+    while error is not None:
+        for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            if (isinstance(error, OSError) and error.errno == code) or os.strerror(code) in str(error):
+                return OSError(code, os.strerror(code))
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _reason(error: BaseException) -> str:

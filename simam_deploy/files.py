@@ -55,11 +55,14 @@ def staging(target: str | os.PathLike[str]) -> Iterator[Path]:
 def refuse_overwriting_inputs(target: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]]) -> None:
     """Raise OutputError if `target`, or a side file it may bring, is the same file as one of `inputs`.
 
-    Links count as the file they lead to. Pass the weight files of a model along with the model.
+    Links count as the file they lead to. Pass the weight files of a model along with the model; the manifest beside
+    an input is safe too.
     """
     final = Path(target)
     ours = [final, *(final.with_name(final.name + suffix) for suffix in SIDE_SUFFIXES)]
-    for given in map(Path, inputs):
+    given_files = [Path(given) for given in inputs]
+    manifests = [given.with_name(given.name + ".json") for given in given_files if given.name]
+    for given in (*given_files, *(path for path in manifests if path.is_file())):
         for path in ours:
             if _same_file(path, given):
                 side = "" if path == final else f" (written next to {final.name})"

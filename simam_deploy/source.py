@@ -29,9 +29,7 @@ def load(spec: str, weights: str | Path | None = None) -> Built:
     every key, as DataParallel leaves it, is dropped.
     Raises InputError or ModelFileError: no such module, file or name, the callable fails, the weights do not fit.
     """
-    place, colon, name = spec.rpartition(":")
-    if not colon or not place or not name:
-        raise InputError(f"{spec!r} does not name a model; give package.module:callable or file.py:callable")
+    place, name = _parts(spec)
     home = _file_module(Path(place)) if place.endswith(".py") else _module(place)
     build = getattr(home, name, None)
     if isinstance(build, nn.Module):
@@ -57,11 +55,38 @@ def load(spec: str, weights: str | Path | None = None) -> Built:
     return module.eval(), example
 
 
-def _module(name: str) -> Any:
+def code_file(spec: str) -> Path | None:
+    """The file that holds what `spec` names, before it is run; None if it is in no file, or not to be found.
+
+    Of `package.module`, the package itself is imported, as Python does to find a module. Raises InputError as `load`.
+    """
+    place, _ = _parts(spec)
+    if place.endswith(".py"):
+        return Path(place)
+    _prepare_import(place)
+    try:
+        found = importlib.util.find_spec(place)
+    except (Exception, SystemExit):  # `load` fails for the same reason, and has the words for it
+        return None
+    return Path(found.origin) if found is not None and found.has_location and found.origin else None
+
+
+def _parts(spec: str) -> tuple[str, str]:
+    place, colon, name = spec.rpartition(":")
+    if not colon or not place or not name:
+        raise InputError(f"{spec!r} does not name a model; give package.module:callable or file.py:callable")
+    return place, name
+
+
+def _prepare_import(name: str) -> None:
     if "/" in name or "\\" in name or name.startswith("."):
         raise InputError(f"{name} is neither a module's dotted name nor a .py file; give path/to/file.py:callable")
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))  # as `python -m` does: models live where people stand
+
+
+def _module(name: str) -> Any:
+    _prepare_import(name)
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

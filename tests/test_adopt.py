@@ -2,10 +2,13 @@
 
 import copy
 import gc
+import linecache
+import sys
 import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 import numpy as np
 import pytest
@@ -13,9 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from export_models import digits
+from simam_deploy import adopt as adopt_room
 from simam_deploy import export as export_room
 from simam_deploy.adopt import Adopted, Row, adopt, adopted
-from simam_deploy.errors import InputError, NoBlockError, VerificationError
+from simam_deploy.adopt.trial import Judgement
+from simam_deploy.errors import InputError, NoBlockError, ShapeError, VerificationError
 from simam_deploy.export import export
 from simam_deploy.formula import tolerance
 from simam_deploy.module import SimAM
@@ -310,7 +315,8 @@ def test_running_the_model_leaves_no_trace() -> None:
 def test_progress() -> None:
     told: list[str] = []
     adopt(net(simam_module()), X, on_progress=told.append)
-    assert told == ["run the model once, to see the sizes", "try 0.layers.0 (simam_module)"]
+    again = "run the model with our SimAM in it"
+    assert told == ["run the model once, to see the sizes", "try 0.layers.0 (simam_module)", again]
 
 
 # What is left alone
@@ -465,6 +471,61 @@ def test_what_cannot_be_copied() -> None:
     assert "1.layers.0 (LockedSimAM):\n  it cannot be copied, to be tried apart: TypeError" in said(done)
 
 
+def test_a_model_that_copies_itself_as_itself() -> None:
+    class Itself(nn.Sequential):
+        def __deepcopy__(self, memo: object) -> nn.Module:
+            return self
+
+    model = Itself(simam_module())
+    with pytest.raises(
+        InputError, match=r"cannot be copied: its __deepcopy__ returns the model itself\nadopt.*inplace"
+    ):
+        adopt(model)
+    assert type(model[0]) is simam_module
+
+
+def test_ctrl_c_at_any_line_leaves_the_model_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python may raise KeyboardInterrupt anywhere: here at each line of adopt/, but for those that undo."""
+    monkeypatch.setattr(adopt_room, "judge", lambda *_: Judgement(1e-4))  # it works on a copy, and takes its time
+    undoing = ("put_back()", "handle.remove()", "in handles", "in training", "module.training")
+
+    def state(model: nn.Module) -> object:
+        return [(id(m), m.training, list(m._forward_pre_hooks), list(m._forward_hooks)) for m in model.modules()]
+
+    def adopt_until(stop: int) -> list[tuple[str, int]]:
+        """Where it came along before the `stop`th line."""
+        model = net(simam_module(), simam_module()).train()
+        before = state(model)
+        lines: list[tuple[str, int]] = []
+
+        def trace(frame: FrameType, event: str, _: object) -> object:
+            path = Path(frame.f_code.co_filename)
+            if path.parent.name != "adopt" or path.name == "trial.py" or frame.f_code.co_name == "put_back":
+                return None
+            text = linecache.getline(str(path), frame.f_lineno)
+            if event == "line" and not any(words in text for words in undoing):
+                lines.append((path.name, frame.f_lineno))
+                if len(lines) == stop:
+                    raise KeyboardInterrupt
+            return trace
+
+        sys.settrace(trace)  # type: ignore[arg-type]
+        try:
+            with adopted(model, X):
+                pass
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(None)
+        assert state(model) == before, f"interrupted at {lines[-1]}"
+        return lines
+
+    last = {where: i for i, where in enumerate(adopt_until(-1), 1)}  # of a loop, when most of it is done
+    assert len(last) > 80
+    for stop in last.values():
+        adopt_until(stop)
+
+
 def test_calls_that_ours_would_not_take() -> None:
     class Calls(nn.Module):
         def __init__(self, how: Callable[[nn.Module, Tensor], Tensor]) -> None:
@@ -500,6 +561,39 @@ def test_a_model_that_does_not_run() -> None:
     assert type(model[0].layers[0]) is simam_module  # type: ignore[index,union-attr]
 
 
+def test_what_is_no_model_and_no_inputs() -> None:
+    with pytest.raises(InputError, match=r"the model is of type str; give a torch\.nn\.Module"):
+        adopt("x")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="the model is of type str"), adopted("x"):  # type: ignore[arg-type]
+        pytest.fail("it was entered")
+    for args, words in ((3, "int"), ({"x": X}, "dict")):
+        with pytest.raises(InputError, match=f"args is of type {words}; give a tensor, or a tuple"):
+            adopt(net(simam_module()), args)  # type: ignore[arg-type]
+
+
+def test_what_the_docstring_says_of_maps_of_1x1_and_of_plain_lists() -> None:
+    class Careful(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return simam(x) if x.shape[2] * x.shape[3] > 1 else x
+
+    class Listed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.att = Careful()
+            self.steps = [self.att]
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.steps[0](x)  # type: ignore[no-any-return]
+
+    small = X[..., :1, :1]
+    with pytest.raises(ShapeError, match="1x1"):
+        adopt(nn.Sequential(Careful()), X).model(small)
+    assert adopt(nn.Sequential(Careful()), small).rows == ()
+    done = adopt(Listed(), X)
+    assert type(done.model.att) is SimAM
+    assert type(done.model.steps[0]) is Careful  # type: ignore[index]
+
+
 def test_no_parameters_many_inputs() -> None:
     class Join(nn.Module):
         def __init__(self) -> None:
@@ -512,6 +606,124 @@ def test_no_parameters_many_inputs() -> None:
     done = adopt(Join(), (X, X))
     assert names(done) == ["simam"]
     assert done.left_alone == ()
+
+
+# The model with ours in it
+
+
+class AsksForTheClass(nn.Module):
+    """Skips a layer of a class that it does not know."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.layers, self.last = nn.Conv2d(3, 3, 1), nn.ModuleList([simam_module()]), simam_module()
+
+    def forward(self, x: Tensor) -> object:
+        y = self.conv(x)
+        for layer in self.layers:
+            if isinstance(layer, simam_module):
+                y = layer(y)
+        return self.result(self.last(y))
+
+    def result(self, y: Tensor) -> object:
+        return y
+
+
+class InADict(AsksForTheClass):
+    def result(self, y: Tensor) -> object:
+        return {"shape": tuple(y.shape), "levels": [(torch.zeros(3), y)]}
+
+
+class UsesAChild(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.att = simam_module()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.att(x) * self.att.activaton(x)  # type: ignore[operator]
+
+
+SKIPS, FAILS = (
+    r"output {} differs by [\d.]+, where its largest value is [\d.]+\n",
+    "it fails with AttributeError: .*\n",
+)
+OTHERS: dict[str, tuple[Callable[[], nn.Module], torch.dtype, str]] = {
+    "asks for the class": (AsksForTheClass, torch.float32, SKIPS.format(0)),
+    "in a dict": (InADict, torch.float32, SKIPS.format(1)),
+    "float64": (AsksForTheClass, torch.float64, SKIPS.format(0)),
+    "float16": (AsksForTheClass, torch.float16, SKIPS.format(0)),
+    "bfloat16": (AsksForTheClass, torch.bfloat16, SKIPS.format(0)),
+    "uses a child": (UsesAChild, torch.float32, FAILS),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_model_that_is_another_one_with_ours_is_refused(name: str) -> None:
+    make, dtype, words = OTHERS[name]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = make().to(dtype).train()
+    before = [id(m) for m in model.modules()]
+    x = X.to(dtype)
+    whole = (
+        f"(?s)another one with our SimAM in it: {words}.*\n  .*(last|att) .simam_module.\n.*--no-adopt .adopt=False"
+    )
+    for inplace in (True, False):
+        with pytest.raises(InputError, match=whole):
+            adopt(model, x, inplace=inplace)
+    with pytest.raises(InputError, match=whole), adopted(model, x):
+        pytest.fail("it was entered")
+    assert [id(m) for m in model.modules()] == before
+    assert all(m.training and not m._forward_pre_hooks and not m._forward_hooks for m in model.modules())
+    assert names(adopt(model))  # which nobody can know without inputs
+
+
+def test_the_same_model_in_other_types_of_results() -> None:
+    class Results(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = net(simam_module())
+            self.held: list[Tensor] = []
+
+        def forward(self, x: Tensor) -> object:
+            y = self.net(x)
+            return {"y": y, "list": [y.argmax(1), (y > 0, y.log())], "none": None, "complex": torch.fft.fft(y)}
+
+    for dtype in (torch.float32, torch.float64):
+        assert names(adopt(Results().to(dtype), X.to(dtype))) == ["net.0.layers.0"]
+
+
+def test_a_random_model_is_not_judged() -> None:
+    class Random(UsesAChild):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.att(x) + torch.rand(1)  # type: ignore[no-any-return]
+
+    assert names(adopt(Random(), X)) == ["att"]
+
+
+def test_what_a_class_does_around_forward_keeps_it() -> None:
+    class Twice(simam_module):
+        def __call__(self, x: Tensor) -> Tensor:
+            return super().__call__(x) * 2  # type: ignore[no-any-return]
+
+    class Derived(Twice):
+        pass
+
+    for args in (None, X):
+        done = adopt(nn.Sequential(Derived()), args)
+        assert done.rows == ()
+        assert said(done).endswith("it is SimAM with λ = 0.0001, but its class Twice has a __call__ of its own")
+    traced = torch.fx.symbolic_trace(spelled(simam))
+    assert names(adopt(nn.Sequential(traced))) == ["0"]
+
+
+def test_export_says_that_adoption_changes_the_model(tmp_path: Path) -> None:
+    for model in (AsksForTheClass(), UsesAChild()):
+        for exporter in ("dynamo", "torchscript"):
+            with pytest.raises(InputError, match="another one with our SimAM in it"):
+                export(model, X, tmp_path / "m.onnx", exporter=exporter)
+        assert len(export(model, X, tmp_path / "m.onnx", adopt=False, check=False).fused.rows) > 0
+        (tmp_path / "m.onnx").unlink()
 
 
 # In an export
@@ -555,23 +767,26 @@ def test_a_frozen_size_thaws(tmp_path: Path) -> None:
     assert not (tmp_path / "frozen.onnx").exists()
 
 
-@pytest.fixture
-def wrong_simam(monkeypatch: pytest.MonkeyPatch) -> None:
-    from simam_deploy import adopt as room
+class Wrong(SimAM):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(squares(x) / (4 * (x.var(HW, keepdim=True) + 0.3)) + 0.5)
 
-    class Wrong(SimAM):
-        def forward(self, x: Tensor) -> Tensor:
-            return x * torch.sigmoid(squares(x) / (4 * (x.var(HW, keepdim=True) + 0.3)) + 0.5)
 
-    monkeypatch.setattr(room, "SimAM", Wrong)
+class WrongInTheFile(Wrong):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) if torch.compiler.is_exporting() else SimAM.forward(self, x)
 
 
 @pytest.mark.parametrize("model", [net(simam_module()), simam_module()], ids=["inside", "the model itself"])
 def test_the_file_is_compared_with_the_model_as_it_was_given(
-    tmp_path: Path, wrong_simam: None, model: nn.Module
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: nn.Module
 ) -> None:
     """If ours were wrong, it would show."""
+    monkeypatch.setattr(adopt_room, "SimAM", WrongInTheFile)
     with pytest.raises(VerificationError):
+        export(model, X, tmp_path / "m.onnx")
+    monkeypatch.setattr(adopt_room, "SimAM", Wrong)
+    with pytest.raises(InputError, match="the model is another one with our SimAM in it"):
         export(model, X, tmp_path / "m.onnx")
 
 

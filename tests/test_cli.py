@@ -87,6 +87,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "text.onnx").write_text("I am a text")
     (tmp_path / "w.pt").write_bytes(b"I am no checkpoint")
     torch.save({"conv.weight": torch.ones(4, 3, 3, 3), "head.weight": torch.ones(2)}, tmp_path / "misfit.pt")
+    for fitting in ("fits.pt", "fits.pt.json"):
+        torch.save({"conv.weight": torch.ones(4, 3, 3, 3), "conv.bias": torch.ones(4)}, tmp_path / fitting)
+    (tmp_path / "inner").mkdir()
+    for code in ("mine.py", "inner/mine.py"):
+        (tmp_path / code).write_text("raise RuntimeError('it was run')")
+    (tmp_path / "fixed.onnx.json").write_text("{}")
     (tmp_path / "out.onnx").write_bytes(b"from before")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -175,6 +181,12 @@ BAD: list[tuple[str, str]] = [
     (f"{EXPORT}build -o .", "it is a folder; give the name of a file in it"),
     ("fuse fixed.onnx -o fixed.onnx", "same file as the input fixed.onnx, and inputs are never modified"),
     ("fuse fixed.onnx -o ./../{folder}/fixed.onnx", "same file as the input fixed.onnx"),
+    ("fuse fixed.onnx -o fixed.onnx.json", "same file as the input fixed.onnx.json, and inputs are never modified"),
+    ("export mine.py:build -o mine.py", "same file as the input mine.py, and inputs are never modified"),
+    ("export mine:build -o mine.py", "same file as the input .*mine.py"),
+    ("export inner.mine:build -o inner/mine.py", "same file as the input .*mine.py"),
+    (f"{EXPORT}build --weights fits.pt -o fits.pt", "same file as the input fits.pt"),
+    (f"{EXPORT}build --weights fits.pt.json -o fits.pt", r"fits.pt.json \(written next to fits.pt\)"),
     ("build fixed.onnx -o fixed.onnx --targets sm86", "same file as the input fixed.onnx"),
     # runtimes and providers
     ("verify fixed.onnx --runtimes nope", "no such runtime for ONNX files: nope; there are onnx_reference, ort"),

@@ -1,6 +1,8 @@
 """PyTorch model to verified ONNX file: exporters, forms, dynamic axes, refusals."""
 
+import errno
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -188,6 +190,35 @@ def test_a_failed_check_writes_nothing(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="mkdir -p"):
         export(net(), X, tmp_path / "missing" / "m.onnx")
+
+
+def test_what_is_no_model_and_no_tensor(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"the model is of type function; give a torch\.nn\.Module"):
+        export(lambda x: x, X, tmp_path / "m.onnx")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"must be tensors, .*; argument 1 is of type int\nfix other arguments in"):
+        export(net(), (X, 3), tmp_path / "m.onnx")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="argument 0 is of type dict"):
+        export(net(), {"x": X}, tmp_path / "m.onnx")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="there is none"):
+        export(net(), (), tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize(
+    "raised",
+    [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), RuntimeError("write failed: No space left on device")],
+    ids=["Python", "C++"],
+)
+@pytest.mark.parametrize("exporter", ["dynamo", "torchscript"])
+def test_a_full_disk_is_no_refusal_of_the_exporter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exporter: str, raised: Exception
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise raised
+
+    monkeypatch.setattr(room.torch.onnx, "export", full)
+    with pytest.raises(OutputError, match=r"cannot write .*m.onnx: the disk is full; make room"):
+        export(net(), X, tmp_path / "m.onnx", exporter=exporter)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow

@@ -217,3 +217,11 @@ def test_side_files_are_no_inputs_either(target: Path, suffix: str) -> None:
     given.write_bytes(b"weights")
     with pytest.raises(OutputError, match=r"written next to new\.onnx.*same file as the input"):
         refuse_overwriting_inputs(target.with_name("new.onnx"), [target, given])
+
+
+def test_the_manifest_of_an_input_is_safe(target: Path) -> None:
+    manifest = target.with_name("model.onnx.json")
+    refuse_overwriting_inputs(manifest, [target])  # there is none
+    manifest.write_text("{}")
+    with pytest.raises(OutputError, match=r"same file as the input .*model\.onnx\.json, and inputs"):
+        refuse_overwriting_inputs(manifest, [target])

@@ -96,6 +96,43 @@ class Remembers(SimAMWith):
         return y
 
 
+class Grows(SimAMWith):
+    def __init__(self) -> None:
+        super().__init__(maps=[])
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.maps.append(x)  # type: ignore[operator,union-attr]
+        return super().forward(x)
+
+
+class GrowsBelow(SimAMWith):
+    def __init__(self) -> None:
+        super().__init__(inner=Grows())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x)  # type: ignore[no-any-return,operator]
+
+
+class Stores(SimAMWith):
+    """One entry, a new value each time."""
+
+    def __init__(self) -> None:
+        super().__init__(store={"last": None})
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.store["last"] = x  # type: ignore[index,operator]
+        return super().forward(x)
+
+
+class Collects(SimAMWith):
+    def __init__(self) -> None:
+        super().__init__(sizes=set())
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.sizes.add(x.shape)  # type: ignore[operator,union-attr]
+        return super().forward(x)
+
+
 class InEval(SimAMWith):
     def forward(self, x: Tensor) -> Tensor:
         return x if self.training else simam(x, self.e_lambda)
@@ -153,6 +190,10 @@ class Extra(SimAMWith):
 
 RESERVED = {
     Remembers: "writes its attribute attention when it runs, which others may read",
+    Grows: "writes its attribute maps when it runs",
+    GrowsBelow: "writes its attribute maps when it runs",
+    Stores: "writes its attribute store when it runs",
+    Collects: "writes its attribute sizes when it runs",
     InEval: "not in training mode: y / x is not a gate",
     OtherLambdaInTraining: "not in training mode: λ is 0.001 there",
     DropsInTraining: "not in training mode: it (gives different results for the same x|draws random numbers)",
@@ -310,6 +351,40 @@ def test_what_cannot_be_copied() -> None:
     judged = judge(Stuck())
     assert judged.e_lambda is None
     says(judged, "^it cannot be copied, to be tried apart: TypeError: a lock$")
+
+
+def test_a_copy_that_is_no_copy_is_not_touched() -> None:
+    class Itself(simam_module):
+        def __deepcopy__(self, memo: object) -> nn.Module:
+            return self
+
+    class Around(simam_module):
+        def __init__(self, inner: nn.Module) -> None:
+            super().__init__()
+            self.inner = inner
+
+    itself = Itself()
+    itself.lam = nn.Parameter(torch.tensor(0.1))
+    itself.eval()
+    for module in (itself, Around(itself)):
+        judged = judge(module)
+        assert judged.e_lambda is None
+        says(judged, "^it cannot be copied, to be tried apart: TypeError: its __deepcopy__ does not copy all of it$")
+        assert itself.lam.dtype == torch.float32
+        assert not itself.training
+
+
+def test_the_first_channels_alone() -> None:
+    def first(x: Tensor, e_lambda: float) -> Tensor:
+        return torch.cat([simam(x[:, :16], e_lambda), x[:, 16:]], 1)
+
+    judged = judge(spelled(first))
+    assert judged.e_lambda is None
+    says(judged, "y / x is not a gate")
+
+
+def test_containers_that_are_only_read_are_no_matter() -> None:
+    assert judge(SimAMWith(sizes=[1, 2], names={"a": torch.ones(2)}, kinds={3})) == Judgement(0.1)
 
 
 def test_whatever_it_raises_is_a_reason() -> None:

@@ -10,8 +10,7 @@ trial.py judges it. Its hooks, attributes, names and sharing stay; a state_dict 
 from __future__ import annotations
 
 import copy
-import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -19,8 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from simam_deploy.adopt.trial import Judgement, Seen, hook_dicts, judge, uncompiled
-from simam_deploy.errors import InputError, SimAMDeployError
+from simam_deploy.adopt import run
+from simam_deploy.adopt.swap import Swap, take_over
+from simam_deploy.adopt.trial import Judgement, Seen, hook_dicts, judge
+from simam_deploy.errors import InputError
 from simam_deploy.module import SimAM
 
 Say = Callable[[str], None]
@@ -66,28 +67,53 @@ def adopt(
     """Replace the modules of `model` that compute SimAM, whatever their class, by `module.SimAM` with their λ.
 
     args : example inputs, as `model(*args)`. With them the model runs once in eval mode, hooks included, and each
-    module is tried at the sizes that it sees; without, at a few sizes that most modules take.
+    module is tried at the sizes that it sees; without, at a few sizes that most modules take. Then it runs again with
+    ours in it, and must return the same tensors (in nested tuples, lists and dicts), unless it is random.
     inplace : change `model`; by default a deep copy is changed. A model that is SimAM itself is not changed in place
     either: the new one is `Adopted.model`.
-    Raises InputError if the model cannot be copied, or does not run on args.
+    Where theirs takes maps of 1x1, as one that returns x there, ours raises ShapeError; args that have such maps keep
+    theirs. A module that the model also holds in a plain Python list or dict stays theirs there.
+    Raises InputError if the model cannot be copied, does not run on args, or computes something else with ours in it,
+    as its code may ask for the class of a module or use its children; `model` is as it was then.
     """
+    _refuse_other_models(model)
     if not inplace:
-        try:
-            model = copy.deepcopy(model)
-        except Exception as error:
-            raise InputError(
-                f"the model cannot be copied: {error}\nadopt(model, inplace=True) changes it where it is"
-            ) from error
+        model = _copied(model)
     found = _search(model, args, on_progress)
-    return found.report(_Swap(model, found.proven).model)
+    swap = found.swap()
+    try:
+        found.put_in(swap)
+    except BaseException:
+        swap.put_back()
+        raise
+    return found.report(swap.model)
+
+
+def _refuse_other_models(model: object) -> None:
+    if not isinstance(model, nn.Module):
+        raise InputError(f"the model is of type {type(model).__name__}; give a torch.nn.Module")
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    try:
+        copied = copy.deepcopy(model)
+        if copied is model:
+            raise TypeError("its __deepcopy__ returns the model itself")
+    except Exception as error:
+        raise InputError(
+            f"the model cannot be copied: {error}\nadopt(model, inplace=True) changes it where it is"
+        ) from error
+    return copied
 
 
 @contextmanager
 def adopted(model: nn.Module, args: Args | None = None, *, on_progress: Say | None = None) -> Iterator[Adopted]:
     """`adopt` in place for a while: on exit `model` is as it was. Use `Adopted.model` inside, as it may be SimAM."""
+    _refuse_other_models(model)
     found = _search(model, args, on_progress)
-    swap = _Swap(model, found.proven)
+    swap = found.swap()
     try:
+        found.put_in(swap)
         yield found.report(swap.model)
     finally:
         swap.put_back()
@@ -99,12 +125,10 @@ def shown(names: tuple[str, ...]) -> str:
 
 
 def _search(model: nn.Module, args: Args | None, on_progress: Say | None) -> _Search:
-    say = on_progress or (lambda _: None)
-    seen = None
-    if args is not None:
-        say("run the model once, to see the sizes")
-        seen = _calls(model, (args,) if isinstance(args, Tensor) else tuple(args))
-    found = _Search(model, seen, say)
+    if args is not None and not isinstance(args, Tensor | tuple | list):
+        raise InputError(f"args is of type {type(args).__name__}; give a tensor, or a tuple of what the model takes")
+    inputs = None if args is None else ((args,) if isinstance(args, Tensor) else tuple(args))
+    found = _Search(model, inputs, on_progress or (lambda _: None))
     found.visit(model)
     return found
 
@@ -112,13 +136,61 @@ def _search(model: nn.Module, args: Args | None, on_progress: Say | None) -> _Se
 class _Search:
     """A walk from the top, children after their parent has failed."""
 
-    def __init__(self, model: nn.Module, seen: Mapping[int, Seen] | None, say: Say) -> None:
+    def __init__(self, model: nn.Module, inputs: run.Inputs | None, say: Say) -> None:
+        self._model, self._inputs, self._say = model, inputs, say
         self._names: dict[int, list[str]] = {}
         self._name(model, "", ())
-        self._seen, self._say = seen or {}, say
+        self._seen: dict[int, Seen] = {}
+        self._outputs: list[Tensor] = []
+        if inputs is not None:
+            say("run the model once, to see the sizes")
+            modules = [m for m in model.modules() if not isinstance(m, torch.jit.ScriptModule)]
+            self._seen, self._outputs = run.calls(model, inputs, [m for m in modules if _is_candidate(m)])
         self._visited: dict[int, bool] = {}
         self.proven: list[tuple[nn.Module, Row]] = []
         self.left_alone: list[LeftAlone] = []
+
+    def swap(self) -> Swap:
+        return Swap(self._model, [(old, take_over(old, SimAM(e_lambda=row.e_lambda))) for old, row in self.proven])
+
+    def put_in(self, swap: Swap) -> None:
+        """Put ours in, and run the model again. Raises InputError if its results are others."""
+        swap.put_in()
+        if self._inputs is None or not self.proven:
+            return
+        self._say("run the model with our SimAM in it")
+        got: list[Tensor] | None = None
+        try:
+            got = run.outputs(swap.model, self._inputs)
+            why = run.difference(self._outputs, got, self._tolerance())
+        except Exception as error:
+            why = f"it fails with {type(error).__name__}: {error}"
+        if not why:
+            return
+        swap.put_back()
+        if got is None or not self._is_excused(got):
+            replaced = "\n".join(f"  {shown(row.names)} ({row.class_name})" for _, row in self.proven)
+            raise InputError(
+                f"the model is another one with our SimAM in it: {why}\n"
+                f"its code does more with a module that was replaced than call it; replaced were:\n{replaced}\n"
+                "adopt(model) cannot be used on it; export it as it is: --no-adopt (adopt=False)"
+            )
+        swap.put_in()
+
+    def _is_excused(self, got: list[Tensor]) -> bool:
+        """Whether the model as it was given is random, or differs no more than by 16-bit statistics, which ours has
+        not. Outputs that are compared are those of the same model, unchanged, with statistics in float32."""
+        assert self._inputs is not None
+        try:
+            with run.statistics_in_float32([old for old, _ in self.proven]):
+                one, other = (run.outputs(self._model, self._inputs) for _ in range(2))
+        except Exception:  # it runs now and then
+            return False
+        most = self._tolerance()
+        return bool(run.difference(one, other, most)) or not run.difference(one, got, most)
+
+    def _tolerance(self) -> float:
+        return run.tolerance(self._model, self._inputs or (), self._outputs)
 
     def report(self, model: nn.Module) -> Adopted:
         return Adopted(model, tuple(row for _, row in self.proven), tuple(self.left_alone))
@@ -140,7 +212,7 @@ class _Search:
             judged = judge(module, self._seen.get(id(module)))
         against = [sealed] * bool(sealed)
         if judged is not None and judged.e_lambda is not None:
-            against += _hooked_children(module)
+            against += [*_own_call(module), *_hooked_children(module)]
             if not judged.reasons and not against:
                 self.proven.append((module, Row(names, class_name, judged.e_lambda)))
                 return True
@@ -183,6 +255,13 @@ def _hooked_children(module: nn.Module) -> list[str]:
     return [f"there are hooks on its {name}, which would not run any more" for name in hooked]
 
 
+def _own_call(module: nn.Module) -> list[str]:
+    """The trial runs forward; what a class puts around it in __call__ would be lost. Classes of torch's own that do
+    (GraphModule, TorchScript) run forward and nothing else."""
+    home = next(c for c in type(module).__mro__ if "__call__" in vars(c))
+    return [] if home.__module__.startswith("torch.") else [f"its class {home.__name__} has a __call__ of its own"]
+
+
 def _worth_saying(class_name: str, judged: Judgement | None) -> bool:
     near = judged is not None and (judged.is_gate or judged.e_lambda is not None)
     return near or "simam" in class_name.lower()
@@ -202,76 +281,3 @@ def _class_name(module: nn.Module) -> str:
     if isinstance(module, torch.jit.ScriptModule):
         return str(module.original_name)
     return type(module).__name__
-
-
-class _Swap:
-    """Ours put in the place of theirs, everywhere in a model."""
-
-    def __init__(self, model: nn.Module, proven: list[tuple[nn.Module, Row]]) -> None:
-        self._pairs = [(old, _replacement(old, row.e_lambda)) for old, row in proven]
-        new_of = {id(old): new for old, new in self._pairs}
-        self._places: list[tuple[dict[str, Any], str, nn.Module]] = []
-        self.model = new_of.get(id(model), model)
-        for parent in list(model.modules()):
-            for key, child in list(parent._modules.items()):
-                if id(child) in new_of and id(parent) not in new_of:
-                    assert child is not None
-                    self._places.append((parent._modules, key, child))
-        for children, key, old in self._places:
-            children[key] = new_of[id(old)]
-        for old, new in self._pairs:
-            _rebind_hooks(old, new)
-
-    def put_back(self) -> None:
-        for children, key, old in self._places:
-            children[key] = old
-        for old, _ in self._pairs:
-            _rebind_hooks(old, old)
-
-
-def _replacement(old: nn.Module, e_lambda: float) -> SimAM:
-    """Ours, with what people put on theirs: hooks, the mode, attributes. The very dicts of the hooks move, as the
-    handles that remove hooks refer to them."""
-    new = SimAM(e_lambda=e_lambda)
-    ours = {"_modules", "forward", "e_lambda", "_compiled_call_impl"}
-    vars(new).update({key: value for key, value in vars(old).items() if key not in ours})
-    return new
-
-
-def _rebind_hooks(held: nn.Module, module: nn.Module) -> None:
-    """Hooks on load_state_dict hold the module that they are called with, weakly."""
-    hooks: Iterable[Any] = held._load_state_dict_pre_hooks.values()
-    for hook in hooks:
-        if getattr(hook, "with_module", False):
-            hook.module = weakref.ref(module)
-
-
-def _calls(model: nn.Module, args: tuple[Any, ...]) -> dict[int, Seen]:
-    """How the candidates of `model` are called when it runs on args, in eval mode."""
-    seen: dict[int, Seen] = {}
-
-    def note(module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
-        before = seen.get(id(module), Seen())
-        if len(given) == 1 and not named and isinstance(given[0], Tensor):
-            seen[id(module)] = Seen((*before.shapes, tuple(given[0].shape)), before.odd)
-        else:
-            how = f"it is called with {len(given)} arguments" + (f" and {', '.join(named)}=" if named else "")
-            seen[id(module)] = Seen(before.shapes, (*before.odd, how))
-
-    modules = [m for m in model.modules() if not isinstance(m, torch.jit.ScriptModule)]
-    training = [m for m in model.modules() if m.training]
-    handles = [m.register_forward_pre_hook(note, with_kwargs=True) for m in modules if _is_candidate(m)]
-    try:
-        model.eval()
-        with torch.no_grad(), uncompiled():
-            model(*(a.clone() if isinstance(a, Tensor) else a for a in args))
-    except SimAMDeployError:
-        raise
-    except Exception as error:
-        raise InputError(f"the model does not run on the inputs given: {error}") from error
-    finally:
-        for handle in handles:
-            handle.remove()
-        for module in training:
-            module.training = True
-    return seen

@@ -12,7 +12,7 @@ import copy
 import io
 import sys
 import warnings
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass, replace
@@ -27,11 +27,13 @@ from simam_deploy.formula import Float64
 from simam_deploy.module import SimAM
 from simam_deploy.proof import Shape, prove
 
-SIZES: tuple[Shape, ...] = ((2, 3, 5, 7), (1, 3, 8, 8), (1, 2, 33, 65))
-"""What every module is tried at, besides the sizes at which its model was seen to call it."""
+SIZES: tuple[Shape, ...] = ((2, 3, 5, 7), (1, 3, 8, 8), (1, 2, 33, 65), (1, 65, 3, 5))
+"""What every module is tried at, besides the sizes at which its model was seen to call it. Many channels, as a module
+may treat the first ones alone."""
 MOST_CHANNELS = 4096
 """A larger number among a module's attributes is not taken for a channel count."""
 OTHER_RANKS = {"(N, C, L)": lambda n, c, h, w: (n, c, h * w), "(N, C, D, H, W)": lambda n, c, h, w: (n, c, h, 1, w)}
+_EVERY_MODULE = frozenset(vars(nn.Module()))
 _HALF = (torch.float16, torch.bfloat16)
 
 
@@ -89,13 +91,43 @@ def hook_dicts(module: nn.Module) -> list[dict[Any, Any]]:
     return [held for name, held in named if name[0] == "_" and "_hooks" in name and isinstance(held, dict)]
 
 
+def _parts(module: nn.Module) -> set[int]:
+    """What a trial of a copy may change, by identity."""
+    return {id(part) for part in (*module.modules(), *module.parameters(), *module.buffers())}
+
+
+def _contents(module: nn.Module) -> dict[str, list[_Same]]:
+    """What the lists, dicts and sets among the attributes of `module` hold; not the dicts of every nn.Module."""
+    found = {}
+    for name, held in vars(module).items():
+        if isinstance(held, list | dict | set | deque) and name not in _EVERY_MODULE:
+            flat = [*held, *held.values()] if isinstance(held, dict) else held
+            found[name] = [_Same(value) for value in flat]
+    return found
+
+
+class _Same:
+    """A value that equals itself alone: == of a tensor is a tensor."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.value is other.value
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 class _Trial:
     """A copy of a module, without hooks."""
 
     def __init__(self, module: nn.Module) -> None:
         # the hooks, and whatever they hold on to, are not even copied: deepcopy takes these empty ones for copies
         no_hooks: dict[int, Any] = {id(held): OrderedDict() for m in module.modules() for held in hook_dicts(m)}
-        self.module: nn.Module = copy.deepcopy(module, no_hooks).to("cpu", torch.float64)
+        copied = copy.deepcopy(module, no_hooks)
+        if _parts(copied) & _parts(module):
+            raise TypeError("its __deepcopy__ does not copy all of it")
+        self.module: nn.Module = copied.to("cpu", torch.float64)
         self.layout: Callable[[int, int, int, int], tuple[int, ...]] = lambda *shape: shape
         self.failure = ""
         self.ran_at: Shape | None = None
@@ -117,13 +149,14 @@ class _Trial:
         return replace(judged, reasons=tuple(against))
 
     def _in_this_mode(self, sizes: Iterable[Shape], seen: Seen) -> Judgement:
-        held = [(m, dict(vars(m))) for m in self.module.modules()]
+        held = [(m, dict(vars(m)), _contents(m)) for m in self.module.modules()]
         try:
             judged = self._prove_all(sizes, seen)
         except _Unfit as unfit:
             return Judgement(None, (str(unfit),), self._is_gate())
         # caches of the trial itself aside, a SimAM writes nothing on itself: what it writes, others may read
-        written = {k for m, before in held for k, v in vars(m).items() if before.get(k, before) is not v}
+        written = {k for m, before, _ in held for k, v in vars(m).items() if before.get(k, before) is not v}
+        written |= {k for m, _, before in held for k, v in _contents(m).items() if before.get(k, v) != v}
         written.discard("forward")  # TorchScript's own
         if judged.e_lambda is not None and written:
             names = ", ".join(sorted(written))

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from simam_deploy import show
+from simam_deploy import files, show
 from simam_deploy.blocks import NearMiss
 from simam_deploy.cli.options import Form, Json, OneFile, Output, Shapes, Weights, parts, sizes
 from simam_deploy.errors import InputError
@@ -30,7 +30,10 @@ def export(
 ) -> None:
     """Export a PyTorch model to one ONNX file, and prove it equal."""
     from simam_deploy import export as library
+    from simam_deploy import source
 
+    read = [path for path in (source.code_file(model), weights) if path is not None]
+    files.refuse_overwriting_inputs(output, read)
     with show.progress() as say:
         say(f"build {model}")
         module, args = _torch_model(model, weights, shape)
