@@ -258,7 +258,7 @@ def _unfit(dtype: ir.DataType | None, variants: list[Dims]) -> str | None:
         "the file does not tell the type of x; infer its types before": dtype == ir.DataType.UNDEFINED,
         f"x is {dtype.name if dtype else '?'}; SimAM takes {', '.join(t.name for t in FLOATS)}": dtype not in FLOATS,
         f"x is {len(dims)}-D; SimAM takes (N, C, H, W), (N, C, L) or (N, C, D, H, W)": len(dims) not in RANKS,
-        f"x is empty: {'x'.join(map(str, dims))}": any(0 in size for size in sizes),
+        f"x is empty: {'x'.join(map(str, dims))}": any(d < 1 for size in sizes for d in size),
         "its map is 1x1, where SimAM is 0/0 (M - 1 = 0); take SimAM out there": any(
             math.prod(size[2:]) == 1 for size in sizes
         ),

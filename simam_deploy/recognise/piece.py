@@ -125,8 +125,8 @@ class Piece:
         if self._computes is None:
             return []
         sizes = self._sizes(measured)
-        x = np.broadcast_to(np.zeros(1), size)  # takes no memory
         try:
+            x = np.broadcast_to(np.zeros(1), size)  # takes no memory
             results: Any = self._computes.run(None, {"x": x, **sizes})
         except Exception:  # whatever the evaluator says of arithmetic that does not fit
             return []
