@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from simam_deploy.errors import InputError
 from simam_deploy.formula import Float64
 from simam_deploy.proof import Verdict, prove
@@ -70,10 +72,10 @@ class Judge:
         verdict = Verdict(None, ("the sizes of x could not be inferred for any input size tried",))
         e_lambda = None
         for size, measured in sizes(cut, dims, self._shapes):
-            if not fixed and any((numbers != numbers.flat[0]).any() for numbers in piece.numbers(size, measured)):
-                return Judgement(
-                    None, ("it computes other numbers for each channel or position, of sizes not fixed",)
-                )
+            if not fixed and not all(
+                np.ptp(numbers) == 0 for numbers in piece.numbers(size, measured) if numbers.size
+            ):
+                return Judgement(None, ("channels or positions get numbers computed from sizes that are not fixed",))
             verdict = self._verdict(piece, cut, size, measured)
             if verdict.e_lambda is None:
                 return self._explained(piece, cut, dims, size, verdict)
