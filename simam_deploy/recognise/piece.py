@@ -25,6 +25,8 @@ MOST_CONSTANTS = 2**24
 """Bytes: the constants of a SimAM block are a few numbers."""
 MOST_VALUES = 2**23
 """Of a tensor inside a piece, on an x of half as many at most: the evaluator would take whatever a file asks for."""
+MOST_NUMBERS = 2**20
+"""Of a tensor that is computed of sizes."""
 WINDOWED = ("AveragePool", "MaxPool")
 """The evaluator runs these in Python, window by window."""
 
@@ -125,9 +127,13 @@ class Piece:
         if self._computes is None:
             return []
         sizes = self._sizes(measured)
+        known = propagate(_placed(self._computes, size, sizes))
+        for name in (name for node in self._computes.graph.node for name in node.output):
+            if name not in known or np.prod(known[name][1], dtype=float) > MOST_NUMBERS:
+                return []  # nor is it run as a whole then
         try:
             x = np.broadcast_to(np.zeros(1), size)  # takes no memory
-            results: Any = self._computes.run(None, {"x": x, **sizes})
+            results: Any = ReferenceEvaluator(self._computes).run(None, {"x": x, **sizes})
         except Exception:  # whatever the evaluator says of arithmetic that does not fit
             return []
         arrays = [np.asarray(result) for result in results]
@@ -135,11 +141,7 @@ class Piece:
 
     def reason_against(self, size: tuple[int, ...], measured: Sequence[tuple[int, ...]] = ()) -> str | None:
         """Why it is not run on x of that size: it may not fit, or take what a file wants it to take."""
-        model = onnx.ModelProto()
-        model.CopyFrom(self._model)
-        model.graph.input[0].CopyFrom(helper.make_tensor_value_info("x", TensorProto.DOUBLE, size))
-        sizes = self._sizes(measured)
-        model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in sizes.items())
+        model = _placed(self._model, size, self._sizes(measured))
         known = propagate(model)
         shown = "x".join(map(str, size))
         for node in model.graph.node:
@@ -159,7 +161,16 @@ class Piece:
         return [i for i in range(len(self._two_sided)) if not all(self._shown.get(i, [False]))]
 
 
-def _computing(model: onnx.ModelProto) -> ReferenceEvaluator | None:
+def _placed(model: onnx.ModelProto, size: tuple[int, ...], sizes: Mapping[str, Array]) -> onnx.ModelProto:
+    """A copy in which x has that size, and what is measured elsewhere these values."""
+    placed = onnx.ModelProto()
+    placed.CopyFrom(model)
+    placed.graph.input[0].CopyFrom(helper.make_tensor_value_info("x", TensorProto.DOUBLE, size))
+    placed.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in sizes.items())
+    return placed
+
+
+def _computing(model: onnx.ModelProto) -> onnx.ModelProto | None:
     """The part of a piece that computes with sizes of x and constants alone; None if the data uses none of it."""
     known = {tensor.name for tensor in model.graph.initializer} | {value.name for value in model.graph.input[1:]}
     nodes = []
@@ -179,7 +190,7 @@ def _computing(model: onnx.ModelProto) -> ReferenceEvaluator | None:
     del part.graph.node[:], part.graph.output[:]
     part.graph.node.extend(nodes)
     part.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(used))
-    return ReferenceEvaluator(part)
+    return part
 
 
 def _sides(kind: str, near: float, a: Array, b: Array | None = None, c: Array | None = None) -> list[Array]:
