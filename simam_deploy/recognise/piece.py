@@ -86,6 +86,7 @@ class Piece:
         ]
         self._measured = cut.sizes
         self._computes = _computing(self._model)
+        self._numbers: dict[tuple[object, ...], list[Array]] = {}
         self._evaluator: ReferenceEvaluator | None = None
 
     def run(
@@ -124,6 +125,12 @@ class Piece:
 
         Sizes that are measured inside the piece are left out.
         """
+        key = (size, tuple(measured))
+        if key not in self._numbers:
+            self._numbers[key] = self._compute(size, measured)
+        return self._numbers[key]
+
+    def _compute(self, size: tuple[int, ...], measured: Sequence[tuple[int, ...]]) -> list[Array]:
         if self._computes is None:
             return []
         sizes = self._sizes(measured)
