@@ -175,9 +175,9 @@ class _Search:
     def _of(self, cuts: list[Cut], function: ir.Function | None) -> Block | _Miss:
         """The widest of the pieces that is SimAM, or why the narrowest is none."""
         judgement = Judgement(None)
-        for cut in (*reversed([c for c in cuts[1:] if self._same_type(c)]), cuts[0]):
+        for cut in (*reversed([c for c in cuts[1:] if self._same_type(c, function)]), cuts[0]):
             dtype, variants = self._given(cut, function)
-            judgement = self._judgement(cut, dtype, variants)
+            judgement = self._judgement(cut, dtype, variants, function)
             found = judgement.e_lambda or judgement.once_n_is_right
             block = (
                 None
@@ -201,12 +201,14 @@ class _Search:
         near_miss = NearMiss(_name(end), judgement.reasons, block)
         return _Miss(near_miss, frozenset(cuts[0].inside), end, function)
 
-    def _judgement(self, cut: Cut, dtype: ir.DataType | None, variants: list[Dims]) -> Judgement:
+    def _judgement(
+        self, cut: Cut, dtype: ir.DataType | None, variants: list[Dims], function: ir.Function | None
+    ) -> Judgement:
         unfit = _unfit(dtype, variants)
         if unfit is not None or dtype is None:
             return Judgement(None, (unfit or "",))
         reasons = doubts(cut)
-        if len(types := set(self._types(cut))) > 1:
+        if len(types := self._types(cut, function)) > 1:
             reasons += (f"x and y have two types: {', '.join(sorted(t.name for t in types))}",)
         if cut.narrowest < dtype.bitwidth:
             reasons += (f"it rounds to {cut.narrowest} bits inside, and x has {dtype.bitwidth}",)
@@ -233,14 +235,18 @@ class _Search:
         alike = len({(dtype, len(dims)) for dtype, dims in calls}) == 1
         return (next(iter(calls))[0] if alike else None), sorted((dims for _, dims in calls), key=str)
 
-    def _types(self, cut: Cut) -> tuple[ir.DataType, ...]:
-        known = (self._shapes.known_dtype(cut.x), self._shapes.known_dtype(cut.y))
-        return tuple(dtype for dtype in known if dtype is not None)
+    def _types(self, cut: Cut, function: ir.Function | None) -> set[ir.DataType]:
+        """The types that x and y are known to have; those of a function, in its calls."""
+        ends = (cut.x, cut.y)
+        if function is None:
+            return {dtype for dtype in map(self._shapes.known_dtype, ends) if dtype is not None}
+        called = self._shapes.inside(function)
+        return {values[str(v.name)][0] for values in called for v in ends if str(v.name) in values}
 
-    def _same_type(self, cut: Cut) -> bool:
+    def _same_type(self, cut: Cut, function: ir.Function | None) -> bool:
         """Whether x and y may have one shape and type."""
         a, b = self._shapes.declared(cut.x), self._shapes.declared(cut.y)
-        if len(set(self._types(cut))) > 1:
+        if len(self._types(cut, function)) > 1:
             return False
         if a is None or b is None:
             return True

@@ -175,3 +175,12 @@ def test_weights_do_not_make_a_simam() -> None:
 
 def test_the_control_is_the_formula() -> None:
     np.testing.assert_allclose(run(made("a function")), reference(np.maximum(X, 0)), rtol=1e-5, atol=1e-6)
+
+
+def test_two_types_in_a_body() -> None:
+    """x.float() * gate(x.float()) by two casts: y is float where x is float16, as the call says."""
+    body = "a = Cast <to: int = 1> (i)\n b = Cast <to: int = 1> (i)\n"
+    body += CHAIN.replace("(x,", "(a,").replace("Mul (a, g)", "Mul (b, g)").replace("y = Mul", "y0 = Mul")
+    text = f"""net (float16[2, 3, 5, 7] image) => (float[2, 3, 5, 7] out) {{ out = f.mine (image) }}
+    {BODY} mine (o) => (y) {{ i = Softmax (o) {HELD} {body} y = Softmax (y0) }}"""
+    assert "x and y have two types: FLOAT, FLOAT16" in str(near(text).near_misses[0])

@@ -6,19 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from collection.modules import gated, miss, size, squares
-
-HW = [2, 3]
-
-
-def _parts(x: Tensor) -> tuple[Tensor, Tensor]:
-    d = squares(x)
-    return d, d.sum(HW, keepdim=True) / (size(x) - 1)
-
-
-def _z(x: Tensor, lam: float) -> Tensor:
-    d, v = _parts(x)
-    return d / (4 * (v + lam)) + 0.5
+from collection.modules import HW, exponent, gated, miss, parts, size, squares
 
 
 @miss()
@@ -138,7 +126,7 @@ def groups_of_channels(x: Tensor, lam: float) -> Tensor:
 @miss()
 def reversed_channels(x: Tensor, lam: float) -> Tensor:
     """The variance of another channel; the same where they are the same."""
-    d, v = _parts(x)
+    d, v = parts(x)
     return gated(x, d, v.flip(1), lam)
 
 
@@ -146,110 +134,110 @@ def reversed_channels(x: Tensor, lam: float) -> Tensor:
 def transposed_gate(x: Tensor, lam: float) -> Tensor:
     """The gate of another pixel."""
     b, c, h, w = x.shape
-    return x * torch.sigmoid(_z(x, lam)).transpose(2, 3).reshape(b, c, h, w)
+    return x * torch.sigmoid(exponent(x, lam)).transpose(2, 3).reshape(b, c, h, w)
 
 
 @miss()
 def without_half(x: Tensor, lam: float) -> Tensor:
-    d, v = _parts(x)
+    d, v = parts(x)
     return x * torch.sigmoid(d / (4 * (v + lam)))
 
 
 @miss()
 def quarter_added(x: Tensor, lam: float) -> Tensor:
-    d, v = _parts(x)
+    d, v = parts(x)
     return x * torch.sigmoid(d / (4 * (v + lam)) + 0.25)
 
 
 @miss()
 def half_subtracted(x: Tensor, lam: float) -> Tensor:
-    d, v = _parts(x)
+    d, v = parts(x)
     return x * torch.sigmoid(d / (4 * (v + lam)) - 0.5)
 
 
 @miss()
 def nearly_half(x: Tensor, lam: float) -> Tensor:
-    d, v = _parts(x)
+    d, v = parts(x)
     return x * torch.sigmoid(d / (4 * (v + lam)) + 0.501)
 
 
 @miss()
 def two_for_four(x: Tensor, lam: float) -> Tensor:
-    d, v = _parts(x)
+    d, v = parts(x)
     return x * torch.sigmoid(d / (2 * (v + lam)) + 0.5)
 
 
 @miss()
 def eight_for_four(x: Tensor, lam: float) -> Tensor:
-    d, v = _parts(x)
+    d, v = parts(x)
     return x * torch.sigmoid(d / (8 * (v + lam)) + 0.5)
 
 
 @miss()
 def nearly_four(x: Tensor, lam: float) -> Tensor:
-    d, v = _parts(x)
+    d, v = parts(x)
     return x * torch.sigmoid(d / (4.01 * (v + lam)) + 0.5)
 
 
 @miss()
 def four_forgets_lambda_side(x: Tensor, lam: float) -> Tensor:
     """4 λ + v: the parentheses are elsewhere."""
-    d, v = _parts(x)
+    d, v = parts(x)
     return x * torch.sigmoid(d / (v + 4 * lam) + 0.5)
 
 
 @miss(e_lambda=0.1)
 def lambda_above(x: Tensor, lam: float) -> Tensor:
-    d, v = _parts(x)
+    d, v = parts(x)
     return x * torch.sigmoid((d + lam) / (4 * v) + 0.5)
 
 
 @miss(e_lambda=0.1)
 def lambda_behind(x: Tensor, lam: float) -> Tensor:
-    d, v = _parts(x)
+    d, v = parts(x)
     return x * torch.sigmoid(d / (4 * v) + lam + 0.5)
 
 
 @miss(e_lambda=0.1)
 def lambda_under_the_root(x: Tensor, lam: float) -> Tensor:
-    d, v = _parts(x)
+    d, v = parts(x)
     return x * torch.sigmoid(d / (4 * (torch.sqrt(v) + lam) ** 2) + 0.5)
 
 
 @miss()
 def lambda_zero(x: Tensor, lam: float) -> Tensor:
     del lam
-    d, v = _parts(x)
+    d, v = parts(x)
     return x * torch.sigmoid(d / (4 * v) + 0.5)
 
 
 @miss(e_lambda=0.1)
 def lambda_negative(x: Tensor, lam: float) -> Tensor:
-    d, v = _parts(x)
+    d, v = parts(x)
     return x * torch.sigmoid(d / (4 * (v - lam)) + 0.5)
 
 
 @miss(e_lambda=0.1)
 def lambda_of_the_batch(x: Tensor, lam: float) -> Tensor:
-    d, v = _parts(x)
+    d, v = parts(x)
     return gated(x, d, v, lam * x.shape[0])
 
 
 @miss(e_lambda=0.1)
 def lambda_of_the_size(x: Tensor, lam: float) -> Tensor:
-    d, v = _parts(x)
+    d, v = parts(x)
     return gated(x, d, v, lam * x.shape[2] / 8)
 
 
 @miss(e_lambda=0.1)
 def lambda_of_the_data(x: Tensor, lam: float) -> Tensor:
-    d, v = _parts(x)
+    d, v = parts(x)
     return gated(x, d, v, lam * (1 + 1e-2 * x.amax(HW, keepdim=True)))  # type: ignore[arg-type]
 
 
 @miss(e_lambda=0.1)
 def lambda_as_a_floor(x: Tensor, lam: float) -> Tensor:
-    d, v = _parts(x)
+    d, v = parts(x)
     return x * torch.sigmoid(d / (4 * v.clamp(min=lam)) + 0.5)
 
 
@@ -267,7 +255,7 @@ def fourth_power(x: Tensor, lam: float) -> Tensor:
 
 @miss()
 def root_of_variance(x: Tensor, lam: float) -> Tensor:
-    d, v = _parts(x)
+    d, v = parts(x)
     return gated(x, d, v.sqrt(), lam)
 
 

@@ -8,114 +8,102 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from collection.modules import MISSES, Written, gated, miss, size, squares
-
-HW = [2, 3]
-
-
-def _parts(x: Tensor) -> tuple[Tensor, Tensor]:
-    d = squares(x)
-    return d, d.sum(HW, keepdim=True) / (size(x) - 1)
-
-
-def _z(x: Tensor, lam: float) -> Tensor:
-    d, v = _parts(x)
-    return d / (4 * (v + lam)) + 0.5
+from collection.modules import HW, MISSES, Written, exponent, gated, miss, parts, size, squares
 
 
 @miss()
 def doubled_x(x: Tensor, lam: float) -> Tensor:
-    return (2 * x) * torch.sigmoid(_z(x, lam))
+    return (2 * x) * torch.sigmoid(exponent(x, lam))
 
 
 @miss()
 def doubled_gate(x: Tensor, lam: float) -> Tensor:
-    return x * (2 * torch.sigmoid(_z(x, lam)))
+    return x * (2 * torch.sigmoid(exponent(x, lam)))
 
 
 @miss()
 def gates_the_centred(x: Tensor, lam: float) -> Tensor:
-    return (x - x.mean(HW, keepdim=True)) * torch.sigmoid(_z(x, lam))
+    return (x - x.mean(HW, keepdim=True)) * torch.sigmoid(exponent(x, lam))
 
 
 @miss()
 def gates_relu(x: Tensor, lam: float) -> Tensor:
-    return F.relu(x) * torch.sigmoid(_z(x, lam))
+    return F.relu(x) * torch.sigmoid(exponent(x, lam))
 
 
 @miss()
 def gates_another(x: Tensor, lam: float) -> Tensor:
-    return torch.sin(x) * torch.sigmoid(_z(x, lam))
+    return torch.sin(x) * torch.sigmoid(exponent(x, lam))
 
 
 @miss()
 def gate_of_another(x: Tensor, lam: float) -> Tensor:
-    return x * torch.sigmoid(_z(torch.sin(x), lam))
+    return x * torch.sigmoid(exponent(torch.sin(x), lam))
 
 
 @miss()
 def gate_alone(x: Tensor, lam: float) -> Tensor:
-    return torch.sigmoid(_z(x, lam))
+    return torch.sigmoid(exponent(x, lam))
 
 
 @miss()
 def gate_added(x: Tensor, lam: float) -> Tensor:
-    return x + torch.sigmoid(_z(x, lam))
+    return x + torch.sigmoid(exponent(x, lam))
 
 
 @miss()
 def gate_divides(x: Tensor, lam: float) -> Tensor:
-    return x / torch.sigmoid(_z(x, lam))
+    return x / torch.sigmoid(exponent(x, lam))
 
 
 @miss()
 def one_minus_gate(x: Tensor, lam: float) -> Tensor:
-    return x * (1 - torch.sigmoid(_z(x, lam)))
+    return x * (1 - torch.sigmoid(exponent(x, lam)))
 
 
 @miss()
 def one_plus_gate(x: Tensor, lam: float) -> Tensor:
-    return x * (1 + torch.sigmoid(_z(x, lam)))
+    return x * (1 + torch.sigmoid(exponent(x, lam)))
 
 
 @miss()
 def gate_squared(x: Tensor, lam: float) -> Tensor:
-    return x * torch.sigmoid(_z(x, lam)) ** 2
+    return x * torch.sigmoid(exponent(x, lam)) ** 2
 
 
 @miss()
 def sigmoid_twice(x: Tensor, lam: float) -> Tensor:
-    return x * torch.sigmoid(torch.sigmoid(_z(x, lam)))
+    return x * torch.sigmoid(torch.sigmoid(exponent(x, lam)))
 
 
 @miss()
 def hard_sigmoid(x: Tensor, lam: float) -> Tensor:
-    return x * F.hardsigmoid(_z(x, lam))
+    return x * F.hardsigmoid(exponent(x, lam))
 
 
 @miss()
 def tanh_for_sigmoid(x: Tensor, lam: float) -> Tensor:
-    return x * torch.tanh(_z(x, lam))
+    return x * torch.tanh(exponent(x, lam))
 
 
 @miss()
 def tanh_not_halved(x: Tensor, lam: float) -> Tensor:
-    return x * (0.5 * (1 + torch.tanh(_z(x, lam))))
+    return x * (0.5 * (1 + torch.tanh(exponent(x, lam))))
 
 
 @miss()
 def softmax(x: Tensor, lam: float) -> Tensor:
-    return x * torch.softmax(_z(x, lam).flatten(2), -1).view_as(x)
+    return x * torch.softmax(exponent(x, lam).flatten(2), -1).view_as(x)
 
 
 @miss()
 def erf_for_sigmoid(x: Tensor, lam: float) -> Tensor:
-    return x * (0.5 * (1 + torch.erf(_z(x, lam) / 1.7)))
+    return x * (0.5 * (1 + torch.erf(exponent(x, lam) / 1.7)))
 
 
 @miss()
 def silu_of_z(x: Tensor, lam: float) -> Tensor:
-    return x * F.silu(_z(x, lam))
+    return x * F.silu(exponent(x, lam))
 
 
 @miss()
@@ -134,34 +122,34 @@ def clamped_far_away(x: Tensor, lam: float) -> Tensor:
 
 @miss()
 def clamped_gate(x: Tensor, lam: float) -> Tensor:
-    return x * torch.sigmoid(_z(x, lam)).clamp(max=0.9)
+    return x * torch.sigmoid(exponent(x, lam)).clamp(max=0.9)
 
 
 @miss()
 def clamped_z_above(x: Tensor, lam: float) -> Tensor:
     """z is above 5 in maps of many pixels alone: it is at most (M-1)²/4M + ½."""
-    return x * torch.sigmoid(_z(x, lam).clamp(max=5.0))
+    return x * torch.sigmoid(exponent(x, lam).clamp(max=5.0))
 
 
 @miss()
 def zero_where_small(x: Tensor, lam: float) -> Tensor:
-    return torch.where(x.abs() < 1e-3, torch.zeros_like(x), x * torch.sigmoid(_z(x, lam) + 1e-3))
+    return torch.where(x.abs() < 1e-3, torch.zeros_like(x), x * torch.sigmoid(exponent(x, lam) + 1e-3))
 
 
 @miss()
 def rounded_z(x: Tensor, lam: float) -> Tensor:
-    return x * torch.sigmoid(torch.round(_z(x, lam) * 64) / 64)
+    return x * torch.sigmoid(torch.round(exponent(x, lam) * 64) / 64)
 
 
 @miss()
 def first_channel_is_spared(x: Tensor, lam: float) -> Tensor:
-    g = torch.sigmoid(_z(x, lam))
+    g = torch.sigmoid(exponent(x, lam))
     return x * torch.cat([torch.ones_like(g[:, :1]), g[:, 1:]], 1)
 
 
 @miss()
 def last_channel_of_another_lambda(x: Tensor, lam: float) -> Tensor:
-    d, v = _parts(x)
+    d, v = parts(x)
     below = torch.cat([v[:, :-1] + lam, v[:, -1:] + 100 * lam], 1)
     return x * torch.sigmoid(d / (4 * below) + 0.5)
 
@@ -169,7 +157,7 @@ def last_channel_of_another_lambda(x: Tensor, lam: float) -> Tensor:
 @miss()
 def first_of_the_batch(x: Tensor, lam: float) -> Tensor:
     """The statistics of the first image for all."""
-    _, v = _parts(x)
+    _, v = parts(x)
     return gated(x, (x - x[:1].mean(HW, keepdim=True)) ** 2, v[:1], lam)
 
 
@@ -187,16 +175,16 @@ class Learned(nn.Module):
 
 
 def _scaled_gate(x: Tensor, lam: float, p: Tensor) -> Tensor:
-    return x * (p * torch.sigmoid(_z(x, lam)))
+    return x * (p * torch.sigmoid(exponent(x, lam)))
 
 
 def _scaled_z(x: Tensor, lam: float, p: Tensor) -> Tensor:
-    d, v = _parts(x)
+    d, v = parts(x)
     return x * torch.sigmoid(p * d / (4 * (v + lam)) + 0.5)
 
 
 def _shifted_z(x: Tensor, lam: float, p: Tensor) -> Tensor:
-    return x * torch.sigmoid(_z(x, lam) + p)
+    return x * torch.sigmoid(exponent(x, lam) + p)
 
 
 def _shifted_mean(x: Tensor, lam: float, p: Tensor) -> Tensor:
@@ -205,7 +193,7 @@ def _shifted_mean(x: Tensor, lam: float, p: Tensor) -> Tensor:
 
 
 def _lambda_each(x: Tensor, lam: float, p: Tensor) -> Tensor:
-    d, v = _parts(x)
+    d, v = parts(x)
     return gated(x, d, v, lam * p)  # type: ignore[arg-type]
 
 

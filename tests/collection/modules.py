@@ -12,6 +12,8 @@ Function = Callable[[Tensor, float], Tensor]
 SPELLINGS: dict[str, Written] = {}
 MISSES: dict[str, Written] = {}
 
+HW = [2, 3]
+
 
 @dataclass(frozen=True)
 class Written:
@@ -70,3 +72,15 @@ def size(x: Tensor) -> int:
 def gated(x: Tensor, d: Tensor, v: Tensor, e_lambda: float) -> Tensor:
     """The end that spellings of the statistics share."""
     return x * torch.sigmoid(d / (4 * (v + e_lambda)) + 0.5)
+
+
+def parts(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The squares and the unbiased variance."""
+    d = squares(x)
+    return d, d.sum(HW, keepdim=True) / (size(x) - 1)
+
+
+def exponent(x: Tensor, lam: float) -> Tensor:
+    """What is in the sigmoid."""
+    d, v = parts(x)
+    return d / (4 * (v + lam)) + 0.5
