@@ -1,0 +1,150 @@
+// Chooses the target and splits the work.
+#include "simam_cpu.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+
+#include "loops.h"
+
+namespace simam::cpu {
+
+#define SIMAM_DECLARE(target)  \
+  namespace target {           \
+  extern Loops const loops;    \
+  }
+SIMAM_DECLARE(baseline)
+#if defined(__x86_64__)
+SIMAM_DECLARE(avx512)
+SIMAM_DECLARE(avx2)
+#endif
+#undef SIMAM_DECLARE
+
+namespace {
+
+constexpr int64_t kAlone = 16 * 1024;   // elements below which waking other threads costs more than they save
+constexpr int64_t kLeast = 4 * 1024;    // elements of one piece of work, at least
+constexpr int64_t kMost = 32 * 1024;    // and at most, but for a plane that is longer
+constexpr int64_t kPieces = 16;         // what to aim at in between: some for each thread, to even them out
+constexpr int64_t kTogether = 4 * 1024;  // elements of the small planes that are worked on together
+constexpr int kParts = 32;              // pieces of one plane, at most
+constexpr int64_t kFew = 16;            // planes, or blocks, of which long ones are split
+
+bool always() { return true; }
+
+#if defined(__x86_64__)
+bool has_avx2() { return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0; }
+
+bool has_avx512() {
+  return has_avx2() && __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
+         __builtin_cpu_supports("avx512dq") != 0 && __builtin_cpu_supports("avx512vl") != 0;
+}
+#endif
+
+}  // namespace
+
+Target const kTargets[] = {
+#if defined(__x86_64__)
+    {"avx512", 16, has_avx512, &avx512::loops},
+    {"avx2", 8, has_avx2, &avx2::loops},
+#endif
+    {"baseline", 4, always, &baseline::loops},
+};
+int const kTargetCount = static_cast<int>(sizeof kTargets / sizeof *kTargets);
+
+namespace {
+
+Target const& choose_target() {
+  char const* const wanted = std::getenv("SIMAM_CPU");
+  Target const* widest = nullptr;
+  for (Target const& target : kTargets) {
+    if (!target.supported()) continue;
+    if (wanted != nullptr && std::strcmp(wanted, target.name) == 0) return target;
+    if (widest == nullptr) widest = &target;
+  }
+  return *widest;  // the last is always supported
+}
+
+// Chan, Golub, LeVeque 1983, Eq. (2.1): the moments of two sets together.
+void merge(Moments& a, Moments const& b, int lanes) {
+  double const count = a.count + b.count;
+  for (int i = 0; i < lanes; ++i) {
+    double const apart = b.mean[i] - a.mean[i];
+    a.mean[i] += apart * b.count / count;
+    a.m2[i] += b.m2[i] + apart * apart * a.count * b.count / count;
+  }
+  a.count = count;
+}
+
+struct Job {
+  Task const& task;
+  Loops const& loops;
+  int64_t per_piece;  // Lanes, or elements of a plane
+  Lanes lanes;
+  Moments parts[kParts];
+};
+
+int64_t pieces(int64_t total, int64_t per_piece) { return (total + per_piece - 1) / per_piece; }
+
+void whole_planes(void* data, size_t piece) {
+  Job const& job = *static_cast<Job*>(data);
+  Task const& task = job.task;
+  int64_t const start = static_cast<int64_t>(piece) * job.per_piece * job.lanes.count;
+  int64_t const end = std::min(start + job.per_piece * job.lanes.count, task.planes);
+  for (int64_t first = start; first < end; first += job.lanes.count) {
+    Lanes const lanes{first, static_cast<int>(std::min<int64_t>(job.lanes.count, end - first))};
+    Moments moments;
+    job.loops.moments(task, lanes, 0, task.m, moments);
+    job.loops.gate(task, lanes, 0, task.m, moments);
+  }
+}
+
+int64_t end_of(Job const& job, int64_t from) { return std::min(from + job.per_piece, job.task.m); }
+
+void moments_of_part(void* data, size_t piece) {
+  Job& job = *static_cast<Job*>(data);
+  int64_t const from = static_cast<int64_t>(piece) * job.per_piece;
+  job.loops.moments(job.task, job.lanes, from, end_of(job, from), job.parts[piece]);
+}
+
+void gate_of_part(void* data, size_t piece) {
+  Job const& job = *static_cast<Job*>(data);
+  int64_t const from = static_cast<int64_t>(piece) * job.per_piece;
+  job.loops.gate(job.task, job.lanes, from, end_of(job, from), job.parts[0]);
+}
+
+}  // namespace
+
+Target const& best_target() {
+  static Target const& chosen = choose_target();
+  return chosen;
+}
+
+void run(Task const& task, Parallel parallel) { run_with(best_target(), task, parallel); }
+
+void run_with(Target const& target, Task const& task, Parallel parallel) {
+  Target const* fitting = &target;
+  while (task.block > 1 && task.block % fitting->width != 0 && fitting + 1 != kTargets + kTargetCount) ++fitting;
+  int const lanes =
+      task.block > 1 ? task.block : static_cast<int>(std::clamp<int64_t>(kTogether / task.m, 1, kMaxLanes));
+  Job job{task, *static_cast<Loops const*>(fitting->loops), 0, {0, lanes}, {}};
+  int64_t const total = task.planes * task.m;
+  int64_t const count = pieces(task.planes, lanes);
+  if (total < kAlone) {
+    job.per_piece = count;
+    if (count > 0) whole_planes(&job, 0);
+  } else if (count >= kFew || task.m * lanes < 2 * kMost) {
+    job.per_piece = std::max<int64_t>(1, std::clamp(total / kPieces, kLeast, kMost) / (task.m * lanes));
+    parallel.run(parallel.pool, whole_planes, static_cast<size_t>(pieces(count, job.per_piece)), &job);
+  } else {
+    job.per_piece = std::max(pieces(task.m, kParts), kMost / lanes);
+    auto const parts = static_cast<size_t>(pieces(task.m, job.per_piece));
+    for (job.lanes.first = 0; job.lanes.first < task.planes; job.lanes.first += lanes) {
+      parallel.run(parallel.pool, moments_of_part, parts, &job);
+      for (size_t i = 1; i < parts; ++i) merge(job.parts[0], job.parts[i], lanes);
+      parallel.run(parallel.pool, gate_of_part, parts, &job);
+    }
+  }
+}
+
+}  // namespace simam::cpu

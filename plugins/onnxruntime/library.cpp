@@ -1,0 +1,88 @@
+// The op library: what ONNX Runtime calls when it is given this file (SessionOptions::RegisterCustomOpsLibrary,
+// `register_custom_ops_library` in Python), and what simam_deploy/native.py asks it.
+#include <memory>
+#include <vector>
+
+#include "op.h"
+
+namespace simam::ort {
+namespace {
+
+struct Failure {
+  OrtStatus* status;
+};
+
+// The operators and their domains, made once. ONNX Runtime keeps pointers to them for as long as any session lives, so
+// they are never freed.
+class Library {
+ public:
+  explicit Library(uint32_t api_version) {
+    add_domain(kDomain, false, api_version);
+    add_domain(kBlockedDomain, true, api_version);
+  }
+
+  OrtStatus* add_to(OrtSessionOptions* options) const {
+    for (OrtCustomOpDomain* const domain : domains_)
+      if (OrtStatus* const status = api()->AddCustomOpDomain(options, domain)) return status;
+    return nullptr;
+  }
+
+ private:
+  void add_domain(char const* name, bool blocked, uint32_t api_version) {
+    OrtCustomOpDomain* domain = nullptr;
+    check(api()->CreateCustomOpDomain(name, &domain));
+    domains_.push_back(domain);
+    for (Op const& op : kOps)
+      for (cpu::Type const type : {cpu::Type::f32, cpu::Type::f16, cpu::Type::bf16}) {
+        if (blocked && type != cpu::Type::f32) continue;  // ONNX Runtime blocks float32 alone
+        operators_.push_back(std::make_unique<CustomOp>(op, type, blocked, api_version));
+        check(api()->CustomOpDomain_Add(domain, operators_.back().get()));
+      }
+  }
+
+  static void check(OrtStatus* status) {
+    if (status != nullptr) throw Failure{status};
+  }
+
+  std::vector<OrtCustomOpDomain*> domains_;
+  std::vector<std::unique_ptr<CustomOp>> operators_;
+};
+
+// The API to use: 18 where there is one, else 17. An ONNX Runtime that has neither prints what it has and gives null.
+uint32_t choose_api(OrtApiBase const* base) {
+  for (uint32_t const version : {kInplaceApi, kLowestApi})
+    if (OrtApi const* const found = base->GetApi(version)) {
+      set_api(found);
+      return version;
+    }
+  return 0;
+}
+
+}  // namespace
+}  // namespace simam::ort
+
+#define SIMAM_EXPORT extern "C" __attribute__((visibility("default")))
+
+SIMAM_EXPORT OrtStatus* RegisterCustomOps(OrtSessionOptions* options, OrtApiBase const* base) {
+  using namespace simam::ort;
+  static uint32_t const version = choose_api(base);
+  if (version == 0)
+    return base->GetApi(1)->CreateStatus(ORT_NOT_IMPLEMENTED, "simam's op library needs ONNX Runtime 1.17 or later");
+  try {
+    static Library const* const library = new Library(version);
+    return library->add_to(options);
+  } catch (Failure const& failure) {
+    return failure.status;
+  } catch (...) {
+    return api()->CreateStatus(ORT_FAIL, "simam's op library: out of memory");
+  }
+}
+
+// The version of the operators, to be compared with simam_deploy.formula.OP_VERSION.
+SIMAM_EXPORT int simam_version() { return simam::kVersion; }
+
+// The instructions that the kernels use on this machine: "avx512", "avx2" or "baseline".
+SIMAM_EXPORT char const* simam_target() { return simam::cpu::best_target().name; }
+
+// What a file specialised here is marked with.
+SIMAM_EXPORT char const* simam_machine() { return simam::ort::machine(); }
