@@ -1,9 +1,12 @@
-# The two commands: `make demo` and `make test`. Both set up .venv by themselves.
+# The two commands: `make demo` and `make test`. Both set up .venv by themselves, and build the kernel library if they can.
 PYTHON ?= python3
 BIN := .venv/bin
 EXTRAS := torch,ort,openvino,tensorrt-rtx,dev
 
-.PHONY: demo test lint bench clean
+LIBRARY := build/native/release/libsimam_onnxruntime.so
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: demo test lint bench native native-if-possible clean
 
 .venv/installed: pyproject.toml constraints.txt
 	@echo "installing into .venv: torch, ONNX Runtime, OpenVINO, TensorRT-RTX; a few minutes the first time"
@@ -11,11 +14,22 @@ EXTRAS := torch,ort,openvino,tensorrt-rtx,dev
 	$(BIN)/python -m pip install -c constraints.txt -e ".[$(EXTRAS)]"
 	touch $@
 
-demo: .venv/installed
+demo: native-if-possible
 	$(BIN)/python -m export_models.demo build/demo
 
-test: .venv/installed
+test: native-if-possible
 	$(BIN)/python -m pytest
+
+# The kernel library for ONNX Runtime. CMake says what is missing.
+native: .venv/installed
+	@[ -n "$$ONNXRUNTIME_INCLUDE_DIR" ] || \
+	    $(BIN)/python plugins/fetch.py --suite trixie --into build/headers libonnxruntime-dev || true
+	@cmake -S plugins --preset release >/dev/null
+	@cmake --build build/native/release -- --quiet
+	@test -f $(LIBRARY)
+
+native-if-possible: .venv/installed
+	@$(MAKE) --no-print-directory native || echo "going on without the kernel library: SimAM runs as its body"
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -8,6 +8,7 @@ SimAMDeployError                 the command line prints these as `error: ...` a
 ├── FormError                    a form cannot lower a block; lists every reason
 ├── OutputError                  the place to write to cannot be written
 ├── RuntimeUnavailable           a runtime, provider or library is not here, or did not give what was asked
+│   └── NativeError              a compiled library is there and cannot be used: broken, of another version
 ├── BuildError                   an engine builder refused or died
 └── VerificationError            a parity row failed, so nothing was written; carries the report (exit 1)
 
@@ -49,6 +50,10 @@ class OutputError(SimAMDeployError):
 
 class RuntimeUnavailable(SimAMDeployError):
     """A runtime, provider or library is not installed or did not give what was asked for."""
+
+
+class NativeError(RuntimeUnavailable):
+    """A compiled library of ours is there and cannot be used."""
 
 
 class BuildError(SimAMDeployError):

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from simam_deploy import native
+
 TINY = Path(__file__).with_name("tiny.py")
 
 
@@ -18,3 +20,18 @@ def tiny_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert example is not None
     export(module, example, path, exporter="torchscript", opset=17, check=False)
     return path
+
+
+@pytest.fixture(scope="session")
+def library() -> native.Library:
+    """The compiled op library, or the test is skipped."""
+    found = native.library()
+    if found is None:
+        pytest.skip(native.why_not())
+    return found
+
+
+@pytest.fixture
+def no_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine where the op library was not built."""
+    monkeypatch.setattr(native, "library", lambda: None)

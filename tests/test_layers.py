@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "simam_deploy"
 RANKS = [
     {"errors", "walk"},
     {"formula", "files", "manifest", "onnx_file", "widen"},
-    {"module", "proof", "evaluator", "shapes"},
+    {"module", "native", "proof", "evaluator", "shapes"},
     {"adopt", "recognise", "source"},
     {"blocks"},
     {"forms", "runtimes", "engine_worker"},

@@ -32,6 +32,7 @@ def custom_op_file(tmp_path: Path) -> Path:
 # nodes without a body
 
 
+@pytest.mark.usefixtures("no_library")
 @pytest.mark.parametrize("runtime", ["ort", "openvino"])
 def test_custom_op_needs_a_kernel(runtime: str, custom_op_file: Path) -> None:
     words = "simam.SimAM .form custom_op, 1 nodes, the first at 'y'. has no body .* use --form function"
@@ -94,7 +95,6 @@ def test_ort_asks_the_session_not_the_list(function_file: Path, monkeypatch: pyt
 def test_ort_gets_the_options(function_file: Path) -> None:
     with open_session(function_file, threads=2) as session:
         assert session.label == "ort[CPUExecutionProvider]"
-        assert session.notes == []
         options = session._session.get_session_options()
         assert (options.intra_op_num_threads, options.inter_op_num_threads) == (2, 1)
         assert options.get_session_config_entry("session.force_spinning_stop") == "1"

@@ -14,9 +14,9 @@ from importlib.util import find_spec
 from typing import Any
 
 from simam_deploy.errors import InputError
-from simam_deploy.runtimes.session import Session, TensorSpec
+from simam_deploy.runtimes.session import KernelUse, Session, TensorSpec
 
-__all__ = ["OPTIONS", "RUNTIMES", "Session", "TensorSpec", "installed", "open_session"]
+__all__ = ["OPTIONS", "RUNTIMES", "KernelUse", "Session", "TensorSpec", "installed", "open_session"]
 
 RUNTIMES = {
     "eager": "simam_deploy.runtimes.eager",
@@ -32,6 +32,7 @@ FRAMEWORKS = {"eager": "torch", "onnx_reference": "onnx", "ort": "onnxruntime", 
 MOST_THREADS = 1024
 OPTIONS = {
     "provider": ("ort",),
+    "kernel": ("ort",),
     "threads": ("eager", "ort", "openvino"),
     "dtype": ("eager", "onnx_reference"),
 }
@@ -50,12 +51,15 @@ def open_session(
     provider: str | None = None,
     threads: int = 0,
     dtype: str | None = None,
+    kernel: str | None = None,
 ) -> Session:
     """Load a model into a runtime.
 
     artifact : the path of an ONNX file, for eager an nn.Module.
     provider : ort only: one execution provider. CPUExecutionProvider if None.
     threads  : how many compute one inference; 0 leaves it to the framework. Not for onnx_reference.
+    kernel   : ort only: "auto" (default) runs our compiled kernel where the library is there, and says in
+               `Session.notes` if it does not; "require" makes that an error; "off" runs the bodies in the file.
     dtype    : eager: "float32" (default) or "float64".  onnx_reference: as in the file (default) or "float64".
     Raises InputError for a wrong kind of artifact or option, ModelFileError if the file cannot be read,
     RuntimeUnavailable if the framework is not installed, cannot run the model or does not give what was asked.
@@ -64,7 +68,7 @@ def open_session(
         raise InputError(f"runtime {runtime!r} is not one of {', '.join(RUNTIMES)}")
     if not 0 <= threads <= MOST_THREADS:
         raise InputError(f"threads must be 0 (left to the framework) to {MOST_THREADS}; got {threads}")
-    asked: dict[str, Any] = {"provider": provider, "threads": threads, "dtype": dtype}
+    asked: dict[str, Any] = {"provider": provider, "threads": threads, "dtype": dtype, "kernel": kernel}
     asked = {option: value for option, value in asked.items() if value}
     for option, value in asked.items():
         if runtime not in OPTIONS[option]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import onnx
@@ -10,9 +11,12 @@ from onnx import external_data_helper
 
 from simam_deploy import onnx_file
 from simam_deploy.errors import InputError, RuntimeUnavailable
-from simam_deploy.formula import OP_DOMAIN
+from simam_deploy.formula import OP_DOMAIN, OP_NAME
 from simam_deploy.runtimes.session import TensorSpec
 from simam_deploy.walk import nodes, tensors
+
+DOMAINS = (OP_DOMAIN, f"{OP_DOMAIN}.nchwc")
+"""Of our operators: the second has them on ONNX Runtime's blocked layout. Their names begin with OP_NAME."""
 
 
 def read(artifact: object, runtime: str) -> tuple[Path, onnx.ModelProto]:
@@ -37,20 +41,40 @@ def external_files(model: onnx.ModelProto) -> dict[str, int]:
     return files
 
 
+def ours(model: onnx.ModelProto) -> int:
+    """How many nodes of our operators a runtime sees when every other function is replaced by its body."""
+    bodies = {(f.domain, f.name, f.overload): f for f in model.functions}
+
+    def count(sequence: Iterable[onnx.NodeProto]) -> int:
+        total = 0
+        for node in sequence:
+            if node.domain in DOMAINS and node.op_type.startswith(OP_NAME):
+                total += 1
+            elif body := bodies.get((node.domain, node.op_type, node.overload)):
+                total += count(body.node)
+            total += sum(count(g.node) for a in node.attribute for g in ([a.g] if a.HasField("g") else a.graphs))
+        return total
+
+    return count(model.graph.node)
+
+
 def without_body(model: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """The nodes of our domain for which the file holds no function: form custom_op."""
+    """The nodes of our domains for which the file holds no function: form custom_op."""
     bodies = {(f.domain, f.name, f.overload) for f in model.functions}
-    return [n for n in nodes(model) if n.domain == OP_DOMAIN and (n.domain, n.op_type, n.overload) not in bodies]
+    return [n for n in nodes(model) if n.domain in DOMAINS and (n.domain, n.op_type, n.overload) not in bodies]
 
 
-def refuse_without_body(model: onnx.ModelProto, path: Path, runtime: str) -> None:
-    """Raise RuntimeUnavailable if the file has nodes of ours that only a kernel library can run."""
+def refuse_without_body(model: onnx.ModelProto, path: Path, runtime: str, why: str = "") -> None:
+    """Raise RuntimeUnavailable if the file has nodes of ours that only a kernel library can run.
+
+    why : there is none; it takes no libraries if "".
+    """
     if bare := without_body(model):
         names = sorted({f"{node.domain}.{node.op_type}" for node in bare})
         where = bare[0].name or bare[0].output[0]
         raise RuntimeUnavailable(
             f"{runtime} cannot run {path}: {', '.join(names)} (form custom_op, {len(bare)} nodes, the first at "
-            f"'{where}') has no body in the file, and no library with its kernel is loaded; use --form function"
+            f"'{where}') has no body in the file, and {why or f'{runtime} has no kernel for it'}; use --form function"
         )
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from simam_deploy.errors import ModelFileError, RuntimeUnavailable
+from simam_deploy import native
+from simam_deploy.errors import InputError, ModelFileError, RuntimeUnavailable
+from simam_deploy.formula import OP_NAME
 from simam_deploy.runtimes import graph
 from simam_deploy.runtimes.session import (
     Array,
+    KernelUse,
     Session,
     first_line,
     framework,
@@ -19,6 +24,8 @@ from simam_deploy.runtimes.session import (
 
 _BROKEN_FILE = {"InvalidProtobuf", "InvalidGraph", "InvalidArgument", "NoSuchFile", "NoModel"}
 _ONLY_ERRORS = 3
+CPU = "CPUExecutionProvider"
+KERNEL = ("auto", "require", "off")
 
 
 class OrtSession(Session):
@@ -29,39 +36,95 @@ class OrtSession(Session):
     threads  : intra-op threads; 0 leaves the number to ONNX Runtime. Operators run one after the other.
                The idle threads sleep after a run. By default they spin for a while and take the cores from whatever
                comes next, so that on few cores a session would be timed by what ran before it.
+    kernel   : "auto", "require" or "off", see open_session. The library is registered only for files with nodes of
+               ours. Where it and the body are there ONNX Runtime takes the library's kernel, or fails to load if
+               that does not take the type of x; "auto" then loads the file without the library.
     """
 
-    def __init__(self, artifact: object, *, provider: str = "CPUExecutionProvider", threads: int = 0) -> None:
+    def __init__(self, artifact: object, *, provider: str = CPU, threads: int = 0, kernel: str = "auto") -> None:
+        if kernel not in KERNEL:
+            raise InputError(f"kernel is one of {', '.join(KERNEL)}; got {kernel!r}")
         self._ort = framework("onnxruntime", "ort", "ort" if provider.startswith("CPU") else "ort-gpu")
         super().__init__(f"ort[{provider}]")
-        path, model = graph.read(artifact, "ort")
-        graph.refuse_without_body(model, path, "ort")
-        self.inputs = graph.input_specs(model, path)
-        self.outputs = graph.output_specs(model, path)
+        self._path, model = graph.read(artifact, "ort")
+        self._provider, self._threads, self._ours = provider, threads, graph.ours(model)
+        self._library, self._why = self._choose(kernel)
+        if self._library is None:
+            graph.refuse_without_body(model, self._path, "ort", self._why)
+        self.inputs = graph.input_specs(model, self._path)
+        self.outputs = graph.output_specs(model, self._path)
         refuse_types_outside_numpy("ort", self.inputs + self.outputs)
         if provider not in self._ort.get_available_providers():
             raise self._not_given(provider, "it is not in this build")
         self._names = [spec.name for spec in self.outputs]
-        self._session = self._load(path, provider, threads)
+        self._session = self._load_with_or_without(may_go_without=kernel == "auto" and not graph.without_body(model))
         if (got := self._session.get_providers()[0]) != provider:
             raise self._not_given(provider, f"the session got {got}; onnxruntime wrote the cause to stderr")
         self._session.disable_fallback()
+        if self._ours and kernel == "auto" and self._why:
+            self.notes.append(f"SimAM runs as the body in the file: {self._why}")
 
-    def _load(self, path: Path, provider: str, threads: int) -> Any:
+    def _choose(self, kernel: str) -> tuple[native.Library | None, str]:
+        """The library to register, or None and why not."""
+        library, why = None, ""
+        if not self._ours:
+            why = f"it has no node of the domain {graph.DOMAINS[0]}; write it with --form function"
+        elif kernel == "off":
+            why = "kernel='off' was asked for"
+        elif self._provider != CPU:
+            why = f"the kernel library is for {CPU}"
+        else:
+            library = native.library()
+            why = "" if library else native.why_not()
+        if kernel == "require" and library is None:
+            raise RuntimeUnavailable(f"ort: asked for the kernel in {self._path}, but {why}")
+        return library, why
+
+    def _load_with_or_without(self, *, may_go_without: bool) -> Any:
+        if self._library is None or not may_go_without:
+            return self._load()
+        try:
+            return self._load()
+        except (ModelFileError, RuntimeUnavailable) as error:
+            self._library, self._why = None, f"with the kernel library, {first_line(error)}"
+            return self._load()
+
+    def _load(self, profile: Path | None = None) -> Any:
         options = self._ort.SessionOptions()
         options.log_severity_level = _ONLY_ERRORS
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.force_spinning_stop", "1")
+        if profile is not None:
+            options.enable_profiling = True
+            options.profile_file_prefix = str(profile)
         try:
-            return self._ort.InferenceSession(str(path), options, providers=[provider])
+            if self._library is not None:
+                options.register_custom_ops_library(str(self._library.path))
+            return self._ort.InferenceSession(str(self._path), options, providers=[self._provider])
         except Exception as error:  # its exceptions share no base class, but a module
             if not type(error).__module__.startswith("onnxruntime") and not isinstance(error, RuntimeError):
                 raise
             kind = ModelFileError if type(error).__name__ in _BROKEN_FILE else RuntimeUnavailable
             raise kind(
-                f"ort (onnxruntime {self._ort.__version__}) cannot load {path}: {first_line(error)}"
+                f"ort (onnxruntime {self._ort.__version__}) cannot load {self._path}: {first_line(error)}"
             ) from error
+
+    def kernel_use(self, feeds: Mapping[str, Array]) -> KernelUse:
+        """Which of our nodes ran as the kernel: seen in the profile of a run, in a second session of the file."""
+        if self._library is None:
+            return KernelUse(0, self._ours, why=self._why)
+        self._check(feeds)
+        with tempfile.TemporaryDirectory(prefix="simam-deploy-") as folder:
+            session = self._load(Path(folder, "profile"))
+            session.run(self._names, dict(feeds))
+            events = json.loads(Path(session.end_profiling()).read_text())
+        ran = {
+            (event["name"], event["args"].get("node_index"))
+            for event in events
+            if event.get("cat") == "Node" and event["args"].get("op_name", "").startswith(OP_NAME)
+        }
+        return KernelUse(len(ran), self._ours, self._library.target)
 
     def _not_given(self, provider: str, why: str) -> RuntimeUnavailable:
         return RuntimeUnavailable(

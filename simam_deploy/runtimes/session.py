@@ -34,6 +34,26 @@ class TensorSpec:
         return f"{self.name}: {self.dtype}[{sizes}]"
 
 
+@dataclass(frozen=True)
+class KernelUse:
+    """Which of the nodes of our operators ran as a compiled kernel, seen in a run.
+
+    ran : so many of `of`; the others ran as their bodies, or not at all, in a branch that was not taken.
+    target : the instructions that the kernel was compiled for, as avx512.  why : no kernel could run, or "".
+    """
+
+    ran: int = 0
+    of: int = 0
+    target: str = ""
+    why: str = ""
+
+    def __str__(self) -> str:
+        """As in `kernel (avx512)`, `kernel (avx512) 2 of 3`, `body`, or `-` where there is no node of ours."""
+        if not self.ran:
+            return "body" if self.of else "-"
+        return f"kernel ({self.target})" + (f" {self.ran} of {self.of}" if self.ran < self.of else "")
+
+
 class Session(ABC):
     """A model that is loaded and ready. Use it in a `with` block.
 
@@ -63,6 +83,14 @@ class Session(ABC):
             raise RuntimeUnavailable(f"{self.label}: this session is closed; open another with open_session")
         self._check(feeds)
         return self._run(feeds)
+
+    def kernel_use(self, feeds: Mapping[str, Array]) -> KernelUse:
+        """Whether compiled kernels of ours run in this session. Takes about a load and a run where they may.
+
+        feeds : as for `run`.
+        """
+        del feeds
+        return KernelUse()
 
     def close(self) -> None:
         """Let go of the model. Closing twice is fine."""
