@@ -14,7 +14,7 @@ RANKS = [
     {"blocks"},
     {"forms", "runtimes", "engine_worker"},
     {"fuse", "inputs", "bench", "engine"},
-    {"doctor", "verify"},
+    {"doctor", "specialise", "verify"},
     {"candidates", "show"},
     {"export"},
     {"cli"},
