@@ -18,6 +18,8 @@ Every form, runtime and kernel of this package is tested against `reference`, wi
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,6 +34,30 @@ DEFAULT_LAMBDA = 1e-4
 """λ of the published module. The published ImageNet checkpoints were trained with 0.1."""
 
 Float64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Op:
+    """An operator of the domain: activation(scale * simam(x) + bias + residual), scale and bias one per channel."""
+
+    affine: bool = False
+    """Inputs 1 and 2 are scale and bias : (C,), float32 whatever x is."""
+    residual: bool = False
+    """The last input is the residual, of the shape and type of x."""
+    activation: str = "none"
+    """A name of ACTIVATIONS."""
+
+
+OPS = {
+    OP_NAME: Op(),
+    "SimAMAffine": Op(True),
+    "SimAMAffineRelu": Op(True, False, "relu"),
+    "SimAMAffineSilu": Op(True, False, "silu"),
+    "SimAMAffineAdd": Op(True, True),
+    "SimAMAffineAddRelu": Op(True, True, "relu"),
+    "SimAMAffineAddSilu": Op(True, True, "silu"),
+}
+"""The operators by name. Those behind the first have the neighbours of SimAM in them: see `neighbours`."""
 
 _EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 _SMALLEST = {"float16": 2.0**-24, "bfloat16": 2.0**-133}
@@ -102,6 +128,33 @@ def reference(x: ArrayLike, e_lambda: float = DEFAULT_LAMBDA) -> Float64:
     x : (N, C, H, W).  Returns (N, C, H, W) float64.  Raises ShapeError unless 4-D with H*W >= 2.
     """
     return np.asarray(x, dtype=np.float64) * gate(x, e_lambda)
+
+
+def silu(x: Float64) -> Float64:
+    """x * sigmoid(x)."""
+    y: Float64 = x / (1 + np.exp(-np.maximum(x, -700.0)))  # exp(709) is the largest
+    return y
+
+
+def relu(x: Float64) -> Float64:
+    """max(x, 0)."""
+    return np.maximum(x, 0.0)
+
+
+ACTIVATIONS: dict[str, Callable[[Float64], Float64]] = {"none": lambda x: x, "relu": relu, "silu": silu}
+STEEPEST = 1.1
+"""The largest slope of an activation: that of silu at 2.4, 1.0998."""
+
+
+def neighbours(
+    y: ArrayLike, scale: ArrayLike, bias: ArrayLike, residual: ArrayLike = 0.0, *, activation: str = "none"
+) -> Float64:
+    """activation(scale * y + bias + residual): what the operators of OPS do behind SimAM.
+
+    y, residual : (N, C, H, W).  scale, bias : (C,).  activation : a name of ACTIVATIONS.
+    """
+    a, b = (np.asarray(values, dtype=np.float64)[:, None, None] for values in (scale, bias))
+    return ACTIVATIONS[activation](a * np.asarray(y, dtype=np.float64) + b + np.asarray(residual, dtype=np.float64))
 
 
 def tolerance(x: ArrayLike, dtype: DTypeLike, e_lambda: float = DEFAULT_LAMBDA) -> Float64:

@@ -24,7 +24,7 @@ Record = dict[str, Any]
 
 
 def about(form: str, blocks: Sequence[Mapping[str, Any]]) -> Record:
-    """The part that travels in the file. blocks : node, shape, dtype, e_lambda of each."""
+    """The part that travels in the file. blocks : node, op, shape, dtype, e_lambda of each."""
     return {"version": __version__, "form": form, "blocks": [dict(block) for block in blocks]}
 
 

@@ -216,7 +216,7 @@ def test_files_get_a_manifest_and_a_property(tmp_path: Path) -> None:
 
     manifest = json.loads((tmp_path / "out.onnx.json").read_text())
     travelling = json.loads(onnx_file.load(tmp_path / "out.onnx").metadata_props["simam_deploy"])
-    block = {"node": "Mul_11", "shape": [2, 3, 5, 7], "dtype": "FLOAT", "e_lambda": 0.1}
+    block = {"node": "Mul_11", "op": "SimAM", "shape": [2, 3, 5, 7], "dtype": "FLOAT", "e_lambda": 0.1}
     assert travelling["blocks"] == manifest["blocks"] == [block]
     assert travelling["form"] == manifest["form"] == "instance_norm"
     assert manifest["source"]["file"] == "in.onnx"

@@ -12,7 +12,7 @@ RANKS = [
     {"module", "native", "proof", "evaluator", "shapes"},
     {"adopt", "recognise", "source"},
     {"blocks"},
-    {"forms", "runtimes", "engine_worker"},
+    {"forms", "runtimes", "engine_worker", "neighbours"},
     {"fuse", "inputs", "bench", "engine"},
     {"doctor", "specialise", "verify"},
     {"candidates", "show"},

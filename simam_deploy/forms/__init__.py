@@ -4,7 +4,8 @@
     reasons_against(block) -> list[str]      why this form cannot lower `block`; empty if it can
     nodes(block, opset) -> list[ir.Node]     nodes and constants from block.x to the output of the last one;
                                              names start with block.node, the last node has that very name
-    functions(opset) -> list[ir.Function]    what the file must carry besides
+    functions(opset, ops) -> list[ir.Function]   what the file must carry besides, for these operators of formula.OPS
+    NEIGHBOURS                               whether `nodes` also writes block.tail; where not, tail.py does
 
 Adding one: its file, its line in FORMS, its test.
 """
