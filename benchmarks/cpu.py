@@ -77,7 +77,9 @@ def _alone(shape: tuple[int, int, int, int], say: Say) -> list[TimingRow]:
 def _network(name: str, say: Say) -> list[TimingRow]:
     plain, build = NETWORKS[name]
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        paths = {what: Path(folder, f"{what}.onnx") for what in ("without", "primitive", "kernel", "neighbours", "cpu")}
+        paths = {
+            what: Path(folder, f"{what}.onnx") for what in ("without", "primitive", "kernel", "neighbours", "cpu")
+        }
         without, example = plain()
         export_plain(without, example, paths["without"])
         model, example = build()

@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from simam_deploy import manifest, onnx_file
 from simam_deploy.blocks import Block, NearMiss, find
-from simam_deploy.errors import FormError, NoBlockError
+from simam_deploy.errors import FormError, InputError, NoBlockError
 from simam_deploy.files import refuse_overwriting_inputs, staging
 from simam_deploy.forms import form_named, tail
 from simam_deploy.formula import OP_DOMAIN, OP_NAME, OP_VERSION, OPS
@@ -70,9 +70,10 @@ def fuse(
     neighbours : fold what follows SimAM into its node where one operator does it all (neighbours.py); for the forms
     `function` and `custom_op`. Without, nodes that have it folded in are taken apart again.
     Raises NoBlockError when there is no block (with the near misses), FormError when a block cannot be written so
-    (with every block and every reason), InputError when there is no such form.
+    (with every block and every reason), InputError when there is no such form or the file is specialised.
     """
     chosen = form_named(form)
+    _refuse_specialised(model)
     result = model.clone()
     found = find(result, on_progress)
     repaired = [miss for miss in found.near_misses if repair and miss.repaired is not None]
@@ -85,6 +86,7 @@ def fuse(
     folded = neighbours and chosen.NEIGHBOURS
     if folded:
         blocks, stopped = with_neighbours(result, blocks)
+        blocks = _in_order(result, blocks)  # by where they end now: one may take in the y of another
         notes += stopped
     ops = {block.op for block in blocks} if folded else {OP_NAME}
     kept = _nodes_of_our_names(result, blocks)
@@ -122,6 +124,14 @@ def fuse(
         BlockRow(b.node, b.shape, b.dtype.name, b.e_lambda, b.form, form, b.op if folded else OP_NAME) for b in blocks
     ]
     return Fused(result, tuple(rows), misses, tuple(notes))
+
+
+def _refuse_specialised(model: ir.Model) -> None:
+    if mark := manifest.specialised(model.metadata_props):
+        raise InputError(
+            f"the file is specialised for {mark.get('machine')}, where nothing is left to fuse; "
+            "start again from the portable file that it was made from"
+        )
 
 
 def _in_order(model: ir.Model, blocks: list[Block]) -> list[Block]:
@@ -279,14 +289,21 @@ def fuse_file(
 
 
 def write(
-    fused: Fused, staged: Path, source: manifest.Record, packages: tuple[str, ...] = ("onnx", "onnx-ir")
+    fused: Fused,
+    staged: Path,
+    source: manifest.Record,
+    packages: tuple[str, ...] = ("onnx", "onnx-ir"),
+    mark: manifest.Record | None = None,
 ) -> manifest.Record:
-    """Write the model and its manifest to `staged`, a path inside `files.staging`; return the manifest."""
+    """Write the model and its manifest to `staged`, a path inside `files.staging`; return the manifest.
+
+    mark : what the manifest says besides, in the file too.
+    """
     blocks = [
         {"node": r.node, "op": r.op, "shape": list(r.shape), "dtype": r.dtype, "e_lambda": r.e_lambda}
         for r in fused.rows
     ]
-    travelling = manifest.about(fused.rows[0].form, blocks)
+    travelling = {**manifest.about(fused.rows[0].form, blocks), **(mark or {})}
     fused.model.metadata_props[manifest.PROPERTY] = json.dumps(travelling, ensure_ascii=False)
     onnx_file.save(fused.model, staged)
     made = manifest.record(travelling, source, packages)

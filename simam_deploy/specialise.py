@@ -22,7 +22,7 @@ import numpy as np
 import onnx_ir as ir
 
 from simam_deploy import inputs, manifest, native, onnx_file
-from simam_deploy.errors import FormError, InputError, RuntimeUnavailable, VerificationError
+from simam_deploy.errors import FormError, RuntimeUnavailable, VerificationError
 from simam_deploy.files import refuse_overwriting_inputs, staging
 from simam_deploy.formula import OP_DOMAIN, OP_VERSION
 from simam_deploy.fuse import Fused, fuse, write
@@ -51,27 +51,25 @@ class Specialised(Fused):
 def specialise(model: ir.Model, on_progress: Say | None = None, *, neighbours: bool = True) -> Specialised:
     """Fuse `model` and lay it out for this machine's CPU. `model` is not changed.
 
-    Raises as `fuse`; RuntimeUnavailable where ONNX Runtime, its blocked layout or the op library is missing; InputError
-    if the file is specialised already; FormError if no block lies where ONNX Runtime uses that layout.
+    Raises as `fuse`; RuntimeUnavailable where ONNX Runtime, its blocked layout or the op library is missing;
+    FormError if no block lies where ONNX Runtime uses that layout.
     """
     say = on_progress or (lambda _: None)
-    if manifest.specialised(model.metadata_props) is not None:
-        raise InputError("the file is specialised already; start again from the portable one")
     library = native.library()
     if library is None:
         raise RuntimeUnavailable(f"specialising needs the operators of a specialised file\n{native.why_not()}")
     block = ort_layout.block_size()
     fused = fuse(model, "function", on_progress, neighbours=neighbours)
     say("optimise with ONNX Runtime")
-    kept: set[str] = set()
+    wanted = {row.node for row in fused.rows if row.dtype == ir.DataType.FLOAT.name and len(row.shape) == 4}
     while True:
-        proxied, ours = _with_proxies(fused.model, kept)
+        proxied, ours = _with_proxies(fused.model, wanted)
         optimised = _optimised(proxied, library)
         names = Counter(node.name for node in optimised.graph if node.op_type == "Mul")
         lost = {ours[name].name or "" for name in ours if names[name] != 1}
         if not lost:
             break
-        kept |= lost  # merged with an equal one, or taken for a part of something: these keep to NCHW
+        wanted -= lost  # merged with an equal one, or taken for a part of something
     plain = _put_back(optimised, ours, block, library.machine)
     if len(plain) == len(ours):
         raise FormError(
@@ -79,24 +77,25 @@ def specialise(model: ir.Model, on_progress: Say | None = None, *, neighbours: b
             "ship the portable file (simam-deploy fuse without --specialise)"
         )
     optimised.metadata_props.update(model.metadata_props)
-    notes = [f"{name}: keeps to NCHW, as ONNX Runtime does there" for name in sorted(kept | plain)]
+    blocked = {str(node.name) for node in ours.values()} - plain
+    notes = [f"{row.node}: keeps to NCHW" for row in fused.rows if row.node not in blocked]
     return Specialised(
         optimised, fused.rows, fused.near_misses, (*fused.notes, *notes), machine=library.machine, block=block
     )
 
 
-def _with_proxies(model: ir.Model, kept: Container[str]) -> tuple[ir.Model, dict[str, ir.Node]]:
-    """A copy in which operators of ours in the graph are Muls; the Muls' names -> the nodes they stand for.
+def _with_proxies(model: ir.Model, wanted: Container[str]) -> tuple[ir.Model, dict[str, ir.Node]]:
+    """A copy in which the `wanted` operators of ours are Muls; the Muls' names -> the nodes they stand for.
 
-    Those in subgraphs and functions, of other types than float32, or with computed parameters stay.
+    Those in subgraphs and functions stay, and those with computed parameters.
     """
     copy = model.clone()
     ours: dict[str, ir.Node] = {}
     for node in list(copy.graph):
         x = node.inputs[0] if node.domain == OP_DOMAIN else None
-        if x is None or node.name in kept or node.outputs[0].dtype != ir.DataType.FLOAT:
+        if x is None or node.name not in wanted:
             continue
-        if any(value is None or value.const_value is None for value in _parameters(node)):
+        if any(value is None or ir.convenience.get_const_tensor(value) is None for value in _parameters(node)):
             continue
         other = node.inputs[-1] if _has_residual(node) else x
         proxy = ir.node("Mul", [x, other], name=f"simam_deploy/{len(ours)}")
@@ -133,9 +132,9 @@ def _put_back(model: ir.Model, ours: Mapping[str, ir.Node], block: int, machine:
     blocked = ort_layout.blocked_values(model)
     plain = set()
     for proxy in list(model.graph):
-        if proxy.op_type != "Mul" or proxy.name not in ours:
+        if proxy.op_type != "Mul" or str(proxy.name) not in ours:
             continue
-        node = ours[proxy.name]
+        node = ours[str(proxy.name)]
         x = proxy.inputs[0]
         domain, attributes = OP_DOMAIN, list(node.attributes.values())
         if x in blocked:
@@ -148,6 +147,8 @@ def _put_back(model: ir.Model, ours: Mapping[str, ir.Node], block: int, machine:
         new = ir.Node(domain, node.op_type, operands, attributes, name=node.name)
         y, made = proxy.outputs[0], new.outputs[0]
         made.name, made.type, made.shape = y.name, y.type, y.shape
+        if y in blocked:
+            blocked.add(made)
         model.graph.insert_before(proxy, new)
         y.replace_all_uses_with(made, replace_graph_outputs=True)
         model.graph.remove(proxy)
@@ -156,16 +157,20 @@ def _put_back(model: ir.Model, ours: Mapping[str, ir.Node], block: int, machine:
 
 
 def _parameter(model: ir.Model, node: ir.Node, value: ir.Value | None, block: int) -> ir.Value:
-    """Scale or bias as an initialiser. Blocks are filled up with channels of zeros, and so is what comes with them."""
-    assert value is not None and value.const_value is not None
-    given = value.const_value.numpy().astype(np.float32)
+    """Scale or bias as an initialiser, filled up to whole blocks with zeros, as ONNX Runtime fills up channels."""
+    assert value is not None
+    tensor = ir.convenience.get_const_tensor(value)
+    assert tensor is not None
+    given = tensor.numpy()
     padded = np.pad(given, (0, -len(given) % block))
     name = f"{node.name}/{'scale' if value is node.inputs[1] else 'bias'}"
     while name in model.graph.initializers:
         name += "_"
-    tensor = ir.tensor(padded, name=name)
     made = ir.Value(
-        name=name, type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(padded.shape), const_value=tensor
+        name=name,
+        type=ir.TensorType(ir.DataType.FLOAT),
+        shape=ir.Shape(padded.shape),
+        const_value=ir.tensor(padded, name=name),
     )
     model.graph.register_initializer(made)
     return made
@@ -181,9 +186,9 @@ def specialise_file(
 ) -> Specialised:
     """`specialise` from one ONNX file to another, with a manifest beside it.
 
-    check : compare the outputs with those of the portable file on random inputs; what differs by more than SAME raises
-    VerificationError. Otherwise raises as `specialise`, `onnx_file.load` and `files.staging` do. Nothing is written
-    then, and `source` is never touched.
+    check : compare the outputs with those of the portable file on random inputs; what differs by more than SAME
+    raises VerificationError. Otherwise raises as `specialise`, `onnx_file.load` and `files.staging` do. Nothing is
+    written then, and `source` is never touched.
     """
     model = onnx_file.load(source)
     refuse_overwriting_inputs(target, [source, *onnx_file.weight_files(model)])
@@ -210,8 +215,8 @@ def _compare(portable: Path, specialised: Path) -> None:
         size = float(np.max(np.abs(exact), initial=0))
         if not off <= SAME * size:
             raise VerificationError(
-                f"output {name!r} of the specialised file is {off:.3g} off the portable file's, of at most {size:.3g}: "
-                f"more than the share {SAME:g} that a reordered sum explains\n"
+                f"output {name!r} of the specialised file is {off:.3g} off that of the portable file, whose largest "
+                f"value is {size:.3g}: more than the share {SAME:g} that a reordered sum explains\n"
                 "this is a defect; use the portable file, and report it with the model",
                 None,
             )

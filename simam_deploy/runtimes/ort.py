@@ -83,7 +83,7 @@ class OrtSession(Session):
         return library, why
 
     def _refuse_elsewhere(self, mark: Record | None) -> None:
-        """A specialised file holds weights laid out for one kind of processor: elsewhere it would run, and be wrong."""
+        """Raise if the file is specialised for another machine: its weights are laid out for that one."""
         if mark is None:
             return
         made_for, made_with = mark.get("machine"), mark.get("onnxruntime")
@@ -92,8 +92,8 @@ class OrtSession(Session):
         if made_for != self._library.machine:
             raise RuntimeUnavailable(
                 f"ort cannot run {self._path}: it was specialised for '{made_for}' and this machine is "
-                f"'{self._library.machine}'\nspecialise the portable file here (simam-deploy fuse --specialise cpu), or "
-                "use the portable file, which runs everywhere"
+                f"'{self._library.machine}'\nspecialise the portable file here (simam-deploy fuse --specialise cpu), "
+                "or use the portable file, which runs everywhere"
             )
         if made_with != self._ort.__version__:
             self.notes.append(f"specialised with ONNX Runtime {made_with}, run with {self._ort.__version__}")
