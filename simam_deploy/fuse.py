@@ -67,12 +67,12 @@ def fuse(
     the same names, so fusing twice gives the same file. Inner values that others use too stay, and `notes` says so.
     repair : also write the near misses whose only fault is a constant M - 1 for another size of the map; M then comes
     from the shape of x.
-    neighbours : fold what follows SimAM into its node where one operator does it all (neighbours.py); for the forms
-    `function` and `custom_op`. Without, nodes that have it folded in are taken apart again.
+    neighbours : fold what follows SimAM into its node where one operator does it all (neighbours.py), for the forms
+    that have a node. Otherwise, nodes that have it folded in are taken apart again.
     Raises NoBlockError when there is no block (with the near misses), FormError when a block cannot be written so
     (with every block and every reason), InputError when there is no such form or the file is specialised.
     """
-    chosen = form_named(form)
+    chosen = form_named(form, neighbours=neighbours)
     _refuse_specialised(model)
     result = model.clone()
     found = find(result, on_progress)
@@ -83,12 +83,11 @@ def fuse(
         raise NoBlockError(_nothing_found(misses))
     _refuse(form, blocks, result)
     notes = [f"{miss.node}: M - 1, a constant before, now comes from the shape of x" for miss in repaired]
-    folded = neighbours and chosen.NEIGHBOURS
-    if folded:
+    if neighbours:
         blocks, stopped = with_neighbours(result, blocks)
         blocks = _in_order(result, blocks)  # by where they end now: one may take in the y of another
         notes += stopped
-    ops = {block.op for block in blocks} if folded else {OP_NAME}
+    ops = {block.op for block in blocks} if neighbours else {OP_NAME}
     kept = _nodes_of_our_names(result, blocks)
     for node in kept:
         changes = form == "function" or (form == "custom_op" and node.op_identifier() in result.functions)
@@ -100,7 +99,7 @@ def fuse(
     called = _called(result)
     written: set[ir.Node] = set()
     for block in reversed(blocks):  # from the end, as the y of one block may be the x of the next
-        nodes = _nodes(chosen, block, _opset(block, result), folded)
+        nodes = _nodes(chosen, block, _opset(block, result), neighbours)
         _replace(block, nodes)
         written.update(nodes)
     notes += _shared(blocks)
@@ -121,7 +120,8 @@ def fuse(
         notes.append(f"IR version raised from {result.ir_version} to {FUNCTION_IR}, the first with functions")
         result.ir_version = FUNCTION_IR
     rows = [
-        BlockRow(b.node, b.shape, b.dtype.name, b.e_lambda, b.form, form, b.op if folded else OP_NAME) for b in blocks
+        BlockRow(b.node, b.shape, b.dtype.name, b.e_lambda, b.form, form, b.op if neighbours else OP_NAME)
+        for b in blocks
     ]
     return Fused(result, tuple(rows), misses, tuple(notes))
 
@@ -185,9 +185,9 @@ def _nodes_of_our_names(model: ir.Model, blocks: list[Block]) -> list[ir.Node]:
     return [n for n in everything if n.domain == OP_DOMAIN and n.op_type in OPS and n not in inside]
 
 
-def _nodes(chosen: ModuleType, block: Block, opset: int, folded: bool) -> list[ir.Node]:
+def _nodes(chosen: ModuleType, block: Block, opset: int, neighbours: bool) -> list[ir.Node]:
     """The block in a form, with what follows it inside the node or behind it."""
-    if block.tail is None or folded:
+    if block.tail is None or neighbours:
         return list(chosen.nodes(block, opset))
     core: list[ir.Node] = chosen.nodes(replace(block, tail=None), opset)
     y = core[-1].outputs[0]

@@ -11,7 +11,7 @@ import typer
 
 from simam_deploy import files, show
 from simam_deploy.blocks import NearMiss
-from simam_deploy.cli.options import Form, Json, OneFile, Output, Shapes, Weights, parts, sizes
+from simam_deploy.cli.options import Form, Json, Neighbours, OneFile, Output, Shapes, Weights, parts, sizes
 from simam_deploy.errors import InputError
 
 
@@ -19,6 +19,7 @@ def export(
     model: Annotated[str, typer.Argument(help="package.module:callable or file.py:callable", show_default=False)],
     output: Output,
     form: Form = "function",
+    neighbours: Neighbours = False,
     opset: Annotated[int | None, typer.Option(help="Default: the exporter's own.")] = None,
     dynamic: Annotated[str, typer.Option(help="Comma-separated: batch, height, width.")] = "",
     exporter: Annotated[str, typer.Option(help="dynamo or torchscript.")] = "dynamo",
@@ -42,6 +43,7 @@ def export(
             args,
             output,
             form=form,
+            neighbours=neighbours,
             opset=opset,
             dynamic=parts(dynamic),
             exporter=exporter,
@@ -67,6 +69,7 @@ def fuse(
     file: OneFile,
     output: Output,
     form: Form = "function",
+    neighbours: Neighbours = False,
     repair: Annotated[
         bool, typer.Option("--repair", help="Where M - 1 is a constant for another size, take it from the shape.")
     ] = False,
@@ -76,7 +79,14 @@ def fuse(
     from simam_deploy import fuse as library
 
     with show.progress() as say:
-        fused = library.fuse_file(file, output, form, lambda node: say(f"prove the block at {node}"), repair=repair)
+        fused = library.fuse_file(
+            file,
+            output,
+            form,
+            lambda node: say(f"prove the block at {node}"),
+            repair=repair,
+            neighbours=neighbours,
+        )
     if as_json:
         show.json({"file": str(output), **_fused_dict(fused)})
     else:
@@ -90,11 +100,11 @@ def inspect(file: OneFile, as_json: Json = False) -> None:
     model = onnx_file.load(file)
     with show.progress() as say, onnx_file.blaming(file):
         found = blocks.find(model, lambda node: say(f"prove the block at {node}"))
-    rows = [(b.node, b.shape, b.dtype.name, b.e_lambda, b.form) for b in found.blocks]
+    rows = [(b.node, b.shape, b.dtype.name, b.e_lambda, b.form, b.op) for b in found.blocks]
     shared = [f"{b.node}: {', '.join(b.shared)}" for b in found.blocks if b.shared]
     opset, weight_mb = model.opset_imports.get(""), onnx_file.weight_bytes(model) / 2**20
     if as_json:
-        keys = ("node", "shape", "dtype", "e_lambda", "form")
+        keys = ("node", "shape", "dtype", "e_lambda", "form", "op")
         show.json(
             {
                 "file": str(file),
@@ -109,8 +119,8 @@ def inspect(file: OneFile, as_json: Json = False) -> None:
         return
     show.lines([f"{file}: opset {opset}, IR {model.ir_version}, {weight_mb:.1f} MiB of weights"])
     if rows:
-        shown = [(n, show.shape(s), d, f"{e:g}", f) for n, s, d, e, f in rows]
-        show.table(f"{len(rows)} SimAM blocks", ("node", "x", "type", "λ", "form"), shown)
+        shown = [(n, show.shape(s), d, f"{e:g}", f, op) for n, s, d, e, f, op in rows]
+        show.table(f"{len(rows)} SimAM blocks", ("node", "x", "type", "λ", "form", "operator"), shown)
     else:
         show.lines(["no SimAM block"])
     show.lines(shared, "inner values that others use too; fuse keeps these and says so:")
@@ -197,8 +207,8 @@ def _misses(misses: Sequence[NearMiss]) -> list[dict[str, Any]]:
 
 
 def _fused(fused: Any, title: str) -> None:
-    rows = [(r.node, show.shape(r.shape), r.dtype, f"{r.e_lambda:g}", r.found, r.form) for r in fused.rows]
-    show.table(title, ("node", "x", "type", "λ", "was", "is"), rows)
+    rows = [(r.node, show.shape(r.shape), r.dtype, f"{r.e_lambda:g}", r.found, r.form, r.op) for r in fused.rows]
+    show.table(title, ("node", "x", "type", "λ", "was", "is", "operator"), rows)
     show.near_misses(fused.near_misses)
     show.lines(fused.notes)
 
