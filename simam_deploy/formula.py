@@ -28,6 +28,8 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from simam_deploy.errors import ShapeError
 
 OP_DOMAIN = "simam"
+BLOCKED_DOMAIN = "simam.nchwc"
+"""The same operators on ONNX Runtime's blocked layout."""
 OP_NAME = "SimAM"
 OP_VERSION = 1
 DEFAULT_LAMBDA = 1e-4

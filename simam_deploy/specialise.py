@@ -15,7 +15,7 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +24,11 @@ import onnx_ir as ir
 from simam_deploy import inputs, manifest, native, onnx_file
 from simam_deploy.errors import FormError, RuntimeUnavailable, VerificationError
 from simam_deploy.files import refuse_overwriting_inputs, staging
-from simam_deploy.formula import OP_DOMAIN, OP_VERSION
+from simam_deploy.formula import BLOCKED_DOMAIN, OP_DOMAIN, OP_VERSION
 from simam_deploy.fuse import Fused, fuse, write
 from simam_deploy.runtimes import open_session, ort_layout
 from simam_deploy.runtimes.session import is_float, pick
 
-BLOCKED_DOMAIN = "simam.nchwc"
 SAME = 1e-3
 """How far the outputs may be from those of the portable file, as a share of the largest. Both are one program in one
 runtime, whose sums run in another order: 1e-6 to 1e-4 after fifty layers. A wrong layout, channel or parameter makes
@@ -40,7 +39,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Specialised(Fused):
-    """The new model and its report; `notes` also says which blocks keep to NCHW, and why."""
+    """The new model and its report. The form of a row is `blocked`, or `custom_op` where a block keeps to NCHW."""
 
     machine: str
     """As the op library names it; the file runs on such machines alone."""
@@ -59,7 +58,7 @@ def specialise(model: ir.Model, on_progress: Say | None = None, *, neighbours: b
     if library is None:
         raise RuntimeUnavailable(f"specialising needs the operators of a specialised file\n{native.why_not()}")
     block = ort_layout.block_size()
-    fused = fuse(model, "function", on_progress, neighbours=neighbours)
+    fused = fuse(model, "function", lambda node: say(f"prove the block at {node}"), neighbours=neighbours)
     say("optimise with ONNX Runtime")
     wanted = {row.node for row in fused.rows if row.dtype == ir.DataType.FLOAT.name and len(row.shape) == 4}
     while True:
@@ -79,8 +78,9 @@ def specialise(model: ir.Model, on_progress: Say | None = None, *, neighbours: b
     optimised.metadata_props.update(model.metadata_props)
     blocked = {str(node.name) for node in ours.values()} - plain
     notes = [f"{row.node}: keeps to NCHW" for row in fused.rows if row.node not in blocked]
+    rows = tuple(replace(row, form="blocked" if row.node in blocked else "custom_op") for row in fused.rows)
     return Specialised(
-        optimised, fused.rows, fused.near_misses, (*fused.notes, *notes), machine=library.machine, block=block
+        optimised, rows, fused.near_misses, (*fused.notes, *notes), machine=library.machine, block=block
     )
 
 

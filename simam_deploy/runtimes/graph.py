@@ -11,11 +11,11 @@ from onnx import external_data_helper
 
 from simam_deploy import manifest, onnx_file
 from simam_deploy.errors import InputError, RuntimeUnavailable
-from simam_deploy.formula import OP_DOMAIN, OP_NAME
+from simam_deploy.formula import BLOCKED_DOMAIN, OP_DOMAIN, OP_NAME
 from simam_deploy.runtimes.session import TensorSpec
 from simam_deploy.walk import nodes, tensors
 
-DOMAINS = (OP_DOMAIN, f"{OP_DOMAIN}.nchwc")
+DOMAINS = (OP_DOMAIN, BLOCKED_DOMAIN)
 """Of our operators: the second has them on ONNX Runtime's blocked layout. Their names begin with OP_NAME."""
 
 
