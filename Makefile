@@ -6,7 +6,7 @@ EXTRAS := torch,ort,openvino,tensorrt-rtx,dev
 LIBRARY := build/native/release/libsimam_onnxruntime.so
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: demo test lint bench native native-if-possible clean
+.PHONY: demo test lint bench native native-checks native-if-possible clean
 
 .venv/installed: pyproject.toml constraints.txt
 	@echo "installing into .venv: torch, ONNX Runtime, OpenVINO, TensorRT-RTX; a few minutes the first time"
@@ -27,6 +27,12 @@ native: .venv/installed
 	@cmake -S plugins --preset release >/dev/null
 	@cmake --build build/native/release -- --quiet
 	@test -f $(LIBRARY)
+
+# The kernels' C++ tests under sanitizers, clang, and for aarch64; a check whose tools cannot be had says so.
+native-checks: .venv/installed
+	@[ -n "$$ONNXRUNTIME_INCLUDE_DIR" ] || \
+	    $(BIN)/python plugins/fetch.py --suite trixie --into build/headers libonnxruntime-dev || true
+	@PYTHON=$(BIN)/python sh plugins/checks.sh
 
 native-if-possible: .venv/installed
 	@$(MAKE) --no-print-directory native || echo "going on without the kernel library: SimAM runs as its body"
