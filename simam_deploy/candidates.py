@@ -9,7 +9,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from simam_deploy import onnx_file
+from simam_deploy import native, onnx_file
 from simam_deploy.blocks import find
 from simam_deploy.errors import FormError, InputError
 from simam_deploy.forms import FORMS
@@ -18,7 +18,7 @@ from simam_deploy.runtimes import OPTIONS, RUNTIMES, open_session
 from simam_deploy.runtimes.session import Session
 from simam_deploy.verify import Tap
 
-NO_KERNEL = "form custom_op has no body; only onnx_reference runs it without a kernel library"
+NO_KERNEL = "form custom_op has no body; besides onnx_reference only ort runs it, with the kernel library"
 
 
 @dataclass
@@ -57,6 +57,7 @@ def gather(
         stem = f"{file.stem} · " if len(files) > 1 else ""
         with onnx_file.blaming(file):
             lowered = _in_forms(file, forms, folder, result, on_progress)
+        with_kernel = ("onnx_reference", *(["ort"] if native.library() else []))
         for form, model, path in lowered:
             with onnx_file.blaming(path):
                 opened, tapped, hidden = (
@@ -67,7 +68,7 @@ def gather(
             ]
             for runtime in runtimes:
                 label = f"{stem}{form} · {runtime}" if form else f"{stem}{runtime}"
-                if form == "custom_op" and runtime != "onnx_reference":
+                if form == "custom_op" and runtime not in with_kernel:
                     result.skipped.append(f"{label}: {NO_KERNEL}")
                     continue
                 asked = {"threads": threads, "provider": provider}

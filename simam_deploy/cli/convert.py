@@ -112,7 +112,7 @@ def _refuse_with_specialise(target: str, form: str, repair: bool) -> None:
         raise InputError(f"--specialise knows cpu; asked for {target!r}")
     if form != "function" or repair:
         raise InputError(
-            "--specialise chooses the form by itself and repairs nothing; write the portable file with these options first"
+            "--specialise chooses the form and repairs nothing; write the portable file with these options first"
         )
 
 
