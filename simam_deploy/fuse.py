@@ -83,7 +83,8 @@ def fuse(
     _refuse(form, blocks, result)
     notes = [f"{miss.node}: M - 1, a constant before, now comes from the shape of x" for miss in repaired]
     if neighbours:
-        blocks, stopped = with_neighbours(result, blocks)
+        grown, stopped = with_neighbours(result, blocks)
+        blocks = _in_order(result, grown)
         notes += stopped
     ops = {block.op for block in blocks} if neighbours else {OP_NAME}
     kept = _nodes_of_our_names(result, blocks)

@@ -172,12 +172,17 @@ class _Search:
         return np.broadcast_to(np.asarray(tensor.numpy(), dtype=np.float64).reshape(-1), (channels,))
 
     def _same_shape(self, residual: ir.Value, block: Block) -> bool:
-        """Whether a value has the shape of the block's x: declared so, or at every size that is tried."""
+        """Whether a value has the shape of the block's x: declared so, or the same at every size that is tried.
+
+        The latter counts where the sizes of one image are all that is not fixed: those of two are not tried apart.
+        """
         dims = self._shapes.declared(residual)
         if dims == block.shape and not is_open(dims):
             return True
+        given = (v.shape for v in self._flow.model.graph.inputs)
+        free = [shape for shape in given if shape is None or not all(isinstance(d, int) for d in shape)]
         pairs = [(trial.get(str(residual.name)), trial.get(str(block.x.name))) for trial in self._shapes.trials]
-        return bool(pairs) and all(a == b is not None for a, b in pairs)
+        return len(free) == 1 and len(pairs) > 1 and all(a == b is not None for a, b in pairs)
 
     def _difference(self, path: _Path, tail: Tail, block: Block) -> str | None:
         """Why the tail is not what was there; None if it is."""

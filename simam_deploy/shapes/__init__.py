@@ -191,8 +191,9 @@ def _skeleton(model: ir.Model) -> onnx.ModelProto:
                     node.attributes[name] = ir.AttrTensor(name, _light(attribute.as_tensor()))
     proto = ir.to_proto(copy)
     opset = model.opset_imports.get("", 0)
+    bodies = {(function.domain, function.name) for function in proto.functions}
     for scope in (*graphs(proto), *proto.functions):
-        stand_in(scope, opset)
+        stand_in(scope, opset, bodies)
     for node in nodes(proto):
         if node.op_type == "Range" and not node.domain:  # inference would write down all its numbers, billions too
             node.domain = "unknown"
