@@ -117,6 +117,137 @@ def test_a_block_at_the_edges_of_the_graph(form: str, tmp_path: Path) -> None:
 def test_two_blocks_share_one_body_and_keep_their_lambda() -> None:
     first = CHAIN.replace("y = Mul (x, g)", "y1 = Mul (x, g)")
     second = CHAIN.replace(" x", " y1").replace("(x", "(y1")
+    names = ["mean", "c", "d", "s", "v", "t", "q", "e", "z", "g"]
+    for name in names:
+        second = second.replace(f" {name} =", f" {name}2 =").replace(f"({name},", f"({name}2,")
+        second = second.replace(f", {name})", f", {name}2)").replace(f"({name})", f"({name}2)")
+    second = second.replace("lam", "lam2")
+    fused = fuse(model("lam2 = Constant <value_float = 0.1> ()\n" + first + second), "function")
+    assert [row.e_lambda for row in fused.rows] == [pytest.approx(1e-4), pytest.approx(0.1)]
+    assert len(fused.model.functions) == 1
+
+
+def test_function_form_raises_an_old_ir_version_and_says_so() -> None:
+    source = model()
+    source.ir_version = 7
+    fused = fuse(source, "function")
+    assert fused.model.ir_version == 8
+    assert fused.notes == ("IR version raised from 7 to 8, the first with functions",)
+    assert fuse(source, "primitive").model.ir_version == 7
+
+
+def test_float64_is_refused_where_it_would_be_computed_in_float32() -> None:
+    source = model(dtype="double")
+    for form in ("function", "custom_op", "instance_norm"):
+        with pytest.raises(FormError, match="x is DOUBLE"):
+            fuse(source, form)
+    constants = {n.outputs[0].dtype for n in fuse(source, "primitive").model.graph if n.op_type == "Constant"}
+    assert ir.DataType.FLOAT not in constants
+
+
+def test_no_block_names_the_nearest_miss() -> None:
+    with pytest.raises(NoBlockError, match=r"what came nearest:\nMul_11:\n  .*population variance"):
+        fuse(model(n=35))
+    with pytest.raises(NoBlockError, match="found no SimAM block, nor anything like one"):
+        fuse(model("y = Relu (x)"))
+
+
+def test_a_near_miss_of_our_own_name_keeps_its_body() -> None:
+    """Two nodes simam::SimAM, one on 1x1 maps: the file's only body belongs to both."""
+    source = alone("function", (2, 3, 5, 7))
+    pooled = ir.node("GlobalAveragePool", [source.graph.inputs[0]], name="pool")
+    pooled.outputs[0].name = "pooled"
+    pooled.outputs[0].type, pooled.outputs[0].shape = source.graph.inputs[0].type, ir.Shape((2, 3, 1, 1))
+    small = ir.Node("simam", "SimAM", pooled.outputs, [ir.AttrFloat32("e_lambda", 0.1)], name="small")
+    small.outputs[0].name, small.outputs[0].type, small.outputs[0].shape = (
+        "z",
+        pooled.outputs[0].type,
+        ir.Shape((2, 3, 1, 1)),
+    )
+    source.graph.extend([pooled, small])
+    source.graph.outputs.append(small.outputs[0])
+    body = next(iter(source.functions.values()))
+    fused = fuse(source, "primitive")
+    assert [miss.node for miss in fused.near_misses] == ["small"]
+    assert [len(list(f)) for f in fused.model.functions.values()] == [len(list(body))]
+    assert fused.model.opset_imports["simam"] == 1
+    for form in ("function", "custom_op"):
+        with pytest.raises(
+            FormError, match="would change node 'small', which has the name simam::SimAM and is not SimAM"
+        ):
+            fuse(source, form)
+
+
+def test_near_misses_beside_a_block_are_left_alone() -> None:
+    other = CHAIN.replace("(x", "(y1").replace("y = Mul", "y = Mul")
+    for name in ["mean", "c", "d", "s", "v", "t", "q", "e", "z", "g"]:
+        other = other.replace(f" {name} =", f" {name}2 =").replace(f"({name},", f"({name}2,")
+        other = other.replace(f", {name})", f", {name}2)").replace(f"({name})", f"({name}2)")
+    other = other.replace("half", "lam")
+    fused = fuse(model(CHAIN.replace("y = Mul", "y1 = Mul") + other))
+    assert len(fused.rows) == len(fused.near_misses) == 1
+    assert [n.op_type for n in fused.model.graph].count("Sigmoid") == 1
+
+
+def test_a_form_that_needs_fixed_sizes_says_which_are_not() -> None:
+    words = (
+        r"form 'instance_norm' cannot lower the SimAM block at node 'simam':\n  H is not fixed\n  W is not fixed\n"
+        r"export with fixed C, H and W .*, or use --form primitive"
+    )
+    with pytest.raises(FormError, match=words):
+        fuse(alone("primitive", (1, 3, "h", "w")), "instance_norm")
+
+
+def test_a_form_that_needs_a_newer_opset_says_so() -> None:
+    with pytest.raises(FormError, match=r"needs opset 17 or later; the file has opset 13\n.*--form primitive"):
+        fuse(alone("primitive", (1, 3, 5, 7), opset=13), "function")
+
+
+def test_unknown_form() -> None:
+    with pytest.raises(InputError, match="no form 'fast'"):
+        fuse(model(), "fast")
+
+
+def test_files_get_a_manifest_and_a_property(tmp_path: Path) -> None:
+    onnx_file.save(model(lam=0.1), tmp_path / "in.onnx")
+    fuse_file(tmp_path / "in.onnx", tmp_path / "out.onnx", "instance_norm")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.onnx", "out.onnx", "out.onnx.json"]
+    import json
+
+    manifest = json.loads((tmp_path / "out.onnx.json").read_text())
+    travelling = json.loads(onnx_file.load(tmp_path / "out.onnx").metadata_props["simam_deploy"])
+    block = {"node": "Mul_11", "op": "SimAM", "shape": [2, 3, 5, 7], "dtype": "FLOAT", "e_lambda": 0.1}
+    assert travelling["blocks"] == manifest["blocks"] == [block]
+    assert travelling["form"] == manifest["form"] == "instance_norm"
+    assert manifest["source"]["file"] == "in.onnx"
+    assert len(manifest["source"]["sha256"]) == 64
+    assert manifest["versions"]["onnx"] == onnx.__version__
+
+
+def test_the_input_is_never_overwritten(tmp_path: Path) -> None:
+    onnx_file.save(model(), tmp_path / "in.onnx")
+    before = (tmp_path / "in.onnx").read_bytes()
+    with pytest.raises(OutputError, match="same file as the input"):
+        fuse_file(tmp_path / "in.onnx", tmp_path / "in.onnx")
+    assert (tmp_path / "in.onnx").read_bytes() == before
+
+
+def test_names_that_the_file_has_already_are_not_taken(tmp_path: Path) -> None:
+    """The block's own names start with its node's, and somebody else may have such a name."""
+    source = model(CHAIN, after="w = Relu (y)\n out = Identity (w)")
+    relu = next(node for node in source.graph if node.outputs[0].name == "w")
+    for name in ("Mul_11/n", "Mul_11/scale"):
+        relu.outputs[0].name = name
+        for form in ("primitive", "instance_norm"):
+            fused = fuse(source, form).model
+            assert name in {value.name for node in fused.graph for value in node.outputs}
+            onnx.checker.check_model(ir.to_proto(fused), full_check=True)
+            np.testing.assert_allclose(run(fused, tmp_path), run(source, tmp_path), atol=1e-6)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_blocks_one_behind_the_other(form: str, tmp_path: Path) -> None:
+    """The y of one is the x of the next."""
     source = model(CHAIN.replace("y = Mul", "y1 = Mul") + again("y1", "y"))
     fused = fuse(source, form)
     assert len(fused.rows) == 2
