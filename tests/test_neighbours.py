@@ -1,6 +1,5 @@
 """What follows SimAM folds into its node where one operator does it all, and nowhere else."""
 
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 from onnx import parser
 from onnx_models import CHAIN, again, model
 
-from simam_deploy import onnx_file
+from simam_deploy import native, onnx_file
 from simam_deploy.blocks import find
 from simam_deploy.errors import InputError
 from simam_deploy.formula import (
@@ -32,7 +31,6 @@ from simam_deploy.recognise.tail import Tail, difference
 from simam_deploy.runtimes import open_session
 
 HEADER = Path(__file__).parents[1] / "plugins" / "common" / "simam.h"
-LIBRARY = os.environ.get("SIMAM_LIBRARY", "")
 IMAGE = np.random.default_rng(0).standard_normal((2, 3, 5, 7)).astype(np.float32)
 BEFORE = "x = Relu (image)\n r = Neg (image)"
 WEIGHTS = """float[3] gamma = {0.5, -2, 1.25}, float[3] beta = {0.1, 0.2, -3}, float[3] mu = {0.3, -0.1, 1},
@@ -128,15 +126,16 @@ def test_folds(after: str, op: str, tmp_path: Path) -> None:
         assert (np.abs(got - truth) <= (1 if after != FOLDS["as far as it goes"][0] else 2) * allowed).all()
 
 
-@pytest.mark.skipif(not LIBRARY, reason="SIMAM_LIBRARY does not name an op library for ONNX Runtime")
 @pytest.mark.parametrize("form", ["function", "custom_op"])
 @pytest.mark.parametrize(("after", "op"), FOLDS.values(), ids=FOLDS)
-def test_the_library_computes_the_same(after: str, op: str, form: str, tmp_path: Path) -> None:
+def test_the_library_computes_the_same(
+    after: str, op: str, form: str, tmp_path: Path, library: native.Library
+) -> None:
     source = net(after)
     fused = fuse(source, form, neighbours=True).model
     onnx_file.save(fused, tmp_path / "run.onnx")
     options = ort.SessionOptions()
-    options.register_custom_ops_library(LIBRARY)
+    options.register_custom_ops_library(str(library.path))
     session = ort.InferenceSession(tmp_path / "run.onnx", options, providers=["CPUExecutionProvider"])
     (got,) = session.run(None, {"image": IMAGE})
     truth = run(source, tmp_path, "onnx_reference", "float64")
