@@ -9,7 +9,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from simam_deploy import onnx_file
+from simam_deploy import native, onnx_file
 from simam_deploy.blocks import find
 from simam_deploy.errors import FormError, InputError
 from simam_deploy.forms import FORMS
@@ -38,6 +38,7 @@ def gather(
     *,
     threads: int = 0,
     provider: str | None = None,
+    kernel: str | None = None,
     taps: bool = False,
     on_progress: Callable[[str], None] | None = None,
 ) -> Candidates:
@@ -45,7 +46,7 @@ def gather(
 
     forms : names of FORMS, to convert each file to; "all" for those that fit it; none for the files as they are.
     runtimes : names of RUNTIMES without "eager".  folder : where converted and tapped files are put.
-    provider : for ort.  taps : expose x and y of every SimAM block as outputs of the file.
+    provider, kernel : for ort, as in open_session.  taps : expose x and y of every SimAM block as outputs.
     Raises FormError when a form that was asked for by name cannot carry a file.
     """
     unknown = [name for name in runtimes if name not in RUNTIMES or name == "eager"]
@@ -67,14 +68,18 @@ def gather(
             ]
             for runtime in runtimes:
                 label = f"{stem}{form} · {runtime}" if form else f"{stem}{runtime}"
-                if form == "custom_op" and runtime != "onnx_reference":
+                if form == "custom_op" and not _has_kernel(runtime, kernel):
                     result.skipped.append(f"{label}: {NO_KERNEL}")
                     continue
-                asked = {"threads": threads, "provider": provider}
+                asked = {"threads": threads, "provider": provider, "kernel": kernel}
                 options = {k: v for k, v in asked.items() if v and runtime in OPTIONS[k]}
                 result.open[label] = partial(open_session, opened, runtime, **options)  # type: ignore[arg-type]
                 result.taps[label] = tapped
     return result
+
+
+def _has_kernel(runtime: str, kernel: str | None) -> bool:
+    return runtime == "onnx_reference" or (runtime == "ort" and kernel != "off" and native.library() is not None)
 
 
 def expose(model: ir.Model) -> tuple[ir.Model, list[Tap], list[str]]:
