@@ -39,6 +39,7 @@ class TimingRow:
 
     median_us, p20_us, p80_us : microseconds.  calls : how many were timed.
     ratio_to_first : median over the median of the first session.  ratio_to_copy : over that of the copy.
+    simam : what ran SimAM, seen in one more run: `kernel (avx512)`, `body`, or `-` for what has no node of ours.
     """
 
     label: str
@@ -48,6 +49,7 @@ class TimingRow:
     calls: int
     ratio_to_first: float
     ratio_to_copy: float
+    simam: str = "-"
 
 
 def bench(
@@ -86,7 +88,8 @@ def bench(
             turn.take()
     _rounds(turns, seconds, on_progress)
     copy, first = (float(np.median(turn.ns)) for turn in turns[:2])
-    return [turn.row(copy, first) for turn in turns]
+    uses = ["-", *(str(s.kernel_use(_feeds(s, t.pool.next()))) for s, t in zip(sessions, turns[1:], strict=True))]
+    return [turn.row(copy, first, use) for turn, use in zip(turns, uses, strict=True)]
 
 
 def _rounds(turns: list[_Turn], seconds: float, on_progress: Callable[[float], None] | None) -> None:
@@ -129,28 +132,30 @@ class _Turn:
     def __init__(self, label: str, pool: _Pool, call: Callable[[list[Array]], object]) -> None:
         self.label = label
         self.ns: list[int] = []
-        self._pool = pool
+        self.pool = pool
         self._call = call
 
     def take(self) -> None:
-        self._call(self._pool.next())
-        arrays = self._pool.next()
+        self._call(self.pool.next())
+        arrays = self.pool.next()
         start = time.perf_counter_ns()
         result = self._call(arrays)
         stop = time.perf_counter_ns()
         del result
         self.ns.append(stop - start)
 
-    def row(self, copy_ns: float, first_ns: float) -> TimingRow:
+    def row(self, copy_ns: float, first_ns: float, simam: str) -> TimingRow:
         p20, median, p80 = (float(p) for p in np.percentile(self.ns, [20, 50, 80]))
-        return TimingRow(
-            self.label, median / 1e3, p20 / 1e3, p80 / 1e3, len(self.ns), median / first_ns, median / copy_ns
-        )
+        ratios = (median / first_ns, median / copy_ns)
+        return TimingRow(self.label, median / 1e3, p20 / 1e3, p80 / 1e3, len(self.ns), *ratios, simam)
 
 
 def _call(session: Session) -> Callable[[list[Array]], object]:
-    names = [spec.name for spec in session.inputs]
-    return lambda arrays: session.run(dict(zip(names, arrays, strict=True)))
+    return lambda arrays: session.run(_feeds(session, arrays))
+
+
+def _feeds(session: Session, arrays: Sequence[Array]) -> Feeds:
+    return {spec.name: array for spec, array in zip(session.inputs, arrays, strict=True)}
 
 
 def _pool(pools: dict[tuple[str, ...], _Pool], feeds: list[Array]) -> _Pool:

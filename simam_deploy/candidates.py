@@ -38,6 +38,7 @@ def gather(
     *,
     threads: int = 0,
     provider: str | None = None,
+    kernel: str | None = None,
     taps: bool = False,
     on_progress: Callable[[str], None] | None = None,
 ) -> Candidates:
@@ -45,7 +46,7 @@ def gather(
 
     forms : names of FORMS, to convert each file to; "all" for those that fit it; none for the files as they are.
     runtimes : names of RUNTIMES without "eager".  folder : where converted and tapped files are put.
-    provider : for ort.  taps : expose x and y of every SimAM block as outputs of the file.
+    provider, kernel : for ort, as in open_session.  taps : expose x and y of every SimAM block as outputs.
     Raises FormError when a form that was asked for by name cannot carry a file.
     """
     unknown = [name for name in runtimes if name not in RUNTIMES or name == "eager"]
@@ -57,7 +58,6 @@ def gather(
         stem = f"{file.stem} · " if len(files) > 1 else ""
         with onnx_file.blaming(file):
             lowered = _in_forms(file, forms, folder, result, on_progress)
-        with_kernel = ("onnx_reference", *(["ort"] if native.library() else []))
         for form, model, path in lowered:
             with onnx_file.blaming(path):
                 opened, tapped, hidden = (
@@ -68,14 +68,18 @@ def gather(
             ]
             for runtime in runtimes:
                 label = f"{stem}{form} · {runtime}" if form else f"{stem}{runtime}"
-                if form == "custom_op" and runtime not in with_kernel:
+                if form == "custom_op" and not _has_kernel(runtime, kernel):
                     result.skipped.append(f"{label}: {NO_KERNEL}")
                     continue
-                asked = {"threads": threads, "provider": provider}
+                asked = {"threads": threads, "provider": provider, "kernel": kernel}
                 options = {k: v for k, v in asked.items() if v and runtime in OPTIONS[k]}
                 result.open[label] = partial(open_session, opened, runtime, **options)  # type: ignore[arg-type]
                 result.taps[label] = tapped
     return result
+
+
+def _has_kernel(runtime: str, kernel: str | None) -> bool:
+    return runtime == "onnx_reference" or (runtime == "ort" and kernel != "off" and native.library() is not None)
 
 
 def expose(model: ir.Model) -> tuple[ir.Model, list[Tap], list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import tempfile
 from collections.abc import Callable
@@ -11,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from simam_deploy import __version__, formula, onnx_file
-from simam_deploy.errors import RuntimeUnavailable, SimAMDeployError
+from simam_deploy import __version__, formula, inputs, native, onnx_file
+from simam_deploy.errors import NativeError, RuntimeUnavailable, SimAMDeployError
 from simam_deploy.forms import alone
-from simam_deploy.runtimes import open_session
+from simam_deploy.runtimes import KernelUse, graph, open_session
 
 PACKAGES = {
     "torch": ("torch", ("torch",)),
@@ -25,6 +26,10 @@ PACKAGES = {
     "tensorrt": ("tensorrt", ("tensorrt",)),
 }
 """Room -> the extra of this package that brings it, and the names it has on PyPI."""
+
+
+MOST_NUMBERS = 2**26
+"""Of the inputs that `kernel_in` makes: 256 MiB of float32."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +60,46 @@ def examine(on_progress: Callable[[str], None] | None = None) -> list[Row]:
         for name, attempt in tries.items():
             say(f"try {name}")
             rows.append(_attempt(name, attempt, file))
+        say("try the kernel library")
+        rows.append(_library(file))
         rows.append(_attempt("ort, CUDA", lambda f: _try_session(f, "ort", "CUDAExecutionProvider"), file, "ort-gpu"))
     version = _version(PACKAGES["tensorrt"][1])
     detail = "installed; the engine builder of this version uses TensorRT-RTX" if version else _mend("tensorrt")
     rows.append(Row("tensorrt", version or "-", bool(version), detail))
     return rows
+
+
+def kernel_in(file: Path) -> KernelUse:
+    """Which SimAM nodes of a file the compiled kernel takes in ort: seen in one run, on inputs that are made."""
+    _, model = graph.read(file, "ort")
+    count = graph.ours(model)
+    if not count:
+        return KernelUse()
+    try:
+        if native.library() is None:
+            return KernelUse(0, count, why=native.why_not())
+        with open_session(file, "ort") as session:
+            if sum(math.prod(inputs.resolve(spec, None)) for spec in session.inputs) > MOST_NUMBERS:
+                return KernelUse(None, count, why=f"its inputs hold more than {MOST_NUMBERS:,} numbers")
+            (case,) = inputs.cases(["plain"], session.inputs)
+            names = [spec.name for spec in session.inputs]
+            return session.kernel_use(dict(zip(names, case.feeds[0], strict=True)))
+    except Exception as error:  # ort's own, where the sizes that are made do not fit the model
+        return KernelUse(None, count, why=(str(error).splitlines() or [type(error).__name__])[0])
+
+
+def _library(file: Path) -> Row:
+    """The compiled kernel: found, asked, and seen to run."""
+    name = "kernel library"
+    try:
+        library = native.library()
+    except NativeError as error:
+        return Row(name, "-", False, str(error))
+    if library is None:
+        return Row(name, "-", False, native.why_not())
+    use = kernel_in(file)
+    what = f"{library.path}; {library.target} on {library.machine}; in ort: {use}{use.why and f', {use.why}'}"
+    return Row(name, str(library.version), use.ran == use.of, what)
 
 
 def _attempt(name: str, attempt: Callable[[Path], str], file: Path, extra: str | None = None) -> Row:

@@ -20,7 +20,7 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
-from simam_deploy import manifest, onnx_file
+from simam_deploy import manifest, native, onnx_file
 from simam_deploy.adopt import Adopted, adopted
 from simam_deploy.candidates import gather
 from simam_deploy.errors import InputError, SimAMDeployError, VerificationError
@@ -291,8 +291,9 @@ def _check(
         larger = tuple(_plain(a, _larger(a.shape, dynamic)) for a in arrays)
         _run_once(model, tuple(torch.from_numpy(a) for a in larger))  # dynamic in the model itself
         cases.append(Case("other size", (larger,)))
-    bare = form == "custom_op"  # without a kernel library, only the formula itself can stand in for the node
-    chosen = [name for name in installed() if name != "eager" and (name == "onnx_reference" or not bare)]
+    chosen = [name for name in installed() if name != "eager"]
+    if form == "custom_op":  # the formula itself stands in for the node, and the kernel where it is built
+        chosen = [name for name in chosen if name == "onnx_reference" or (name == "ort" and native.library())]
     candidates = gather([path], [], chosen, path.parent)
     return verify(
         candidates.open,

@@ -86,7 +86,7 @@ def parity(report: Report) -> None:
 
 def timing(title: str, rows: Sequence[TimingRow]) -> None:
     """The rows of a benchmark: times in microseconds, ratios to the first session and to a copy of the input."""
-    columns = ("", "median us", "p20 us", "p80 us", "calls", "of the first", "of a copy")
+    columns = ("", "median us", "p20 us", "p80 us", "calls", "of the first", "of a copy", "SimAM by")
     cells = [
         (
             r.label,
@@ -96,10 +96,11 @@ def timing(title: str, rows: Sequence[TimingRow]) -> None:
             r.calls,
             _ratio(r.ratio_to_first),
             _ratio(r.ratio_to_copy),
+            r.simam,
         )
         for r in rows
     ]
-    table(title, columns, cells, right=columns[1:])
+    table(title, columns, cells, right=columns[1:-1])
 
 
 def _ratio(value: float) -> str:

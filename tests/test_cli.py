@@ -231,6 +231,7 @@ BAD: list[tuple[str, str]] = [
 ]
 
 
+@pytest.mark.usefixtures("no_library")
 @pytest.mark.parametrize(("line", "words"), BAD, ids=[line.replace(f"{TINY}:", "") for line, _ in BAD])
 @pytest.mark.usefixtures("no_library")
 def test_bad_input_is_an_error_of_its_own(folder: Path, run: Run, line: str, words: str) -> None:
@@ -338,11 +339,31 @@ def test_version(run: Run) -> None:
         ("fuse fixed.onnx -o new.onnx --json", {"file", "blocks", "near_misses", "notes"}),
         (
             "inspect fixed.onnx --json",
-            {"file", "opset", "ir_version", "weights_mib", "blocks", "shared", "near_misses", "specialised"},
+            {
+                "file",
+                "opset",
+                "ir_version",
+                "weights_mib",
+                "blocks",
+                "kernel",
+                "shared",
+                "near_misses",
+                "specialised",
+            },
         ),
         (
             "inspect population_variance.onnx --json",
-            {"file", "opset", "ir_version", "weights_mib", "blocks", "shared", "near_misses", "specialised"},
+            {
+                "file",
+                "opset",
+                "ir_version",
+                "weights_mib",
+                "blocks",
+                "kernel",
+                "shared",
+                "near_misses",
+                "specialised",
+            },
         ),
         ("verify fixed.onnx --json --gates --forms all --inputs adversarial", {"passed", "rows", "gates", "notes"}),
         ("bench dynamic.onnx --json --seconds 0.1 --shape 1,3,8,8", {"threads", "rows", "left_out"}),

@@ -240,6 +240,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]
     return module, path
 
 
+@pytest.mark.usefixtures("no_library")  # with it there is one candidate more: custom_op in ort
 def test_a_network_in_all_forms_on_all_runtimes_with_gates(exported: tuple[nn.Module, Path], tmp_path: Path) -> None:
     module, path = exported
     chosen = gather([path], ["all"], ["onnx_reference", "ort", "openvino"], tmp_path, taps=True)

@@ -11,7 +11,19 @@ from typing import Annotated, Any
 import typer
 
 from simam_deploy import show
-from simam_deploy.cli.options import Files, Forms, Json, Provider, Runtimes, Shapes, Threads, Weights, parts, sizes
+from simam_deploy.cli.options import (
+    Files,
+    Forms,
+    Json,
+    Kernel,
+    Provider,
+    Runtimes,
+    Shapes,
+    Threads,
+    Weights,
+    parts,
+    sizes,
+)
 from simam_deploy.cli.options import runtimes as runtimes_of
 from simam_deploy.errors import InputError
 from simam_deploy.inputs import DEFAULT
@@ -32,6 +44,7 @@ def verify(
     gates: Annotated[bool, typer.Option("--gates", help="Also judge the gate of every SimAM block.")] = False,
     threads: Threads = 0,
     provider: Provider = None,
+    kernel: Kernel = None,
     as_json: Json = False,
 ) -> None:
     """Run the same inputs through runtimes and forms; exit status 1 when a row fails."""
@@ -55,6 +68,7 @@ def verify(
             Path(folder),
             threads=threads,
             provider=provider,
+            kernel=kernel,
             taps=gates,
             on_progress=lambda node: say(f"prove the block at {node}"),
         )
@@ -83,6 +97,7 @@ def bench(
     shape: Shapes = None,
     threads: Threads = 0,
     provider: Provider = None,
+    kernel: Kernel = None,
     seconds: Annotated[float, typer.Option(help="Time for all sessions together.")] = 10.0,
     as_json: Json = False,
 ) -> None:
@@ -96,7 +111,7 @@ def bench(
 
     names = [name for name in runtimes_of(runtimes, provider) if runtimes or name != "onnx_reference"]
     with show.progress() as say, tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        chosen = gather(files, parts(forms), names, Path(folder), threads=threads, provider=provider)
+        chosen = gather(files, parts(forms), names, Path(folder), threads=threads, provider=provider, kernel=kernel)
         _refuse_nothing(chosen)
         sessions = []
         for label, open_candidate in chosen.open.items():

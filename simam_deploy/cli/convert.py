@@ -118,11 +118,13 @@ def _refuse_with_specialise(target: str, form: str, repair: bool) -> None:
 
 def inspect(file: OneFile, as_json: Json = False) -> None:
     """List the SimAM blocks of an ONNX file, and what comes close to one."""
-    from simam_deploy import blocks, onnx_file
+    from simam_deploy import blocks, doctor, onnx_file
 
     model = onnx_file.load(file)
     with show.progress() as say, onnx_file.blaming(file):
         found = blocks.find(model, lambda node: say(f"prove the block at {node}"))
+        say("run it once, to see whether the kernel runs")
+        use = doctor.kernel_in(file)
     rows = [(b.node, b.shape, b.dtype.name, b.e_lambda, b.form, b.op) for b in found.blocks]
     shared = [f"{b.node}: {', '.join(b.shared)}" for b in found.blocks if b.shared]
     mark = manifest.specialised(model.metadata_props)
@@ -136,6 +138,7 @@ def inspect(file: OneFile, as_json: Json = False) -> None:
                 "ir_version": model.ir_version,
                 "weights_mib": weight_mb,
                 "blocks": [dict(zip(keys, row, strict=True)) for row in rows],
+                "kernel": asdict(use),
                 "shared": shared,
                 "near_misses": _misses(found.near_misses),
                 "specialised": mark,
@@ -152,6 +155,11 @@ def inspect(file: OneFile, as_json: Json = False) -> None:
         show.table(f"{len(rows)} SimAM blocks", ("node", "x", "type", "λ", "form", "operator"), shown)
     elif mark is None:
         show.lines(["no SimAM block"])
+    if use.of:
+        seen = f"{use.ran} of {use.of} nodes" if use.ran is not None else "not seen"
+        show.lines(
+            [f"compiled kernel, in ort: {seen}{f' ({use.target})' if use.target else ''}{use.why and f'; {use.why}'}"]
+        )
     show.lines(shared, "inner values that others use too; fuse keeps these and says so:")
     show.near_misses(found.near_misses)
 

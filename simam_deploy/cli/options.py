@@ -42,6 +42,10 @@ Runtimes = Annotated[
 Forms = Annotated[str, typer.Option(help=f"Comma-separated forms to convert to first, or all: {FORM_NAMES}.")]
 Threads = Annotated[int, typer.Option(help="Threads of one inference; 0 leaves it to the runtime.")]
 Provider = Annotated[str | None, typer.Option(help="Execution provider for ort, as CUDAExecutionProvider.")]
+Kernel = Annotated[
+    str | None,
+    typer.Option(help="For ort: auto takes the compiled kernel where it is built; require fails without; off."),
+]
 Files = Annotated[list[Path], typer.Argument(help="ONNX files.", show_default=False)]
 
 

@@ -42,6 +42,7 @@ class OpenVinoSession(Session):
         super().__init__("openvino[CPU]")
         path, model = graph.read(artifact, "openvino")
         graph.refuse_without_body(model, path, "openvino")
+        self._ours = graph.ours(model)
         self.inputs = graph.input_specs(model, path)
         self.outputs = graph.output_specs(model, path)
         refuse_types_outside_numpy("openvino", self.inputs + self.outputs)

@@ -104,7 +104,7 @@ class OrtSession(Session):
         try:
             return self._load()
         except (ModelFileError, RuntimeUnavailable) as error:
-            self._library, self._why = None, f"with the kernel library, {first_line(error)}"
+            self._library, self._why = None, f"with the kernel library, {first_line(error.__cause__ or error)}"
             return self._load()
 
     def _load(self, profile: Path | None = None) -> Any:

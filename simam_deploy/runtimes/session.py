@@ -36,19 +36,22 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class KernelUse:
-    """Which of the nodes of our operators ran as a compiled kernel, seen in a run.
+    """How many of the nodes of our operators ran as a compiled kernel, seen in a run.
 
-    ran : so many of `of`; the others ran as their bodies, or not at all, in a branch that was not taken.
-    target : the instructions that the kernel was compiled for, as avx512.  why : no kernel could run, or "".
+    ran : of `of`; the others ran as their bodies, or not at all, in a branch that was not taken. None : not seen.
+    target : the instructions that the kernel was compiled for, as avx512.
+    why : no kernel could run, or nothing was seen; else "".
     """
 
-    ran: int = 0
+    ran: int | None = 0
     of: int = 0
     target: str = ""
     why: str = ""
 
     def __str__(self) -> str:
         """As in `kernel (avx512)`, `kernel (avx512) 2 of 3`, `body`, or `-` where there is no node of ours."""
+        if self.ran is None:
+            return "not seen"
         if not self.ran:
             return "body" if self.of else "-"
         return f"kernel ({self.target})" + (f" {self.ran} of {self.of}" if self.ran < self.of else "")
@@ -70,6 +73,7 @@ class Session(ABC):
         self.label = label
         self.notes: list[str] = []
         self._open = True
+        self._ours = 0  # nodes of our operators
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """One inference. Nothing is timed, printed or tried a second way.
@@ -90,7 +94,7 @@ class Session(ABC):
         feeds : as for `run`.
         """
         del feeds
-        return KernelUse()
+        return KernelUse(0, self._ours)
 
     def close(self) -> None:
         """Let go of the model. Closing twice is fine."""
