@@ -6,7 +6,7 @@ EXTRAS := torch,ort,openvino,tensorrt-rtx,dev
 NATIVE := build/native/release
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: demo test lint bench native native-checks native-if-possible headers clean
+.PHONY: demo test lint bench bench-cpu native native-checks native-if-possible headers clean
 
 .venv/installed: pyproject.toml constraints.txt
 	@echo "installing into .venv: torch, ONNX Runtime, OpenVINO, TensorRT-RTX; a few minutes the first time"
@@ -41,6 +41,9 @@ lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench-cpu: native
+	$(BIN)/python -m benchmarks.cpu
 
 bench: .venv/installed
 	$(BIN)/python -m benchmarks.forms

@@ -72,7 +72,7 @@ def _network(name: str, plain: Callable[[], Any], build: Callable[[], Any], say:
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         without, example = plain()
         path = Path(folder, "plain.onnx")
-        _export_plain(without, example, path)
+        export_plain(without, example, path)
         sessions = [_open(stack, path, runtime, f"without · {runtime}") for runtime in RUNTIMES]
         model, example = build()
         export(model, example, Path(folder, "simam.onnx"), check=False, on_progress=say)
@@ -84,7 +84,7 @@ def _network(name: str, plain: Callable[[], Any], build: Callable[[], Any], say:
         return _timed(sessions, example.numpy(), say, name)
 
 
-def _export_plain(model: nn.Module, example: torch.Tensor, path: Path) -> None:
+def export_plain(model: nn.Module, example: torch.Tensor, path: Path) -> None:
     """`export` refuses a network without SimAM, rightly."""
     program = torch.onnx.export(model, (example,), dynamo=True, verbose=False)
     assert program is not None

@@ -1,13 +1,14 @@
-"""The README's table, from the newest run of each network in results/forms.jsonl.
+"""The README's tables, from the newest run of each shape and network in results/cpu.jsonl.
 
-python -m benchmarks.table            prints it
-python -m benchmarks.table --write    puts it into README.md
+python -m benchmarks.table            prints them
+python -m benchmarks.table --write    puts them into README.md
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,16 @@ from benchmarks.record import RESULTS
 
 README = Path(__file__).parents[1] / "README.md"
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
+SHAPES = ("1x256x80x80", "8x256x56x56", "1x64x224x224", "8x64x112x112", "1x512x20x20", "1x2048x7x7")
+ALONE = (
+    "plain copy",
+    "kernel · ort",
+    "primitive · ort",
+    "instance_norm · ort",
+    "primitive · openvino",
+    "torch eager",
+    "torch.compile",
+)
 NETWORKS = {
     "resnet50": "ResNet-50, SimAM before bn2",
     "resnet50, end": "ResNet-50, SimAM at the block's end",
@@ -22,43 +33,68 @@ NETWORKS = {
     "mobilenetv2": "MobileNetV2",
     "detector": "detector",
 }
-FORMS = ("primitive", "function", "instance_norm")
-RUNTIMES = {"ort": "ONNX Runtime", "openvino": "OpenVINO"}
+WITH = (
+    "primitive · ort",
+    "kernel · ort",
+    "neighbours · ort",
+    "specialised · ort",
+    "without · openvino",
+    "primitive · openvino",
+)
+Times = dict[str, float]
 
 
-def table() -> str:
-    """Extra time over the same network without SimAM, per form and runtime; medians of one interleaved run."""
+def tables() -> str:
+    """Both tables, and what they were measured with."""
     runs: dict[str, dict[str, Any]] = {}
-    for line in (RESULTS / "forms.jsonl").read_text().splitlines():
+    for line in (RESULTS / "cpu.jsonl").read_text().splitlines():
         run = json.loads(line)
         runs[run["what"]] = run
-    head = [
-        "batch 1",
-        *(f"{name}: none" if form is None else form for name in RUNTIMES.values() for form in (None, *FORMS)),
-    ]
-    lines = ["| " + " | ".join(head) + " |", "|---|" + "--:|" * (len(head) - 1)]
-    for key, title in NETWORKS.items():
-        times = {row["label"]: row["median_us"] for row in runs[key]["rows"]}
-        cells = [title]
-        for runtime in RUNTIMES:
-            without = times[f"without · {runtime}"]
-            cells.append(f"{without / 1000:.1f} ms")
-            cells += [f"{round(times[f'{form} · {runtime}'] / without - 1, 2) + 0.0:+.0%}" for form in FORMS]
-        lines.append("| " + " | ".join(cells) + " |")
+    times = {what: {row["label"]: row["median_us"] for row in run["rows"]} for what, run in runs.items()}
     run = runs["resnet50"]
-    versions = f"ONNX Runtime {run['versions']['onnxruntime']}, OpenVINO {run['versions']['openvino']}"
-    lines.append(f"\n{run['threads']} threads, {run['machine']}, {versions}, {run['date']}.")
-    return "\n".join(lines)
+    versions = ", ".join(f"{name} {run['versions'][key]}" for name, key in _VERSIONS.items())
+    return "\n".join(
+        [
+            *_grid(["SimAM alone", *ALONE], [_alone(shape, times[shape]) for shape in SHAPES]),
+            "",
+            *_grid(
+                ["batch 1", "without · ort", *WITH], [_network(name, times[key]) for key, name in NETWORKS.items()]
+            ),
+            "",
+            f"{run['threads']} threads, {run['machine']}, kernel {run['kernel']}, {versions}, {run['date']}.",
+        ]
+    )
+
+
+_VERSIONS = {"ONNX Runtime": "onnxruntime", "OpenVINO": "openvino", "torch": "torch"}
+
+
+def _alone(shape: str, times: Times) -> list[str]:
+    """The copy in milliseconds, everything else as a multiple of it."""
+    copy = times["plain copy"]
+    return [shape, f"{copy / 1000:.2f} ms", *(f"{times[label] / copy:.1f}" for label in ALONE[1:])]
+
+
+def _network(name: str, times: Times) -> list[str]:
+    """The network without SimAM in milliseconds, everything else as the time over that."""
+    without = times["without · ort"]
+    extra = (round(times[label] / without - 1, 3) + 0.0 for label in WITH)
+    return [name, f"{without / 1000:.1f} ms", *(f"{share:+.1%}" for share in extra)]
+
+
+def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = ["| " + " | ".join(row) + " |" for row in (head, *rows)]
+    return [lines[0], "|---|" + "--:|" * (len(head) - 1), *lines[1:]]
 
 
 def main() -> None:
-    """Print the table, or write it into the README."""
+    """Print the tables, or write them into the README."""
     if "--write" not in sys.argv:
-        print(table())
+        print(tables())
         return
     text = README.read_text()
     before, after = text.split(BEGIN)[0], text.split(END)[1]
-    README.write_text(f"{before}{BEGIN}\n{table()}\n{END}{after}")
+    README.write_text(f"{before}{BEGIN}\n{tables()}\n{END}{after}")
 
 
 if __name__ == "__main__":

@@ -15,13 +15,16 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
+from simam_deploy.formula import OP_NAME
 from simam_deploy.proof import NO_GATE
 from simam_deploy.recognise.cut import Cut, DeadEnd, cuts_at, is_simam_node
 from simam_deploy.recognise.doubts import doubts
 from simam_deploy.recognise.flow import Flow
 from simam_deploy.recognise.judge import Judge, Judgement
-from simam_deploy.recognise.operators import FLOATS
+from simam_deploy.recognise.operators import FLOATS, HALF
+from simam_deploy.recognise.ops import Ops, has_tail
 from simam_deploy.recognise.ranks import rank_near
+from simam_deploy.recognise.tail import Tail
 from simam_deploy.shapes import Dims, Shapes
 
 RANKS = (3, 4, 5)
@@ -49,6 +52,13 @@ class Block:
     """Its inner values that others use too: these stay when it is replaced, and are computed twice."""
     function: ir.Function | None = None
     """The model-local function whose body it is in; None in the graph and in the bodies of If and Loop."""
+    tail: Tail | None = None
+    """What is done between SimAM and y, where an operator of ours does it too."""
+
+    @property
+    def op(self) -> str:
+        """The operator of ours that makes y of x."""
+        return OP_NAME if self.tail is None else self.tail.op
 
     @property
     def map_size(self) -> int | None:
@@ -107,6 +117,7 @@ class _Search:
         self._flow = Flow(model)
         self._shapes = Shapes(model)
         self._judge = Judge(self._flow, self._shapes)
+        self._ops = Ops(self._flow)
         self._blocks: list[Block] = []
         self._covered: set[ir.Node] = set()
         self._misses: list[_Miss] = []
@@ -116,6 +127,10 @@ class _Search:
         """Look at every node as the end of a block."""
         ends: set[ir.Value] = set()
         for node in nodes:
+            if has_tail(node):
+                self._say(_name(node))
+                self._take(self._of_node(node, function), ends)
+                continue
             gate = self._flow.gate(node)
             cuts = [] if self._failed[gate] >= MOST_TRIES else cuts_at(node, self._flow, ends)
             if not cuts:
@@ -126,13 +141,19 @@ class _Search:
                 if isinstance(cuts, DeadEnd)
                 else self._of(cuts, function)
             )
+            self._take(judged, ends)
             if isinstance(judged, Block):
-                ends |= {node.outputs[0], judged.y}
-                self._blocks.append(judged)
-                self._covered.update(judged.inside)
+                ends.add(node.outputs[0])
             else:
-                self._misses.append(judged)
                 self._failed[gate] += gate is not None
+
+    def _take(self, judged: Block | _Miss, ends: set[ir.Value]) -> None:
+        if isinstance(judged, Block):
+            ends.add(judged.y)
+            self._blocks.append(judged)
+            self._covered.update(judged.inside)
+        else:
+            self._misses.append(judged)
 
     def called_functions(self) -> Iterator[ir.Function]:
         """Each function that is called from outside the blocks; ask for the next when the last has been searched."""
@@ -141,7 +162,7 @@ class _Search:
         while queue:
             node = queue.pop()
             identifier = node.op_identifier()
-            if identifier in seen or identifier not in self._model.functions or is_simam_node(node):
+            if identifier in seen or identifier not in self._model.functions or is_simam_node(node) or has_tail(node):
                 continue
             if node in self._covered:
                 continue
@@ -186,7 +207,7 @@ class _Search:
                     _name(cut.inside[-1]),
                     cut.x,
                     cut.y,
-                    tuple(sizes[0] if len(set(sizes)) == 1 else None for sizes in zip(*variants, strict=True)),
+                    _alike(variants),
                     dtype,
                     float(str(np.float32(found))),
                     _form_of(cut, self._model),
@@ -200,6 +221,20 @@ class _Search:
         end = cuts[0].inside[-1]
         near_miss = NearMiss(_name(end), judgement.reasons, block)
         return _Miss(near_miss, frozenset(cuts[0].inside), end, function)
+
+    def _of_node(self, node: ir.Node, function: ir.Function | None) -> Block | _Miss:
+        """An operator of ours with neighbours in it, if it is what it is called."""
+        x, y = next(iter(node.inputs), None), node.outputs[0]
+        tail, e_lambda, reasons = None, 0.0, ["it takes nothing"]
+        if x is not None:
+            cut = Cut(x, y, (node,), (), (), (), (node,))
+            dtype, variants = self._given(cut, function)
+            unfit = _unfit(dtype, variants) or _unfit_for_op(dtype, variants)
+            tail, e_lambda, reasons = (None, 0.0, [unfit]) if unfit else self._ops.read(node, variants)
+            if tail is not None and dtype is not None:
+                form = _form_of(cut, self._model)
+                return Block(_name(node), x, y, _alike(variants), dtype, e_lambda, form, (node,), (), function, tail)
+        return _Miss(NearMiss(_name(node), tuple(reasons)), frozenset({node}), node, function)
 
     def _judgement(
         self, cut: Cut, dtype: ir.DataType | None, variants: list[Dims], function: ir.Function | None
@@ -272,12 +307,24 @@ def _unfit(dtype: ir.DataType | None, variants: list[Dims]) -> str | None:
     return next((reason for reason, holds in reasons.items() if holds), None)
 
 
+def _unfit_for_op(dtype: ir.DataType | None, variants: list[Dims]) -> str | None:
+    """Why no operator of ours takes such an x, where a form of SimAM would."""
+    if len(variants[0]) != 4:
+        return f"x is {len(variants[0])}-D; the operator takes (N, C, H, W)"
+    return None if dtype in (ir.DataType.FLOAT, *HALF) else f"x is {dtype.name if dtype else '?'}; it takes FLOAT"
+
+
+def _alike(variants: list[Dims]) -> Dims:
+    """The sizes that are the same in all."""
+    return tuple(sizes[0] if len(set(sizes)) == 1 else None for sizes in zip(*variants, strict=True))
+
+
 def _name(node: ir.Node) -> str:
     return node.name or str(node.outputs[0].name)
 
 
 def _form_of(cut: Cut, model: ir.Model) -> str:
-    ours = next((node for node in cut.inside if is_simam_node(node)), None)
+    ours = next((node for node in cut.inside if is_simam_node(node) or has_tail(node)), None)
     if ours is not None:
         return "function" if ours.op_identifier() in model.functions else "custom_op"
     return "instance_norm" if any(n.op_type == "InstanceNormalization" for n in cut.flat) else "primitive"

@@ -18,7 +18,7 @@ from simam_deploy.runtimes import OPTIONS, RUNTIMES, open_session
 from simam_deploy.runtimes.session import Session
 from simam_deploy.verify import Tap
 
-NO_KERNEL = "form custom_op has no body; only onnx_reference runs it without a kernel library"
+NO_KERNEL = "form custom_op has no body; besides onnx_reference only ort runs it, with the kernel library"
 
 
 @dataclass
@@ -83,7 +83,8 @@ def _has_kernel(runtime: str, kernel: str | None) -> bool:
 
 
 def expose(model: ir.Model) -> tuple[ir.Model, list[Tap], list[str]]:
-    """A copy of `model` with x and y of every SimAM block of its main graph among its outputs, and their names.
+    """A copy of `model` with x and y of every SimAM block of its main graph among its outputs, and the residual where
+    it has one inside; and their names.
 
     The third are the blocks inside If, Loop and functions, which cannot be seen from outside.
     """
@@ -94,12 +95,13 @@ def expose(model: ir.Model) -> tuple[ir.Model, list[Tap], list[str]]:
         if block.inside[-1].graph is not result.graph:
             hidden.append(block.node)
             continue
-        for value in (block.x, block.y):
+        residual = None if block.tail is None else block.tail.residual
+        for value in (block.x, block.y, *([] if residual is None else [residual])):
             if not value.is_graph_output() and not value.is_graph_input():
                 value.type = value.type or ir.TensorType(block.dtype)
                 value.shape = value.shape or ir.Shape(block.shape)
                 result.graph.outputs.append(value)
-        taps.append(Tap(block.node, str(block.x.name), str(block.y.name), block.e_lambda))
+        taps.append(Tap(block.node, str(block.x.name), str(block.y.name), block.e_lambda, block.tail))
     return result, taps, hidden
 
 

@@ -11,18 +11,25 @@ from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
-from simam_deploy.formula import DEFAULT_LAMBDA, OP_DOMAIN, reference
+from simam_deploy.formula import DEFAULT_LAMBDA, OP_DOMAIN, OPS, Op, neighbours, reference
 
 Array = NDArray[Any]
 
 
-class SimAM(OpRun):
-    """The node without a body, as `formula.reference`. The evaluator goes by the name of the class."""
+def _kernel(name: str, op: Op) -> type[OpRun]:
+    """The node without a body, by its formula. The evaluator goes by the name of the class."""
 
-    op_domain = OP_DOMAIN
+    def run(_: OpRun, x: Array, *given: Array, e_lambda: float | None = None) -> tuple[Array]:
+        y = reference(x, DEFAULT_LAMBDA if e_lambda is None else float(e_lambda))
+        if op.affine:
+            y = neighbours(y, *given, activation=op.activation)
+        return (y.astype(x.dtype),)
 
-    def _run(self, x: Array, e_lambda: float | None = None) -> tuple[Array]:
-        return (reference(x, DEFAULT_LAMBDA if e_lambda is None else float(e_lambda)).astype(x.dtype),)
+    return type(name, (OpRun,), {"op_domain": OP_DOMAIN, "_run": run})
+
+
+KERNELS = {name: _kernel(name, op) for name, op in OPS.items()}
+"""Our operators, by name."""
 
 
 class Erf(OpRun):

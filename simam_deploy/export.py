@@ -60,6 +60,7 @@ def export(
     exporter: str = "dynamo",
     check: bool = True,
     adopt: bool = True,
+    neighbours: bool = False,
     source: str | None = None,
     on_progress: Callable[[str], None] | None = None,
 ) -> Exported:
@@ -73,6 +74,7 @@ def export(
     carries the report.
     adopt : put our SimAM in the place of modules that compute SimAM (adopt.py) while torch exports the model. Ours
     computes half models in float32 and takes M - 1 from the shape of x. The file is compared with the model as given.
+    neighbours : fold what follows SimAM into its node, see `fuse`.
     source : how to name the model in the manifest; its class name by default.
     The model is not changed; it is exported as in eval mode. Weights beyond 2 GiB go to `<path>.data`.
     Raises InputError (the model does not run on args, an axis stayed fixed, the exporter refuses), NoBlockError,
@@ -80,7 +82,7 @@ def export(
     """
     say = on_progress or (lambda _: None)
     inputs = _inputs(model, args)
-    form_named(form)
+    form_named(form, neighbours=neighbours)
     _check_options(opset, dynamic, exporter)
     if check:
         _refuse_other_floats(model, inputs)
@@ -93,7 +95,7 @@ def export(
             exportable = model if swapped is None else swapped.model
             raw = _torch_export(exportable, inputs, opset, dynamic, exporter, folder)
         say("find and fuse SimAM blocks")
-        fused = fuse(raw, form, lambda node: say(f"prove the block at {node}"))
+        fused = fuse(raw, form, lambda node: say(f"prove the block at {node}"), neighbours=neighbours)
         origin = {
             "model": source or type(model).__name__,
             "exporter": exporter,

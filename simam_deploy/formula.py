@@ -18,6 +18,8 @@ Every form, runtime and kernel of this package is tested against `reference`, wi
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,12 +28,38 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from simam_deploy.errors import ShapeError
 
 OP_DOMAIN = "simam"
+BLOCKED_DOMAIN = "simam.nchwc"
+"""The same operators on ONNX Runtime's blocked layout."""
 OP_NAME = "SimAM"
 OP_VERSION = 1
 DEFAULT_LAMBDA = 1e-4
 """λ of the published module. The published ImageNet checkpoints were trained with 0.1."""
 
 Float64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Op:
+    """An operator of the domain: activation(scale * simam(x) + bias + residual), scale and bias one per channel."""
+
+    affine: bool = False
+    """Inputs 1 and 2 are scale and bias : (C,), float32 whatever x is."""
+    residual: bool = False
+    """The last input is the residual, of the shape and type of x."""
+    activation: str = "none"
+    """A name of ACTIVATIONS."""
+
+
+OPS = {
+    OP_NAME: Op(),
+    "SimAMAffine": Op(True),
+    "SimAMAffineRelu": Op(True, False, "relu"),
+    "SimAMAffineSilu": Op(True, False, "silu"),
+    "SimAMAffineAdd": Op(True, True),
+    "SimAMAffineAddRelu": Op(True, True, "relu"),
+    "SimAMAffineAddSilu": Op(True, True, "silu"),
+}
+"""The operators by name. Those behind the first have the neighbours of SimAM in them: see `neighbours`."""
 
 _EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 _SMALLEST = {"float16": 2.0**-24, "bfloat16": 2.0**-133}
@@ -104,6 +132,33 @@ def reference(x: ArrayLike, e_lambda: float = DEFAULT_LAMBDA) -> Float64:
     return np.asarray(x, dtype=np.float64) * gate(x, e_lambda)
 
 
+def silu(x: Float64) -> Float64:
+    """x * sigmoid(x)."""
+    y: Float64 = x / (1 + np.exp(-np.maximum(x, -700.0)))  # exp(709) is the largest
+    return y
+
+
+def relu(x: Float64) -> Float64:
+    """max(x, 0)."""
+    return np.maximum(x, 0.0)
+
+
+ACTIVATIONS: dict[str, Callable[[Float64], Float64]] = {"none": lambda x: x, "relu": relu, "silu": silu}
+STEEPEST = 1.1
+"""The largest slope of an activation: that of silu at 2.4, 1.0998."""
+
+
+def neighbours(
+    y: ArrayLike, scale: ArrayLike, bias: ArrayLike, residual: ArrayLike = 0.0, *, activation: str = "none"
+) -> Float64:
+    """activation(scale * y + bias + residual): what the operators of OPS do behind SimAM.
+
+    y, residual : (N, C, H, W).  scale, bias : (C,).  activation : a name of ACTIVATIONS.
+    """
+    a, b = (np.asarray(values, dtype=np.float64)[:, None, None] for values in (scale, bias))
+    return ACTIVATIONS[activation](a * np.asarray(y, dtype=np.float64) + b + np.asarray(residual, dtype=np.float64))
+
+
 def tolerance(x: ArrayLike, dtype: DTypeLike, e_lambda: float = DEFAULT_LAMBDA) -> Float64:
     """How far SimAM of x may be from `reference`, per plane, where all but the result is float32.
 
@@ -137,6 +192,35 @@ def tolerance(x: ArrayLike, dtype: DTypeLike, e_lambda: float = DEFAULT_LAMBDA) 
     offset = np.abs(a.mean(axis=(2, 3), keepdims=True)) / np.sqrt(v + e_lambda)
     eps = 2 * _EPS["float64"] if name == "float64" else _EPS["float32"]
     bound: Float64 = 2 * eps * size * (1 + offset)
+    if name in _SMALLEST:
+        bound = bound + 0.5 * _EPS[name] * size + 0.5 * _SMALLEST[name]
+    return bound
+
+
+def neighbours_tolerance(
+    within: ArrayLike,
+    y: ArrayLike,
+    scale: ArrayLike,
+    bias: ArrayLike,
+    residual: ArrayLike = 0.0,
+    *,
+    dtype: DTypeLike = "float32",
+) -> Float64:
+    """How far `neighbours` may be off, value by value, where y is off by `within` and all but the result is float32.
+
+    y : exact, (N, C, H, W).  within : broadcasts to it.  dtype : of the result.
+
+        1.1 |scale| within + 6 eps (|scale y| + |bias| + |residual|)         eps = 2^-23
+
+    An activation passes on at most 1.1 (STEEPEST) of an error. Scale and bias, the product and two sums are rounded
+    by eps / 2 of at most the bracket each: 2.2 eps behind the activation. Of silu the exp, 1 +, the quotient and the
+    product err by at most 3 eps of the result, which is less than the bracket. A float16 or bfloat16 result is
+    rounded once more.
+    """
+    a, b = (np.abs(np.asarray(values, dtype=np.float64))[:, None, None] for values in (scale, bias))
+    size: Float64 = a * np.abs(np.asarray(y, dtype=np.float64)) + b + np.abs(np.asarray(residual, dtype=np.float64))
+    bound: Float64 = STEEPEST * a * np.asarray(within, dtype=np.float64) + 6 * _EPS["float32"] * size
+    name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
     if name in _SMALLEST:
         bound = bound + 0.5 * _EPS[name] * size + 0.5 * _SMALLEST[name]
     return bound

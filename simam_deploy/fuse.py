@@ -5,23 +5,24 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 
 import onnx_ir as ir
 
 from simam_deploy import manifest, onnx_file
 from simam_deploy.blocks import Block, NearMiss, find
-from simam_deploy.errors import FormError, NoBlockError
+from simam_deploy.errors import FormError, InputError, NoBlockError
 from simam_deploy.files import refuse_overwriting_inputs, staging
-from simam_deploy.forms import form_named
-from simam_deploy.formula import OP_DOMAIN, OP_NAME, OP_VERSION
-from simam_deploy.recognise.cut import is_simam_node
+from simam_deploy.forms import form_named, tail
+from simam_deploy.formula import OP_DOMAIN, OP_NAME, OP_VERSION, OPS
+from simam_deploy.neighbours import with_neighbours
 from simam_deploy.recognise.operators import PASSING
 from simam_deploy.shapes import Dims
 
-BODY = (OP_DOMAIN, OP_NAME, "")
-"""The identifier of the function that is SimAM's body."""
+BODIES = {(OP_DOMAIN, name, "") for name in OPS}
+"""The identifiers of the functions that are the bodies of our operators."""
 FUNCTION_IR = 8
 """The first IR version that has model-local functions."""
 
@@ -38,6 +39,8 @@ class BlockRow:
     """The form it had."""
     form: str
     """The form it has now."""
+    op: str
+    """The operator of formula.OPS that it is: SimAM, or one with what follows SimAM in it."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ def fuse(
     on_progress: Callable[[str], None] | None = None,
     *,
     repair: bool = False,
+    neighbours: bool = False,
 ) -> Fused:
     """Write every SimAM block of `model` in `form`; all else keeps its nodes, names, weights and metadata.
 
@@ -63,10 +67,13 @@ def fuse(
     the same names, so fusing twice gives the same file. Inner values that others use too stay, and `notes` says so.
     repair : also write the near misses whose only fault is a constant M - 1 for another size of the map; M then comes
     from the shape of x.
+    neighbours : fold what follows SimAM into its node where one operator does it all (neighbours.py), for the forms
+    that have a node. Otherwise, nodes that have it folded in are taken apart again.
     Raises NoBlockError when there is no block (with the near misses), FormError when a block cannot be written so
-    (with every block and every reason), InputError when there is no such form.
+    (with every block and every reason), InputError when there is no such form or the file is specialised.
     """
-    chosen = form_named(form)
+    chosen = form_named(form, neighbours=neighbours)
+    _refuse_specialised(model)
     result = model.clone()
     found = find(result, on_progress)
     repaired = [miss for miss in found.near_misses if repair and miss.repaired is not None]
@@ -75,27 +82,34 @@ def fuse(
     if not blocks:
         raise NoBlockError(_nothing_found(misses))
     _refuse(form, blocks, result)
-    kept = _nodes_of_our_name(result, blocks)
-    if kept and (form == "function" or (form == "custom_op" and BODY in result.functions)):
-        raise FormError(
-            f"form {form!r} would change node {kept[0].name!r}, which has the name {OP_DOMAIN}::{OP_NAME} and is not "
-            f"SimAM, as one body serves the whole file\nuse --form primitive, or mend the node"
-        )
+    notes = [f"{miss.node}: M - 1, a constant before, now comes from the shape of x" for miss in repaired]
+    if neighbours:
+        grown, stopped = with_neighbours(result, blocks)
+        blocks = _in_order(result, grown)  # by where they end now: one may take in the y of another
+        notes += stopped
+    ops = {block.op for block in blocks} if neighbours else {OP_NAME}
+    kept = _nodes_of_our_names(result, blocks)
+    for node in kept:
+        changes = form == "function" or (form == "custom_op" and node.op_identifier() in result.functions)
+        if node.op_type in ops and changes:
+            raise FormError(
+                f"form {form!r} would change node {node.name!r}, which has the name {OP_DOMAIN}::{node.op_type} and "
+                f"is not {node.op_type}, as one body serves the whole file\nuse --form primitive, or mend the node"
+            )
     called = _called(result)
     written: set[ir.Node] = set()
     for block in reversed(blocks):  # from the end, as the y of one block may be the x of the next
-        nodes = chosen.nodes(block, _opset(block, result))
+        nodes = _nodes(chosen, block, _opset(block, result), neighbours)
         _replace(block, nodes)
         written.update(nodes)
-    notes = [f"{miss.node}: M - 1, a constant before, now comes from the shape of x" for miss in repaired]
     notes += _shared(blocks)
     for scope in _scopes(result):
         _make_names_unique(scope, written)
-    if not kept:
-        result.functions.pop(BODY, None)
-    for function in chosen.functions(result.opset_imports.get("", 0)):
+    for identifier in BODIES - {node.op_identifier() for node in kept}:
+        result.functions.pop(identifier, None)
+    for function in chosen.functions(result.opset_imports.get("", 0), sorted(ops)):
         result.functions[function.identifier()] = function
-    for identifier in called - _called(result) - {BODY}:
+    for identifier in called - _called(result) - BODIES:
         del result.functions[identifier]
     for scope in _scopes(result):
         version = scope.opset_imports.pop(OP_DOMAIN, OP_VERSION)
@@ -105,8 +119,19 @@ def fuse(
     if chosen.functions(17) and result.ir_version < FUNCTION_IR:
         notes.append(f"IR version raised from {result.ir_version} to {FUNCTION_IR}, the first with functions")
         result.ir_version = FUNCTION_IR
-    rows = [BlockRow(b.node, b.shape, b.dtype.name, b.e_lambda, b.form, form) for b in blocks]
+    rows = [
+        BlockRow(b.node, b.shape, b.dtype.name, b.e_lambda, b.form, form, b.op if neighbours else OP_NAME)
+        for b in blocks
+    ]
     return Fused(result, tuple(rows), misses, tuple(notes))
+
+
+def _refuse_specialised(model: ir.Model) -> None:
+    if mark := manifest.specialised(model.metadata_props):
+        raise InputError(
+            f"the file is specialised for {mark.get('machine')}, where nothing is left to fuse; "
+            "start again from the portable file that it was made from"
+        )
 
 
 def _in_order(model: ir.Model, blocks: list[Block]) -> list[Block]:
@@ -116,8 +141,8 @@ def _in_order(model: ir.Model, blocks: list[Block]) -> list[Block]:
 
 
 def _scopes(model: ir.Model) -> list[ir.Graph | ir.Function]:
-    """What has names and opsets of its own: the graph, and each function but the body of ours."""
-    return [model.graph, *(f for f in model.functions.values() if f.identifier() != BODY)]
+    """What has names and opsets of its own: the graph, and each function but our bodies."""
+    return [model.graph, *(f for f in model.functions.values() if f.identifier() not in BODIES)]
 
 
 def _called(model: ir.Model) -> set[tuple[str, str, str]]:
@@ -153,11 +178,21 @@ def _shared(blocks: list[Block]) -> list[str]:
     ]
 
 
-def _nodes_of_our_name(model: ir.Model, blocks: list[Block]) -> list[ir.Node]:
-    """Nodes simam::SimAM that are near misses: they stay as they are, and so does the body they may have."""
+def _nodes_of_our_names(model: ir.Model, blocks: list[Block]) -> list[ir.Node]:
+    """Nodes of our operators that are near misses: they stay as they are, and so does the body they may have."""
     inside = {node for block in blocks for node in block.inside}
     everything = (node for scope in _scopes(model) for node in scope.all_nodes())
-    return [node for node in everything if is_simam_node(node) and node not in inside]
+    return [n for n in everything if n.domain == OP_DOMAIN and n.op_type in OPS and n not in inside]
+
+
+def _nodes(chosen: ModuleType, block: Block, opset: int, neighbours: bool) -> list[ir.Node]:
+    """The block in a form, with what follows it inside the node or behind it."""
+    if block.tail is None or neighbours:
+        return list(chosen.nodes(block, opset))
+    core: list[ir.Node] = chosen.nodes(replace(block, tail=None), opset)
+    y = core[-1].outputs[0]
+    y.name, y.type, y.shape = f"{block.node}/y", ir.TensorType(block.dtype), ir.Shape(block.shape)
+    return [*core, *tail.nodes(block, y, opset)]
 
 
 def _replace(block: Block, nodes: list[ir.Node]) -> None:
@@ -241,23 +276,34 @@ def fuse_file(
     on_progress: Callable[[str], None] | None = None,
     *,
     repair: bool = False,
+    neighbours: bool = False,
 ) -> Fused:
     """`fuse` from one ONNX file to another, with a manifest beside it. Raises as `fuse`, `onnx_file.load` and
     `files.staging` do; nothing is written then, and `source` is never touched."""
     model = onnx_file.load(source)
     refuse_overwriting_inputs(target, [source, *onnx_file.weight_files(model)])
     with staging(target) as staged, onnx_file.blaming(source):
-        fused = fuse(model, form, on_progress, repair=repair)
+        fused = fuse(model, form, on_progress, repair=repair, neighbours=neighbours)
         write(fused, staged, manifest.file_source(Path(source)))
     return fused
 
 
 def write(
-    fused: Fused, staged: Path, source: manifest.Record, packages: tuple[str, ...] = ("onnx", "onnx-ir")
+    fused: Fused,
+    staged: Path,
+    source: manifest.Record,
+    packages: tuple[str, ...] = ("onnx", "onnx-ir"),
+    mark: manifest.Record | None = None,
 ) -> manifest.Record:
-    """Write the model and its manifest to `staged`, a path inside `files.staging`; return the manifest."""
-    blocks = [{"node": r.node, "shape": list(r.shape), "dtype": r.dtype, "e_lambda": r.e_lambda} for r in fused.rows]
-    travelling = manifest.about(fused.rows[0].form, blocks)
+    """Write the model and its manifest to `staged`, a path inside `files.staging`; return the manifest.
+
+    mark : what the manifest says besides, in the file too.
+    """
+    blocks = [
+        {"node": r.node, "op": r.op, "shape": list(r.shape), "dtype": r.dtype, "e_lambda": r.e_lambda}
+        for r in fused.rows
+    ]
+    travelling = {**manifest.about(fused.rows[0].form, blocks), **(mark or {})}
     fused.model.metadata_props[manifest.PROPERTY] = json.dumps(travelling, ensure_ascii=False)
     onnx_file.save(fused.model, staged)
     made = manifest.record(travelling, source, packages)

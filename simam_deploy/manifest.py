@@ -19,12 +19,28 @@ from simam_deploy import __version__
 
 PROPERTY = "simam_deploy"
 SUFFIX = ".json"
+SPECIALISED = "specialised"
 Record = dict[str, Any]
 
 
 def about(form: str, blocks: Sequence[Mapping[str, Any]]) -> Record:
-    """The part that travels in the file. blocks : node, shape, dtype, e_lambda of each."""
+    """The part that travels in the file. blocks : node, op, shape, dtype, e_lambda of each."""
     return {"version": __version__, "form": form, "blocks": [dict(block) for block in blocks]}
+
+
+def specialisation(machine: str, block: int, onnxruntime: str) -> Record:
+    """What `about` has besides in a file that was laid out for one kind of processor; see specialise.py."""
+    return {SPECIALISED: {"machine": machine, "block": block, "onnxruntime": onnxruntime}}
+
+
+def specialised(properties: Mapping[str, str]) -> Record | None:
+    """That part, from a file's metadata properties; None if the file is portable."""
+    try:
+        held = json.loads(properties.get(PROPERTY, "{}"))
+    except ValueError:
+        return None
+    mark = held.get(SPECIALISED) if isinstance(held, dict) else None
+    return mark if isinstance(mark, dict) else None
 
 
 def record(made: Record, source: Record, packages: Sequence[str]) -> Record:

@@ -63,7 +63,7 @@ def prove(run: Run, shapes: list[Shape]) -> Verdict:
                 recovered = _recover_lambda(run, 0.3 * np.sqrt(abs(first)) * x)
             if not (np.isfinite(recovered) and recovered > LEAST_LAMBDA):
                 return _differences(run, shape, f"λ would be {recovered:.3g}; it must be positive")
-        for name, x in _planes(rng, shape, recovered):
+        for name, x in planes(rng, shape, recovered):
             share = _share(run(x), x, recovered)
             if not share <= 1:
                 return _differences(run, shape, f"differs from SimAM on {name} planes of {shape[2]}x{shape[3]}")
@@ -82,7 +82,7 @@ def _recover_lambda(run: Run, x: Float64) -> float:
     return float(d[at] / (4 * (np.log(ratio / (1 - ratio)) - 0.5)) - v[at[0], at[1], 0, 0])
 
 
-def _planes(rng: np.random.Generator, shape: Shape, e_lambda: float) -> Iterator[tuple[str, Float64]]:
+def planes(rng: np.random.Generator, shape: Shape, e_lambda: float) -> Iterator[tuple[str, Float64]]:
     """Inputs on which wrong formulas show. Every plane differs, so mixing planes or batch elements shows too."""
     plain = rng.standard_normal(shape)
     yield "plain", plain
@@ -106,10 +106,15 @@ def _share(y: Float64, x: Float64, e_lambda: float) -> float:
     """Largest error of y as a share of what rounded constants and float64 arithmetic explain."""
     if y.shape != x.shape or not np.isfinite(y).all():
         return np.inf
+    return float(np.max(np.abs(y - formula.reference(x, e_lambda)) / allowance(x, e_lambda)))
+
+
+def allowance(x: Float64, e_lambda: float) -> Float64:
+    """How far SimAM of x may be off in float64, with the constants of a form rounded to float32."""
     gate = formula.gate(x, e_lambda)
     e = np.log(gate / np.maximum(1 - gate, 1e-300)) - 0.5
-    allowed = np.abs(x) * CONSTANTS_EPS * e * gate * (1 - gate) + 32 * formula.tolerance(x, np.float64, e_lambda)
-    return float(np.max(np.abs(y - x * gate) / allowed))
+    allowed: Float64 = np.abs(x) * CONSTANTS_EPS * e * gate * (1 - gate)
+    return allowed + 32 * formula.tolerance(x, np.float64, e_lambda)
 
 
 def _differences(run: Run, shape: Shape, otherwise: str) -> Verdict:

@@ -22,6 +22,7 @@ from simam_deploy import formula
 from simam_deploy.errors import InputError, SimAMDeployError
 from simam_deploy.inputs import Case
 from simam_deploy.manifest import finite
+from simam_deploy.recognise.tail import Tail
 from simam_deploy.runtimes.session import Session, first_line, pick
 
 Array = NDArray[Any]
@@ -38,12 +39,20 @@ COLLAPSED = float(1 / (1 + np.exp(-0.5)))
 
 @dataclass(frozen=True)
 class Tap:
-    """Outputs of a session that are the x and the y of one SimAM block."""
+    """Outputs of a session that are the x and the y of one SimAM block, and the residual where it has one inside."""
 
     block: str
     x: str
     y: str
     e_lambda: float
+    tail: Tail | None = None
+    """What is done between SimAM and y."""
+
+    @property
+    def names(self) -> list[str]:
+        """Of the outputs."""
+        residual = None if self.tail is None else self.tail.residual
+        return [self.x, self.y, *([] if residual is None else [str(residual.name)])]
 
 
 @dataclass(frozen=True)
@@ -144,7 +153,7 @@ def verify(
 
 def _without_taps(label: str, result: Mapping[str, Array], taps: Sequence[Tap], names: Sequence[str]) -> list[Array]:
     """The outputs that the truth has too. A tap may be one of them; those added for taps come last."""
-    inner = {name for tap in taps for name in (tap.x, tap.y)}
+    inner = {name for tap in taps for name in tap.names}
     kept = [array for i, (name, array) in enumerate(result.items()) if i < len(names) or name not in inner]
     if len(kept) != len(names):
         raise InputError(f"{label} has the outputs {', '.join(result)}; the truth has {', '.join(names)}")
@@ -236,19 +245,26 @@ def _compare(
 
 
 def _judge_gate(case: str, label: str, tap: Tap, results: Sequence[Mapping[str, Array]]) -> GateRow:
-    """The worst of all feeds. The gate is y / x where |x| is not so small that its own rounding shows."""
+    """The worst of all feeds. The gate is what x is multiplied with, so its error is that of y over |x|, where |x| is
+    not so small that roundings show. With a tail, y is the result of it all, and |scale * x| stands for |x|."""
     error = share = collapsed = 0.0
     for result in results:
         x, y = formula.as_maps(result[tap.x]), formula.as_maps(np.asarray(result[tap.y], dtype=np.float64))
         wide = np.asarray(x, dtype=np.float64)
         gate = formula.gate(wide, tap.e_lambda)
-        off = np.abs(y - wide * gate)
         bound = np.sqrt(x.shape[2] * x.shape[3]) * formula.tolerance(wide, x.dtype, tap.e_lambda)
+        exact, flat, size, others = wide * gate, wide * COLLAPSED, np.abs(wide), np.zeros(1)
+        if tap.tail is not None:
+            given = [tap.tail.scale, tap.tail.bias, *(result[name] for name in tap.names[2:])]
+            bound = formula.neighbours_tolerance(bound, exact, *given, dtype=x.dtype)
+            others = formula.neighbours(0 * wide, *map(np.abs, given))
+            size = formula.neighbours(size, np.abs(tap.tail.scale), 0 * tap.tail.bias)
+            exact, flat = (formula.neighbours(v, *given, activation=tap.tail.activation) for v in (exact, flat))
+        off = np.abs(y - exact)
         shares = np.divide(off, bound, out=np.where(off > 0, np.inf, 0.0), where=bound > 0)  # 0 on a plane of zeros
         share = max(share, float(np.where(np.isnan(shares), np.inf, shares).max()))
-        seen = np.abs(wide) > 1e-6 * np.abs(wide).max()
-        got = y[seen] / wide[seen]
-        error = max(error, float(np.max(np.abs(got - gate[seen]), initial=0)))
-        near = [float(np.mean(np.abs(g - COLLAPSED) < 1e-3)) if g.size else 0.0 for g in (got, gate[seen])]
+        seen = (size > 1e-6 * size.max()) & (size > 1e-3 * others)
+        error = max(error, float(np.max(off[seen] / size[seen], initial=0)))
+        near = [float(np.mean(np.abs(v - flat)[seen] < 1e-3 * size[seen])) if seen.any() else 0.0 for v in (y, exact)]
         collapsed = max(collapsed, near[0] - near[1])
     return GateRow(case, label, tap.block, tap.e_lambda, error, share, collapsed, bool(share <= 1))

@@ -1,5 +1,7 @@
 """Small ONNX models with SimAM in them, as text: the graph is readable in the test."""
 
+import re
+
 import onnx
 import onnx_ir as ir
 from onnx import parser
@@ -18,6 +20,12 @@ CHAIN = """
    y = Mul (x, g)
 """
 """SimAM of x, spelled out; the tests change one line of it."""
+
+
+def again(x: str, y: str) -> str:
+    """A second chain, from x to y."""
+    inner = re.sub(r"\b(mean|c|d|s|v|t|q|e|z|g|x|y)\b", r"\g<1>_2", CHAIN)
+    return inner.replace("x_2", x).replace("y_2", y)
 
 
 def model(

@@ -17,7 +17,7 @@ import typer
 from onnx import numpy_helper
 from onnx.external_data_helper import set_external_data
 
-from simam_deploy import __version__, cli, onnx_file, verify
+from simam_deploy import __version__, cli, native, onnx_file, verify
 from simam_deploy.forms import FORMS, alone
 
 ROOT = Path(__file__).parents[1]
@@ -233,6 +233,7 @@ BAD: list[tuple[str, str]] = [
 
 @pytest.mark.usefixtures("no_library")
 @pytest.mark.parametrize(("line", "words"), BAD, ids=[line.replace(f"{TINY}:", "") for line, _ in BAD])
+@pytest.mark.usefixtures("no_library")
 def test_bad_input_is_an_error_of_its_own(folder: Path, run: Run, line: str, words: str) -> None:
     before = contents(folder)
     status, out, err = run(line.format(folder=folder.name))
@@ -242,6 +243,13 @@ def test_bad_input_is_an_error_of_its_own(folder: Path, run: Run, line: str, wor
     assert re.search(words, err), err
     assert contents(folder) == before
     assert not [path for path in folder.iterdir() if path.name.startswith(".simam")]
+
+
+def test_with_the_library_custom_op_runs_in_ort(folder: Path, run: Run, library: native.Library) -> None:
+    status, out, err = run("verify fixed.onnx --forms custom_op --runtimes ort --inputs adversarial --gates")
+    assert (status, err) == (0, "")
+    assert "custom_op · ort" in out
+    assert folder.exists()
 
 
 def test_an_unknown_engine_target(folder: Path, run: Run) -> None:
@@ -331,11 +339,31 @@ def test_version(run: Run) -> None:
         ("fuse fixed.onnx -o new.onnx --json", {"file", "blocks", "near_misses", "notes"}),
         (
             "inspect fixed.onnx --json",
-            {"file", "opset", "ir_version", "weights_mib", "blocks", "kernel", "shared", "near_misses"},
+            {
+                "file",
+                "opset",
+                "ir_version",
+                "weights_mib",
+                "blocks",
+                "kernel",
+                "shared",
+                "near_misses",
+                "specialised",
+            },
         ),
         (
             "inspect population_variance.onnx --json",
-            {"file", "opset", "ir_version", "weights_mib", "blocks", "kernel", "shared", "near_misses"},
+            {
+                "file",
+                "opset",
+                "ir_version",
+                "weights_mib",
+                "blocks",
+                "kernel",
+                "shared",
+                "near_misses",
+                "specialised",
+            },
         ),
         ("verify fixed.onnx --json --gates --forms all --inputs adversarial", {"passed", "rows", "gates", "notes"}),
         ("bench dynamic.onnx --json --seconds 0.1 --shape 1,3,8,8", {"threads", "rows", "left_out"}),

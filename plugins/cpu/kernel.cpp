@@ -1,9 +1,11 @@
 // The loops, compiled once per target: SIMAM_TARGET names it, SIMAM_WIDTH is its floats per vector.
 //
 // Statistics: with a shift k near the mean, r = x - k,  mean = k + sum(r) / M,  m2 = sum(r^2) - sum(r)^2 / M. If k turns
-// out far from the mean, the plane is summed again with k = mean: so cancellation never costs more than a factor of 7,
-// and a plane is mostly read twice (once for the sums, once for y), which from a cache is nearly as good as once.
-// Sums run in float over at most kFlush vectors per lane, and from there in double.
+// out far from the mean, the plane is summed again with k = mean: so cancellation never costs more than a factor of 4,
+// and a plane is mostly read twice (once for the sums, once for y), which from a cache is nearly as good as once. What
+// comes from memory is asked for beforehand: the place of y during the sums, the next plane of x during the gate.
+// Sums run in float over at most kFlush vectors per lane, and from there in double: equal values, of which a map has
+// many, are all rounded the same way, and over 32 additions instead of 8 that costs four times as much.
 // Gate: c = (x - hi) - lo with mean = hi + lo: where the mean is large against the spread x - hi is exact, so that no
 // digit of c is lost. t log2 e = (c * root)^2 with root = sqrt(log2 e / (4 (v + lambda))) does not overflow where c^2 would.
 #include "loops.h"
@@ -19,8 +21,13 @@ using simam::cpu::Task;
 using simam::cpu::Type;
 
 constexpr int kUnroll = 4;
-constexpr int64_t kFlush = 32 * kUnroll;
+constexpr int64_t kFlush = 8 * kUnroll;
 constexpr double kHalfRootLog2e = 0.60056120439322491;  // sqrt(log2 e) / 2
+
+// An address to prefetch, which need not be one of ours.
+inline void const* away(void const* from, uintptr_t bytes) {
+  return reinterpret_cast<void const*>(reinterpret_cast<uintptr_t>(from) + bytes);
+}
 
 // The sums of r = x - shift and of r^2.
 struct Sums {
@@ -32,13 +39,17 @@ struct Sums {
   }
 };
 
-// Of `count` <= kFlush vectors, `stride` elements apart.
+// Of `count` <= kFlush vectors, `stride` elements apart. Where y will be written is brought to the cache meanwhile.
 template <class T>
-inline Sums sums_of(T const* x, int64_t count, int64_t stride, float scale, Float shift) {
+inline Sums sums_of(T const* x, int64_t count, int64_t stride, float scale, Float shift, uintptr_t to_y) {
   Sums sums[kUnroll];
   int64_t i = 0;
   for (; i + kUnroll <= count; i += kUnroll)
-    for (int u = 0; u < kUnroll; ++u) sums[u].add(load(x + (i + u) * stride, scale) - shift);
+    for (int u = 0; u < kUnroll; ++u) {
+      T const* const here = x + (i + u) * stride;
+      __builtin_prefetch(away(here, to_y), 1, 2);
+      sums[u].add(load(here, scale) - shift);
+    }
   for (; i < count; ++i) sums[0].add(load(x + i * stride, scale) - shift);
   return {(sums[0].first + sums[1].first) + (sums[2].first + sums[3].first),
           (sums[0].second + sums[1].second) + (sums[2].second + sums[3].second)};
@@ -70,18 +81,19 @@ struct Totals {
   double shift[kMaxLanes]{};
   double first[kMaxLanes]{};
   double second[kMaxLanes]{};
+  bool done[kMaxLanes]{};
 };
 
 // A plane of n elements in a row.
 template <class T>
-inline void sum_plane(T const* x, int64_t n, float scale, float shift, double& first, double& second) {
+inline void sum_plane(T const* x, int64_t n, float scale, float shift, uintptr_t to_y, double& first, double& second) {
   Float const k = all(shift);
   int64_t const vectors = n / kWidth;
   int64_t const rest = n % kWidth;
   first = second = 0;
   for (int64_t i = 0; i < vectors || i == 0; i += kFlush) {
     int64_t const count = vectors - i < kFlush ? vectors - i : kFlush;
-    Sums sums = sums_of(x + i * kWidth, count, kWidth, scale, k);
+    Sums sums = sums_of(x + i * kWidth, count, kWidth, scale, k, to_y);
     if (rest != 0 && i + count == vectors) {
       Int const lane = lane_numbers();
       if (vectors > 0)
@@ -96,10 +108,11 @@ inline void sum_plane(T const* x, int64_t n, float scale, float shift, double& f
 
 // A block of n pixels, kWidth of its planes at once.
 template <class T>
-inline void sum_column(T const* x, int64_t n, int block, float scale, Float shift, double* first, double* second) {
+inline void sum_column(T const* x, int64_t n, int block, float scale, Float shift, uintptr_t to_y, double* first,
+                       double* second) {
   Double sum{}, squares{};
   for (int64_t i = 0; i < n; i += kFlush) {
-    Sums const sums = sums_of(x + i * block, n - i < kFlush ? n - i : kFlush, block, scale, shift);
+    Sums const sums = sums_of(x + i * block, n - i < kFlush ? n - i : kFlush, block, scale, shift, to_y);
     sum += __builtin_convertvector(sums.first, Double);
     squares += __builtin_convertvector(sums.second, Double);
   }
@@ -132,15 +145,15 @@ inline float guess(T const* x, int64_t n, int64_t step, float scale) {
 
 template <class T>
 void sum(Task const& task, Place<T> const& place, int lanes, Totals& totals) {
-  if (task.block == 1) {
-    for (int i = 0; i < lanes; ++i)
-      sum_plane(place.x + i * place.to_next, place.n, task.x_scale, static_cast<float>(totals.shift[i]),
-                totals.first[i], totals.second[i]);
-  } else {
-    for (int i = 0; i < lanes; i += kWidth) {
-      Float const shift = __builtin_convertvector(at<Double>(totals.shift + i), Float);
-      sum_column(place.x + i, place.n, task.block, task.x_scale, shift, totals.first + i, totals.second + i);
-    }
+  uintptr_t const to_y = reinterpret_cast<uintptr_t>(task.y) - reinterpret_cast<uintptr_t>(task.x);
+  for (int i = 0; i < lanes; i += task.block == 1 ? 1 : kWidth) {
+    T const* const x = place.x + i * place.to_next;
+    if (task.block > 1)
+      sum_column(x, place.n, task.block, task.x_scale, __builtin_convertvector(at<Double>(totals.shift + i), Float),
+                 to_y, totals.first + i, totals.second + i);
+    else if (!totals.done[i])
+      sum_plane(x, place.n, task.x_scale, static_cast<float>(totals.shift[i]), to_y, totals.first[i],
+                totals.second[i]);
   }
 }
 
@@ -154,8 +167,9 @@ inline bool finish(Totals& totals, Moments& out) {
     double const m2 = totals.second[i] - lost;
     out.mean[i] = totals.shift[i] + offset;
     out.m2[i] = m2 < 0 ? 0 : m2;  // a NaN stays
-    bool const lane_far = lost > 0.75 * totals.second[i];
+    bool const lane_far = lost > 0.6 * totals.second[i];
     totals.shift[i] = lane_far ? static_cast<double>(static_cast<float>(out.mean[i])) : totals.shift[i];
+    totals.done[i] = !lane_far;
     far |= lane_far;
   }
   return far;
@@ -241,7 +255,7 @@ struct Row {
   T const* residual;
   T* y;
   float inverse_scale;
-  int64_t ahead;  // from x to what will be summed next: it comes from memory while this is computed
+  uintptr_t ahead;  // bytes from x to what will be summed next: it comes from memory while this is computed
 
   Float other(int64_t i) const {
     return Op::has_residual ? load(residual + i, task.residual_scale) : Float{};
@@ -250,7 +264,7 @@ struct Row {
   void vectors(Gate const& of_run, int64_t count, int64_t stride) const {
     Gate const gate = of_run;  // in registers: y could be anything's address
     for (int64_t i = 0; i < count * stride; i += stride) {
-      __builtin_prefetch(x + i + ahead, 0, 2);
+      __builtin_prefetch(away(x + i, ahead), 0, 2);
       store(y + i, Op::apply(gate, load(x + i, task.x_scale), other(i)), inverse_scale);
     }
   }
@@ -282,7 +296,8 @@ void gate_with(Task const& task, Lanes lanes, int64_t from, int64_t to, Moments 
     int64_t const channel = (lanes.first + i) % task.channels;
     Row<T, Op> const row{task, static_cast<T const*>(task.x) + start,
                          Op::has_residual ? static_cast<T const*>(task.residual) + start : nullptr,
-                         static_cast<T*>(task.y) + start, 1.0F / task.y_scale, lanes.count * task.m};
+                         static_cast<T*>(task.y) + start, 1.0F / task.y_scale,
+                         static_cast<uintptr_t>(lanes.count * task.m) * sizeof(T)};
     if (task.block == 1)
       row.plane(Gate::of_plane(task, gates, i, channel), to - from);
     else

@@ -22,9 +22,10 @@ SIMAM_DECLARE(avx2)
 
 namespace {
 
-constexpr int64_t kAlone = 16 * 1024;   // elements below which waking other threads costs more than they save
+constexpr int64_t kAlone = 32 * 1024;   // elements below which waking other threads costs more than they save
 constexpr int64_t kLeast = 4 * 1024;    // elements of one piece of work, at least
-constexpr int64_t kMost = 32 * 1024;    // and at most, but for a plane that is longer
+constexpr int64_t kMost = 128 * 1024;   // and at most, but for a plane that is longer
+constexpr int64_t kPart = 32 * 1024;    // elements of a part of a plane, at least
 constexpr int64_t kPieces = 16;         // what to aim at in between: some for each thread, to even them out
 constexpr int64_t kTogether = 4 * 1024;  // elements of the small planes that are worked on together
 constexpr int kParts = 32;              // pieces of one plane, at most
@@ -133,11 +134,11 @@ void run_with(Target const& target, Task const& task, Parallel parallel) {
   if (total < kAlone) {
     job.per_piece = count;
     if (count > 0) whole_planes(&job, 0);
-  } else if (count >= kFew || task.m * lanes < 2 * kMost) {
+  } else if (count >= kFew || task.m * lanes < 2 * kPart) {
     job.per_piece = std::max<int64_t>(1, std::clamp(total / kPieces, kLeast, kMost) / (task.m * lanes));
     parallel.run(parallel.pool, whole_planes, static_cast<size_t>(pieces(count, job.per_piece)), &job);
   } else {
-    job.per_piece = std::max(pieces(task.m, kParts), kMost / lanes);
+    job.per_piece = std::max(pieces(task.m, kParts), kPart / lanes);
     auto const parts = static_cast<size_t>(pieces(task.m, job.per_piece));
     for (job.lanes.first = 0; job.lanes.first < task.planes; job.lanes.first += lanes) {
       parallel.run(parallel.pool, moments_of_part, parts, &job);

@@ -1,5 +1,6 @@
 #include "op.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdio>
@@ -52,9 +53,25 @@ size_t input_count(Op const& op) { return 1U + (op.affine ? 2U : 0U) + (op.resid
 
 // Creating a node -------------------------------------------------------------------------------------------------
 
+bool succeeded(OrtStatus* status) {
+  if (status != nullptr) g_api->ReleaseStatus(status);
+  return status == nullptr;
+}
+
+// ONNX Runtime answers alike for an attribute that is absent and for one that is no float: so the other types are tried.
+bool has_another_type(OrtKernelInfo const* info, char const* attribute) {
+  int64_t integer = 0;
+  size_t size = 0;
+  return succeeded(g_api->KernelInfoGetAttribute_int64(info, attribute, &integer)) ||
+         succeeded(g_api->KernelInfoGetAttribute_string(info, attribute, nullptr, &size)) ||
+         succeeded(g_api->KernelInfoGetAttributeArray_float(info, attribute, nullptr, &size)) ||
+         succeeded(g_api->KernelInfoGetAttributeArray_int64(info, attribute, nullptr, &size));
+}
+
 OrtStatus* read_lambda(OrtKernelInfo const* info, char const* name, float& lambda) {
-  if (OrtStatus* const absent = g_api->KernelInfoGetAttribute_float(info, kLambda, &lambda)) {
-    g_api->ReleaseStatus(absent);
+  if (!succeeded(g_api->KernelInfoGetAttribute_float(info, kLambda, &lambda))) {
+    if (has_another_type(info, kLambda))
+      return fail(ORT_INVALID_ARGUMENT, "%s: e_lambda must be a float, as in 1e-4 or 1.0", name);
     lambda = kDefaultLambda;
   }
   if (std::isfinite(lambda) && lambda >= 0) return nullptr;
@@ -142,7 +159,9 @@ OrtStatus* compute(void* kernel, OrtKernelContext* context) {
   SIMAM_RETURN_IF_FAILED(read_input(context, 0, value, task.x, x, rank));
   if (rank != kRank)
     return fail(ORT_INVALID_ARGUMENT, "%s takes x of shape (N, C, H, W); got %zu dimensions", op.name, rank);
-  task.m = x[2] * x[3];
+  // Where nothing is computed the other sizes may be anything: their product is not taken.
+  bool const empty = std::find(x.begin(), x.end(), 0) != x.end();
+  task.m = empty ? 0 : x[2] * x[3];
   if (task.m == 1)
     return fail(ORT_INVALID_ARGUMENT,
                 "%s of a 1x1 map is 0/0: its variance divides by H*W - 1; feed larger inputs, or leave SimAM out there",
@@ -155,7 +174,7 @@ OrtStatus* compute(void* kernel, OrtKernelContext* context) {
   if (x[1] % node.block != 0)
     return fail(ORT_INVALID_ARGUMENT, "%s: %lld channels do not fill blocks of %d", op.name,
                 static_cast<long long>(x[1]), node.block);
-  task.planes = x[0] * x[1];
+  task.planes = empty ? 0 : x[0] * x[1];
   if (op.affine) {
     SIMAM_RETURN_IF_FAILED(read_parameter(context, 1, op.name, x[1], task.scale));
     SIMAM_RETURN_IF_FAILED(read_parameter(context, 2, op.name, x[1], task.bias));
@@ -169,7 +188,7 @@ OrtStatus* compute(void* kernel, OrtKernelContext* context) {
   OrtValue* y = nullptr;
   SIMAM_RETURN_IF_FAILED(g_api->KernelContext_GetOutput(context, 0, x.data(), kRank, &y));
   SIMAM_RETURN_IF_FAILED(g_api->GetTensorMutableData(y, &task.y));
-  if (task.planes * task.m == 0) return nullptr;
+  if (empty) return nullptr;
   Pool pool{context, nullptr};
   cpu::run(task, {Pool::run, &pool});
   return pool.status;

@@ -9,16 +9,18 @@ from typing import Annotated, Any
 
 import typer
 
-from simam_deploy import files, show
+from simam_deploy import files, manifest, show
 from simam_deploy.blocks import NearMiss
-from simam_deploy.cli.options import Form, Json, OneFile, Output, Shapes, Weights, parts, sizes
+from simam_deploy.cli.options import Form, Json, Neighbours, OneFile, Output, Shapes, Weights, parts, sizes
 from simam_deploy.errors import InputError
+from simam_deploy.formula import BLOCKED_DOMAIN
 
 
 def export(
     model: Annotated[str, typer.Argument(help="package.module:callable or file.py:callable", show_default=False)],
     output: Output,
     form: Form = "function",
+    neighbours: Neighbours = False,
     opset: Annotated[int | None, typer.Option(help="Default: the exporter's own.")] = None,
     dynamic: Annotated[str, typer.Option(help="Comma-separated: batch, height, width.")] = "",
     exporter: Annotated[str, typer.Option(help="dynamo or torchscript.")] = "dynamo",
@@ -42,6 +44,7 @@ def export(
             args,
             output,
             form=form,
+            neighbours=neighbours,
             opset=opset,
             dynamic=parts(dynamic),
             exporter=exporter,
@@ -67,20 +70,50 @@ def fuse(
     file: OneFile,
     output: Output,
     form: Form = "function",
+    neighbours: Neighbours = False,
     repair: Annotated[
         bool, typer.Option("--repair", help="Where M - 1 is a constant for another size, take it from the shape.")
     ] = False,
+    specialise: Annotated[
+        str | None,
+        typer.Option(
+            help="cpu: lay the whole file out for ONNX Runtime on this machine's CPU; it runs on such alone."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Find the SimAM blocks in an ONNX file and write them in another form."""
-    from simam_deploy import fuse as library
+    if specialise is None:
+        from simam_deploy.fuse import fuse_file
 
-    with show.progress() as say:
-        fused = library.fuse_file(file, output, form, lambda node: say(f"prove the block at {node}"), repair=repair)
+        with show.progress() as say:
+            fused = fuse_file(
+                file,
+                output,
+                form,
+                lambda node: say(f"prove the block at {node}"),
+                repair=repair,
+                neighbours=neighbours,
+            )
+    else:
+        _refuse_with_specialise(specialise, form, repair)
+        from simam_deploy.specialise import specialise_file
+
+        with show.progress() as say:
+            fused = specialise_file(file, output, say)
     if as_json:
         show.json({"file": str(output), **_fused_dict(fused)})
     else:
         _fused(fused, f"{output}: SimAM blocks")
+
+
+def _refuse_with_specialise(target: str, form: str, repair: bool) -> None:
+    if target != "cpu":
+        raise InputError(f"--specialise knows cpu; asked for {target!r}")
+    if form != "function" or repair:
+        raise InputError(
+            "--specialise chooses the form and repairs nothing; write the portable file with these options first"
+        )
 
 
 def inspect(file: OneFile, as_json: Json = False) -> None:
@@ -92,11 +125,12 @@ def inspect(file: OneFile, as_json: Json = False) -> None:
         found = blocks.find(model, lambda node: say(f"prove the block at {node}"))
         say("run it once, to see whether the kernel runs")
         use = doctor.kernel_in(file)
-    rows = [(b.node, b.shape, b.dtype.name, b.e_lambda, b.form) for b in found.blocks]
+    rows = [(b.node, b.shape, b.dtype.name, b.e_lambda, b.form, b.op) for b in found.blocks]
     shared = [f"{b.node}: {', '.join(b.shared)}" for b in found.blocks if b.shared]
+    mark = manifest.specialised(model.metadata_props)
     opset, weight_mb = model.opset_imports.get(""), onnx_file.weight_bytes(model) / 2**20
     if as_json:
-        keys = ("node", "shape", "dtype", "e_lambda", "form")
+        keys = ("node", "shape", "dtype", "e_lambda", "form", "op")
         show.json(
             {
                 "file": str(file),
@@ -107,14 +141,19 @@ def inspect(file: OneFile, as_json: Json = False) -> None:
                 "kernel": asdict(use),
                 "shared": shared,
                 "near_misses": _misses(found.near_misses),
+                "specialised": mark,
             }
         )
         return
     show.lines([f"{file}: opset {opset}, IR {model.ir_version}, {weight_mb:.1f} MiB of weights"])
+    if mark is not None:
+        ours = sum(node.domain == BLOCKED_DOMAIN for node in model.graph)
+        where = f"{mark.get('machine')} with ONNX Runtime {mark.get('onnxruntime')}"
+        show.lines([f"specialised for {where}: {ours} SimAM operators in the blocked layout"])
     if rows:
-        shown = [(n, show.shape(s), d, f"{e:g}", f) for n, s, d, e, f in rows]
-        show.table(f"{len(rows)} SimAM blocks", ("node", "x", "type", "λ", "form"), shown)
-    else:
+        shown = [(n, show.shape(s), d, f"{e:g}", f, op) for n, s, d, e, f, op in rows]
+        show.table(f"{len(rows)} SimAM blocks", ("node", "x", "type", "λ", "form", "operator"), shown)
+    elif mark is None:
         show.lines(["no SimAM block"])
     if use.of:
         seen = f"{use.ran} of {use.of} nodes" if use.ran is not None else "not seen"
@@ -205,8 +244,8 @@ def _misses(misses: Sequence[NearMiss]) -> list[dict[str, Any]]:
 
 
 def _fused(fused: Any, title: str) -> None:
-    rows = [(r.node, show.shape(r.shape), r.dtype, f"{r.e_lambda:g}", r.found, r.form) for r in fused.rows]
-    show.table(title, ("node", "x", "type", "λ", "was", "is"), rows)
+    rows = [(r.node, show.shape(r.shape), r.dtype, f"{r.e_lambda:g}", r.found, r.form, r.op) for r in fused.rows]
+    show.table(title, ("node", "x", "type", "λ", "was", "is", "operator"), rows)
     show.near_misses(fused.near_misses)
     show.lines(fused.notes)
 

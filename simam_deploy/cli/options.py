@@ -29,6 +29,9 @@ Output = Annotated[
     Path, typer.Option("--output", "-o", help="The file to write.", show_default=False, callback=_named)
 ]
 Form = Annotated[str, typer.Option(help=f"How to write each SimAM block: {FORM_NAMES}.")]
+Neighbours = Annotated[
+    bool, typer.Option(help="Fold what follows SimAM (BatchNormalization, add, activation) into its node.")
+]
 Weights = Annotated[Path | None, typer.Option(help="Checkpoint to load into the model (a state_dict).")]
 Shapes = Annotated[
     list[str] | None, typer.Option("--shape", help="Size of an input, as 1,3,224,224; once per input.")

@@ -4,7 +4,8 @@
     reasons_against(block) -> list[str]      why this form cannot lower `block`; empty if it can
     nodes(block, opset) -> list[ir.Node]     nodes and constants from block.x to the output of the last one;
                                              names start with block.node, the last node has that very name
-    functions(opset) -> list[ir.Function]    what the file must carry besides
+    functions(opset, ops) -> list[ir.Function]   what the file must carry besides, for these operators of formula.OPS
+    NEIGHBOURS                               whether `nodes` also writes block.tail; where not, tail.py does
 
 Adding one: its file, its line in FORMS, its test.
 """
@@ -24,10 +25,16 @@ from simam_deploy.shapes import Dims
 FORMS: dict[str, ModuleType] = {form.NAME: form for form in (function, primitive, instance_norm, custom_op)}
 
 
-def form_named(name: str) -> ModuleType:
-    """The form of that name. Raises InputError, listing the names, if there is none."""
+def form_named(name: str, *, neighbours: bool = False) -> ModuleType:
+    """The form of that name. Raises InputError, listing the names, if there is none, or if it must take neighbours
+    and has no node that they could go into."""
     if name not in FORMS:
         raise InputError(f"there is no form {name!r}; the forms are {', '.join(FORMS)}")
+    if neighbours and not FORMS[name].NEIGHBOURS:
+        able = " or ".join(form for form in FORMS if FORMS[form].NEIGHBOURS)
+        raise InputError(
+            f"form {name!r} has no node that neighbours fold into; use --form {able}, or --no-neighbours"
+        )
     return FORMS[name]
 
 

@@ -12,16 +12,20 @@ empty batch is refused at run time, as the -1 that stands for H*W could be anyth
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import onnx_ir as ir
 
 from simam_deploy.blocks import Block
+from simam_deploy.forms import tail
 from simam_deploy.forms.primitive import body, runtime_n
 from simam_deploy.forms.writer import Writer
-from simam_deploy.formula import DEFAULT_LAMBDA, OP_DOMAIN, OP_NAME
+from simam_deploy.formula import DEFAULT_LAMBDA, OP_DOMAIN, OP_NAME, OPS, Op
 from simam_deploy.recognise.operators import HALF
 
 NAME = "function"
 MIN_OPSET = 17
+NEIGHBOURS = True
 FLOAT = ir.DataType.FLOAT
 HW = (2, 3)
 """The axes of a plane, as the op has them."""
@@ -36,9 +40,10 @@ def reasons_against(block: Block) -> list[str]:
 def nodes(block: Block, opset: int) -> list[ir.Node]:
     """One node; where x is not 4-D, one more in front and one behind, and what those need."""
     e_lambda = ir.AttrFloat32("e_lambda", block.e_lambda)
-    if len(block.shape) == 4:
-        return [ir.Node(OP_DOMAIN, OP_NAME, [block.x], [e_lambda], name=block.node)]
     write = Writer(block.node, opset)
+    if len(block.shape) == 4:
+        behind = [] if block.tail is None else tail.inputs(write, block.tail)
+        return [*write.nodes, ir.Node(OP_DOMAIN, block.op, [block.x, *behind], [e_lambda], name=block.node)]
     if len(block.shape) == 3:
         flat = write.squeeze("Unsqueeze", block.x, [2], "flat")
         y = write.op(OP_NAME, flat, name="simam", domain=OP_DOMAIN, e_lambda=e_lambda)
@@ -61,14 +66,22 @@ def _sizes(write: Writer, block: Block) -> tuple[ir.Value, ir.Value]:
     return write.constant([0, 0, 0, -1], "flat_sizes", int64), write.op("Shape", block.x, name="sizes")
 
 
-def functions(opset: int) -> list[ir.Function]:
-    """The body: simam::SimAM(x; e_lambda) for x : (N, C, H, W) of any float type."""
-    x = ir.Value(name="x")
+def functions(opset: int, ops: Iterable[str] = (OP_NAME,)) -> list[ir.Function]:
+    """The bodies of `ops`, names of formula.OPS, for x : (N, C, H, W) of any float type."""
+    return [_body(name, OPS[name], opset) for name in ops]
+
+
+def _body(name: str, op: Op, opset: int) -> ir.Function:
+    """simam::SimAM(x; e_lambda), or with neighbours (x, scale, bias[, residual]; e_lambda). It calls no other."""
+    x, *given = inputs = [ir.Value(name=input_) for input_ in ("x", *tail.names(op))]
     write = Writer("", opset)
     wide = write.op("Cast", x, name="float", to=FLOAT)
     n = runtime_n(write, x, HW, FLOAT)
     from_attribute = ir.RefAttr("value_float", "e_lambda", ir.AttributeType.FLOAT)
     e_lambda = write.op("Constant", name="e_lambda", value_float=from_attribute)
-    y = write.op("CastLike", body(write, wide, HW, n, e_lambda, FLOAT), x, name="y_like_x")
-    graph = ir.Graph([x], [y], nodes=write.nodes, opset_imports={"": opset}, name=OP_NAME)
-    return [ir.Function(OP_DOMAIN, OP_NAME, graph=graph, attributes=[ir.AttrFloat32("e_lambda", DEFAULT_LAMBDA)])]
+    y = body(write, wide, HW, n, e_lambda, FLOAT)
+    if op.affine:
+        y = tail.in_body(write, y, op, given)
+    like_x = write.op("CastLike", y, x, name="y_like_x")
+    graph = ir.Graph(inputs, [like_x], nodes=write.nodes, opset_imports={"": opset}, name=name)
+    return ir.Function(OP_DOMAIN, name, graph=graph, attributes=[ir.AttrFloat32("e_lambda", DEFAULT_LAMBDA)])

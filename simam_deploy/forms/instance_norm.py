@@ -7,6 +7,7 @@ Exact in real arithmetic: with the biased variance σ², v + λ = M/(M-1) (σ² 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import onnx_ir as ir
@@ -17,6 +18,7 @@ from simam_deploy.recognise.operators import HALF
 
 NAME = "instance_norm"
 MIN_OPSET = 11
+NEIGHBOURS = False
 FLOAT = ir.DataType.FLOAT
 AXES = {3: "CL", 4: "CHW", 5: "CDHW"}
 """Those behind N, by rank."""
@@ -34,9 +36,9 @@ def reasons_against(block: Block) -> list[str]:
     return reasons
 
 
-def functions(opset: int) -> list[ir.Function]:
+def functions(opset: int, ops: Iterable[str] = ()) -> list[ir.Function]:
     """None."""
-    del opset
+    del opset, ops
     return []
 
 

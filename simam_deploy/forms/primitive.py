@@ -8,7 +8,7 @@ bfloat16 are cast to float32 in front and back behind: M - 1 and the sums do not
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import onnx_ir as ir
 
@@ -18,6 +18,7 @@ from simam_deploy.recognise.operators import HALF
 
 NAME = "primitive"
 MIN_OPSET = 11
+NEIGHBOURS = False
 
 
 def reasons_against(block: Block) -> list[str]:
@@ -26,9 +27,9 @@ def reasons_against(block: Block) -> list[str]:
     return []
 
 
-def functions(opset: int) -> list[ir.Function]:
+def functions(opset: int, ops: Iterable[str] = ()) -> list[ir.Function]:
     """None."""
-    del opset
+    del opset, ops
     return []
 
 

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from simam_deploy.errors import InputError
-from simam_deploy.evaluator import Array, SimAM, evaluator
+from simam_deploy.evaluator import KERNELS, Array, evaluator
 from simam_deploy.formula import OP_DOMAIN, OP_NAME, Float64
 from simam_deploy.recognise.cut import Cut
 from simam_deploy.recognise.flow import Flow, constant
@@ -56,15 +56,15 @@ class Piece:
         nodes = sorted((*cut.around, *cut.inside), key=flow.order.__getitem__)
         watched = {v: None for node in cut.two_sided for v in node.inputs if v is not None and v.name}
         graph = helper.make_graph(
-            [_renamed(node, names) for node in nodes],
+            [renamed(node, names) for node in nodes],
             "piece",
             inputs,
             [onnx.ValueInfoProto(name=names[value]) for value in (cut.y, *(v for v in watched if v is not cut.y))],
-            [_widened(value, names[value]) for value in cut.constants],
+            [widened(value, names[value]) for value in cut.constants],
         )
         scope = cut.inside[-1].graph
         imports = {**flow.model.opset_imports, **(scope.opset_imports if scope is not None else {})}
-        functions = _called((*cut.around, *cut.inside), flow.model)
+        functions = called((*cut.around, *cut.inside), flow.model)
         self._model = helper.make_model(
             graph,
             ir_version=10,
@@ -99,7 +99,7 @@ class Piece:
         Raises whatever the evaluator does where the piece does not fit x.
         """
         if self._evaluator is None:
-            self._evaluator = evaluator(self._model, [SimAM])
+            self._evaluator = evaluator(self._model, [KERNELS[OP_NAME]])
         sizes = self._sizes(measured)
         for i, value in (instead or {}).items():
             name, shape = self._constants[i]
@@ -211,7 +211,8 @@ def _sides(kind: str, near: float, a: Array, b: Array | None = None, c: Array | 
     return [side for bound in bounds for side in (a <= bound + near, a >= bound - near)]
 
 
-def _renamed(node: ir.Node, names: dict[ir.Value, str]) -> onnx.NodeProto:
+def renamed(node: ir.Node, names: dict[ir.Value, str]) -> onnx.NodeProto:
+    """`node` alone, with these names for its values."""
     made = ir.serde.serialize_node(node)
     made.name = ""
     made.doc_string = ""
@@ -221,7 +222,8 @@ def _renamed(node: ir.Node, names: dict[ir.Value, str]) -> onnx.NodeProto:
     return made
 
 
-def _widened(value: ir.Value, name: str) -> TensorProto:
+def widened(value: ir.Value, name: str) -> TensorProto:
+    """A constant under that name, floats as float64."""
     tensor = constant(value)
     assert tensor is not None
     if tensor.nbytes > MOST_CONSTANTS:
@@ -230,7 +232,7 @@ def _widened(value: ir.Value, name: str) -> TensorProto:
     return numpy_helper.from_array(array.astype(np.float64) if tensor.dtype in FLOATS else array, name)
 
 
-def _called(nodes: Iterable[ir.Node], model: ir.Model) -> list[ir.Function]:
+def called(nodes: Iterable[ir.Node], model: ir.Model) -> list[ir.Function]:
     """The functions that `nodes` call, and those that these call."""
     found: dict[tuple[str, str, str], ir.Function] = {}
     queue = list(nodes)

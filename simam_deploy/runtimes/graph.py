@@ -9,13 +9,13 @@ from pathlib import Path
 import onnx
 from onnx import external_data_helper
 
-from simam_deploy import onnx_file
+from simam_deploy import manifest, onnx_file
 from simam_deploy.errors import InputError, RuntimeUnavailable
-from simam_deploy.formula import OP_DOMAIN, OP_NAME
+from simam_deploy.formula import BLOCKED_DOMAIN, OP_DOMAIN, OP_NAME
 from simam_deploy.runtimes.session import TensorSpec
 from simam_deploy.walk import nodes, tensors
 
-DOMAINS = (OP_DOMAIN, f"{OP_DOMAIN}.nchwc")
+DOMAINS = (OP_DOMAIN, BLOCKED_DOMAIN)
 """Of our operators: the second has them on ONNX Runtime's blocked layout. Their names begin with OP_NAME."""
 
 
@@ -27,7 +27,18 @@ def read(artifact: object, runtime: str) -> tuple[Path, onnx.ModelProto]:
     if not isinstance(artifact, str | os.PathLike):
         raise InputError(f"runtime {runtime!r} opens the path of an ONNX file; got {type(artifact).__name__}")
     path = Path(artifact)
-    return path, onnx_file.read(path)
+    model = onnx_file.read(path)
+    if runtime != "ort" and (mark := specialisation(model)):
+        raise RuntimeUnavailable(
+            f"{runtime} cannot run {path}: it was specialised for ONNX Runtime on {mark.get('machine')}; "
+            "open the portable file that it was made from"
+        )
+    return path, model
+
+
+def specialisation(model: onnx.ModelProto) -> manifest.Record | None:
+    """What the file was specialised for; None if it is portable."""
+    return manifest.specialised({entry.key: entry.value for entry in model.metadata_props})
 
 
 def external_files(model: onnx.ModelProto) -> dict[str, int]:

@@ -10,8 +10,8 @@ from onnx import external_data_helper
 from onnx.reference.op_run import OpRun
 
 from simam_deploy.errors import InputError, ModelFileError, RuntimeUnavailable
-from simam_deploy.evaluator import Erf, SimAM, evaluator
-from simam_deploy.formula import OP_DOMAIN, OP_NAME
+from simam_deploy.evaluator import KERNELS, Erf, evaluator
+from simam_deploy.formula import OP_DOMAIN
 from simam_deploy.runtimes import graph
 from simam_deploy.runtimes.session import Array, Session, TensorSpec, first_line, is_float, pick
 from simam_deploy.widen import widen
@@ -22,7 +22,7 @@ class OnnxReferenceSession(Session):
 
     dtype : None computes in the types of the file. "float64" widens every float of the model, see widen.py, and
             takes float feeds of any width.
-    SimAM nodes without a body are computed with `formula.reference`, and `notes` says so.
+    Our nodes without a body are computed with `formula.reference`, and `notes` says so.
     """
 
     def __init__(self, artifact: object, *, dtype: str | None = None) -> None:
@@ -40,9 +40,9 @@ class OnnxReferenceSession(Session):
         self.inputs = graph.input_specs(model, path)
         self.outputs = graph.output_specs(model, path)
         kernels: list[type[OpRun]] = [Erf] if self._wide else []
-        if any(node.op_type == OP_NAME for node in graph.without_body(model)):
-            kernels.append(SimAM)
-            self.notes.append(f"{OP_DOMAIN}.{OP_NAME} has no body in the file: computed with formula.reference")
+        for name in sorted({node.op_type for node in graph.without_body(model)} & KERNELS.keys()):
+            kernels.append(KERNELS[name])
+            self.notes.append(f"{OP_DOMAIN}.{name} has no body in the file: computed with formula.reference")
         try:
             self._evaluator = evaluator(model, kernels)
         except RuntimeError as error:  # NotImplementedError, for an unknown operator, is one

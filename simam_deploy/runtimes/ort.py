@@ -11,6 +11,7 @@ from typing import Any
 from simam_deploy import native
 from simam_deploy.errors import InputError, ModelFileError, RuntimeUnavailable
 from simam_deploy.formula import OP_NAME
+from simam_deploy.manifest import Record
 from simam_deploy.runtimes import graph
 from simam_deploy.runtimes.session import (
     Array,
@@ -49,6 +50,7 @@ class OrtSession(Session):
         self._path, model = graph.read(artifact, "ort")
         self._provider, self._threads, self._ours = provider, threads, graph.ours(model)
         self._library, self._why = self._choose(kernel)
+        self._refuse_elsewhere(graph.specialisation(model))
         if self._library is None:
             graph.refuse_without_body(model, self._path, "ort", self._why)
         self.inputs = graph.input_specs(model, self._path)
@@ -79,6 +81,22 @@ class OrtSession(Session):
         if kernel == "require" and library is None:
             raise RuntimeUnavailable(f"ort: asked for the kernel in {self._path}, but {why}")
         return library, why
+
+    def _refuse_elsewhere(self, mark: Record | None) -> None:
+        """Raise if the file is specialised for another machine: its weights are laid out for that one."""
+        if mark is None:
+            return
+        made_for, made_with = mark.get("machine"), mark.get("onnxruntime")
+        if self._library is None:
+            raise RuntimeUnavailable(f"ort cannot run {self._path}, which is specialised for {made_for}: {self._why}")
+        if made_for != self._library.machine:
+            raise RuntimeUnavailable(
+                f"ort cannot run {self._path}: it was specialised for '{made_for}' and this machine is "
+                f"'{self._library.machine}'\nspecialise the portable file here (simam-deploy fuse --specialise cpu), "
+                "or use the portable file, which runs everywhere"
+            )
+        if made_with != self._ort.__version__:
+            self.notes.append(f"specialised with ONNX Runtime {made_with}, run with {self._ort.__version__}")
 
     def _load_with_or_without(self, *, may_go_without: bool) -> Any:
         if self._library is None or not may_go_without:

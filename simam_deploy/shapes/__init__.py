@@ -37,9 +37,9 @@ class Shapes:
     def declared(self, value: ir.Value) -> Dims | None:
         """Shape of `value` in the file or by inference: a number, a name or None per axis; None if unknown."""
         given = None if value.shape is None else tuple(d if isinstance(d, int) else d.value for d in value.shape)
-        if _is_open(given):
+        if is_open(given):
             given = _closer(given, self._inferred.get(value))
-        if _is_open(given):
+        if is_open(given):
             given = _closer(given, self._followed(value))
         return given
 
@@ -134,7 +134,7 @@ class Shapes:
         return found
 
 
-def _is_open(dims: Dims | None) -> bool:
+def is_open(dims: Dims | None) -> bool:
     """Whether a size is not known, nor named by whoever made the file."""
     return dims is None or any(d is None or str(d).startswith(_INVENTED) for d in dims)
 
@@ -191,8 +191,9 @@ def _skeleton(model: ir.Model) -> onnx.ModelProto:
                     node.attributes[name] = ir.AttrTensor(name, _light(attribute.as_tensor()))
     proto = ir.to_proto(copy)
     opset = model.opset_imports.get("", 0)
+    bodies = {(function.domain, function.name) for function in proto.functions}
     for scope in (*graphs(proto), *proto.functions):
-        stand_in(scope, opset)
+        stand_in(scope, opset, bodies)
     for node in nodes(proto):
         if node.op_type == "Range" and not node.domain:  # inference would write down all its numbers, billions too
             node.domain = "unknown"

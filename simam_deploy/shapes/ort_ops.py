@@ -1,4 +1,4 @@
-"""ONNX Runtime's own operators, as far as the shapes behind them go.
+"""Operators that are not onnx's, ONNX Runtime's and our own, as far as the shapes behind them go.
 
 Files that ONNX Runtime optimised and saved hold operators that onnx has never heard of; its shape inference stops
 there. For that alone, each has a standard operator with the same shapes: the activation that was fused into a
@@ -7,8 +7,12 @@ convolution changes none, so the convolution stands for both.
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 import onnx
 from onnx import helper
+
+from simam_deploy.formula import OP_DOMAIN, OPS
 
 _SAME = ("Identity", (0,))
 _STANDARD: dict[tuple[str, str], tuple[str, tuple[int, ...]]] = {
@@ -20,6 +24,7 @@ _STANDARD: dict[tuple[str, str], tuple[str, tuple[int, ...]]] = {
             *("QLinearSigmoid", "QLinearLeakyRelu", "QLinearSoftmax", "GroupNorm", "SkipGroupNorm"),
         )
     },
+    **{(OP_DOMAIN, name): _SAME for name in OPS},
     ("com.microsoft", "FusedConv"): ("Conv", (0, 1, 2)),
     ("com.microsoft", "FusedGemm"): ("Gemm", (0, 1, 2)),
     ("com.microsoft", "FusedMatMul"): ("MatMul", (0, 1)),
@@ -44,20 +49,22 @@ _OTHER_LAYOUT = ("channels_last", "transBatchA", "transBatchB")
 """Attributes that move axes about."""
 _OPSET = 13
 """Before it, Slice and Resize have other inputs."""
+Name = tuple[str, str]
 
 
-def stand_in(graph: onnx.GraphProto | onnx.FunctionProto, opset: int) -> None:
-    """Put standard operators of the same shapes in place of ONNX Runtime's, in this graph alone. What is not known
-    stays. The graph then computes something else: it is for shape inference only."""
+def stand_in(graph: onnx.GraphProto | onnx.FunctionProto, opset: int, bodies: Container[Name] = ()) -> None:
+    """Put standard operators of the same shapes in place of others, in this graph alone. What is not known, and what
+    has a body in the file, stays. The graph then computes something else: it is for shape inference only."""
     for node in graph.node:
         given = {attribute.name: attribute for attribute in node.attribute}
         name, taken = _STANDARD.get((node.domain, node.op_type), ("", ()))
-        if not name or opset < _OPSET or any(given[key].i for key in _OTHER_LAYOUT if key in given):
+        known = (opset >= _OPSET or name == "Identity") and (node.domain, node.op_type) not in bodies
+        if not name or not known or any(given[key].i for key in _OTHER_LAYOUT if key in given):
             continue
-        known = onnx.defs.get_schema(name, opset).attributes
+        schema = onnx.defs.get_schema(name, max(opset, 1)).attributes
         made = onnx.NodeProto(op_type=name, output=node.output[:1])
         made.input.extend(node.input[at] for at in taken if at < len(node.input))
-        made.attribute.extend(attribute for key, attribute in given.items() if key in known)
+        made.attribute.extend(attribute for key, attribute in given.items() if key in schema)
         if name in ("Slice", "Resize"):
             if isinstance(graph, onnx.FunctionProto):  # it holds no constants
                 continue

@@ -1,0 +1,91 @@
+// A node of the op library on the fake: an operator, its attributes, its inputs.
+#pragma once
+
+#include "fake_ort.h"
+#include "problem.h"
+
+namespace simam::test {
+
+inline OrtSessionOptions const& registered() {
+  static OrtSessionOptions const options = [] {
+    OrtSessionOptions made;
+    if (OrtStatus* const failed = RegisterCustomOps(&made, fake_base())) {
+      std::printf("  RegisterCustomOps: %s\n", failed->message.c_str());
+      std::abort();
+    }
+    return made;
+  }();
+  return options;
+}
+
+inline ort::CustomOp const& op_of(OrtCustomOp const* op) { return *static_cast<ort::CustomOp const*>(op); }
+
+inline OrtCustomOp const* find_op(char const* domain, char const* name, Type type) {
+  for (OrtCustomOpDomain const* const candidate : registered().domains)
+    for (OrtCustomOp const* const op : candidate->operators)
+      if (candidate->name == domain && std::strcmp(op->GetName(op), name) == 0 && op_of(op).type == type) return op;
+  return nullptr;
+}
+
+// A tensor with memory of its own, exactly as large as it is.
+struct Tensor {
+  Tensor(std::vector<int64_t> dims, size_t element)
+      : memory(static_cast<size_t>(elements(dims)) * element), value{std::move(dims), memory.data()} {}
+
+  std::vector<char> memory;
+  OrtValue value;
+};
+
+// "" if all went well; what was left unreleased and what was not said are failures too.
+class Outcome {
+ public:
+  explicit Outcome(OrtStatus* status) : failed_(status != nullptr) {
+    if (failed_) message_ = status->message;
+    fake_api()->ReleaseStatus(status);
+  }
+  bool failed() const { return failed_; }
+  std::string const& message() const { return message_; }
+  bool says(char const* words) const { return message_.find(words) != std::string::npos; }
+
+ private:
+  bool failed_;
+  std::string message_;
+};
+
+struct Node {
+  OrtCustomOp const* op;
+  OrtKernelInfo info;
+  std::vector<Tensor> inputs;
+  std::vector<char> output;
+
+  // Makes the node, runs it once and takes it down.
+  Outcome run() {
+    void* kernel = nullptr;
+    if (OrtStatus* const failed = op->CreateKernelV2(op, fake_api(), &info, &kernel)) return Outcome(failed);
+    OrtKernelContext context;
+    for (Tensor& tensor : inputs) context.inputs.push_back(&tensor.value);
+    context.memory = &output;
+    context.element = format(op_of(op).type).bytes;
+    Outcome const outcome(op->KernelComputeV2(kernel, &context));
+    op->KernelDestroy(kernel);
+    return outcome;
+  }
+};
+
+// A node that is right, of `dims`.
+inline Node right_node(OrtCustomOp const* op, std::vector<int64_t> const& dims) {
+  ort::CustomOp const& custom = op_of(op);
+  Node node{op, {}, {}, {}};
+  if (custom.blocked) {
+    node.info.attributes["block"] = int64_t{8};
+    node.info.attributes["machine"] = std::string(ort::machine());
+  }
+  for (size_t i = 0; i < op->GetInputTypeCount(op); ++i) {
+    bool const parameter = custom.op.affine && (i == 1 || i == 2);
+    node.inputs.emplace_back(parameter ? std::vector<int64_t>{dims[1]} : dims,
+                             parameter ? sizeof(float) : format(custom.type).bytes);
+  }
+  return node;
+}
+
+}  // namespace simam::test

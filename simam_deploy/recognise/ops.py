@@ -1,0 +1,109 @@
+"""Operators of ours that have neighbours of SimAM in them: are they what their names say?"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import onnx_ir as ir
+
+from simam_deploy.formula import DEFAULT_LAMBDA, OP_DOMAIN, OPS, Float64
+from simam_deploy.proof import Shape
+from simam_deploy.recognise.cut import is_simam_node
+from simam_deploy.recognise.flow import Flow, constant
+from simam_deploy.recognise.probes import MOST_VALUES, PROBES
+from simam_deploy.recognise.tail import Tail, difference, steps
+from simam_deploy.shapes import Dims
+
+CHANNELS = 3
+"""Of the probes on whole maps."""
+
+
+def has_tail(node: ir.Node) -> bool:
+    """Whether `node` has the name of such an operator."""
+    return node.domain == OP_DOMAIN and node.op_type in OPS and not is_simam_node(node)
+
+
+class Ops:
+    """Reads such nodes of one model. What a body computes is asked once for all nodes that are alike."""
+
+    def __init__(self, flow: Flow) -> None:
+        self._flow = flow
+        self._known: dict[tuple[object, ...], str | None] = {}
+
+    def read(self, node: ir.Node, variants: list[Dims]) -> tuple[Tail | None, float, list[str]]:
+        """What it does behind SimAM and its λ; or None and the reasons why it is not what it is called.
+
+        variants : the shapes of x : (N, C, H, W), one for each call of the function that it is in.
+        """
+        op = OPS[node.op_type]
+        body = node.op_identifier() in self._flow.model.functions
+        given = [*node.inputs[: 3 + op.residual], *[None] * 4][: 3 + op.residual]
+        e_lambda = _lambda(node, body)
+        scale, bias = (self._parameter(value) for value in given[1:3])
+        channels = {dims[1] for dims in variants if dims[1] is not None}
+        if None in given or len(node.inputs) > len(given) or len(node.outputs) > 1:
+            return None, 0.0, [f"{node.op_type} takes {len(given)} inputs and gives one result"]
+        if e_lambda is None:
+            return (
+                None,
+                0.0,
+                ["its λ is no constant > 0" if body else "it has no body, and no attribute e_lambda > 0"],
+            )
+        if scale is None or bias is None or scale.shape != bias.shape or not channels <= {len(scale)}:
+            return None, 0.0, ["its scale and bias must be constants, float32, one number for each channel of x"]
+        tail = Tail(scale, bias, given[3] if op.residual else None, op.activation)
+        for dims in variants if body else ():
+            if differs := self._difference(node, tail, e_lambda, dims):
+                return None, 0.0, [differs]
+        return tail, float(str(np.float32(e_lambda))), []
+
+    def _parameter(self, value: ir.Value | None) -> np.ndarray[tuple[int], np.dtype[np.float32]] | None:
+        tensor = None if value is None or value not in self._flow.fixed else constant(value)
+        if tensor is None or len(tensor.shape) != 1 or tensor.dtype != ir.DataType.FLOAT:
+            return None
+        return np.asarray(tensor.numpy(), dtype=np.float32)
+
+    def _difference(self, node: ir.Node, tail: Tail, e_lambda: float, dims: Dims) -> str | None:
+        """Every channel on a small map, and a few on the whole map or, where that is not fixed, on some."""
+        shapes = [(2, len(tail.scale), 3, 5)]
+        for _, _, *probe in PROBES[4]:
+            h, w = (d if isinstance(d, int) else p for d, p in zip(dims[2:], probe, strict=True))
+            shapes.append((2, CHANNELS, h, w))
+        for shape in dict.fromkeys(shapes):
+            if math.prod(shape) > MOST_VALUES:
+                continue
+            key = (node.op_identifier(), e_lambda, shape)
+            if key not in self._known:
+                self._known[key] = self._at(node, tail, e_lambda, shape)
+            if (differs := self._known[key]) is not None:
+                return differs
+        return None
+
+    def _at(self, node: ir.Node, tail: Tail, e_lambda: float, shape: Shape) -> str | None:
+        rng = np.random.default_rng(3)
+        scale, bias = (rng.standard_normal(shape[1]).astype(np.float32) for _ in range(2))
+        inputs = [ir.Value(name=f"input {i}") for i in range(len(node.inputs))]
+        alike = ir.Node(node.domain, node.op_type, inputs, node.attributes.values(), overload=node.overload)
+        alike.outputs[0].name = "y"
+        probe = Tail(scale, bias, tail.residual, tail.activation)
+
+        def run(x: Float64, residual: Float64) -> Float64:
+            given = (x, scale.astype(np.float64), bias.astype(np.float64), residual)
+            return body(*given[: len(inputs)])
+
+        try:
+            body = steps(self._flow.model, [alike], inputs, [], alike.outputs[0])
+            return difference(run, probe, e_lambda, [shape])
+        except Exception as error:  # whatever the evaluator says of a body that does not fit
+            return f"it does not run by itself: {error}"
+
+
+def _lambda(node: ir.Node, body: bool) -> float | None:
+    """That of the node, or the default that its body has; None where it is no number above 0."""
+    attribute = node.attributes.get("e_lambda")
+    if attribute is None:
+        return DEFAULT_LAMBDA if body else None
+    if attribute.is_ref() or attribute.type != ir.AttributeType.FLOAT or not attribute.as_float() > 0:
+        return None
+    return attribute.as_float()

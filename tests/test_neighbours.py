@@ -1,0 +1,320 @@
+"""What follows SimAM folds into its node where one operator does it all, and nowhere else."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime as ort
+import pytest
+from onnx import parser
+from onnx_models import CHAIN, again, model
+
+from simam_deploy import native, onnx_file
+from simam_deploy.blocks import find
+from simam_deploy.errors import InputError
+from simam_deploy.formula import (
+    ACTIVATIONS,
+    OP_DOMAIN,
+    OP_VERSION,
+    OPS,
+    Float64,
+    neighbours,
+    neighbours_tolerance,
+    reference,
+    tolerance,
+)
+from simam_deploy.fuse import fuse
+from simam_deploy.recognise.tail import Tail, difference
+from simam_deploy.runtimes import open_session
+
+HEADER = Path(__file__).parents[1] / "plugins" / "common" / "simam.h"
+IMAGE = np.random.default_rng(0).standard_normal((2, 3, 5, 7)).astype(np.float32)
+BEFORE = "x = Relu (image)\n r = Neg (image)"
+WEIGHTS = """float[3] gamma = {0.5, -2, 1.25}, float[3] beta = {0.1, 0.2, -3}, float[3] mu = {0.3, -0.1, 1},
+    float[3] var = {1, 0.01, 5}, float[3,1,1] k = {1.5, -0.5, 2}, float[1,3,1,1] b = {0.1, 2, -0.3},
+    float f = {0.7}, float tiny = {1e-21}, float[1,1,1,1] g1 = {-1.3}, float[3] zero = {0, 0, 0},
+    float[7] row = {1, 2, 3, 4, 5, 6, 7},
+    float[1,3,5,7] whole = {"""
+WEIGHTS += ", ".join(map(str, range(105))) + "},"
+BN = "BatchNormalization (y, gamma, beta, mu, var)"
+FOLDS = {
+    "bn": (f"out = {BN}", "SimAMAffine"),
+    "bn with an epsilon": (BN.join(["out = ", ""]).replace("(y", "<epsilon: float = 0.5> (y"), "SimAMAffine"),
+    "bn relu": (f"a = {BN}\n out = Relu (a)", "SimAMAffineRelu"),
+    "bn silu": (f"a = {BN}\n s_ = Sigmoid (a)\n out = Mul (s_, a)", "SimAMAffineSilu"),
+    "bn add": (f"a = {BN}\n out = Add (a, r)", "SimAMAffineAdd"),
+    "bn add, the other way round": (f"a = {BN}\n out = Add (r, a)", "SimAMAffineAdd"),
+    "bn add relu": (f"a = {BN}\n p = Add (r, a)\n out = Relu (p)", "SimAMAffineAddRelu"),
+    "bn add silu": (f"a = {BN}\n p = Add (a, r)\n s_ = Sigmoid (p)\n out = Mul (p, s_)", "SimAMAffineAddSilu"),
+    "add": ("out = Add (y, r)", "SimAMAffineAdd"),
+    "add x": ("out = Add (y, x)", "SimAMAffineAdd"),
+    "add relu": ("p = Add (r, y)\n out = Relu (p)", "SimAMAffineAddRelu"),
+    "relu": ("out = Relu (y)", "SimAMAffineRelu"),
+    "mul": ("out = Mul (k, y)", "SimAMAffine"),
+    "mul by a number": ("out = Mul (y, f)", "SimAMAffine"),
+    "mul add": ("a = Mul (y, k)\n out = Add (b, a)", "SimAMAffine"),
+    "add mul": ("a = Add (y, b)\n out = Mul (a, g1)", "SimAMAffine"),
+    "sub div": ("a = Sub (y, b)\n out = Div (a, k)", "SimAMAffine"),
+    "constant minus": ("out = Sub (b, y)", "SimAMAffine"),
+    "all": (f"a = {BN}\n i = Mul (a, k)\n j = Add (i, f)\n p = Add (r, j)\n out = Relu (p)", "SimAMAffineAddRelu"),
+    "no-ops between": (f"i = Identity (y)\n a = {BN.replace('(y', '(i')}\n out = Dropout (a)", "SimAMAffine"),
+    "as far as it goes": (f"a = {BN}\n h = Relu (a)\n out = Sin (h)", "SimAMAffineRelu"),
+}  # fmt: skip
+
+
+def net(after: str, *, before: str = BEFORE, **changes: str) -> ir.Model:
+    return model(before=before, after=after, weights=WEIGHTS, lam=0.1, **changes)  # type: ignore[arg-type]
+
+
+def data(what: ir.Model) -> bytes:
+    return ir.to_proto(what).SerializeToString(deterministic=True)
+
+
+def ops(what: ir.Model) -> list[str]:
+    return [node.op_type for node in what.graph if node.domain == OP_DOMAIN]
+
+
+def run(what: ir.Model, folder: Path, runtime: str, dtype: str | None = None) -> Float64:
+    onnx_file.save(what, folder / "run.onnx")
+    given = {} if dtype is None else {"dtype": dtype}
+    with open_session(folder / "run.onnx", runtime, **given) as session:  # type: ignore[arg-type]
+        return session.run({"image": IMAGE})["out"].astype(np.float64)
+
+
+def bound(fused: ir.Model, residual: Float64) -> Float64:
+    """The tolerance of the only block in `fused`, whose x is Relu(image)."""
+    (block,) = find(fused).blocks
+    assert block.tail is not None
+    x = np.maximum(IMAGE, 0)
+    y, within = reference(x, 0.1), tolerance(x, np.float32, 0.1)
+    return neighbours_tolerance(within, y, block.tail.scale, block.tail.bias, residual)
+
+
+def test_names_are_those_of_the_header() -> None:
+    text = HEADER.read_text()
+    rows = re.findall(r'\{"(\w+)", (\w+), (\w+), Activation::(\w+)\}', text)
+    assert {name: (a == "true", r == "true", act) for name, a, r, act in rows} == {
+        name: (op.affine, op.residual, op.activation) for name, op in OPS.items()
+    }
+    assert f'kDomain[] = "{OP_DOMAIN}"' in text
+    assert f"kVersion = {OP_VERSION};" in text
+    assert {op.activation for op in OPS.values()} == set(ACTIVATIONS)
+
+
+@pytest.mark.parametrize(("after", "op"), FOLDS.values(), ids=FOLDS)
+def test_folds(after: str, op: str, tmp_path: Path) -> None:
+    """The same numbers as the original in float64, with the body and without; and what was folded is gone."""
+    source = net(after)
+    before = data(source)
+    fused = fuse(source, neighbours=True)
+    assert data(source) == before
+    assert ([row.op for row in fused.rows], ops(fused.model)) == ([op], [op])
+    assert not fused.notes
+    assert [identifier[1] for identifier in fused.model.functions] == [op]
+    onnx.checker.check_model(ir.to_proto(fused.model), full_check=True)
+    assert data(fuse(fused.model, neighbours=True).model) == data(fused.model)
+    left = {node.op_type for node in fused.model.graph}
+    assert not left & {"BatchNormalization", "Add", "Div", "Dropout", "Sigmoid", "Mul"}
+    truth = run(source, tmp_path, "onnx_reference", "float64")
+    allowed = bound(fused.model, np.abs(IMAGE).astype(np.float64))
+    bare = fuse(source, "custom_op", neighbours=True).model
+    for made, runtime in ((fused.model, "ort"), (fused.model, "onnx_reference"), (bare, "onnx_reference")):
+        got = run(made, tmp_path, runtime)
+        assert (np.abs(got - truth) <= (1 if after != FOLDS["as far as it goes"][0] else 2) * allowed).all()
+
+
+@pytest.mark.parametrize("form", ["function", "custom_op"])
+@pytest.mark.parametrize(("after", "op"), FOLDS.values(), ids=FOLDS)
+def test_the_library_computes_the_same(
+    after: str, op: str, form: str, tmp_path: Path, library: native.Library
+) -> None:
+    source = net(after)
+    fused = fuse(source, form, neighbours=True).model
+    onnx_file.save(fused, tmp_path / "run.onnx")
+    options = ort.SessionOptions()
+    options.register_custom_ops_library(str(library.path))
+    session = ort.InferenceSession(tmp_path / "run.onnx", options, providers=["CPUExecutionProvider"])
+    (got,) = session.run(None, {"image": IMAGE})
+    truth = run(source, tmp_path, "onnx_reference", "float64")
+    assert (np.abs(got - truth) <= bound(fused, np.abs(IMAGE).astype(np.float64))).all()
+
+
+def test_swish_is_silu(tmp_path: Path) -> None:
+    source = net(f"a = {BN}\n out = Relu (a)")
+    swish = next(node for node in source.graph if node.outputs[0].name == "out")
+    swish.op_type = "Swish"
+    source.graph.opset_imports[""] = 24
+    assert ops(fuse(source, neighbours=True).model) == ["SimAMAffineSilu"]
+    swish.attributes["alpha"] = ir.AttrFloat32("alpha", 1.7)
+    assert ops(fuse(source, neighbours=True).model) == ["SimAMAffine"]
+
+
+TRAINING, NO_EPSILON = " <training_mode: int = 1> (", " <epsilon: float = 0.0> ("
+YES = "yes = Constant <value = bool {1}> ()"
+STAYS = {
+    "y is used twice": ("t_ = Tanh (y)\n out = Add (y, t_)", "SimAM", ""),
+    "a value between": (f"a = {BN}\n p = Add (a, r)\n u = Tanh (a)\n out = Add (p, u)", "SimAMAffine", ""),
+    "what is between is an output": (f"a = {BN}\n p = Relu (a)\n out = Add (p, r)", "SimAMAffine", ""),
+    "twice itself": ("out = Add (y, y)", "SimAM", ""),
+    "of another shape": ("p = GlobalAveragePool (image)\n out = Add (y, p)", "SimAM", "'p' has the shape of x"),
+    "along another axis": ("out = Add (y, row)", "SimAM", "'row' has the shape of x"),
+    "once for every image": ("out = Add (y, whole)", "SimAM", "'whole' has the shape of x"),
+    "of another shape, behind bn": (f"a = {BN}\n out = Add (row, a)", "SimAMAffine", "some of its neighbours stay"),
+    "bn in training": (f"out, m2, v2 = {BN.replace(' (', TRAINING)}", "SimAM", "training mode"),
+    "dropout in training": (f"{YES}\n h = Dropout (y, f, yes)\n out = Relu (h)", "SimAM", ""),
+    "bn divides by 0": (f"out = {BN.replace(' (', NO_EPSILON).replace('var', 'zero')}", "SimAM", "divides by 0"),
+    "bn, computed": (f"m_ = Add (mu, mu)\n out = {BN.replace('mu', 'm_')}", "SimAM", "not four constants"),
+    "by a computed number": ("w = ReduceMax <keepdims: int = 0> (image)\n out = Mul (y, w)", "SimAM", ""),
+    "division by y": ("out = Div (b, y)", "SimAM", ""),
+    "division by 0": ("n0 = Constant <value = float {0}> ()\n out = Div (y, n0)", "SimAM", ""),
+    "another gate": ("s_ = Sigmoid (r)\n out = Mul (y, s_)", "SimAM", ""),
+    "another operator": ("out = LeakyRelu (y)", "SimAM", ""),
+    "inside an If": (
+        f"""{YES}
+        out = If (yes) <then_branch = one () => (float[2,3,5,7] o1) {{o1 = Relu (y)}},
+                       else_branch = two () => (float[2,3,5,7] o2) {{o2 = Neg (image)}}>""", "SimAM", "",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STAYS)
+def test_stays(name: str, tmp_path: Path) -> None:
+    after, op, words = STAYS[name]
+    source = net(after, outputs="a" if "is an output" in name else "y")
+    fused = fuse(source, neighbours=True)
+    assert ops(fused.model) == [op]
+    assert words in "\n".join(fused.notes)
+    assert bool(words) == bool(fused.notes)
+    np.testing.assert_allclose(run(fused.model, tmp_path, "ort"), run(source, tmp_path, "ort"), rtol=1e-5, atol=1e-5)
+
+
+def test_a_parameter_that_callers_may_replace_stays() -> None:
+    proto = ir.to_proto(net(f"out = {BN}"))
+    proto.graph.input.append(onnx.helper.make_tensor_value_info("gamma", onnx.TensorProto.FLOAT, [3]))
+    fused = fuse(ir.from_proto(proto), neighbours=True)
+    assert ops(fused.model) == ["SimAM"]
+    assert "not four constants" in fused.notes[0]
+
+
+def test_other_types_stay() -> None:
+    text = """<ir_version: 8, opset_import: ["": 18, "simam": 1]>
+    net (float16[2,3,5,7] image) => (float16[2,3,5,7] out) {
+        y = simam.SimAM <e_lambda: float = 0.1> (image)
+        out = Relu (y)
+    }"""
+    fused = fuse(ir.from_proto(parser.parse_model(text)), neighbours=True)
+    assert ops(fused.model) == ["SimAM"]
+    assert fused.notes == ("y: its neighbours stay: they are FLOAT16, and the operator has scale and bias in FLOAT",)
+
+
+def test_in_a_function_nothing_folds() -> None:
+    text = f"""<ir_version: 8, opset_import: ["": 18, "m": 1]>
+    net (float[2,3,5,7] image) => (float[2,3,5,7] out) {{ out = m.part (image) }}
+    <domain: "m", opset_import: ["": 18]>
+    part (x) => (out) {{
+        hw = Constant <value_ints = [2, 3]> ()
+        n = Constant <value_float = 34.0> ()
+        lam = Constant <value_float = 0.1> ()
+        four = Constant <value_float = 4.0> ()
+        half = Constant <value_float = 0.5> ()
+        {CHAIN}
+        out = Relu (y)
+    }}"""
+    source = parser.parse_model(text)
+    fused = fuse(ir.from_proto(source), neighbours=True)
+    (function,) = (f for f in fused.model.functions.values() if f.domain == "m")
+    assert [node.op_type for node in function] == ["SimAM", "Relu"]
+    inlined = ir.from_proto(onnx.inliner.inline_local_functions(source))
+    assert ops(fuse(inlined, neighbours=True).model) == ["SimAMAffineRelu"]
+
+
+def test_sizes_of_one_name_are_one_size() -> None:
+    """And those that onnx has no name for, where they are the same at every size that is tried."""
+    sizes = "\n".join(
+        ["m_shape = Shape (x)", "hw_size = Gather (m_shape, hw)", "m = ReduceProd <keepdims: int = 0> (hw_size)",
+         "one = Constant <value_int = 1> ()", "n_int = Sub (m, one)", "n_x = Cast <to: int = 1> (n_int)"]
+    )  # fmt: skip
+    chain = sizes + CHAIN.replace("(s, n)", "(s, n_x)")
+    for shape, op in (("n, 3, h, w", "SimAMAffineAdd"), ("n, c, h, w", "SimAM")):
+        proto = ir.to_proto(model(chain, before=BEFORE, after="out = Add (y, r)", shape=shape))
+        assert ops(fuse(ir.from_proto(proto), neighbours=True).model) == [op]
+        pool = "r = AveragePool <kernel_shape: ints = [3, 3], pads: ints = [1, 1, 1, 1]> (image)"
+        followed = model(chain, before=f"x = Relu (image)\n {pool}", after="out = Add (y, r)", shape=shape)
+        assert ops(fuse(followed, neighbours=True).model) == [op]
+        proto.graph.input.add(name="other", type=proto.graph.input[0].type)  # of another image
+        proto.graph.input[1].type.tensor_type.shape.dim[2].dim_param = "elsewhere"
+        next(node for node in proto.graph.node if node.op_type == "Neg").input[0] = "other"
+        assert ops(fuse(ir.from_proto(proto), neighbours=True).model) == ["SimAM"]
+
+
+def test_of_two_blocks_one_has_the_addition(tmp_path: Path) -> None:
+    """The other is its residual, and keeps what is its own."""
+    chain = CHAIN + again("r", "y2")
+    source = net("a = BatchNormalization (y2, gamma, beta, mu, var)\n p = Add (y, a)\n out = Relu (p)", chain=chain)
+    fused = fuse(source, neighbours=True)
+    assert sorted(ops(fused.model)) == ["SimAMAffine", "SimAMAffineAddRelu"]
+    assert data(fuse(fused.model, neighbours=True).model) == data(fused.model)
+    np.testing.assert_allclose(run(fused.model, tmp_path, "ort"), run(source, tmp_path, "ort"), rtol=1e-5, atol=1e-5)
+
+
+def test_one_behind_the_other_with_a_residual_around_both(tmp_path: Path) -> None:
+    chain = CHAIN + f"a = {BN}\n x2 = Relu (a)" + again("x2", "y2")
+    source = net("p = Add (x, y2)\n out = Relu (p)", chain=chain)
+    fused = fuse(source, neighbours=True)
+    assert ops(fused.model) == ["SimAMAffineRelu", "SimAMAffineAddRelu"]
+    for form in ("primitive", "custom_op"):
+        around = fuse(fuse(fused.model, form).model, neighbours=True)
+        assert data(around.model) == data(fused.model)
+    np.testing.assert_allclose(run(fused.model, tmp_path, "ort"), run(source, tmp_path, "ort"), rtol=1e-5, atol=1e-5)
+
+
+def test_in_a_branch_of_an_if(tmp_path: Path) -> None:
+    branch = f"{CHAIN} a = {BN} \n o1 = Relu (a)"
+    after = f"""c_ = Constant <value = bool {{1}}> ()
+        out = If (c_) <then_branch = one () => (float[2,3,5,7] o1) {{ {branch} }},
+                       else_branch = two () => (float[2,3,5,7] o2) {{o2 = Neg (image)}}>"""
+    source = net(after, chain="")
+    fused = fuse(source, neighbours=True)
+    assert [row.op for row in fused.rows] == ["SimAMAffineRelu"]
+    np.testing.assert_allclose(run(fused.model, tmp_path, "ort"), run(source, tmp_path, "ort"), rtol=1e-5, atol=1e-5)
+
+
+TAIL = Tail(np.array([0.5, -2, 3], np.float32), np.array([0.1, 0.2, -3], np.float32), None, "relu")
+WRONG: dict[str, Callable[[Float64, Float64], Float64]] = {
+    "scale is 1e-6 off": lambda y, r: neighbours(y, TAIL.scale * (1 + 1e-6), TAIL.bias, activation="relu"),
+    "bias is 1e-6 off": lambda y, r: neighbours(y, TAIL.scale, TAIL.bias * (1 + 1e-6), activation="relu"),
+    "another channel": lambda y, r: neighbours(y, TAIL.scale[[0, 2, 1]], TAIL.bias, activation="relu"),
+    "no activation": lambda y, r: neighbours(y, TAIL.scale, TAIL.bias),
+    "another activation": lambda y, r: neighbours(y, TAIL.scale, TAIL.bias, activation="silu"),
+    "a residual": lambda y, r: neighbours(y, TAIL.scale, TAIL.bias, r, activation="relu"),
+    "nan": lambda y, r: np.nan * y,
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_wrong_shows(name: str) -> None:
+    def right(x: Float64, residual: Float64) -> Float64:
+        return neighbours(reference(x, 0.1), TAIL.scale, TAIL.bias, activation="relu")
+
+    assert difference(right, TAIL, 0.1, [(2, 3, 3, 5)]) is None
+    reason = difference(lambda x, r: WRONG[name](reference(x, 0.1), r), TAIL, 0.1, [(2, 3, 3, 5)])
+    assert reason is not None
+    assert "differs from SimAMAffineRelu on " in reason
+
+
+def test_what_cannot_be_rounded_to_float32_stays() -> None:
+    """Of a scale of 1e-42 float32 has few digits."""
+    fused = fuse(net("a = Mul (y, tiny)\n b_ = Mul (a, tiny)\n out = Relu (b_)"), neighbours=True)
+    assert ops(fused.model) == ["SimAM"]
+    assert "differs from SimAMAffineRelu" in fused.notes[0]
+
+
+def test_only_a_form_with_a_node_takes_neighbours() -> None:
+    for form in ("primitive", "instance_norm"):
+        with pytest.raises(
+            InputError, match=f"form '{form}' has no node that neighbours fold into; use --form function"
+        ):
+            fuse(net("out = Relu (y)"), form, neighbours=True)
