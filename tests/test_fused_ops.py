@@ -62,7 +62,7 @@ def test_an_operator_is_read_from_the_file() -> None:
     assert (list(block.tail.scale), list(block.tail.bias), block.tail.activation) == ([1, 2, 3], [0, 1, 0], "relu")
     assert block.tail.residual is not None
     assert block.tail.residual.name == "r"
-    assert find(node(shape="n, 3, h, w")).blocks[0].shape == ("n", 3, "h", "w")
+    assert find(node(shape="n, c, h, w")).blocks[0].shape == ("n", "c", "h", "w")
 
 
 MISSES = {

@@ -43,7 +43,7 @@ class Ops:
         given = [*node.inputs[: 3 + op.residual], *[None] * 4][: 3 + op.residual]
         e_lambda = _lambda(node, body)
         scale, bias = (self._parameter(value) for value in given[1:3])
-        counts = {dims[1] for dims in variants if len(dims) > 1 and dims[1] is not None}
+        counts = {dims[1] for dims in variants if len(dims) > 1 and isinstance(dims[1], int)}
         counts |= {len(values) for values in (scale, bias) if values is not None}
         reasons = {
             f"x is {len(variants[0])}-D; the operator takes (N, C, H, W)": len(variants[0]) != 4,
