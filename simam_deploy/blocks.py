@@ -21,7 +21,7 @@ from simam_deploy.recognise.cut import Cut, DeadEnd, cuts_at, is_simam_node
 from simam_deploy.recognise.doubts import doubts
 from simam_deploy.recognise.flow import Flow
 from simam_deploy.recognise.judge import Judge, Judgement
-from simam_deploy.recognise.operators import FLOATS, HALF
+from simam_deploy.recognise.operators import FLOATS
 from simam_deploy.recognise.ops import Ops, has_tail
 from simam_deploy.recognise.ranks import rank_near
 from simam_deploy.recognise.tail import Tail
@@ -229,8 +229,11 @@ class _Search:
         if x is not None:
             cut = Cut(x, y, (node,), (), (), (), (node,))
             dtype, variants = self._given(cut, function)
-            unfit = _unfit(dtype, variants) or _unfit_for_op(dtype, variants)
-            tail, e_lambda, reasons = (None, 0.0, [unfit]) if unfit else self._ops.read(node, variants)
+            unfit = _unfit(dtype, variants)
+            if unfit is not None or dtype is None:
+                reasons = [unfit or ""]
+            else:
+                tail, e_lambda, reasons = self._ops.read(node, dtype, variants)
             if tail is not None and dtype is not None:
                 form = _form_of(cut, self._model)
                 return Block(_name(node), x, y, _alike(variants), dtype, e_lambda, form, (node,), (), function, tail)
@@ -305,13 +308,6 @@ def _unfit(dtype: ir.DataType | None, variants: list[Dims]) -> str | None:
         ),
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
-
-
-def _unfit_for_op(dtype: ir.DataType | None, variants: list[Dims]) -> str | None:
-    """Why no operator of ours takes such an x, where a form of SimAM would."""
-    if len(variants[0]) != 4:
-        return f"x is {len(variants[0])}-D; the operator takes (N, C, H, W)"
-    return None if dtype in (ir.DataType.FLOAT, *HALF) else f"x is {dtype.name if dtype else '?'}; it takes FLOAT"
 
 
 def _alike(variants: list[Dims]) -> Dims:

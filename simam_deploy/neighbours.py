@@ -189,12 +189,15 @@ class _Search:
         inputs = [block.y, *([] if path.residual is None else [path.residual])]
         made = {v for node in path.nodes for v in node.outputs} | {*inputs}
         held = dict.fromkeys(v for node in path.nodes for v in node.inputs if v is not None and v not in made)
-        compute = steps(self._flow.model, path.nodes, inputs, list(held), path.y)
 
         def run(x: Float64, residual: Float64) -> Float64:
             return compute(*(reference(x, block.e_lambda), residual)[: len(inputs)])
 
-        return difference(run, tail, block.e_lambda, [(2, len(tail.scale), *MAP)])
+        try:
+            compute = steps(self._flow.model, path.nodes, inputs, list(held), path.y)
+            return difference(run, tail, block.e_lambda, [(2, len(tail.scale), *MAP)])
+        except Exception as error:  # whatever the evaluator says of what it cannot do
+            return f"they do not run by themselves: {error}"
 
 
 def _number(node: ir.Node, name: str, default: float) -> float:

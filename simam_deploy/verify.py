@@ -263,7 +263,9 @@ def _judge_gate(case: str, label: str, tap: Tap, results: Sequence[Mapping[str, 
         off = np.abs(y - exact)
         shares = np.divide(off, bound, out=np.where(off > 0, np.inf, 0.0), where=bound > 0)  # 0 on a plane of zeros
         share = max(share, float(np.where(np.isnan(shares), np.inf, shares).max()))
-        seen = (size > 1e-6 * size.max()) & (size > 1e-3 * others)
+        seen = (
+            (size > 1e-6 * size.max()) & (size > 1e-3 * others) & ((exact != 0) | (y != 0))
+        )  # a Relu hides the rest
         error = max(error, float(np.max(off[seen] / size[seen], initial=0)))
         near = [float(np.mean(np.abs(v - flat)[seen] < 1e-3 * size[seen])) if seen.any() else 0.0 for v in (y, exact)]
         collapsed = max(collapsed, near[0] - near[1])

@@ -419,6 +419,27 @@ def test_an_export_without_adopting(folder: Path, run: Run) -> None:
     assert json.loads(out)["adopted"] is None
 
 
+def test_neighbours(folder: Path, run: Run) -> None:
+    """SimAM(...) * 1.001 is one operator; it is listed by its name, its gate is judged, and it comes apart again."""
+    status, out, err = run(f"{EXPORT}other -o new.onnx --neighbours --json")
+    assert status == 0, err
+    assert [row["op"] for row in json.loads(out)["blocks"]] == ["SimAMAffine"]
+    assert [block["op"] for block in json.loads((folder / "new.onnx.json").read_text())["blocks"]] == ["SimAMAffine"]
+    assert [block["op"] for block in json.loads(run("inspect new.onnx --json")[1])["blocks"]] == ["SimAMAffine"]
+    assert re.search(r"operator +\n.* function +SimAMAffine *\n", run("inspect new.onnx")[1])
+    status, out, err = run("verify new.onnx --gates --forms all --json")
+    assert status == 0, err
+    assert {gate["passed"] for gate in json.loads(out)["gates"]} == {True}
+    assert run("fuse new.onnx -o apart.onnx --no-neighbours")[0] == 0
+    assert [block["op"] for block in json.loads(run("inspect apart.onnx --json")[1])["blocks"]] == ["SimAM"]
+    assert run("fuse apart.onnx -o again.onnx --neighbours")[0] == 0
+    assert (folder / "again.onnx").read_bytes() == (folder / "new.onnx").read_bytes()
+    status, _, err = run("fuse apart.onnx -o out.onnx --neighbours --form primitive")
+    assert status == 2
+    assert "no node that neighbours fold into" in err
+    assert (folder / "out.onnx").read_bytes() == b"from before"
+
+
 def test_tables_for_people(folder: Path, run: Run) -> None:
     status, out, _ = run("fuse fixed.onnx -o 'a[red]b.onnx'")
     assert status == 0

@@ -26,7 +26,7 @@ from simam_deploy.formula import (
     reference,
     tolerance,
 )
-from simam_deploy.fuse import fuse
+from simam_deploy.fuse import fuse, fuse_file
 from simam_deploy.recognise.tail import Tail, difference
 from simam_deploy.runtimes import open_session
 
@@ -197,6 +197,17 @@ def test_a_parameter_that_callers_may_replace_stays() -> None:
     fused = fuse(ir.from_proto(proto), neighbours=True)
     assert ops(fused.model) == ["SimAM"]
     assert "not four constants" in fused.notes[0]
+
+
+def test_parameters_in_a_file_beside(tmp_path: Path) -> None:
+    source = net(f"a = {BN}\n out = Relu (a)")
+    ir.save(source.clone(), tmp_path / "in.onnx", external_data="weights.bin", size_threshold_bytes=0)
+    fuse_file(tmp_path / "in.onnx", tmp_path / "out.onnx", neighbours=True)
+    (tmp_path / "weights.bin").unlink()
+    assert data(onnx_file.load(tmp_path / "out.onnx")).count(b"SimAMAffineRelu") > 1
+    with open_session(tmp_path / "out.onnx", "ort") as session:
+        got = session.run({"image": IMAGE})["out"]
+    np.testing.assert_allclose(got, run(source, tmp_path, "ort"), rtol=1e-5, atol=1e-5)
 
 
 def test_other_types_stay() -> None:

@@ -11,10 +11,12 @@ from simam_deploy.formula import DEFAULT_LAMBDA, OP_DOMAIN, OPS, Float64
 from simam_deploy.proof import Shape
 from simam_deploy.recognise.cut import is_simam_node
 from simam_deploy.recognise.flow import Flow, constant
+from simam_deploy.recognise.operators import HALF
 from simam_deploy.recognise.probes import MOST_VALUES, PROBES
 from simam_deploy.recognise.tail import Tail, difference, steps
 from simam_deploy.shapes import Dims
 
+FLOAT = ir.DataType.FLOAT
 CHANNELS = 3
 """Of the probes on whole maps."""
 
@@ -31,27 +33,32 @@ class Ops:
         self._flow = flow
         self._known: dict[tuple[object, ...], str | None] = {}
 
-    def read(self, node: ir.Node, variants: list[Dims]) -> tuple[Tail | None, float, list[str]]:
+    def read(self, node: ir.Node, dtype: ir.DataType, variants: list[Dims]) -> tuple[Tail | None, float, list[str]]:
         """What it does behind SimAM and its λ; or None and the reasons why it is not what it is called.
 
-        variants : the shapes of x : (N, C, H, W), one for each call of the function that it is in.
+        dtype : of x.  variants : the shapes of x, one for each call of the function that it is in.
         """
         op = OPS[node.op_type]
         body = node.op_identifier() in self._flow.model.functions
         given = [*node.inputs[: 3 + op.residual], *[None] * 4][: 3 + op.residual]
         e_lambda = _lambda(node, body)
         scale, bias = (self._parameter(value) for value in given[1:3])
-        channels = {dims[1] for dims in variants if dims[1] is not None}
-        if None in given or len(node.inputs) > len(given) or len(node.outputs) > 1:
-            return None, 0.0, [f"{node.op_type} takes {len(given)} inputs and gives one result"]
-        if e_lambda is None:
-            return (
-                None,
-                0.0,
-                ["its λ is no constant > 0" if body else "it has no body, and no attribute e_lambda > 0"],
-            )
-        if scale is None or bias is None or scale.shape != bias.shape or not channels <= {len(scale)}:
-            return None, 0.0, ["its scale and bias must be constants, float32, one number for each channel of x"]
+        counts = {dims[1] for dims in variants if len(dims) > 1 and isinstance(dims[1], int)}
+        counts |= {len(values) for values in (scale, bias) if values is not None}
+        reasons = {
+            f"x is {len(variants[0])}-D; the operator takes (N, C, H, W)": len(variants[0]) != 4,
+            f"x is {dtype.name}; the operator takes FLOAT, FLOAT16 and BFLOAT16": dtype not in (FLOAT, *HALF),
+            f"{node.op_type} takes {len(given)} inputs and gives one result": None in given
+            or len(node.inputs) > len(given)
+            or len(node.outputs) > 1,
+            "its λ is no constant > 0" if body else "it has no body, and no attribute e_lambda > 0": not e_lambda,
+            "its scale and bias must be constants, float32, one number for each channel of x": scale is None
+            or bias is None
+            or len(counts) > 1,
+        }
+        found = [reason for reason, holds in reasons.items() if holds]
+        if found or scale is None or bias is None or e_lambda is None:
+            return None, 0.0, found
         tail = Tail(scale, bias, given[3] if op.residual else None, op.activation)
         for dims in variants if body else ():
             if differs := self._difference(node, tail, e_lambda, dims):
@@ -60,7 +67,7 @@ class Ops:
 
     def _parameter(self, value: ir.Value | None) -> np.ndarray[tuple[int], np.dtype[np.float32]] | None:
         tensor = None if value is None or value not in self._flow.fixed else constant(value)
-        if tensor is None or len(tensor.shape) != 1 or tensor.dtype != ir.DataType.FLOAT:
+        if tensor is None or len(tensor.shape) != 1 or tensor.dtype != FLOAT:
             return None
         return np.asarray(tensor.numpy(), dtype=np.float32)
 
