@@ -10,7 +10,7 @@ from torch import nn
 from benchmarks.parity import WRONG, one_wrong
 from export_models import digits
 from simam_deploy import formula, onnx_file
-from simam_deploy.candidates import expose, gather
+from simam_deploy.candidates import NO_KERNEL, expose, gather
 from simam_deploy.errors import InputError
 from simam_deploy.export import export
 from simam_deploy.forms import alone
@@ -256,10 +256,7 @@ def test_a_network_in_all_forms_on_all_runtimes_with_gates(exported: tuple[nn.Mo
     assert report.passed
     assert len(report.rows) == 10 * 6
     assert len(report.gates) == 10 * 6 * 3
-    assert chosen.skipped == [
-        f"custom_op · {name}: form custom_op has no body; only onnx_reference runs it without a kernel library"
-        for name in ("ort", "openvino")
-    ]
+    assert chosen.skipped == [f"custom_op · {name}: {NO_KERNEL}" for name in ("ort", "openvino")]
 
 
 @pytest.mark.parametrize("name", ["population variance in the last block", "the last block left out"])
