@@ -1,6 +1,7 @@
 // SimAM on a CPU. Pointers and sizes only; nothing is thrown, allocated, locked or printed.
 //
 // Accuracy, float32: within 2 eps max|y's terms| of the float64 formula, for mean / spread up to 1e5 (see kernel.cpp).
+// It ends where floats do: where x is more than 3.4e38 from the mean, and of lambda 0 where the spread is denormal.
 // float16 and bfloat16 are widened, computed in float32 and rounded once, to nearest even; int8 likewise, saturating.
 // A NaN or infinity makes its own plane NaN and touches no other.
 #pragma once
@@ -16,8 +17,8 @@ enum class Type : uint8_t { f32, f16, bf16, s8 };
 
 // What is computed: y = activation(scale * simam(x) + bias + residual).
 //
-//   x, y, residual : `planes` planes of m elements of `type`, at any alignment. y may be x or residual, the whole of
-//                    it, and must not overlap them otherwise. residual may be null.
+//   x, y, residual : `planes` planes of m elements of `type`, aligned as one element is. y may be x or residual, the
+//                    whole of it, and must not overlap them otherwise. residual may be null.
 //   block          : 1: plane after plane (NCHW). 4, 8 or 16: so many planes are interleaved (NCHWc), and `planes` and
 //                    `channels` are multiples of it.
 //   m              : elements of a plane, >= 2 (1 is 0/0: the shell refuses it)

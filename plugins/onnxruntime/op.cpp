@@ -58,7 +58,7 @@ bool succeeded(OrtStatus* status) {
   return status == nullptr;
 }
 
-// ONNX Runtime answers alike for an attribute that is absent and for one that is no float: so the other types are tried.
+// ONNX Runtime answers alike for an attribute that is absent and for one that is no float: the other types are tried.
 bool has_another_type(OrtKernelInfo const* info, char const* attribute) {
   int64_t integer = 0;
   size_t size = 0;

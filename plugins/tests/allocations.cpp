@@ -6,10 +6,11 @@
 #include "problem.h"
 
 namespace {
-long counted = 0;
+long volatile counted = 0;  // volatile: compilers take it that malloc changes nothing that they can see
 }
 
 // glibc has what is behind malloc under these names. operator new and aligned_alloc end here too, or in memalign.
+#pragma GCC visibility push(default)  // the libraries are to find these
 extern "C" {
 void* __libc_malloc(size_t size);
 void* __libc_calloc(size_t count, size_t size);
@@ -17,19 +18,19 @@ void* __libc_realloc(void* old, size_t size);
 void* __libc_memalign(size_t alignment, size_t size);
 
 void* malloc(size_t size) {
-  ++counted;
+  counted = counted + 1;
   return __libc_malloc(size);
 }
 void* calloc(size_t count, size_t size) {
-  ++counted;
+  counted = counted + 1;
   return __libc_calloc(count, size);
 }
 void* realloc(void* old, size_t size) {
-  ++counted;
+  counted = counted + 1;
   return __libc_realloc(old, size);
 }
 void* memalign(size_t alignment, size_t size) {
-  ++counted;
+  counted = counted + 1;
   return __libc_memalign(alignment, size);
 }
 void* aligned_alloc(size_t alignment, size_t size) { return memalign(alignment, size); }
@@ -38,6 +39,7 @@ int posix_memalign(void** out, size_t alignment, size_t size) {
   return *out != nullptr ? 0 : ENOMEM;
 }
 }
+#pragma GCC visibility pop
 
 namespace simam::test {
 namespace {

@@ -3,7 +3,9 @@
 #pragma once
 
 #include <algorithm>
+#include <functional>
 #include <map>
+#include <numeric>
 #include <type_traits>
 #include <utility>
 #include <variant>
@@ -72,12 +74,8 @@ OrtStatus* attribute(OrtKernelInfo const* info, char const* name, T& value) {
 }
 
 inline int64_t elements(std::vector<int64_t> const& dims) {
-  int64_t product = 1;
-  for (int64_t const dim : dims) {
-    if (dim == 0) return 0;
-    product *= dim;
-  }
-  return product;
+  if (std::find(dims.begin(), dims.end(), 0) != dims.end()) return 0;
+  return std::accumulate(dims.begin(), dims.end(), int64_t{1}, std::multiplies<>());
 }
 
 inline OrtStatus* get_string(OrtKernelInfo const* info, char const* name, char* out, size_t* size) noexcept {

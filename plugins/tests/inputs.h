@@ -48,6 +48,7 @@ inline constexpr Input kInputs[] = {
     {"1e-20, lambda 0", 0, false, false, [](Random& r, int64_t, int64_t) { return 1e-20 * r.normal(); }},
     {"1e-20, lambda 1e-30", 1e-30F, false, false, [](Random& r, int64_t, int64_t) { return 1e-20 * r.normal(); }},
     {"1e-15, lambda 1e-30", 1e-30F, false, false, [](Random& r, int64_t, int64_t) { return 1e-15 * r.normal(); }},
+    {"3e-21, lambda 1e-41", 1e-41F, false, false, [](Random& r, int64_t, int64_t) { return 3e-21 * r.normal(); }},
     {"1e-30, lambda 0", 0, false, false, [](Random& r, int64_t, int64_t) { return 1e-30 * r.normal(); }},
     {"denormals", 1e-4F, false, false, [](Random& r, int64_t, int64_t) { return 1e-41 * r.normal(); }},
 };

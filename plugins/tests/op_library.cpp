@@ -142,6 +142,9 @@ TEST(other_inputs) {
       char const* const words[] = {"scale must have 5", "bias must have 5", "residual must have"};
       CHECK(fits || outcome.says(words[i - 1]), "%s", outcome.message().c_str());
     }
+  Node node = right_node(find_op(kDomain, "SimAMAffineAddRelu", Type::f32), {2, 5, 3, 0});
+  node.inputs[3] = Tensor({2, 5, 3}, sizeof(float));
+  CHECK(node.run().says("residual must have"), "a residual of the sizes of x, without the last, which is 0");
   CHECK(handed_out == 0, "%d not released", handed_out);
 }
 

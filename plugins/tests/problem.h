@@ -50,7 +50,8 @@ inline Problem make(Type type, Input const& input, int64_t images, int64_t chann
   for (int64_t i = 0; i < p.size(); ++i) p.x.push_back(input.at(random, i % m, m));
   double const most = largest(p.x.data(), p.size());
   if (type == Type::s8) {
-    p.x_scale = p.residual_scale = static_cast<float>(most / 127);
+    p.x_scale = static_cast<float>(most / 127);
+    p.residual_scale = static_cast<float>(most / 90);
     p.y_scale = static_cast<float>(most / 100);  // some are beyond it
   }
   for (double& v : p.x) v = held(type, v, p.x_scale);
