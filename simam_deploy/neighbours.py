@@ -133,11 +133,11 @@ class _Search:
             return None
         first = node.inputs[0] is y
         c = self._per_channel(node.inputs[first], channels)
-        if c is None or (node.op_type == "Div" and (not first or not c.all())):
+        if c is None or (node.op_type == "Div" and not (first and c.all())):
             return None
-        if node.op_type == "Sub":
-            return (one, -c) if first else (-one, c)
-        return {"Add": (one, c), "Mul": (c, zero), "Div": (1 / np.where(c, c, 1), zero)}[node.op_type]
+        if node.op_type in ("Mul", "Div"):
+            return (c if node.op_type == "Mul" else 1 / c), zero
+        return (one, c) if node.op_type == "Add" else (one, -c) if first else (-one, c)
 
     def _keeps(self, node: ir.Node) -> bool:
         """Whether a Dropout hands on what it gets, as in inference."""

@@ -190,6 +190,10 @@ def gates(fused: ir.Model, folder: Path, taps: list[Tap] | None = None) -> Repor
     )
 
 
+LARGE = "k4 = Constant <value = float {1e4}> ()\n large = Mul (r, k4)\n out = Add (y, large)"
+"""The rounding of this residual is far more than SimAM's."""
+
+
 @pytest.mark.parametrize("after", [ALL, FOLDS["bn relu"][0], FOLDS["add x"][0], "out = Tanh (y)"])
 def test_the_gate_is_judged_in_the_formula_of_the_operator(after: str, tmp_path: Path) -> None:
     fused = fuse(net(after), neighbours=True).model
@@ -202,6 +206,12 @@ def test_the_gate_is_judged_in_the_formula_of_the_operator(after: str, tmp_path:
     (wrong,) = gates(fused, tmp_path, [replace(tap, e_lambda=0.11)]).gates
     assert not wrong.passed
     assert wrong.max_gate_error > 5e-4
+
+
+def test_a_large_residual_rounds_the_result_and_not_the_gate(tmp_path: Path) -> None:
+    report = gates(fuse(net(LARGE), neighbours=True).model, tmp_path)
+    assert report.passed
+    assert report.gates[0].max_gate_error < 1e-3
 
 
 @pytest.mark.parametrize("after", [ALL, FOLDS["bn relu"][0], "out = Tanh (y)"])

@@ -171,6 +171,7 @@ STAYS = {
     "division by y": ("out = Div (b, y)", "SimAM", ""),
     "division by 0": ("n0 = Constant <value = float {0}> ()\n out = Div (y, n0)", "SimAM", ""),
     "another gate": ("s_ = Sigmoid (r)\n out = Mul (y, s_)", "SimAM", ""),
+    "no product with y": ("s_ = Sigmoid (y)\n t_ = Tanh (y)\n p = Mul (s_, r)\n out = Add (p, t_)", "SimAM", ""),
     "another operator": ("out = LeakyRelu (y)", "SimAM", ""),
     "inside an If": (
         f"""{YES}
@@ -291,6 +292,24 @@ def test_in_a_branch_of_an_if(tmp_path: Path) -> None:
     fused = fuse(source, neighbours=True)
     assert [row.op for row in fused.rows] == ["SimAMAffineRelu"]
     np.testing.assert_allclose(run(fused.model, tmp_path, "ort"), run(source, tmp_path, "ort"), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_float32_is_within_the_tolerance_and_less_is_not(activation: str) -> None:
+    """Of what is behind SimAM alone: y is exact but for its rounding."""
+    rng = np.random.default_rng(1)
+    y, r = 3 * rng.standard_normal((2, 64, 40, 50)), 50 * rng.standard_normal((2, 64, 40, 50))
+    scale, bias = 5 * rng.standard_normal((2, 64))
+    y32, r32, s32, b32 = (v.astype(np.float32) for v in (y, r, scale[:, None, None], bias[:, None, None]))
+    t = s32 * y32 + b32 + r32
+    with np.errstate(over="ignore"):
+        got = {"none": t, "relu": np.maximum(t, 0), "silu": t / (1 + np.exp(-t))}[activation]
+    assert got.dtype == np.float32
+    allowed = neighbours_tolerance(2.0**-24 * np.abs(y), y, scale, bias, r32)
+    share = np.abs(got - neighbours(y, scale, bias, r32, activation=activation)) / allowed
+    assert 0.1 < share.max() <= 1
+    half = neighbours(y, scale.astype(np.float16), bias, r32, activation=activation)
+    assert (np.abs(half - neighbours(y, scale, bias, r32, activation=activation)) / allowed).max() > 10
 
 
 TAIL = Tail(np.array([0.5, -2, 3], np.float32), np.array([0.1, 0.2, -3], np.float32), None, "relu")
