@@ -18,6 +18,7 @@ from export_models import detector, resnet18, resnet50
 from simam_deploy import onnx_file
 from simam_deploy.blocks import find
 from simam_deploy.candidates import expose
+from simam_deploy.engine import build_engine
 from simam_deploy.errors import FormError
 from simam_deploy.export import export
 from simam_deploy.forms import FORMS
@@ -162,6 +163,15 @@ def test_every_runtime_runs_the_body(op: str, runtime: str, tmp_path: Path) -> N
     source = net(after)
     got = run(fuse(source, neighbours=True).model, tmp_path, runtime)
     np.testing.assert_allclose(got, run(source, tmp_path, "ort"), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("op", [name for name, op in OPS.items() if op.affine])
+def test_an_engine_is_built_from_the_body(op: str, tmp_path: Path) -> None:
+    """And no name is one of TensorRT's own operators, which would be taken in place of the body."""
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
+    after = next(after for after, made in FOLDS.values() if made == op)
+    onnx_file.save(fuse(net(after), neighbours=True).model, tmp_path / "m.onnx")
+    assert build_engine(tmp_path / "m.onnx", tmp_path / "m.engine", targets=["sm86"]).size_bytes > 0
 
 
 def test_in_float64_it_is_the_formula(tmp_path: Path) -> None:
