@@ -6,7 +6,7 @@ EXTRAS := torch,ort,openvino,tensorrt-rtx,dev
 NATIVE := build/native/release
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: demo test lint bench bench-cpu native native-checks native-if-possible headers clean
+.PHONY: demo test lint bench bench-cpu native native-checks native-tests native-if-possible headers clean
 
 .venv/installed: pyproject.toml constraints.txt
 	@echo "installing into .venv: torch, ONNX Runtime, OpenVINO, TensorRT-RTX; a few minutes the first time"
@@ -17,8 +17,14 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 demo: native-if-possible
 	$(BIN)/python -m export_models.demo build/demo
 
-test: native-if-possible
+test: native-tests
 	$(BIN)/python -m pytest
+
+# The kernels' own tests, in C++.
+native-tests: native-if-possible
+	@test -f $(NATIVE)/missing.txt || { cmake -S plugins --preset tests >/dev/null && \
+	    cmake --build build/native/tests -- --quiet && \
+	    ctest --test-dir build/native/tests --output-on-failure --parallel 2; }
 
 # The kernel library for ONNX Runtime.
 native: native-if-possible
