@@ -61,7 +61,7 @@ class BuildError(SimAMDeployError):
 
 
 class VerificationError(SimAMDeployError):
-    """A parity row failed. `report` is the `verify.Report` that shows which."""
+    """A comparison failed. `report` is the `verify.Report` that shows where, None where the message says it all."""
 
     def __init__(self, message: str, report: Any) -> None:
         super().__init__(message)

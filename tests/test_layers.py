@@ -14,8 +14,8 @@ RANKS = [
     {"blocks"},
     {"forms", "runtimes", "engine_worker", "neighbours"},
     {"fuse", "inputs", "bench", "engine"},
-    {"doctor", "specialise", "verify"},
-    {"candidates", "show"},
+    {"doctor", "verify"},
+    {"candidates", "show", "specialise"},
     {"export"},
     {"cli"},
 ]

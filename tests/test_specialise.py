@@ -11,7 +11,7 @@ import onnx_ir as ir
 import pytest
 from onnx import parser
 
-from simam_deploy import manifest, native, specialise
+from simam_deploy import cli, manifest, native, specialise
 from simam_deploy.errors import (
     FormError,
     InputError,
@@ -98,10 +98,9 @@ def outputs(path: Path, batch: int = 2) -> np.ndarray:
         return session.run({"x": x})["y"]
 
 
-@pytest.mark.parametrize("channels", [16, 20, 32])
+@pytest.mark.parametrize("channels", [16, 48])
 @pytest.mark.parametrize("what", NETWORKS)
 def test_the_numbers_stay_and_the_layout_is_used(what: str, channels: int, tmp_path: Path) -> None:
-    """Also where channels do not fill the last block: 20."""
     source = saved(network(NETWORKS[what], channels), tmp_path)
     target = tmp_path / "cpu.onnx"
     made = specialise.specialise_file(source, target, check=False)
@@ -217,9 +216,79 @@ def test_a_wrong_layout_is_noticed(portable: Path, tmp_path: Path, monkeypatch: 
         return made
 
     monkeypatch.setattr(specialise, "_parameter", shifted)
-    with pytest.raises(VerificationError, match="off that of the portable file"):
+    with pytest.raises(VerificationError, match="off that in the portable one"):
         specialise.specialise_file(portable, tmp_path / "cpu.onnx")
     assert not (tmp_path / "cpu.onnx").exists()
+
+
+NHWC = (
+    """
+    t = Transpose <perm = [0, 2, 3, 1]> (a)
+"""
+    + SIMAM.format("", "t", "s", 0)
+    + """
+    b = Transpose <perm = [0, 3, 1, 2]> (s)
+"""
+)
+"""SimAM over W and C: ONNX Runtime would move the transpositions through a Mul and cancel them."""
+
+
+def test_simam_between_transpositions_stays_what_it_is(tmp_path: Path) -> None:
+    model = network(NHWC, 12, size="2,3,12,10")  # maps of W x C = 10 x 12 values: M is the same
+    model.graph.node[-1].CopyFrom(onnx.helper.make_node("Conv", ["b", "w1"], ["logits"]))
+    model.graph.node.append(onnx.helper.make_node("ArgMax", ["logits"], ["y"], axis=1, keepdims=0))
+    model.graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info("y", 7, [2, 12, 10]))
+    with pytest.raises(FormError, match="no blocked layout"):
+        specialise.specialise_file(saved(model, tmp_path), tmp_path / "cpu.onnx")
+
+
+def test_products_of_the_users_own_stay_what_they_are(tmp_path: Path) -> None:
+    """x * x beside SimAM of the same x, consumed first."""
+    between = (
+        "p = Mul (a, a)\n o = Conv (p, w2)\n" + SIMAM.format("", "a", "s", 0) + "k = Conv (s, w2)\n b = Add (o, k)\n"
+    )
+    source = saved(network(between), tmp_path)
+    made = specialise.specialise_file(source, tmp_path / "cpu.onnx")
+    assert made.rows[0].form == "blocked"
+    exact = outputs(source)
+    assert np.abs(outputs(tmp_path / "cpu.onnx") - exact).max() <= 1e-5 * np.abs(exact).max()
+
+
+def test_channels_that_do_not_fill_a_block_stay_in_nchw(tmp_path: Path) -> None:
+    with pytest.raises(FormError, match="no blocked layout"):
+        specialise.specialise_file(saved(network(NETWORKS["alone"], 20), tmp_path), tmp_path / "cpu.onnx")
+
+
+def test_an_output_of_nan_is_equal_to_itself(tmp_path: Path) -> None:
+    model = network(NETWORKS["affine, relu"])
+    model.graph.node[-1].output[0] = "logits"
+    model.graph.node.append(onnx.helper.make_node("Log", ["logits"], ["y"]))
+    specialise.specialise_file(saved(model, tmp_path), tmp_path / "cpu.onnx")
+
+
+@pytest.mark.parametrize("opset", [11, 13])
+def test_old_opsets(opset: int, tmp_path: Path) -> None:
+    model = network(NETWORKS["affine, relu"].replace("ReduceSum (d, axes)", "ReduceSum <axes = [2, 3]> (d)"))
+    model.opset_import[0].version = opset
+    if opset == 13:
+        node = next(node for node in model.graph.node if node.op_type == "ReduceSum")
+        del node.attribute[:]
+        node.input.append("axes")
+    specialise.specialise_file(saved(model, tmp_path), tmp_path / "cpu.onnx")
+
+
+def test_the_command_line_says_what_differs(
+    portable: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(specialise, "SAME", -1.0)
+    monkeypatch.setattr(
+        "sys.argv", ["simam-deploy", "fuse", str(portable), "-o", f"{tmp_path}/c.onnx", "--specialise", "cpu"]
+    )
+    with pytest.raises(SystemExit) as status:
+        cli.main()
+    assert status.value.code == 1
+    assert "error: " in (err := capsys.readouterr().err)
+    assert "Traceback" not in err
 
 
 def test_a_broken_file_is_refused_by_name(tmp_path: Path) -> None:
@@ -236,7 +305,7 @@ def test_dynamic_sizes_stay_dynamic(tmp_path: Path) -> None:
     from simam_deploy.module import SimAM
 
     net = nn.Sequential(
-        nn.Conv2d(3, 24, 3, padding=1), SimAM(), nn.BatchNorm2d(24), nn.ReLU(), nn.Conv2d(24, 8, 1)
+        nn.Conv2d(3, 32, 3, padding=1), SimAM(), nn.BatchNorm2d(32), nn.ReLU(), nn.Conv2d(32, 8, 1)
     ).eval()
     export(net, randn(1, 3, 16, 16), tmp_path / "p.onnx", dynamic=["batch", "height", "width"], check=False)
     specialise.specialise_file(tmp_path / "p.onnx", tmp_path / "cpu.onnx")

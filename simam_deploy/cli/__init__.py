@@ -49,7 +49,8 @@ def main() -> None:
         status = 2
         if isinstance(error, VerificationError):
             status = 1
-            show.json(error.report.as_dict()) if "--json" in sys.argv else show.parity(error.report)
+            if error.report is not None:
+                show.json(error.report.as_dict()) if "--json" in sys.argv else show.parity(error.report)
         show.err.print(Text(f"error: {error}"), style="red", markup=False, highlight=False, soft_wrap=True)
         raise SystemExit(status) from None
     except Exception:

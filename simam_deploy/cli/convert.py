@@ -80,10 +80,13 @@ def fuse(
             help="cpu: lay the whole file out for ONNX Runtime on this machine's CPU; it runs on such alone."
         ),
     ] = None,
+    shape: Shapes = None,
     as_json: Json = False,
 ) -> None:
     """Find the SimAM blocks in an ONNX file and write them in another form."""
     if specialise is None:
+        if shape is not None:
+            raise InputError("--shape is for the comparison that --specialise makes; fuse by itself runs nothing")
         from simam_deploy.fuse import fuse_file
 
         with show.progress() as say:
@@ -100,7 +103,7 @@ def fuse(
         from simam_deploy.specialise import specialise_file
 
         with show.progress() as say:
-            fused = specialise_file(file, output, say)
+            fused = specialise_file(file, output, say, sizes=sizes(shape))
     if as_json:
         show.json({"file": str(output), **_fused_dict(fused)})
     else:
