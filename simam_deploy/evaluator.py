@@ -41,11 +41,41 @@ class Erf(OpRun):
         return (np.vectorize(math.erf, otypes=[np.float64])(x).astype(x.dtype),)
 
 
+class _BatchNormalization(OpRun):
+    """In inference. The evaluator's own computes with the statistics of the batch before opset 14 (onnx 1.23)."""
+
+    def _run(
+        self,
+        x: Array,
+        *given: Array,
+        epsilon: float = 1e-5,
+        momentum: float | None = None,
+        training_mode: int | None = None,
+        spatial: int | None = None,
+    ) -> tuple[Array]:
+        del momentum, training_mode, spatial
+        sizes = (-1, *(1,) * (x.ndim - 2))
+        scale, bias, mean, variance = (
+            v.reshape(sizes) if v.ndim == 1 else v for v in given
+        )  # opset 7: or each place
+        return ((scale * (x - mean) / np.sqrt(variance + epsilon) + bias).astype(x.dtype),)
+
+
+def _in_inference(node: onnx.NodeProto, opset: int) -> bool:
+    """Whether a node is a BatchNormalization that says so by having one output: so from opset 7 to 13."""
+    return (node.domain, node.op_type) == ("", "BatchNormalization") and 7 <= opset < 14 and not any(node.output[1:])
+
+
 def evaluator(model: onnx.ModelProto, kernels: list[type[OpRun]]) -> ReferenceEvaluator:
     """An evaluator that uses kernels everywhere. With new_ops alone, it would not inside functions."""
 
     class Evaluator(ReferenceEvaluator):
         def __init__(self, proto: Any, new_ops: list[type[OpRun]] | None = None, **given: Any) -> None:
             super().__init__(proto, new_ops=[*kernels, *(new_ops or [])], **given)
+
+        def _load_impl(self, node: onnx.NodeProto, input_types: Any = None) -> Any:
+            if _in_inference(node, self.opsets.get("", 0)):
+                return _BatchNormalization
+            return super()._load_impl(node, input_types)
 
     return Evaluator(model)

@@ -20,7 +20,6 @@ VARIABLE = "SIMAM_LIBRARY"
 NAME = "libsimam_onnxruntime.so"
 PACKAGE = Path(__file__).parent / "lib"
 CHECKOUT = Path(__file__).parents[1] / "build/native/release"
-REBUILD = 'build it again: `make native` in a checkout, or `pip install --force-reinstall --no-deps "simam-deploy"`'
 
 
 @dataclass(frozen=True)
@@ -45,8 +44,8 @@ def library() -> Library | None:
 
 def why_not() -> str:
     """Why there is no library, and how to get one: one line."""
-    missing = PACKAGE / "missing.txt"
-    why, _, how = missing.read_text().strip().partition("\n") if missing.exists() else ("", "", "")
+    notes = (folder / "missing.txt" for folder in (PACKAGE, CHECKOUT))
+    why, _, how = next((note.read_text().strip().partition("\n") for note in notes if note.exists()), ("", "", ""))
     built = f"it was not built: {why}; {how}" if why else "build it with `make native` in a checkout of simam-deploy"
     return f"no kernel library: {built}; or name its file with {VARIABLE}"
 
@@ -59,6 +58,14 @@ def _find() -> Path | None:
     return next((folder / NAME for folder in (PACKAGE, CHECKOUT) if (folder / NAME).is_file()), None)
 
 
+def _mend(path: Path) -> str:
+    """What to do about a library that cannot be used: that depends on where it was found."""
+    if os.environ.get(VARIABLE):
+        return f"{VARIABLE} names it: unset that, or let it name another"
+    how = "make native" if path.parent == CHECKOUT else "pip install ."
+    return f"build it again: `{how}` in a checkout of simam-deploy"
+
+
 def _ask(path: Path) -> Library:
     _refuse_cut_off(path)
     try:
@@ -67,12 +74,12 @@ def _ask(path: Path) -> Library:
         version = int(loaded.simam_version())
         _ = loaded.RegisterCustomOps
     except OSError as error:  # of another processor, or it needs what is not here
-        raise NativeError(f"{path} cannot be loaded: {error}; {REBUILD}") from error
+        raise NativeError(f"{path} cannot be loaded: {error}; {_mend(path)}") from error
     except AttributeError as error:
-        raise NativeError(f"{path} is not the op library of simam-deploy: {error}; {REBUILD}") from error
+        raise NativeError(f"{path} is not the op library of simam-deploy: {error}; {_mend(path)}") from error
     if version != OP_VERSION:
         raise NativeError(
-            f"{path} was built for version {version} of the operators, this package has {OP_VERSION}; {REBUILD}"
+            f"{path} was built for version {version} of the operators, this package has {OP_VERSION}; {_mend(path)}"
         )
     target.restype = machine.restype = ctypes.c_char_p
     return Library(path, version, target().decode(), machine().decode())
@@ -86,8 +93,8 @@ def _refuse_cut_off(path: Path) -> None:
     with path.open("rb") as file:
         head = file.read(64)
     if len(head) < 64 or head[:4] != b"\x7fELF":
-        raise NativeError(f"{path} is no library of Linux; {REBUILD}")
+        raise NativeError(f"{path} is no library of Linux; {_mend(path)}")
     (start,) = struct.unpack_from("<Q", head, 0x28)
     size, count = struct.unpack_from("<HH", head, 0x3A)
     if start + size * count > path.stat().st_size:
-        raise NativeError(f"{path} is cut off; {REBUILD}")
+        raise NativeError(f"{path} is cut off; {_mend(path)}")

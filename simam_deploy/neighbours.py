@@ -83,7 +83,12 @@ class _Search:
                 return step
             if step is None:
                 break
-            path.scale, path.bias = path.scale * step[0], path.bias * step[0] + step[1]
+            with np.errstate(all="ignore"):
+                scale, bias = path.scale * step[0], path.bias * step[0] + step[1]
+                held = np.isfinite([v.astype(np.float32) for v in (scale, bias)]).all()
+            if not held:
+                return f"with {node.name!r} scale or bias would be NaN, inf or too large for float32"
+            path.scale, path.bias = scale, bias
             path.take(node)
         if node is not None and node.op_type == "Add":
             residual = next(v for v in node.inputs if v is not path.y)
@@ -155,7 +160,8 @@ class _Search:
             return f"the parameters of {node.name!r} are not four constants of {channels} numbers"
         with np.errstate(all="ignore"):
             scale = gamma / np.sqrt(variance + _number(node, "epsilon", 1e-5))
-        return (scale, beta - mean * scale) if np.isfinite(scale).all() else f"{node.name!r} divides by 0"
+            bias = beta - mean * scale
+        return (scale, bias) if np.isfinite(scale).all() else f"{node.name!r} divides by 0"
 
     def _per_channel(self, value: ir.Value | None, channels: int, *, flat: bool = False) -> Float64 | None:
         """A constant as one number for each channel of (N, C, H, W); None if it is none.

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simam_deploy import doctor, formula
+from simam_deploy import doctor, formula, native
 from simam_deploy.runtimes import RUNTIMES, installed
 
 PIP = {
@@ -89,6 +89,17 @@ def test_a_broken_installation_is_a_row_too(monkeypatch: pytest.MonkeyPatch) -> 
     assert row.detail == (
         'OSError: libcudart.so.13: cannot open shared object file\npip install "simam-deploy[torch]"'
     )
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_broken_kernel_library_is_no_fault_of_ort(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxruntime")
+    (tmp_path / native.NAME).write_text("no library")
+    monkeypatch.setenv(native.VARIABLE, str(tmp_path / native.NAME))
+    found = {row.name: row for row in doctor.examine()}
+    assert found["ort"].works, found["ort"].detail
+    assert not found["kernel library"].works
+    assert "unset that, or let it name another" in found["kernel library"].detail
 
 
 @pytest.mark.usefixtures("quick")

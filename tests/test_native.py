@@ -88,6 +88,8 @@ def test_where_there_is_none_it_says_how_to_get_one(nowhere: Path) -> None:
     )
     (nowhere / "package/missing.txt").write_text("no C++ compiler was found\ninstall g++\n")
     assert "it was not built: no C++ compiler was found; install g++; or name" in native.why_not()
+    (nowhere / "package/missing.txt").rename(nowhere / "checkout/missing.txt")  # of `make native`
+    assert "it was not built: no C++ compiler was found; install g++; or name" in native.why_not()
 
 
 def test_cmake_writes_what_is_missing_where_it_is_read(tmp_path: Path) -> None:
@@ -145,6 +147,16 @@ def test_a_library_that_cannot_be_used(
         assert session.notes == []
 
 
+def test_what_mends_it_depends_on_where_it_was_found(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for place, how in (("checkout", "`make native`"), ("package", "`pip install .`")):
+        (nowhere / place / native.NAME).write_text("no library")
+        with pytest.raises(NativeError, match=f"; build it again: {how} in a checkout of simam-deploy$"):
+            native.library()
+    monkeypatch.setenv(native.VARIABLE, str(nowhere / "checkout" / native.NAME))
+    with pytest.raises(NativeError, match=r"; SIMAM_LIBRARY names it: unset that, or let it name another$"):
+        native.library()
+
+
 def test_a_library_of_another_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if not (compiler := shutil.which("cc")):
         pytest.skip("there is no C compiler")
@@ -153,7 +165,7 @@ def test_a_library_of_another_version(tmp_path: Path, monkeypatch: pytest.Monkey
     path = tmp_path / native.NAME
     subprocess.run([compiler, "-shared", "-fPIC", str(tmp_path / "old.c"), "-o", str(path)], check=True)
     monkeypatch.setenv(native.VARIABLE, str(path))
-    words = f"was built for version 7 of the operators, this package has {OP_VERSION}; build it again: `make native`"
+    words = f"was built for version 7 of the operators, this package has {OP_VERSION}; SIMAM_LIBRARY names it"
     with pytest.raises(NativeError, match=words):
         open_session(file(tmp_path))
 

@@ -142,6 +142,24 @@ def test_the_library_computes_the_same(
     assert (np.abs(got - truth) <= bound(fused, np.abs(IMAGE).astype(np.float64))).all()
 
 
+@pytest.mark.parametrize("opset", [11, 12, 13, 14])
+def test_batch_norm_of_every_opset(opset: int, tmp_path: Path) -> None:
+    text = f"""<ir_version: 8, opset_import: ["": {opset}, "simam": 1]>
+    net (float[2,3,5,7] image) => (float[2,3,5,7] out) <{WEIGHTS} float last = {{0}}> {{
+        x = Relu (image)
+        y = simam.SimAM <e_lambda: float = 0.1> (x)
+        a = {BN}
+        out = Relu (a)
+    }}"""
+    source = ir.from_proto(parser.parse_model(text))
+    fused = fuse(source, "custom_op", neighbours=True)
+    assert not fused.notes
+    assert ops(fused.model) == ["SimAMAffineRelu"]
+    truth = run(source, tmp_path, "onnx_reference", "float64")
+    got = run(fused.model, tmp_path, "onnx_reference")
+    assert (np.abs(got - truth) <= bound(fused.model, np.zeros(1))).all()
+
+
 def test_swish_is_silu(tmp_path: Path) -> None:
     source = net(f"a = {BN}\n out = Relu (a)")
     swish = next(node for node in source.graph if node.outputs[0].name == "out")
@@ -340,6 +358,30 @@ def test_what_cannot_be_rounded_to_float32_stays() -> None:
     fused = fuse(net("a = Mul (y, tiny)\n b_ = Mul (a, tiny)\n out = Relu (b_)"), neighbours=True)
     assert ops(fused.model) == ["SimAM"]
     assert "differs from SimAMAffineRelu" in fused.notes[0]
+
+
+FINITE = "NaN, inf or too large for float32"
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("after", "op", "words"),
+    [
+        ("a = Mul (y, huge)\n out = Mul (a, huge)", "SimAMAffine", FINITE),
+        ("a = Add (y, most)\n out = Add (a, most)", "SimAMAffine", FINITE),
+        ("out = Div (y, least)", "SimAM", FINITE),
+        ("n0 = Constant <value_float = inf> ()\n out = Mul (y, n0)", "SimAM", FINITE),
+        ("n0 = Constant <value_float = nan> ()\n out = Add (y, n0)", "SimAM", FINITE),
+        (f"out = {BN.replace('mu', 'large').replace('gamma', 'large')}", "SimAM", FINITE),
+    ],
+)
+def test_what_float32_does_not_hold_stays(after: str, op: str, words: str) -> None:
+    weights = "float huge = {1e38}, float most = {3e38}, float least = {1e-44}, float[3] large = {1, 1e38, 1e38},"
+    source = model(before=BEFORE, after=after, weights=WEIGHTS + weights, lam=0.1)
+    fused = fuse(source, neighbours=True)
+    assert ops(fused.model) == [op]
+    assert words in "\n".join(fused.notes)
+    assert all(np.isfinite(v.const_value.numpy()).all() for v in fused.model.graph.initializers.values())
 
 
 def test_only_a_form_with_a_node_takes_neighbours() -> None:

@@ -106,6 +106,32 @@ def test_the_suffix_does_not_change_the_format(tmp_path: Path, name: str) -> Non
     assert onnx_file.load(tmp_path / name).graph.name == "net"
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b"author", r"key b'\\xffuthor' of a StringStringEntry"),
+        (b"somebody", r"producer_name b'\\xffomebody' of a Model"),
+        (b"batch", r"dim_param b'\\xffatch' of a Dimension"),
+        (b"inside/Mul", r"name b'\\xffnside/Mul' of a Node"),
+        (b"half", r"b'\\xffalf' of a (Node|Tensor) is"),
+        (b"Twice", r"b'\\xffwice' of a (Node|Function) is"),
+    ],
+)
+def test_texts_that_are_not_utf_8(text: bytes, words: str, tmp_path: Path) -> None:
+    source = write(tmp_path / "a.onnx")
+    source.write_bytes(source.read_bytes().replace(text, b"\xff" + text[1:]))
+    for use in (onnx_file.load, onnx_file.read, lambda path: fuse_file(path, tmp_path / "b.onnx")):
+        with pytest.raises(ModelFileError, match=f"a.onnx is damaged: .*{words}"):
+            use(source)
+
+
+def test_an_attribute_may_hold_any_bytes(tmp_path: Path) -> None:
+    def add(model: onnx.ModelProto) -> None:
+        model.graph.node[0].attribute.append(helper.make_attribute("auto_pad", b"\xff"))
+
+    onnx_file.read(write(tmp_path / "a.onnx", add))
+
+
 def test_the_long_name_of_the_default_domain(tmp_path: Path) -> None:
     def rename(model: onnx.ModelProto) -> None:
         model.opset_import[0].domain = "ai.onnx"

@@ -59,6 +59,49 @@ def test_reference_computes_a_custom_op_inside_if_and_function(tmp_path: Path) -
         np.testing.assert_allclose(session.run({"c": np.array(True), "x": x})["y"], reference(x), rtol=1e-7)
 
 
+NORM = "BatchNormalization <epsilon: float = 0.01> (x, s, b, m, v)"
+
+
+@pytest.mark.parametrize("dtype", [None, "float64"])
+@pytest.mark.parametrize("opset", [7, 8, 9, 11, 13, 14, 18])
+@pytest.mark.parametrize("shape", [(2, 3), (2, 3, 4), (2, 3, 5, 7)], ids=str)
+def test_reference_normalises_with_the_given_statistics(
+    shape: tuple[int, ...], opset: int, dtype: str | None, tmp_path: Path
+) -> None:
+    """Of a BatchNormalization with one output, in the main graph, in a branch and in a function."""
+    sizes = ",".join(map(str, shape))
+    of = ", ".join(f"float[3] {name}" for name in "sbmv")
+    branch = f"t () => (float[{sizes}] q) {{ q = {NORM} }}"
+    function = f'<domain: "simam", opset_import: ["": {opset}]> Norm (x, s, b, m, v) => (y) {{ y = {NORM} }}'
+    graph = f"""g (bool c, float[{sizes}] x, {of}) => (float[{sizes}] y, float[{sizes}] z, float[{sizes}] w) {{
+        y = {NORM}
+        z = If (c) <then_branch = {branch}, else_branch = {branch}>
+        w = simam.Norm (x, s, b, m, v) }}"""
+    rng = np.random.default_rng(0)
+    x, (s, b, m, v) = rng.standard_normal(shape).astype(np.float32), rng.random((4, 3)).astype(np.float32)
+    with open_session(
+        save(parse(graph, function, opset=opset), tmp_path / "m.onnx"), "onnx_reference", dtype=dtype
+    ) as session:
+        got = session.run({"c": np.array(True), "x": x, "s": s, "b": b, "m": m, "v": v})
+    by_channel = np.moveaxis(x.astype(np.float64), 1, -1)
+    want = np.moveaxis(s * (by_channel - m) / np.sqrt(v.astype(np.float64) + np.float32(0.01)) + b, -1, 1)
+    for array in got.values():
+        assert array.dtype == (dtype or np.float32)
+        np.testing.assert_allclose(array, want, rtol=0, atol=1e-14 if dtype else 2e-6)
+
+
+def test_reference_normalises_each_place_with_statistics_of_its_own(tmp_path: Path) -> None:
+    """As with spatial=0, which opset 9 no longer has."""
+    of = ", ".join(f"float[3,2] {name}" for name in "sbmv")
+    norm = NORM.replace(" <", " <spatial: int = 0, ")
+    graph = f"g (float[2,3,2] x, {of}) => (float[2,3,2] y) {{ y = {norm} }}"
+    rng = np.random.default_rng(0)
+    x, (s, b, m, v) = rng.standard_normal((2, 3, 2)).astype(np.float32), rng.random((4, 3, 2)).astype(np.float32)
+    with open_session(save(parse(graph, opset=7), tmp_path / "m.onnx"), "onnx_reference") as session:
+        got = session.run({"x": x, "s": s, "b": b, "m": m, "v": v})["y"]
+    np.testing.assert_allclose(got, s * (x - m) / np.sqrt(v + 0.01) + b, rtol=0, atol=2e-6)
+
+
 def test_reference_uses_the_body_where_there_is_one(tmp_path: Path) -> None:
     twice = '<domain: "simam", opset_import: ["" : 18]> SimAM <e_lambda: float = 1.0> (x) => (y) { y = Add (x, x) }'
     model = simam(form="custom_op")

@@ -8,11 +8,14 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import onnx
 import onnx_ir as ir
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
 
 from simam_deploy.errors import ModelFileError
 from simam_deploy.walk import graphs, nodes
@@ -29,6 +32,7 @@ def check_message(proto: onnx.ModelProto, source: Path) -> None:
     """Raise ModelFileError for what onnx_ir would not read, or would lose. The default domain gets its short name."""
     if not proto.ir_version or not proto.HasField("graph"):
         raise ModelFileError(f"{source} is not an ONNX file, or is truncated: it holds no graph")
+    _check_texts(proto, source)
     if proto.ir_version > onnx.IR_VERSION:
         raise ModelFileError(
             f"{source} has IR version {proto.ir_version}; the installed onnx {onnx.__version__} reads up to "
@@ -54,6 +58,35 @@ def check_message(proto: onnx.ModelProto, source: Path) -> None:
     if proto.training_info:
         raise ModelFileError(f"{source} holds training information, which would be lost; take it out first")
     _check_functions(proto, source)
+
+
+def _check_texts(proto: onnx.ModelProto, source: Path) -> None:
+    """Texts that are not UTF-8: protobuf hands them on as bytes."""
+    queue: list[Message] = [proto]
+    while queue:
+        message = queue.pop()
+        texts, inner = _fields(message.DESCRIPTOR)
+        for name, repeated in texts:
+            value = getattr(message, name)
+            for text in value if repeated else (value,):
+                if isinstance(text, bytes):
+                    kind = message.DESCRIPTOR.name.removesuffix("Proto")
+                    raise ModelFileError(f"{source} is damaged: {name} {text!r} of a {kind} is not UTF-8")
+        for name, repeated in inner:
+            if repeated:
+                queue += getattr(message, name)
+            elif message.HasField(name):
+                queue.append(getattr(message, name))
+
+
+@cache
+def _fields(kind: Descriptor) -> tuple[list[tuple[str, bool]], list[tuple[str, bool]]]:
+    """Those of a kind of message that are text, and those that are messages; each with whether it is repeated."""
+    fields = [(field.type, (field.name, not field.has_presence)) for field in kind.fields]
+    return (
+        [field for held, field in fields if held == FieldDescriptor.TYPE_STRING],
+        [field for held, field in fields if held == FieldDescriptor.TYPE_MESSAGE],
+    )
 
 
 def _check_functions(proto: onnx.ModelProto, source: Path) -> None:
