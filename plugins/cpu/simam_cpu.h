@@ -58,6 +58,9 @@ struct Target {
 extern Target const kTargets[];  // widest first
 extern int const kTargetCount;
 
+// The one of this name, if this processor supports it; else null.
+Target const* find_target(char const* name);
+
 // The widest that this processor supports, or the one that the environment variable SIMAM_CPU names, if supported.
 Target const& best_target();
 

@@ -177,6 +177,46 @@ TEST(shape_inference) {
   CHECK(!outcome.failed() && context.output.dims == context.input.dims, "%s", outcome.message().c_str());
 }
 
+// An ONNX Runtime next to the first: it is refused by its own API, and gets none of the other's domains.
+TEST(two_runtimes) {
+  registered();
+  static int made_by_the_other = 0;
+  static OrtApi other = *fake_api();
+  other.CreateStatus = [](OrtErrorCode code, char const* message) noexcept {
+    ++made_by_the_other;
+    return make_status(code, message);
+  };
+  OrtApiBase const base{[](uint32_t) noexcept -> OrtApi const* { return &other; }, []() noexcept { return "another"; }};
+  OrtSessionOptions options;
+  Outcome const outcome(RegisterCustomOps(&options, &base));
+  CHECK(outcome.says("in use by another ONNX Runtime in this process; give this one a copy of the file"), "%s",
+        outcome.message().c_str());
+  CHECK(made_by_the_other == 1 && options.domains.empty(), "%d statuses", made_by_the_other);
+  CHECK(!Outcome(RegisterCustomOps(&options, fake_base())).failed(), "the first goes on");
+}
+
+TEST(unknown_instructions) {
+  registered();
+  char const* const set = std::getenv("SIMAM_CPU");
+  std::string const before = set != nullptr ? set : "";
+  OrtSessionOptions options;
+  for (std::string const& name : {std::string("avx9"), std::string("AVX2"), std::string(1000, 'z')}) {
+    setenv("SIMAM_CPU", name.c_str(), 1);
+    Outcome const outcome(RegisterCustomOps(&options, fake_base()));
+    CHECK(outcome.says(("SIMAM_CPU is '" + name.substr(0, 40)).c_str()) && outcome.says("this processor has"), "%s",
+          outcome.message().c_str());
+    for_targets([&](cpu::Target const& target) { CHECK(outcome.says(target.name), "%s", outcome.message().c_str()); });
+    CHECK(options.domains.empty(), "it was registered all the same");
+  }
+  setenv("SIMAM_CPU", "", 1);
+  CHECK(!Outcome(RegisterCustomOps(&options, fake_base())).failed(), "set to nothing");
+  for_targets([&](cpu::Target const& target) {
+    setenv("SIMAM_CPU", target.name, 1);
+    CHECK(!Outcome(RegisterCustomOps(&options, fake_base())).failed(), "%s", target.name);
+  });
+  set != nullptr ? setenv("SIMAM_CPU", before.c_str(), 1) : unsetenv("SIMAM_CPU");
+}
+
 TEST(registered_again) {
   OrtSessionOptions options;
   Outcome const outcome(RegisterCustomOps(&options, fake_base()));
