@@ -29,4 +29,7 @@ struct CustomOp : OrtCustomOp {
 // What the blocked layout depends on: a file specialised elsewhere is refused. As in "x86_64 avx512f".
 char const* machine();
 
+// The channels that ONNX Runtime puts in a block on this machine; 0 where that is not known: the file says it.
+int block_size();
+
 }  // namespace simam::ort
