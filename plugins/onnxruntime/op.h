@@ -3,6 +3,9 @@
 
 #define ORT_API_MANUAL_INIT
 #include <onnxruntime_c_api.h>
+#if ORT_API_VERSION < 18
+#error "simam's op library is built with the header of ONNX Runtime 1.18 or later, and runs in 1.17 or later"
+#endif
 
 #include "../cpu/simam_cpu.h"
 
