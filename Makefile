@@ -4,6 +4,8 @@ BIN := .venv/bin
 EXTRAS := torch,ort,openvino,tensorrt-rtx,dev
 
 NATIVE := build/native/release
+# One `make` at a time builds below build/native: a second one waits. Where there is no flock (util-linux), none does.
+LOCKED := $(shell command -v flock >/dev/null && echo flock build/native.lock)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .PHONY: demo test lint bench bench-cpu native native-checks native-tests native-if-possible headers clean
@@ -22,8 +24,8 @@ test: native-tests
 
 # The kernels' own tests, in C++.
 native-tests: native-if-possible
-	@test -f $(NATIVE)/missing.txt || { cmake -S plugins --preset tests >/dev/null && \
-	    cmake --build build/native/tests -- --quiet && \
+	@test -f $(NATIVE)/missing.txt || { $(LOCKED) sh -c \
+	    'cmake -S plugins --preset tests >/dev/null && cmake --build build/native/tests -- --quiet' && \
 	    ctest --test-dir build/native/tests --output-on-failure --parallel 2; }
 
 # The kernel library for ONNX Runtime.
@@ -32,12 +34,13 @@ native: native-if-possible
 
 # Without a compiler or the header CMake says so, and the bodies run. Code that does not compile is an error all the same.
 native-if-possible: .venv/installed headers
-	@cmake -S plugins --preset release >/dev/null
-	@test -f $(NATIVE)/missing.txt || cmake --build $(NATIVE) -- --quiet
+	@$(LOCKED) sh -c 'cmake -S plugins --preset release >/dev/null && \
+	    { test -f $(NATIVE)/missing.txt || cmake --build $(NATIVE) -- --quiet; }'
 
 headers: .venv/installed
+	@mkdir -p build
 	@[ -n "$$ONNXRUNTIME_INCLUDE_DIR" ] || \
-	    $(BIN)/python plugins/fetch.py --suite trixie --into build/headers libonnxruntime-dev || true
+	    $(LOCKED) $(BIN)/python plugins/fetch.py --suite trixie --into build/headers libonnxruntime-dev || true
 
 # The kernels' C++ tests under sanitizers, clang, and for aarch64; a check whose tools cannot be had says so.
 native-checks: .venv/installed headers

@@ -1,9 +1,10 @@
 // The loops, compiled once per target: SIMAM_TARGET names it, SIMAM_WIDTH is its floats per vector.
 //
 // Statistics: with a shift k near the mean, r = x - k,  mean = k + sum(r) / M,  m2 = sum(r^2) - sum(r)^2 / M. If k turns
-// out far from the mean, the plane is summed again with k = mean: so cancellation never costs more than a factor of 4,
-// and a plane is mostly read twice (once for the sums, once for y), which from a cache is nearly as good as once. What
-// comes from memory is asked for beforehand: the place of y during the sums, the next plane of x during the gate.
+// out far from the mean, the plane is summed again with k = mean: so cancellation never costs more than a factor of 4/3
+// (kFar), and a plane is mostly read twice (once for the sums, once for y), which from a cache is nearly as good as
+// once. What comes from memory is asked for beforehand: the place of y during the sums, the next plane of x during the
+// gate.
 // Sums run in float over at most kFlush vectors per lane, and from there in double: equal values, of which a map has
 // many, are all rounded the same way, and over 32 additions instead of 8 that costs four times as much.
 // Gate: c = (x - hi) - lo with mean = hi + lo: where the mean is large against the spread x - hi is exact, so that no
@@ -23,6 +24,11 @@ using simam::cpu::Type;
 constexpr int kUnroll = 4;
 constexpr int64_t kFlush = 8 * kUnroll;
 constexpr double kHalfRootLog2e = 0.60056120439322491;  // sqrt(log2 e) / 2
+
+// The shift is far where sum(r)^2 / M is more than this part of sum(r^2). What the two lost to rounding is a few eps of
+// sum(r^2), and that is at most 1 / (1 - kFar) = 4/3 of m2, their difference: so much larger do its roundings get.
+constexpr double kFar = 0.25;
+constexpr int kGuesses = 8;  // elements that the first shift is the mean of
 
 // An address to prefetch, which need not be one of ours.
 inline void const* away(void const* from, uintptr_t bytes) {
@@ -135,12 +141,12 @@ struct Place {
         step(task.block) {}
 };
 
-// The mean of four elements that lie apart: near enough to the plane's, nearly always.
+// The mean of some elements that lie apart: near enough to the plane's, mostly.
 template <class T>
 inline float guess(T const* x, int64_t n, int64_t step, float scale) {
-  float const a = load_one(x, scale) + load_one(x + n / 4 * step, scale);
-  float const b = load_one(x + n / 2 * step, scale) + load_one(x + n * 3 / 4 * step, scale);
-  return 0.25F * (a + b);
+  float sum = 0;
+  for (int i = 0; i < kGuesses; ++i) sum += load_one(x + n * i / kGuesses * step, scale);
+  return sum / kGuesses;
 }
 
 template <class T>
@@ -167,8 +173,9 @@ inline bool finish(Totals& totals, Moments& out) {
     double const m2 = totals.second[i] - lost;
     out.mean[i] = totals.shift[i] + offset;
     out.m2[i] = m2 < 0 ? 0 : m2;  // a NaN stays
-    bool const lane_far = lost > 0.6 * totals.second[i];
-    totals.shift[i] = lane_far ? static_cast<double>(static_cast<float>(out.mean[i])) : totals.shift[i];
+    auto const better = static_cast<double>(static_cast<float>(out.mean[i]));
+    bool const lane_far = lost > kFar * totals.second[i] && better != totals.shift[i];
+    totals.shift[i] = lane_far ? better : totals.shift[i];
     totals.done[i] = !lane_far;
     far |= lane_far;
   }

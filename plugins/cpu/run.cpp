@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 
 #include "loops.h"
 
@@ -57,13 +58,8 @@ namespace {
 
 Target const& choose_target() {
   char const* const wanted = std::getenv("SIMAM_CPU");
-  Target const* widest = nullptr;
-  for (Target const& target : kTargets) {
-    if (!target.supported()) continue;
-    if (wanted != nullptr && std::strcmp(wanted, target.name) == 0) return target;
-    if (widest == nullptr) widest = &target;
-  }
-  return *widest;  // the last is always supported
+  if (Target const* const found = wanted == nullptr ? nullptr : find_target(wanted)) return *found;
+  return *std::find_if(std::begin(kTargets), std::end(kTargets), [](Target const& t) { return t.supported(); });
 }
 
 // Chan, Golub, LeVeque 1983, Eq. (2.1): the moments of two sets together.
@@ -115,6 +111,12 @@ void gate_of_part(void* data, size_t piece) {
 }
 
 }  // namespace
+
+Target const* find_target(char const* name) {
+  for (Target const& target : kTargets)
+    if (target.supported() && std::strcmp(name, target.name) == 0) return &target;
+  return nullptr;
+}
 
 Target const& best_target() {
   static Target const& chosen = choose_target();

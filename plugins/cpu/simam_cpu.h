@@ -1,6 +1,7 @@
 // SimAM on a CPU. Pointers and sizes only; nothing is thrown, allocated, locked or printed.
 //
-// Accuracy, float32: within 2 eps max|y's terms| of the float64 formula, for mean / spread up to 1e5 (see kernel.cpp).
+// Accuracy, float32: within 2 eps max|y's terms| of the float64 formula, for mean / spread up to 1e5 (see kernel.cpp);
+// the worst planes that a search found are 0.8 of that.
 // It ends where floats do: where x is more than 3.4e38 from the mean, and of lambda 0 where the spread is denormal.
 // float16 and bfloat16 are widened, computed in float32 and rounded once, to nearest even; int8 likewise, saturating.
 // A NaN or infinity makes its own plane NaN and touches no other.
@@ -56,6 +57,9 @@ struct Target {
 
 extern Target const kTargets[];  // widest first
 extern int const kTargetCount;
+
+// The one of this name, if this processor supports it; else null.
+Target const* find_target(char const* name);
 
 // The widest that this processor supports, or the one that the environment variable SIMAM_CPU names, if supported.
 Target const& best_target();

@@ -1,5 +1,7 @@
 // The op library: what ONNX Runtime calls when it is given this file (SessionOptions::RegisterCustomOpsLibrary,
 // `register_custom_ops_library` in Python), and what simam_deploy/native.py asks it.
+#include <cstdio>
+#include <cstdlib>
 #include <memory>
 #include <vector>
 
@@ -58,6 +60,36 @@ uint32_t choose_api(OrtApiBase const* base) {
   return 0;
 }
 
+// What can be said before the API is chosen, and to an ONNX Runtime that is not ours: by its own API, which has this
+// call from the first version on.
+OrtStatus* refuse(OrtApiBase const* base, OrtErrorCode code, char const* message) {
+  return base->GetApi(1)->CreateStatus(code, message);
+}
+
+// The operators hold the API and the domains of one ONNX Runtime: the first that asked.
+struct Runtime {
+  explicit Runtime(OrtApiBase const* base_) : base(base_), version(choose_api(base_)) {}
+
+  OrtApiBase const* base;
+  uint32_t version;
+};
+
+// SIMAM_CPU as it is set, where this processor has no such target.
+OrtStatus* refuse_target(OrtApiBase const* base) {
+  char const* const wanted = std::getenv("SIMAM_CPU");
+  if (wanted == nullptr || *wanted == '\0' || cpu::find_target(wanted) != nullptr) return nullptr;
+  char message[256];
+  int used = std::snprintf(message, sizeof message, "SIMAM_CPU is '%.40s'; this processor has", wanted);
+  char const* between = "";
+  for (int i = 0; i < cpu::kTargetCount; ++i)
+    if (cpu::kTargets[i].supported()) {
+      size_t const room = sizeof message - static_cast<size_t>(used);
+      used += std::snprintf(message + used, room, "%s %s", between, cpu::kTargets[i].name);
+      between = ",";
+    }
+  return refuse(base, ORT_INVALID_ARGUMENT, message);
+}
+
 }  // namespace
 }  // namespace simam::ort
 
@@ -65,11 +97,16 @@ uint32_t choose_api(OrtApiBase const* base) {
 
 SIMAM_EXPORT OrtStatus* RegisterCustomOps(OrtSessionOptions* options, OrtApiBase const* base) {
   using namespace simam::ort;
-  static uint32_t const version = choose_api(base);
-  if (version == 0)
-    return base->GetApi(1)->CreateStatus(ORT_NOT_IMPLEMENTED, "simam's op library needs ONNX Runtime 1.17 or later");
+  static Runtime const runtime(base);
+  if (base != runtime.base)
+    return refuse(base, ORT_FAIL,
+                  "the op library is in use by another ONNX Runtime in this process; give this one a copy of the file "
+                  "under another name");
+  if (runtime.version == 0)
+    return refuse(base, ORT_NOT_IMPLEMENTED, "simam's op library needs ONNX Runtime 1.17 or later");
+  if (OrtStatus* const status = refuse_target(base)) return status;
   try {
-    static Library const* const library = new Library(version);
+    static Library const* const library = new Library(runtime.version);
     return library->add_to(options);
   } catch (Failure const& failure) {
     return failure.status;

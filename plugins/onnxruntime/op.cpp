@@ -83,8 +83,6 @@ OrtStatus* read_lambda(OrtKernelInfo const* info, char const* name, float& lambd
 OrtStatus* read_layout(OrtKernelInfo const* info, char const* name, int& block) {
   int64_t asked = 0;
   SIMAM_RETURN_IF_FAILED(g_api->KernelInfoGetAttribute_int64(info, kBlock, &asked));
-  if (asked != 4 && asked != 8 && asked != 16)
-    return fail(ORT_INVALID_ARGUMENT, "%s: block is %lld; it must be 4, 8 or 16", name, static_cast<long long>(asked));
   char made_for[64] = {};
   size_t size = sizeof made_for;
   SIMAM_RETURN_IF_FAILED(g_api->KernelInfoGetAttribute_string(info, kMachine, made_for, &size));
@@ -93,6 +91,13 @@ OrtStatus* read_layout(OrtKernelInfo const* info, char const* name, int& block) 
                 "%s: this file was specialised for '%s' and this machine is '%s'; specialise the original file here "
                 "(simam-deploy fuse --specialise cpu), or ship the original, which runs everywhere",
                 name, made_for, machine());
+  int const here = block_size();
+  if (here != 0 && asked != here)
+    return fail(ORT_INVALID_ARGUMENT,
+                "%s: block is %lld, and on '%s' it is %d: this file was changed; specialise the original file again",
+                name, static_cast<long long>(asked), machine(), here);
+  if (asked != 4 && asked != 8 && asked != 16)
+    return fail(ORT_INVALID_ARGUMENT, "%s: block is %lld; it must be 4, 8 or 16", name, static_cast<long long>(asked));
   block = static_cast<int>(asked);
   return nullptr;
 }
@@ -227,6 +232,14 @@ char const* machine() {
   return "aarch64";
 #else
   return "other";
+#endif
+}
+
+int block_size() {
+#if defined(__x86_64__)
+  return __builtin_cpu_supports("avx512f") ? 16 : 8;
+#else
+  return 0;
 #endif
 }
 

@@ -3,6 +3,9 @@
 
 #define ORT_API_MANUAL_INIT
 #include <onnxruntime_c_api.h>
+#if ORT_API_VERSION < 18
+#error "simam's op library is built with the header of ONNX Runtime 1.18 or later, and runs in 1.17 or later"
+#endif
 
 #include "../cpu/simam_cpu.h"
 
@@ -28,5 +31,8 @@ struct CustomOp : OrtCustomOp {
 
 // What the blocked layout depends on: a file specialised elsewhere is refused. As in "x86_64 avx512f".
 char const* machine();
+
+// The channels that ONNX Runtime puts in a block on this machine; 0 where that is not known: the file says it.
+int block_size();
 
 }  // namespace simam::ort

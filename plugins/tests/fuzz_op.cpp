@@ -54,7 +54,8 @@ extern "C" int LLVMFuzzerTestOneInput(uint8_t const* data, size_t size) {
   std::vector<OrtCustomOpDomain*> const& domains = registered().domains;
   OrtCustomOpDomain const& domain = *domains[bytes.byte() % domains.size()];
   OrtCustomOp const* const op = domain.operators[bytes.byte() % domain.operators.size()];
-  std::vector<int64_t> const dims{1 + bytes.below(3), 8 * (1 + bytes.below(3)) + (bytes.byte() % 8 == 7 ? 3 : 0),
+  int64_t const blocks = 1 + bytes.below(3);
+  std::vector<int64_t> const dims{1 + bytes.below(3), block_here() * blocks + (bytes.byte() % 8 == 7 ? 3 : 0),
                                   1 + bytes.below(12), 1 + bytes.below(bytes.byte() % 8 == 7 ? 300 : 12)};
   Node node = right_node(op, dims);
   node.info.attributes[simam::kLambda] = 1e-4F;

@@ -78,6 +78,60 @@ TEST(large_maps) {
   }
 }
 
+struct Run {
+  int length;
+  float value;
+};
+
+// The planes that a search for large errors ended at: few values, and where the kernel looks to guess the mean another
+// one, as far from it as goes without another sum. The sums then round alike over and over, and lose the most digits.
+std::vector<Run> const kFound[] = {
+    {{1, 0x1.6bd7cap+1F}, {31, -0x1.97a2f6p+0F}, {1, 0x1.6bd7cap+1F}, {11, -0x1.97a2f6p+0F},
+      {1, 0x1.32e07ep+2F}, {19, 0x1.ea2b3cp+0F}, {1, 0x1.6bd7cap+1F}, {31, 0x1.ea2b3cp+0F},
+      {1, 0x1.6bd7cap+1F}, {31, 0x1.ea2b3cp+0F}},
+    {{1, 0x1.21521ap-6F}, {24, 0x1.78ba8cp-2F}, {103, -0x1.0cb2fep-5F}, {1, 0x1.214b38p-6F},
+      {127, -0x1.0cb2fep-5F}, {1, 0x1.215312p-6F}, {127, -0x1.0cb2fep-5F}, {1, 0x1.21520ap-6F},
+      {127, -0x1.0cb2fep-5F}, {1, 0x1.2133f8p-6F}, {90, -0x1.0cb2fep-5F}, {37, 0x1.c3c99cp-3F},
+      {1, 0x1.214f24p-6F}, {127, 0x1.c3c99cp-3F}, {1, 0x1.214e6ap-6F}, {127, 0x1.c3c99cp-3F},
+      {1, 0x1.21526p-6F}, {127, 0x1.c3c99cp-3F}},
+    {{1, -0x1.62195ap+1F}, {2, -0x1.43286ap+0F}, {6, 0x1.05d9ecp+1F}, {31, -0x1.854ap+0F},
+      {1, -0x1.5a947ep+1F}, {39, -0x1.854ap+0F}, {1, -0x1.622eap+1F}, {39, -0x1.854ap+0F}, {1, -0x1.62307p+1F},
+      {39, -0x1.854ap+0F}, {1, -0x1.6230b6p+1F}, {39, -0x1.854ap+0F}, {1, -0x1.622d36p+1F},
+      {39, -0x1.854ap+0F}, {1, -0x1.6232eap+1F}, {39, -0x1.854ap+0F}, {1, -0x1.622286p+1F},
+      {39, -0x1.854ap+0F}},
+    {{1, 0x1.1483ep-1F}, {10, -0x1.37dadp-1F}, {1, 0x1.809d5ep-1F}, {116, 0x1.02c8dcp-1F},
+      {1, 0x1.1483d4p-1F}, {127, 0x1.02c8dcp-1F}, {1, 0x1.1483b2p-1F}, {127, 0x1.02c8dcp-1F},
+      {1, 0x1.1483b4p-1F}, {127, 0x1.02c8dcp-1F}, {1, 0x1.1381bap-1F}, {127, 0x1.02c8dcp-1F},
+      {1, 0x1.14848p-1F}, {127, 0x1.02c8dcp-1F}, {1, 0x1.1483c4p-1F}, {127, 0x1.02c8dcp-1F},
+      {1, 0x1.1483f8p-1F}, {127, 0x1.02c8dcp-1F}}};
+
+void check_found(std::vector<double> const& x) {
+  for (float const lambda : {0.0F, 1e-4F}) {
+    Problem p;
+    p.name = text("found of %d elements, lambda %g", static_cast<int>(x.size()), static_cast<double>(lambda));
+    p.images = p.channels = 1;
+    p.m = static_cast<int64_t>(x.size());
+    p.lambda = lambda;
+    p.x = x;
+    check(p, {"found", 0, false, false, nullptr}, {1}, {kOps[0]});
+  }
+}
+
+TEST(found) {
+  for (std::vector<Run> const& runs : kFound) {
+    std::vector<double> x;
+    for (Run const& run : runs) x.insert(x.end(), static_cast<size_t>(run.length), static_cast<double>(run.value));
+    check_found(x);
+  }
+  for (int64_t const samples : {4, 8}) {
+    int64_t const m = 2071;
+    std::vector<double> x;
+    for (int64_t i = 0; i < m; ++i) x.push_back(i % 64 < 13 ? 0x1.79c1d6p+0 : 0x1.166f74p-3);
+    for (int64_t k = 0; k < samples; ++k) x[static_cast<size_t>(m * k / samples)] = 0x1.0fd1d2p+0;
+    check_found(x);
+  }
+}
+
 TEST(worst_errors) {
   std::printf("  %-28s %s\n", "", "largest error / tolerance, / (2 eps max|x|)");
   for (auto const& [name, error] : worst)

@@ -52,6 +52,9 @@ class Outcome {
   std::string message_;
 };
 
+// The block that a file made on this machine has.
+inline int block_here() { return ort::block_size() != 0 ? ort::block_size() : 8; }
+
 struct Node {
   OrtCustomOp const* op;
   OrtKernelInfo info;
@@ -77,7 +80,7 @@ inline Node right_node(OrtCustomOp const* op, std::vector<int64_t> const& dims) 
   ort::CustomOp const& custom = op_of(op);
   Node node{op, {}, {}, {}};
   if (custom.blocked) {
-    node.info.attributes["block"] = int64_t{8};
+    node.info.attributes["block"] = int64_t{block_here()};
     node.info.attributes["machine"] = std::string(ort::machine());
   }
   for (size_t i = 0; i < op->GetInputTypeCount(op); ++i) {
