@@ -19,7 +19,7 @@ from simam_deploy.forms import form_named, tail
 from simam_deploy.formula import OP_DOMAIN, OP_NAME, OP_VERSION, OPS
 from simam_deploy.neighbours import with_neighbours
 from simam_deploy.recognise.operators import PASSING
-from simam_deploy.shapes import Dims
+from simam_deploy.shapes import Dims, Shapes
 
 BODIES = {(OP_DOMAIN, name, "") for name in OPS}
 """The identifiers of the functions that are the bodies of our operators."""
@@ -82,6 +82,7 @@ def fuse(
     if not blocks:
         raise NoBlockError(_nothing_found(misses))
     _refuse(form, blocks, result)
+    _declare_calls(form, blocks, result)
     notes = [f"{miss.node}: M - 1, a constant before, now comes from the shape of x" for miss in repaired]
     if neighbours:
         grown, stopped = with_neighbours(result, blocks)
@@ -167,6 +168,28 @@ def _refuse(form: str, blocks: list[Block], model: ir.Model) -> None:
     refusals = [(block, chosen.reasons_against(block)) for block in blocks]
     if any(reasons for _, reasons in refusals):
         raise FormError(_refused(form, [(b, r) for b, r in refusals if r]))
+
+
+def _declare_calls(form: str, blocks: list[Block], model: ir.Model) -> None:
+    """Declare the types of what functions with a block make, as ONNX Runtime cannot tell them behind a bare node.
+
+    Inside other functions that cannot be: raises FormError.
+    """
+    functions = [block.function for block in blocks if block.function is not None and form == "custom_op"]
+    holding = {function.identifier() for function in functions}
+    for scope in _scopes(model)[1:]:
+        for node in scope.all_nodes():
+            if node.op_identifier() in holding:
+                raise FormError(
+                    f"form 'custom_op' cannot lower the SimAM block in the function {node.domain}::{node.op_type}, "
+                    f"which the function {scope.name} calls: ONNX Runtime does not open such a file\n"
+                    "put the functions in place first (onnx.inliner), or use --form function"
+                )
+    shapes = Shapes(model)
+    for node in model.graph.all_nodes() if holding else ():
+        for value in node.outputs if node.op_identifier() in holding else ():
+            if value.type is None and (dtype := shapes.known_dtype(value)) is not None:
+                value.type = ir.TensorType(dtype)
 
 
 def _shared(blocks: list[Block]) -> list[str]:
