@@ -81,7 +81,8 @@ def specialise(
         if len(places) == len(ours):
             break
         wanted -= {str(node.name) for mark, node in ours.items() if mark not in places}
-    if not places:
+    blocked = {str(node.name) for node in ours.values()}
+    if not blocked:
         raise FormError(
             "ONNX Runtime uses no blocked layout around any SimAM block of this model, so there is nothing to gain\n"
             "ship the portable file (simam-deploy fuse without --specialise)"
@@ -91,9 +92,9 @@ def specialise(
     optimised.metadata_props.update(model.metadata_props)
     if check:
         say("compare with the portable model")
-        channels = {row.node: row.shape[1] for row in fused.rows if row.node in wanted}
+        channels = {row.node: row.shape[1] for row in fused.rows if row.node in blocked}
         _compare(_tapped(fused.model, channels), _tapped(optimised, channels), sizes)
-    rows = tuple(replace(row, form="blocked" if row.node in wanted else "custom_op") for row in fused.rows)
+    rows = tuple(replace(row, form="blocked" if row.node in blocked else "custom_op") for row in fused.rows)
     notes = [f"{row.node}: keeps to NCHW" for row in rows if row.form != "blocked"]
     return Specialised(
         optimised, rows, fused.near_misses, (*fused.notes, *notes), machine=library.machine, block=block
@@ -193,7 +194,7 @@ def _optimised(model: ir.Model, library: native.Library) -> ir.Model:
 def _put_back(model: ir.Model, place: _Place, block: int, machine: str) -> None:
     node, pool = place.node, place.pool
     attributes = [*node.attributes.values(), ir.AttrInt64("block", block), ir.AttrString("machine", machine)]
-    parameters = [_parameter(model, node, value, block) for value in _parameters(node)]
+    parameters = [_parameter(model, node, value) for value in _parameters(node)]
     operands = [pool.inputs[0], *parameters, *([place.residual] if _has_residual(node) else [])]
     _replace(model.graph, place.end, [ir.Node(BLOCKED_DOMAIN, node.op_type, operands, attributes, name=node.name)])
     if pool is not place.end:
@@ -201,22 +202,16 @@ def _put_back(model: ir.Model, place: _Place, block: int, machine: str) -> None:
     model.graph.opset_imports[BLOCKED_DOMAIN] = OP_VERSION
 
 
-def _parameter(model: ir.Model, node: ir.Node, value: ir.Value | None, block: int) -> ir.Value:
-    """Scale or bias as an initialiser, filled up to whole blocks with zeros, as ONNX Runtime fills up channels."""
+def _parameter(model: ir.Model, node: ir.Node, value: ir.Value | None) -> ir.Value:
+    """Scale or bias as an initialiser."""
     assert value is not None
     tensor = ir.convenience.get_const_tensor(value)
     assert tensor is not None
-    given = tensor.numpy()
-    padded = np.pad(given, (0, -len(given) % block))
     name = f"{node.name}/{'scale' if value is node.inputs[1] else 'bias'}"
     while name in model.graph.initializers:
         name += "_"
-    made = ir.Value(
-        name=name,
-        type=ir.TensorType(ir.DataType.FLOAT),
-        shape=ir.Shape(padded.shape),
-        const_value=ir.tensor(padded, name=name),
-    )
+    held = ir.tensor(tensor.numpy(), name=name)
+    made = ir.Value(name=name, type=ir.TensorType(held.dtype), shape=ir.Shape(tensor.numpy().shape), const_value=held)
     model.graph.register_initializer(made)
     return made
 

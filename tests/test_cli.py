@@ -104,6 +104,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 EXPORT = f"export {TINY}:"
 POPULATION = "divides the sum of squares by M = 16, not by M - 1 = 15 .population variance"
+INSPECTED = {
+    *("file", "opset", "ir_version", "weights_mib", "blocks", "kernel", "shared", "near_misses", "specialised"),
+}
 BAD: list[tuple[str, str]] = [
     # a model without SimAM, and what came nearest
     (f"{EXPORT}without -o out.onnx --exporter torchscript", "found no SimAM block, nor anything like one"),
@@ -339,31 +342,11 @@ def test_version(run: Run) -> None:
         ("fuse fixed.onnx -o new.onnx --json", {"file", "blocks", "near_misses", "notes"}),
         (
             "inspect fixed.onnx --json",
-            {
-                "file",
-                "opset",
-                "ir_version",
-                "weights_mib",
-                "blocks",
-                "kernel",
-                "shared",
-                "near_misses",
-                "specialised",
-            },
+            INSPECTED,
         ),
         (
             "inspect population_variance.onnx --json",
-            {
-                "file",
-                "opset",
-                "ir_version",
-                "weights_mib",
-                "blocks",
-                "kernel",
-                "shared",
-                "near_misses",
-                "specialised",
-            },
+            INSPECTED,
         ),
         ("verify fixed.onnx --json --gates --forms all --inputs adversarial", {"passed", "rows", "gates", "notes"}),
         ("bench dynamic.onnx --json --seconds 0.1 --shape 1,3,8,8", {"threads", "rows", "left_out"}),

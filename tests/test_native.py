@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import ModuleType
 
@@ -341,16 +340,6 @@ def test_it_shows_four_doors_and_is_small(library: native.Library) -> None:
     shown = {line.split()[-1] for line in listed.stdout.splitlines()}
     assert shown == {"RegisterCustomOps", "simam_version", "simam_target", "simam_machine"}
     assert library.path.stat().st_size < 2 * 2**20
-
-
-@pytest.mark.usefixtures("library")
-def test_what_loading_it_costs(tmp_path: Path) -> None:
-    """Printed, not judged: pytest -s -k costs."""
-    path = file(tmp_path)
-    for kernel in ("off", "require", "off", "require"):
-        start = time.perf_counter()
-        open_session(path, kernel=kernel).close()
-        print(f"open_session, kernel={kernel}: {1e3 * (time.perf_counter() - start):.1f} ms")
 
 
 def test_names_and_numbers_are_those_of_the_formula() -> None:

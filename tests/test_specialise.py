@@ -209,8 +209,8 @@ def test_a_wrong_layout_is_noticed(portable: Path, tmp_path: Path, monkeypatch: 
     """The comparison with the portable file: here every channel gets its neighbour's scale."""
     true = specialise._parameter
 
-    def shifted(model: ir.Model, node: ir.Node, value: ir.Value, block: int) -> ir.Value:
-        made = true(model, node, value, block)
+    def shifted(model: ir.Model, node: ir.Node, value: ir.Value) -> ir.Value:
+        made = true(model, node, value)
         assert made.const_value is not None
         made.const_value = ir.tensor(np.roll(made.const_value.numpy(), 1), name=made.name)
         return made
@@ -263,7 +263,11 @@ def test_an_output_of_nan_is_equal_to_itself(tmp_path: Path) -> None:
     model = network(NETWORKS["affine, relu"])
     model.graph.node[-1].output[0] = "logits"
     model.graph.node.append(onnx.helper.make_node("Log", ["logits"], ["y"]))
-    specialise.specialise_file(saved(model, tmp_path), tmp_path / "cpu.onnx")
+    source = saved(model, tmp_path)
+    specialise.specialise_file(source, tmp_path / "cpu.onnx")
+    exact, got = outputs(source), outputs(tmp_path / "cpu.onnx")
+    assert 0 < np.isnan(exact).mean() < 1
+    assert (np.isnan(got) == np.isnan(exact)).all()
 
 
 @pytest.mark.parametrize("opset", [11, 13])
@@ -274,7 +278,30 @@ def test_old_opsets(opset: int, tmp_path: Path) -> None:
         node = next(node for node in model.graph.node if node.op_type == "ReduceSum")
         del node.attribute[:]
         node.input.append("axes")
-    specialise.specialise_file(saved(model, tmp_path), tmp_path / "cpu.onnx")
+    source = saved(model, tmp_path)
+    made = specialise.specialise_file(source, tmp_path / "cpu.onnx")
+    assert [row.form for row in made.rows] == ["blocked"]
+    exact = outputs(source)
+    assert np.abs(outputs(tmp_path / "cpu.onnx") - exact).max() <= 1e-5 * np.abs(exact).max()
+
+
+def test_a_block_in_a_branch_is_not_called_blocked(tmp_path: Path) -> None:
+    """Beside one in the graph that is."""
+    model = network(NETWORKS["alone"])
+    constants = "float n = {119}, float l0 = {0.1}, float four = {4}, float half = {0.5}, int64[2] axes = {2, 3}"
+    inner = SIMAM.format("i", "b", "u", 0)
+    graph = parser.parse_graph(f"then () => (float[N,32,12,10] u) <{constants}> {{ {inner} }}")
+    other = parser.parse_graph("otherwise () => (float[N,32,12,10] w) { w = Relu (b) }")
+    last = model.graph.node.pop()
+    model.graph.node.append(onnx.helper.make_node("ReduceMax", ["x"], ["most"], keepdims=0))
+    model.graph.node.append(onnx.helper.make_node("Greater", ["most", "half"], ["yes"]))
+    model.graph.node.append(onnx.helper.make_node("If", ["yes"], ["chosen"], then_branch=graph, else_branch=other))
+    last.input[0] = "chosen"
+    model.graph.node.append(last)
+    source = saved(model, tmp_path)
+    made = specialise.specialise_file(source, tmp_path / "cpu.onnx")
+    assert sorted(row.form for row in made.rows) == ["blocked", "custom_op"]
+    assert ours(tmp_path / "cpu.onnx")[BLOCKED] == 1
 
 
 def test_the_command_line_says_what_differs(
