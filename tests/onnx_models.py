@@ -62,3 +62,16 @@ def model(
         node.name = f"{node.op_type}_{at}"
     onnx.checker.check_model(proto)
     return ir.from_proto(proto)
+
+
+PART = f"""<domain: "m", opset_import: ["": 18]>
+    part (x) => (out) {{
+        hw = Constant <value_ints = [2, 3]> ()
+        n = Constant <value_float = 34.0> ()
+        lam = Constant <value_float = 0.1> ()
+        four = Constant <value_float = 4.0> ()
+        half = Constant <value_float = 0.5> ()
+        {CHAIN}
+        out = Relu (y)
+    }}"""
+"""A function of another domain with SimAM of 5x7 maps in it."""

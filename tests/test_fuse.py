@@ -7,7 +7,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 from onnx import parser
-from onnx_models import CHAIN, again, model
+from onnx_models import CHAIN, PART, again, model
 
 from simam_deploy import native, onnx_file
 from simam_deploy.errors import FormError, InputError, NoBlockError, OutputError
@@ -264,18 +264,6 @@ def test_two_blocks_in_a_file_that_tells_no_types_come_back(there: str) -> None:
     source = model(f"{CHAIN} x2 = Relu (y) {again('x2', 'y2')}", after="out = Relu (y2)")
     there_and_back = fuse(fuse(source, there).model, "primitive")
     assert len(there_and_back.rows) == 2
-
-
-PART = f"""<domain: "m", opset_import: ["": 18]>
-    part (x) => (out) {{
-        hw = Constant <value_ints = [2, 3]> ()
-        n = Constant <value_float = 34.0> ()
-        lam = Constant <value_float = 0.1> ()
-        four = Constant <value_float = 4.0> ()
-        half = Constant <value_float = 0.5> ()
-        {CHAIN}
-        out = Relu (y)
-    }}"""
 
 
 def calling(part: str, *functions: str) -> ir.Model:

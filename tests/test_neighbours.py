@@ -10,7 +10,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 from onnx import parser
-from onnx_models import CHAIN, again, model
+from onnx_models import CHAIN, PART, again, model
 
 from simam_deploy import native, onnx_file
 from simam_deploy.blocks import find
@@ -241,18 +241,8 @@ def test_other_types_stay() -> None:
 
 
 def test_in_a_function_nothing_folds() -> None:
-    text = f"""<ir_version: 8, opset_import: ["": 18, "m": 1]>
-    net (float[2,3,5,7] image) => (float[2,3,5,7] out) {{ out = m.part (image) }}
-    <domain: "m", opset_import: ["": 18]>
-    part (x) => (out) {{
-        hw = Constant <value_ints = [2, 3]> ()
-        n = Constant <value_float = 34.0> ()
-        lam = Constant <value_float = 0.1> ()
-        four = Constant <value_float = 4.0> ()
-        half = Constant <value_float = 0.5> ()
-        {CHAIN}
-        out = Relu (y)
-    }}"""
+    head = '<ir_version: 8, opset_import: ["": 18, "m": 1]> net (float[2,3,5,7] image) => (float[2,3,5,7] out)'
+    text = f"{head} {{ out = m.part (image) }} {PART}"
     source = parser.parse_model(text)
     fused = fuse(ir.from_proto(source), neighbours=True)
     (function,) = (f for f in fused.model.functions.values() if f.domain == "m")
