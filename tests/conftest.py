@@ -33,5 +33,15 @@ def library() -> native.Library:
 
 @pytest.fixture
 def no_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a machine where the op library was not built."""
-    monkeypatch.setattr(native, "library", lambda: None)
+    """As on a machine where the op libraries were not built."""
+    monkeypatch.delenv(native.VARIABLE, raising=False)
+    monkeypatch.setattr(native, "library", lambda *_: None)
+
+
+@pytest.fixture(scope="session")
+def fake_cuda() -> Path:
+    """The op library for CUDA, whose launcher is a fake; its operators for the CPU are real."""
+    path = Path(__file__).parents[1] / "build/native/tests/libsimam_onnxruntime_fake.so"
+    if not path.is_file():
+        pytest.skip(f"{path.name} is not built: make native-tests")
+    return path
