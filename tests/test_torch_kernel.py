@@ -383,7 +383,7 @@ def test_traced_on_a_fake_gpu(stand_in: StandIn) -> None:
 
     with FakeTensorMode(), torch.no_grad():
         graph = make_fx(kernel())(torch.empty((2, 3, 5, 7), device="cuda"))
-    assert [str(node.target) for node in graph.graph.nodes] == ["x_1", "simam.SimAM.default", "output"]
+    assert [str(node.target) for node in graph.graph.nodes][1:] == ["simam.SimAM.default", "output"]
 
 
 # files
@@ -420,7 +420,7 @@ def test_onnx_files_hold_the_formula(dynamo: bool, stand_in: StandIn) -> None:
 @pytest.mark.filterwarnings("ignore:`torch.jit.trace(_method)?` is deprecated:DeprecationWarning")
 def test_traces_hold_the_formula(stand_in: StandIn) -> None:
     traced = torch.jit.trace(kernel(), tensor(), check_trace=False)
-    assert "simam" not in str(traced.inlined_graph)
+    assert "simam::" not in str(traced.inlined_graph)
     assert torch.equal(traced(tensor()), SimAM(0.1)(tensor()))
     assert stand_in.launches == 0
 
