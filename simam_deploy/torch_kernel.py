@@ -8,6 +8,7 @@ captured into a CUDA graph once it has run on that device. torch.compile sees on
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from threading import Lock
 
 import torch
 from torch import Tensor
@@ -24,21 +25,21 @@ TYPES = {torch.float32: cuda_library.F32, torch.float16: cuda_library.F16, torch
 _missing: str | None = None  # why there are no kernels; "" if there are; None: nobody has asked
 _kernels: cuda_library.Kernels | None = None
 _prepared: set[torch.device] = set()
+_preparing = Lock()
 
 
 def prepare() -> None:
     """Find the library and register the operator, the first time. Raises NativeError if it cannot be used."""
     global _missing, _kernels  # noqa: PLW0603 the state of the process, as torch's registry is
-    if _missing is not None:
-        return
-    _kernels = cuda_library.kernels()
-    if _kernels is None:
-        _missing = cuda_library.why_not()
-        return
-    schema = "(Tensor x, float e_lambda) -> Tensor"
-    torch.library.custom_op(OPERATOR, _simam, mutates_args=(), device_types=DEVICES, schema=schema)
-    torch.library.register_fake(OPERATOR, _fake)
-    _missing = ""
+    with _preparing:
+        if _missing is not None:
+            return
+        _kernels = cuda_library.kernels()
+        if _kernels is not None:
+            schema = "(Tensor x, float e_lambda) -> Tensor"
+            torch.library.custom_op(OPERATOR, _simam, mutates_args=(), device_types=DEVICES, schema=schema)
+            torch.library.register_fake(OPERATOR, _fake)
+        _missing = "" if _kernels is not None else cuda_library.why_not()
 
 
 def reasons_against(x: Tensor) -> list[str]:

@@ -73,6 +73,8 @@ def stand_in(built: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
     """The kernels run on CPU tensors too."""
     monkeypatch.setenv("SIMAM_CUDA_LIBRARY", str(built))
     monkeypatch.setattr(torch_kernel, "DEVICES", ("cuda", "cpu"))
+    if torch_kernel._kernels is None:  # nobody has asked, or there was none then
+        torch_kernel._missing = None
     torch_kernel.prepare()
     assert torch_kernel._kernels is not None
     monkeypatch.setattr(torch_kernel, "_prepared", set())
@@ -369,6 +371,40 @@ def test_compiled_in_training_it_is_the_formula(backend: str, stand_in: StandIn)
     SimAM(0.1)(same).sum().backward()
     torch.testing.assert_close(x.grad, same.grad)
     assert stand_in.launches == 0
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_compiled_by_inductor(memory_format: torch.memory_format, stand_in: StandIn) -> None:
+    """Inductor may give the convolution another layout: the operator gets the strides that it was traced with."""
+    torch.manual_seed(0)
+    conv = torch.nn.Conv2d(3, 8, 3, padding=1).to(memory_format=memory_format)
+    module = torch.nn.Sequential(conv, torch.nn.BatchNorm2d(8), kernel(), torch.nn.ReLU()).eval()
+    x = tensor(shape=(2, 3, 15, 17)).to(memory_format=memory_format)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.compile(module, fullgraph=True)(x), module(x), rtol=0, atol=1e-5)
+    assert stand_in.launches == 2
+
+
+def test_many_threads_register_it_once(built: Path) -> None:
+    code = """
+import threading
+from simam_deploy import SimAM
+together, failed = threading.Barrier(8), []
+def work():
+    together.wait()
+    try:
+        SimAM(kernel="auto")
+    except BaseException as error:
+        failed.append(error)
+threads = [threading.Thread(target=work) for _ in range(8)]
+[thread.start() for thread in threads], [thread.join() for thread in threads]
+print(failed)
+"""
+    environment = {"SIMAM_CUDA_LIBRARY": str(built), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_compiled_and_required_it_raises(stand_in: StandIn) -> None:
