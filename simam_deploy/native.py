@@ -20,6 +20,7 @@ VARIABLE = "SIMAM_LIBRARY"
 NAME = "libsimam_onnxruntime.so"
 PACKAGE = Path(__file__).parent / "lib"
 CHECKOUT = Path(__file__).parents[1] / "build/native/release"
+CHECKOUT_CUDA = CHECKOUT.with_name("cuda")  # of `make native-cuda`
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
@@ -43,7 +44,8 @@ class Compiled:
             if not Path(named).is_file():
                 raise NativeError(f"{self.variable} is {named!r}, which is no file; unset it, or name a {self.name}")
             return Path(named).absolute()
-        return next((folder / self.name for folder in (PACKAGE, CHECKOUT) if (folder / self.name).is_file()), None)
+        folders = (PACKAGE, CHECKOUT, CHECKOUT_CUDA)
+        return next((folder / self.name for folder in folders if (folder / self.name).is_file()), None)
 
     def load(self, path: Path) -> ctypes.CDLL:
         """Raises NativeError if it cannot be."""
@@ -68,7 +70,7 @@ class Compiled:
         """What to do about a library that cannot be used: that depends on where it was found."""
         if os.environ.get(self.variable):
             return f"{self.variable} names it: unset that, or let it name another"
-        how = self.command if path.parent == CHECKOUT else "pip install ."
+        how = self.command if path.parent in (CHECKOUT, CHECKOUT_CUDA) else "pip install ."
         return f"build it again: `{how}` in a checkout of simam-deploy"
 
     def _refuse_cut_off(self, path: Path) -> None:

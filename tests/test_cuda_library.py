@@ -34,7 +34,7 @@ def file(folder: Path, form: str = "function") -> Path:
 def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No library anywhere."""
     monkeypatch.delenv(native.VARIABLE, raising=False)
-    for place in ("PACKAGE", "CHECKOUT"):
+    for place in ("PACKAGE", "CHECKOUT", "CHECKOUT_CUDA"):
         (tmp_path / place).mkdir()
         monkeypatch.setattr(native, place, tmp_path / place)
     return tmp_path
@@ -80,7 +80,7 @@ def test_each_provider_has_a_library_of_its_own(
     assert native.why_not(CUDA) == BUILD_IT
     shutil.copy(library.path, nowhere / "CHECKOUT" / native.NAME)
     assert native.library(CUDA) is None
-    shutil.copy(fake_cuda, nowhere / "CHECKOUT" / NAME)
+    shutil.copy(fake_cuda, nowhere / "CHECKOUT_CUDA" / NAME)
     both = [native.library(provider) for provider in (CPU, CUDA)]
     assert [found and found.path.name for found in both] == [native.NAME, NAME]
     assert [found and found.providers for found in both] == [(CPU,), (CPU, CUDA)]
@@ -101,7 +101,7 @@ def test_the_variable_may_name_one_without_cuda(
 
 
 def test_a_broken_one_says_how_it_is_built_again(nowhere: Path) -> None:
-    (nowhere / "CHECKOUT" / NAME).write_text("no library")
+    (nowhere / "CHECKOUT_CUDA" / NAME).write_text("no library")
     with pytest.raises(NativeError, match=r"is no library of Linux; build it again: `make native-cuda`"):
         native.library(CUDA)
     assert native.library(CPU) is None

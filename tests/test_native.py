@@ -47,6 +47,7 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv(native.VARIABLE, raising=False)
     monkeypatch.setattr(native, "PACKAGE", tmp_path / "package")
     monkeypatch.setattr(native, "CHECKOUT", tmp_path / "checkout")
+    monkeypatch.setattr(native, "CHECKOUT_CUDA", tmp_path / "checkout of cuda")
     (tmp_path / "package").mkdir()
     (tmp_path / "checkout").mkdir()
     return tmp_path

@@ -88,6 +88,7 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("SIMAM_CUDA_LIBRARY", raising=False)
     monkeypatch.setattr(native, "PACKAGE", tmp_path / "package")
     monkeypatch.setattr(native, "CHECKOUT", tmp_path)
+    monkeypatch.setattr(native, "CHECKOUT_CUDA", tmp_path / "cuda")
     monkeypatch.setattr(torch_kernel, "_missing", None)
     monkeypatch.setattr(torch_kernel, "_kernels", None)
     return tmp_path
