@@ -374,6 +374,15 @@ def test_compiled_in_training_it_is_the_formula(backend: str, stand_in: StandIn)
     assert stand_in.launches == 0
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.usefixtures("nowhere")
+def test_compiled_where_the_kernel_cannot_run_it_is_the_formula(dtype: torch.dtype) -> None:
+    torch._dynamo.reset()
+    compiled = torch.compile(kernel(use="auto"), fullgraph=True, backend="aot_eager")
+    assert torch.equal(compiled(tensor(dtype=dtype)), SimAM(0.1)(tensor(dtype=dtype)))
+    torch._dynamo.reset()
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=str)
