@@ -1,30 +1,20 @@
-"""The kernel in PyTorch without a GPU: traced on fake CUDA tensors, and run on the CPU by a library that stands in.
+"""The kernel in PyTorch without a GPU: what calls it, run on the CPU by a library that stands in."""
 
-torch's registry is the process's, and so is the library: this module makes one of each, with the CPU among the
-devices, and every test starts from there.
-"""
-
-import copy
 import ctypes
-import io
-import pickle
 import re
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 from cases import INPUTS, SHAPES, make
 
 torch = pytest.importorskip("torch")
 
-from torch._subclasses import FakeTensorMode  # noqa: E402
+from stand_in import StandIn, kernel, tensor  # noqa: E402
 
-from simam_deploy import SimAM, cuda_library, formula, native, torch_kernel  # noqa: E402
+from simam_deploy import SimAM, cuda_library, formula, torch_kernel  # noqa: E402
 from simam_deploy.cuda_library import Params  # noqa: E402
 from simam_deploy.errors import NativeError, RuntimeUnavailable, ShapeError  # noqa: E402
 
@@ -33,73 +23,6 @@ BUILD_IT = (
     "no library of the CUDA kernels: build it with `make native-cuda` in a checkout of simam-deploy; "
     "or name its file with SIMAM_CUDA_LIBRARY"
 )
-
-
-@pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The library that stands in."""
-    if not (compiler := shutil.which("cc")):
-        pytest.skip("there is no C compiler")
-    path = tmp_path_factory.mktemp("kernels") / cuda_library.COMPILED.name
-    source = Path(__file__).with_name("kernels_on_cpu.c")
-    command = [compiler, "-shared", "-fPIC", "-O1", f"-I{ROOT}/plugins/cuda", str(source), "-o", str(path), "-lm"]
-    subprocess.run(command, check=True)
-    return path
-
-
-class StandIn:
-    """What the library saw, and what it is to answer."""
-
-    def __init__(self, library: ctypes.CDLL) -> None:
-        self.library = library
-        self.number("needed", ctypes.c_size_t).value = 0
-        for name, value in (("launches", 0), ("prepared", 0), ("result", 0), ("most_group", 2**30)):
-            self.number(name).value = value
-
-    def number(self, name: str, kind: type = ctypes.c_int) -> ctypes.c_int:
-        return kind.in_dll(self.library, name)
-
-    @property
-    def launches(self) -> int:
-        return self.number("launches").value
-
-    @property
-    def last(self) -> Params:
-        return Params.in_dll(self.library, "last")
-
-
-@pytest.fixture
-def stand_in(built: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
-    """The kernels run on CPU tensors too."""
-    monkeypatch.setenv("SIMAM_CUDA_LIBRARY", str(built))
-    monkeypatch.setattr(torch_kernel, "DEVICES", ("cuda", "cpu"))
-    if torch_kernel._kernels is None:  # nobody has asked, or there was none then
-        torch_kernel._missing = None
-    torch_kernel.prepare()
-    assert torch_kernel._kernels is not None
-    monkeypatch.setattr(torch_kernel, "_prepared", set())
-    yield StandIn(torch_kernel._kernels.loaded)
-    torch._dynamo.reset()
-
-
-@pytest.fixture
-def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No library, and nobody has asked for one."""
-    monkeypatch.delenv("SIMAM_CUDA_LIBRARY", raising=False)
-    monkeypatch.setattr(native, "PACKAGE", tmp_path / "package")
-    monkeypatch.setattr(native, "CHECKOUT", tmp_path)
-    monkeypatch.setattr(native, "CHECKOUT_CUDA", tmp_path / "cuda")
-    monkeypatch.setattr(torch_kernel, "_missing", None)
-    monkeypatch.setattr(torch_kernel, "_kernels", None)
-    return tmp_path
-
-
-def kernel(e_lambda: float = 0.1, use: str = "require") -> SimAM:
-    return SimAM(e_lambda, kernel=use).eval()
-
-
-def tensor(name: str = "plain", shape: tuple = (2, 3, 5, 7), dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    return torch.from_numpy(make(name, shape)).to(dtype)
 
 
 # the call
@@ -172,7 +95,7 @@ def test_workspace(stand_in: StandIn) -> None:
     assert (stand_in.last.workspace, stand_in.last.workspace_size) == (None, 0)
 
 
-def test_a_kernel_that_fails(stand_in: StandIn, built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kernel_that_fails(stand_in: StandIn, built_kernels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in.number("result").value = 700
     words = r"simam::SimAM of x \(2, 3, 5, 7\) torch.float32 on cpu: the kernel of .*libsimam_cuda.so failed: cudaErr"
     with pytest.raises(NativeError, match=words):
@@ -181,7 +104,7 @@ def test_a_kernel_that_fails(stand_in: StandIn, built: Path, monkeypatch: pytest
         kernel()(tensor().to(memory_format=torch.channels_last))
     monkeypatch.setattr(torch_kernel, "_prepared", set())
     monkeypatch.setattr(cuda_library.Kernels, "prepare", lambda _: 209)
-    with pytest.raises(NativeError, match=f"{built} cannot load its kernels into cpu: cudaError_t 209"):
+    with pytest.raises(NativeError, match=f"{built_kernels} cannot load its kernels into cpu: cudaError_t 209"):
         kernel()(tensor())
 
 
@@ -265,15 +188,15 @@ def test_gradients_are_those_of_the_formula(stand_in: StandIn) -> None:
 # the library
 
 
-def test_without_one(nowhere: Path) -> None:
+def test_without_one(no_kernels: Path) -> None:
     assert cuda_library.kernels() is None
     assert cuda_library.why_not() == BUILD_IT
     assert BUILD_IT in kernel(use="auto").kernel_use(tensor())
     assert torch.equal(kernel(use="auto")(tensor()), SimAM(0.1)(tensor()))
 
 
-def test_one_that_cannot_be_used(nowhere: Path, built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (nowhere / cuda_library.COMPILED.name).write_text("no library")
+def test_one_that_cannot_be_used(no_kernels: Path, built_kernels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (no_kernels / cuda_library.COMPILED.name).write_text("no library")
     with pytest.raises(NativeError, match=r"is no library of Linux; build it again: `make native-cuda` in"):
         SimAM(kernel="auto")
     monkeypatch.setenv("SIMAM_CUDA_LIBRARY", "missing")
@@ -290,7 +213,7 @@ def test_one_that_cannot_be_used(nowhere: Path, built: Path, monkeypatch: pytest
         SimAM(kernel="auto")
 
 
-def test_nothing_is_registered_before_it_is_asked_for(built: Path) -> None:
+def test_nothing_is_registered_before_it_is_asked_for(built_kernels: Path) -> None:
     code = """
 import torch
 from simam_deploy import SimAM, torch_kernel
@@ -299,12 +222,12 @@ before = torch_kernel._missing, hasattr(torch.ops.simam, "SimAM")
 SimAM(kernel="auto")
 print(before, torch_kernel._missing == "", torch.ops.simam.SimAM.default._schema)
 """
-    environment = {"SIMAM_CUDA_LIBRARY": str(built), "PYTHONPATH": str(ROOT)}
+    environment = {"SIMAM_CUDA_LIBRARY": str(built_kernels), "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "(None, False) True simam::SimAM(Tensor x, float e_lambda) -> Tensor\n"
 
 
-def test_an_unpickled_module_registers_it_too(built: Path, stand_in: StandIn, tmp_path: Path) -> None:
+def test_an_unpickled_module_registers_it_too(built_kernels: Path, stand_in: StandIn, tmp_path: Path) -> None:
     torch.save(torch.nn.Sequential(kernel(use="auto")), tmp_path / "m.pt")
     code = f"""
 import torch
@@ -312,92 +235,12 @@ from simam_deploy import torch_kernel
 torch.load({str(tmp_path / "m.pt")!r}, weights_only=False)
 print(torch_kernel._missing == "", hasattr(torch.ops.simam, "SimAM"))
 """
-    environment = {"SIMAM_CUDA_LIBRARY": str(built), "PYTHONPATH": str(ROOT)}
+    environment = {"SIMAM_CUDA_LIBRARY": str(built_kernels), "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "True True\n"
 
 
-# fake tensors and compilers
-
-
-def test_torch_s_own_checks_of_an_operator(stand_in: StandIn) -> None:
-    for x in (tensor(), tensor(shape=(1, 8, 3, 4)).to(memory_format=torch.channels_last), tensor()[:, :, ::2]):
-        torch.library.opcheck(torch.ops.simam.SimAM, (x, 0.1))
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=str)
-def test_on_a_fake_gpu(dtype: torch.dtype, memory_format: torch.memory_format, stand_in: StandIn) -> None:
-    with FakeTensorMode(), torch.no_grad():
-        x = torch.empty((2, 4, 5, 7), device="cuda", dtype=dtype).to(memory_format=memory_format)
-        y = kernel()(x)
-    assert (y.device.type, y.dtype, y.shape, y.stride()) == ("cuda", dtype, x.shape, x.stride())
-    assert stand_in.launches == 0
-
-
-class Nodes:
-    """A backend of torch.compile that runs what it gets, and keeps the names of its nodes."""
-
-    def __init__(self) -> None:
-        self.names: list[str] = []
-
-    def __call__(self, graph: torch.fx.GraphModule, _: list) -> object:
-        self.names += [str(node.target) for node in graph.graph.nodes if node.op == "call_function"]
-        return graph
-
-
-def test_dynamo_sees_one_node(stand_in: StandIn) -> None:
-    nodes, x = Nodes(), tensor()
-    module = torch.nn.Sequential(kernel(), torch.nn.ReLU(), kernel(0.5))
-    compiled = torch.compile(module, fullgraph=True, backend=nodes)
-    assert torch.equal(compiled(x), module(x))
-    assert [name for name in nodes.names if "simam" in name] == ["simam.SimAM", "simam.SimAM"]
-    assert stand_in.launches == 4
-
-
-@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
-@pytest.mark.parametrize("dynamic", [False, True])
-def test_compiled(backend: str, dynamic: bool, stand_in: StandIn) -> None:
-    compiled = torch.compile(kernel(), fullgraph=True, backend=backend, dynamic=dynamic)
-    for shape in ((2, 3, 5, 7), (4, 3, 9, 2), (1, 8, 4, 4)):
-        x = tensor(shape=shape)
-        assert torch.equal(compiled(x), kernel()(x))
-    assert stand_in.launches == 6
-
-
-@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
-def test_compiled_in_training_it_is_the_formula(backend: str, stand_in: StandIn) -> None:
-    x, same = tensor().requires_grad_(), tensor().requires_grad_()
-    torch.compile(SimAM(0.1, kernel="auto"), fullgraph=True, backend=backend)(x).sum().backward()
-    SimAM(0.1)(same).sum().backward()
-    torch.testing.assert_close(x.grad, same.grad)
-    assert stand_in.launches == 0
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.usefixtures("nowhere")
-def test_compiled_where_the_kernel_cannot_run_it_is_the_formula(dtype: torch.dtype) -> None:
-    torch._dynamo.reset()
-    compiled = torch.compile(kernel(use="auto"), fullgraph=True, backend="aot_eager")
-    assert torch.equal(compiled(tensor(dtype=dtype)), SimAM(0.1)(tensor(dtype=dtype)))
-    torch._dynamo.reset()
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
-@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=str)
-def test_compiled_by_inductor(memory_format: torch.memory_format, stand_in: StandIn) -> None:
-    """Inductor may give the convolution another layout: the operator gets the strides that it was traced with."""
-    torch.manual_seed(0)
-    conv = torch.nn.Conv2d(3, 8, 3, padding=1).to(memory_format=memory_format)
-    module = torch.nn.Sequential(conv, torch.nn.BatchNorm2d(8), kernel(), torch.nn.ReLU()).eval()
-    x = tensor(shape=(2, 3, 15, 17)).to(memory_format=memory_format)
-    with torch.no_grad():
-        torch.testing.assert_close(torch.compile(module, fullgraph=True)(x), module(x), rtol=0, atol=1e-5)
-    assert stand_in.launches == 2
-
-
-def test_many_threads_register_it_once(built: Path) -> None:
+def test_many_threads_register_it_once(built_kernels: Path) -> None:
     code = """
 import threading, time
 from simam_deploy import SimAM, cuda_library
@@ -414,83 +257,6 @@ threads = [threading.Thread(target=work) for _ in range(8)]
 [thread.start() for thread in threads], [thread.join() for thread in threads]
 print(failed)
 """
-    environment = {"SIMAM_CUDA_LIBRARY": str(built), "PYTHONPATH": str(ROOT)}
+    environment = {"SIMAM_CUDA_LIBRARY": str(built_kernels), "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
-
-
-def test_compiled_and_required_it_raises(stand_in: StandIn) -> None:
-    compiled = torch.compile(kernel().train(), fullgraph=True, backend="eager")
-    with pytest.raises(Exception, match="cannot run the kernel: the module is in training mode"):
-        compiled(tensor())
-
-
-def test_traced_on_a_fake_gpu(stand_in: StandIn) -> None:
-    """As a compiler sees it on a GPU."""
-    from torch.fx.experimental.proxy_tensor import make_fx
-
-    with FakeTensorMode(), torch.no_grad():
-        graph = make_fx(kernel())(torch.empty((2, 3, 5, 7), device="cuda"))
-    assert [str(node.target) for node in graph.graph.nodes][1:] == ["simam.SimAM.default", "output"]
-
-
-# files
-
-
-def formula_only(program: object) -> bool:
-    return not [node for node in program.graph.nodes if "simam" in str(node.target)]
-
-
-@pytest.mark.parametrize("strict", [False, True])
-@pytest.mark.parametrize("use", ["auto", "require"])
-def test_exported_programs_hold_the_formula(use: str, strict: bool, stand_in: StandIn) -> None:
-    program = torch.export.export(kernel(use=use), (tensor(),), strict=strict)
-    assert formula_only(program)
-    assert torch.equal(program.module()(tensor()), SimAM(0.1)(tensor()))
-    assert stand_in.launches == 0
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-@pytest.mark.parametrize("dynamo", [False, True])
-def test_onnx_files_hold_the_formula(dynamo: bool, stand_in: StandIn) -> None:
-    def exported(module: torch.nn.Module) -> list[str]:
-        file = io.BytesIO()
-        if dynamo:
-            torch.onnx.export(module, (tensor(),), dynamo=True, verbose=False).save(file)
-        else:
-            torch.onnx.export(module, (tensor(),), file, dynamo=False)
-        return [node.op_type for node in onnx.load_from_string(file.getvalue()).graph.node]
-
-    assert exported(kernel()) == exported(SimAM(0.1).eval())
-    assert stand_in.launches == 0
-
-
-@pytest.mark.filterwarnings("ignore:`torch.jit.trace(_method)?` is deprecated:DeprecationWarning")
-def test_traces_hold_the_formula(stand_in: StandIn) -> None:
-    traced = torch.jit.trace(kernel(), tensor(), check_trace=False)
-    assert "simam::" not in str(traced.inlined_graph)
-    assert torch.equal(traced(tensor()), SimAM(0.1)(tensor()))
-    assert stand_in.launches == 0
-
-
-def test_an_fx_graph_holds_one_node(stand_in: StandIn) -> None:
-    graph = torch.fx.symbolic_trace(torch.nn.Sequential(torch.nn.ReLU(), kernel()))
-    assert [node.op for node in graph.graph.nodes] == ["placeholder", "call_module", "call_function", "output"]
-    again = pickle.loads(pickle.dumps(graph))
-    torch.testing.assert_close(again(tensor()), SimAM(0.1)(tensor().relu()))
-    assert stand_in.launches == 1
-
-
-@pytest.mark.parametrize("clone", [copy.deepcopy, lambda module: pickle.loads(pickle.dumps(module))])
-def test_copies_keep_it(clone: object, stand_in: StandIn) -> None:
-    copied = clone(kernel())
-    assert (copied.kernel, copied.e_lambda, copied.state_dict()) == ("require", 0.1, {})
-    copied(tensor())
-    assert stand_in.launches == 1
-    copied.load_state_dict(SimAM().state_dict(), strict=True)
-
-
-def test_a_module_of_before_there_was_a_kernel() -> None:
-    old = SimAM(0.1)
-    del old.__dict__["_kernel"]
-    assert pickle.loads(pickle.dumps(old)).kernel == "off"
