@@ -1,4 +1,4 @@
-"""The kernel in PyTorch under tracers, compilers and exporters: on fake CUDA tensors, and on the CPU by a stand-in."""
+"""The kernel in PyTorch under tracers, compilers and exporters: fake CUDA tensors, and a stand-in on the CPU."""
 
 import copy
 import io
