@@ -183,8 +183,8 @@ struct Error {
   double of_tolerance = 0, of_bar = 0;
 };
 
-inline Error compare(Problem const& p, Way const& way, Expected const& expected, std::vector<double> const& got,
-                     bool report = true) {
+inline Error compare(Problem const& p, std::string const& what, Expected const& expected,
+                     std::vector<double> const& got, bool report = true) {
   Error worst;
   bool told = !report;
   for (size_t i = 0; i < got.size(); ++i) {
@@ -196,7 +196,7 @@ inline Error compare(Problem const& p, Way const& way, Expected const& expected,
       told = true;
       double const unit = p.type == Type::s8 ? static_cast<double>(p.y_scale) : ulp(format(p.type), expected.y[i]);
       CHECK(false, "%s: plane %d element %d: x %.9g expected %.9g got %.9g, off by %.3g = %.3g ulp, tolerance %.3g",
-            describe(p, way).c_str(), static_cast<int>(static_cast<int64_t>(i) / p.m),
+            what.c_str(), static_cast<int>(static_cast<int64_t>(i) / p.m),
             static_cast<int>(static_cast<int64_t>(i) % p.m), p.x[i], expected.y[i], got[i], off, off / unit,
             expected.tolerance[i]);
     }
@@ -205,6 +205,11 @@ inline Error compare(Problem const& p, Way const& way, Expected const& expected,
     worst.of_bar = std::max(worst.of_bar, std::isnan(off) ? 1e300 : off / expected.bar[i]);
   }
   return worst;
+}
+
+inline Error compare(Problem const& p, Way const& way, Expected const& expected, std::vector<double> const& got,
+                     bool report = true) {
+  return compare(p, describe(p, way), expected, got, report);
 }
 
 // Each target that runs here.

@@ -1,0 +1,160 @@
+// The formula on floats: moments of parts made one, the gate, and what follows it.
+//
+// Accuracy. The mean is (mean + rest): the first is a rounded mean, the second what it misses, so x - mean - rest is
+// good to an ulp of itself where the mean is 1e5 spreads. The gate of float32 takes ex2.approx and rcp.approx (2 and 1
+// ulp in NVIDIA's PTX manual); that of the narrower types one tanh.approx, 2^-11 by the manual, measured by others at
+// 1.1e-5 and of the gate half of that.
+#pragma once
+
+#include "numbers.h"
+#include "problem.h"
+
+namespace simam::cuda {
+
+SIMAM_DEVICE float reciprocal(float v) {
+#if defined(__CUDA_ARCH__)
+  float r;
+  asm("rcp.approx.f32 %0, %1;" : "=f"(r) : "f"(v));
+  return r;
+#else
+  return 1 / v;
+#endif
+}
+
+// Of 1 or more, infinity too: rcp.approx.ftz takes one instruction where the other takes five.
+SIMAM_DEVICE float reciprocal_of_large(float v) {
+#if defined(__CUDA_ARCH__)
+  float r;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(v));
+  return r;
+#else
+  return 1 / v;
+#endif
+}
+
+SIMAM_DEVICE float exp2_of(float v) {
+#if defined(__CUDA_ARCH__)
+  float r;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(v));
+  return r;
+#else
+  return std::exp2(v);
+#endif
+}
+
+SIMAM_DEVICE float tanh_of(float v) {
+#if defined(__CUDA_ARCH__)
+  float r;
+  asm("tanh.approx.f32 %0, %1;" : "=f"(r) : "f"(v));
+  return r;
+#else
+  return std::tanh(v);
+#endif
+}
+
+SIMAM_DEVICE float fused_multiply_add(float a, float b, float c) {
+#if defined(__CUDA_ARCH__)
+  return __fmaf_rn(a, b, c);
+#else
+  return std::fma(a, b, c);
+#endif
+}
+
+constexpr float kLog2e = 1.44269504F;
+
+// Of `count` values with sum of (x - centre) `off` and of (x - centre)^2 `squares`.
+SIMAM_DEVICE Moments about(float centre, float count, float off, float squares) {
+  float const rest = off * reciprocal(count);
+  float const m2 = fused_multiply_add(-off, rest, squares);
+  return {count, centre, rest, m2 < 0 ? 0 : m2};  // NaN stays
+}
+
+// Of `count` integers with this sum and sum of squares: exact but for its rounding.
+SIMAM_DEVICE Moments of_integers(int count, int sum, int squares) {
+  auto const number = static_cast<float>(count);
+  float const per = reciprocal(number);
+  float const mean = static_cast<float>(sum) * per;
+  float const rest = fused_multiply_add(-mean, number, static_cast<float>(sum)) * per;
+  int64_t const m2 = static_cast<int64_t>(count) * squares - static_cast<int64_t>(sum) * sum;  // times count
+  return {number, mean, rest, static_cast<float>(m2) * per};
+}
+
+// What a part adds to the sums of all parts about `centre`, which is the mean of one of them.
+SIMAM_DEVICE void add_part(Moments const& part, float centre, float& off, float& squares) {
+  float const apart = (part.mean - centre) + part.rest;
+  float const moved = part.count * apart;
+  off += moved;
+  squares += fused_multiply_add(moved, apart, part.m2);
+}
+
+// The gate of one plane. x - mean - rest is squared and multiplied by `by`.
+struct Gate {
+  float mean, rest, by;
+};
+
+template <class T>
+constexpr bool kExact = sizeof(typename T::Element) == 4;
+
+template <class T>
+SIMAM_DEVICE Gate gate_of(Moments const& m, Problem const& p) {
+  float const v = m.m2 * p.per_rest;
+  float by = reciprocal(4 * (v + p.lambda)) * (kExact<T> ? -kLog2e : 0.5F);
+  by = fused_multiply_add(0, v, by);  // a sum of squares beyond floats is NaN, not a gate of sigmoid(1/2)
+  return {m.mean, m.rest, by};
+}
+
+// x * sigmoid(d + 1/2)
+template <class T>
+SIMAM_DEVICE float simam_of(float x, Gate const& gate) {
+  float const off = (x - gate.mean) - gate.rest;
+  float const square = off * off;
+  if constexpr (kExact<T>)
+    return x * reciprocal_of_large(1 + exp2_of(fused_multiply_add(square, gate.by, -0.5F * kLog2e)));
+  float const half = 0.5F * x;
+  return fused_multiply_add(half, tanh_of(fused_multiply_add(square, gate.by, 0.25F)), half);
+}
+
+// scale * simam(x) + bias + residual and its activation. Parameters of one channel.
+struct Finish {
+  float scale, bias;
+};
+
+template <class T>
+SIMAM_DEVICE Finish finish_of(Problem const& p, int channel) {
+  Finish finish{1, 0};
+  if (p.scale != nullptr && channel < p.channels) finish = {p.scale[channel], p.bias[channel]};
+  if constexpr (T::kScaled) finish.scale *= p.in_scale;
+  return finish;
+}
+
+template <int kCount>
+SIMAM_DEVICE void activate(float (&v)[kCount], int activation) {
+  if (activation == 1) {
+    for (float& each : v) each = each < 0 ? 0 : each;
+  } else if (activation == 2) {
+    for (float& each : v) each *= reciprocal_of_large(1 + exp2_of(-kLog2e * each));
+  }
+}
+
+// From x to what is stored. residual: zeros where there is none. finish_of(j) and gate_of(j): those of element j. Where
+// !kFused nothing follows simam(x) but int8's scale.
+template <class T, bool kFused, int kCount, class GateOf, class FinishOf>
+SIMAM_DEVICE void finish(float (&v)[kCount], float const (&residual)[kCount], GateOf const& gate, FinishOf const& of,
+                         Problem const& p) {
+  for (int j = 0; j < kCount; ++j) {
+    v[j] = simam_of<T>(v[j], gate(j));
+    if constexpr (kFused) {
+      float const more = T::kScaled ? residual[j] * p.residual_scale : residual[j];
+      v[j] = fused_multiply_add(of(j).scale, v[j], of(j).bias + more);
+    } else if constexpr (T::kScaled) {
+      v[j] *= p.in_scale;
+    }
+  }
+  if constexpr (kFused) {
+    activate(v, p.activation);
+    if constexpr (T::kScaled)
+      for (float& each : v) each *= p.out_scale;
+  }
+}
+
+}  // namespace simam::cuda

@@ -1,0 +1,280 @@
+#include "plan.h"
+
+#include <algorithm>
+#include <cmath>
+#include <initializer_list>
+
+namespace simam::cuda {
+namespace {
+
+constexpr int kWarp = 32;
+constexpr int kMostParts = 8;           // of a cluster; a cluster of 16 would not be portable
+constexpr int kSmall = 512;             // pixels of a small plane
+constexpr int64_t kMostMoments = 65536;  // of the workspace, but for a plane with more parts
+constexpr int64_t kMostUnits = 1 << 30;
+
+int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+int64_t round_up(int64_t a, int64_t to) { return divide_up(a, to) * to; }
+
+int power_of_two(int64_t least, int most) {
+  int power = 1;
+  while (power < least && power < most) power *= 2;
+  return power;
+}
+
+int element_size(int32_t type) { return type == SIMAM_F32 ? 4 : type == SIMAM_S8 ? 1 : 2; }
+
+bool is_scale(float v) { return std::isfinite(v) && v > 0; }
+
+int misaligned(void const* p, int by) { return static_cast<int>(reinterpret_cast<uintptr_t>(p) % static_cast<uintptr_t>(by)); }
+
+// What the kernels are told of the sizes and the numbers.
+Problem describe(SimamParams const& params) {
+  Problem p{};
+  p.pixels = static_cast<int32_t>(params.pixels);
+  p.channels = static_cast<int32_t>(params.channels);
+  p.group = params.group;
+  p.groups = static_cast<int32_t>(divide_up(params.channels, params.group));
+  p.activation = params.activation;
+  p.lambda = params.lambda;
+  p.per_rest = static_cast<float>(1 / static_cast<double>(params.pixels - 1));
+  p.parts = 1;
+  p.part = p.pixels;
+  if (params.type == SIMAM_S8) {
+    double const x = params.x_scale;
+    bool const fused = params.scale != nullptr || params.residual != nullptr || params.activation != SIMAM_NONE;
+    p.lambda = static_cast<float>(params.lambda / (x * x));
+    p.in_scale = fused ? params.x_scale : static_cast<float>(x / params.y_scale);
+    p.residual_scale = params.residual_scale;
+    p.out_scale = static_cast<float>(1 / static_cast<double>(params.y_scale));
+  }
+  return p;
+}
+
+// Several tries at a plan, each of which says whether it accepts.
+class Planner {
+ public:
+  Planner(SimamParams const& params, Device const& device, Plan& plan)
+      : params_(params), device_(device), plan_(plan), size_(element_size(params.type)) {
+    plan_ = Plan{};
+    plan_.problem = describe(params);
+    plan_.fused = params.scale != nullptr || params.residual != nullptr || params.activation != SIMAM_NONE;
+    plan_.units = params.group == 1 ? params.images * params.channels : params.images * plan_.problem.groups;
+    plan_.per_launch = std::min(plan_.units, kMostUnits);
+    bool const aligned =
+        misaligned(params.x, 16) == 0 && misaligned(params.y, 16) == 0 && misaligned(params.residual, 16) == 0;
+    int64_t const side = params.group == 1 ? params.pixels : params.group;  // what lies side by side
+    plan_.wide = aligned && side * size_ % 16 == 0;
+    count_ = plan_.wide ? 16 / size_ : 1;
+    chunks_ = params.group == 1 ? params.pixels / count_ : params.group / count_;
+    aligned_ = aligned && plan_.units * params.pixels * size_ % 16 == 0;
+  }
+
+  bool make() {
+    bool const planes = params_.group == 1;
+    switch (params_.tactic) {
+      case SIMAM_REGISTERS: return planes ? small() || planes_whole() : tiles_kept(1);
+      case SIMAM_CLUSTER: return planes ? planes_cluster() : tiles_kept(kMostParts);
+      case SIMAM_SPLIT: return planes ? planes_split() : tiles_split();
+      default: break;
+    }
+    if (!planes) return tiles_kept(has_clusters() ? kMostParts : 1) || tiles_split();
+    if (small()) return true;
+    bool const few = plan_.units < device_.multiprocessors;  // and long enough to be worth sharing
+    bool const share = plan_.wide && (chunks_ > slab() || (few && chunks_ >= 1024));
+    if (share && planes_cluster()) return true;
+    if (few && chunks_ >= 4096 && 2 * plan_.units < device_.multiprocessors && !has_clusters()) return planes_split();
+    return planes_whole() || planes_split();
+  }
+
+ private:
+  int held(Held held) const { return held_of(held, size_); }
+
+  // Chunks of a block that leave room for a second one on its multiprocessor.
+  int64_t slab() const { return int64_t{kPlaneThreads} / 2 * held(Held::many); }
+
+  bool has_clusters() const { return device_.capability >= 90; }
+
+  bool small() {
+    int64_t const pixels = params_.pixels;
+    bool const in_registers = plan_.wide && pixels * size_ >= 512;
+    if (pixels > kSmall || in_registers) return false;
+    Problem& p = plan_.problem;
+    plan_.kernel = Kernel::small;
+    plan_.mode = Mode::whole;
+    plan_.wide = aligned_;
+    plan_.held = pixels <= 8 * kWarp ? Held::few : Held::some;
+    p.team = power_of_two(divide_up(pixels, 8), kWarp);
+    int64_t const step = 16 / size_;  // planes of a block that make its piece a multiple of 16 bytes
+    int64_t const spread = divide_up(plan_.units, 2 * static_cast<int64_t>(device_.multiprocessors));
+    int64_t const wanted = std::max<int64_t>(256 / p.team, 8192 / (pixels * size_));
+    p.per_block = static_cast<int32_t>(round_up(std::clamp<int64_t>(spread, 1, wanted), step));
+    while (p.per_block > step && p.per_block * pixels * size_ > 16384) p.per_block -= static_cast<int32_t>(step);
+    plan_.threads = static_cast<int>(std::min<int64_t>(256, round_up(static_cast<int64_t>(p.per_block) * p.team, kWarp)));
+    int64_t const room = (p.per_block * pixels * size_ + 31) / 16 * 16;
+    plan_.shared = static_cast<int>(params_.residual == nullptr ? room : 2 * room);
+    plan_.per_launch = std::min(plan_.units, kMostUnits / p.per_block * p.per_block);
+    return true;
+  }
+
+  // Threads and chunks in registers for a plane, or a part of one, of so many chunks.
+  bool hold(int64_t chunks) {
+    Problem& p = plan_.problem;
+    plan_.kernel = Kernel::planes;
+    plan_.shared = 512 + kMostParts * static_cast<int>(sizeof(Moments));
+    if (plan_.wide) {
+      // Many elements to a thread take the fewest instructions; where there are few blocks, fewer are done sooner.
+      bool const scarce = plan_.units * p.parts < 2 * device_.multiprocessors && chunks <= held(Held::some) * kPlaneThreads;
+      plan_.held = chunks > held(Held::some) * kWarp && !scarce ? Held::many : Held::some;
+      if (plan_.mode == Mode::whole && chunks <= held(Held::few) * kWarp) plan_.held = Held::few;
+    }
+    int64_t const per_thread = plan_.wide ? held(plan_.held) : kHeldElements;
+    int64_t const team = round_up(divide_up(chunks, per_thread), kWarp);
+    if (team > kPlaneThreads) return false;
+    p.team = static_cast<int32_t>(team);
+    bool const warps = plan_.wide && plan_.mode == Mode::whole && team == kWarp;
+    plan_.threads = warps ? 4 * kWarp : p.team;
+    return true;
+  }
+
+  void cut(int parts) {
+    Problem& p = plan_.problem;
+    p.part = static_cast<int32_t>(divide_up(chunks_, parts) * count_);
+    p.parts = static_cast<int32_t>(divide_up(p.pixels, p.part));
+  }
+
+  bool planes_whole() {
+    plan_.mode = Mode::whole;
+    cut(1);
+    return hold(chunks_);
+  }
+
+  bool planes_cluster() {
+    if (!has_clusters() || !plan_.wide) return false;
+    int parts = 2;
+    while (parts < kMostParts &&
+           (chunks_ > slab() * parts || (plan_.units * parts < 2 * device_.multiprocessors && chunks_ >= 512 * parts)))
+      parts *= 2;
+    plan_.mode = Mode::cluster;
+    cut(parts);
+    return plan_.problem.parts == parts && hold(plan_.problem.part / count_);
+  }
+
+  bool planes_split() {
+    plan_.mode = Mode::moments;
+    cut(static_cast<int>(divide_up(chunks_, 256 * (plan_.wide ? held(Held::some) : kHeldElements))));
+    hold(plan_.problem.part / count_);
+    plan_.held = Held::some;
+    split(params_.pixels * size_, plan_.problem.parts);
+    return true;
+  }
+
+  // So many units in a launch that the second kernel finds in L2 what the first one read.
+  void split(int64_t bytes, int64_t moments) {
+    int64_t const in_l2 = device_.l2 * 4 / 10 / std::max<int64_t>(1, 2 * bytes);
+    plan_.per_launch = std::clamp<int64_t>(std::min(in_l2, kMostMoments / moments), 1, plan_.per_launch);
+    plan_.workspace = std::max(kMostMoments, moments) * static_cast<int64_t>(sizeof(Moments));
+  }
+
+  void choose_tile(int lanes) {
+    Problem& p = plan_.problem;
+    p.team = power_of_two(chunks_, lanes);
+    p.tiles = static_cast<int32_t>(divide_up(chunks_, p.team));
+    plan_.kernel = Kernel::tiles;
+  }
+
+  void share_tile() {
+    int const parts = plan_.mode == Mode::cluster ? kMostParts * 128 : 1;
+    int const sums = 2 * (plan_.threads / kWarp) * plan_.problem.team * count_;
+    plan_.shared = static_cast<int>(round_up(parts * static_cast<int>(sizeof(Moments)) + 3 * 128 * 4, 16)) + 4 * sums;
+  }
+
+  // Kept in the registers of a block, or of a cluster of at most `most`. A line of memory is 8 chunks; where the pixels
+  // are too many, a tile has fewer.
+  bool tiles_kept(int most) {
+    if (!plan_.wide || (most > 1 && !has_clusters())) return false;
+    Problem& p = plan_.problem;
+    bool const must = params_.tactic == SIMAM_CLUSTER;
+    for (int const lanes : {8, 4, 2}) {
+      choose_tile(lanes);
+      int64_t const fit = int64_t{kTileThreads} / p.team * held(Held::many);
+      int parts = must ? 2 : 1;
+      while (parts < most && p.pixels > fit * parts) parts *= 2;
+      if (p.pixels > fit * parts) continue;
+      p.part = static_cast<int32_t>(divide_up(p.pixels, parts));
+      p.parts = static_cast<int32_t>(divide_up(p.pixels, p.part));
+      if (p.parts != parts) return false;
+      plan_.mode = parts == 1 ? Mode::whole : Mode::cluster;
+      plan_.held = parts == 1 && p.part <= kTileThreads / p.team * held(Held::some) ? Held::some : Held::many;
+      int64_t const wanted = round_up(divide_up(p.part, held(plan_.held)) * p.team, kWarp);
+      plan_.threads = static_cast<int>(std::clamp<int64_t>(wanted, 128, kTileThreads));
+      share_tile();
+      return true;
+    }
+    return false;
+  }
+
+  bool tiles_split() {
+    Problem& p = plan_.problem;
+    choose_tile(plan_.wide ? 8 : kWarp);
+    plan_.mode = Mode::moments;
+    plan_.held = Held::some;
+    plan_.threads = 256;
+    p.part = static_cast<int32_t>(std::min<int64_t>(p.pixels, int64_t{256} / p.team * (plan_.wide ? held(Held::some) : kHeldOfTile)));
+    p.parts = static_cast<int32_t>(divide_up(p.pixels, p.part));
+    share_tile();
+    split(params_.pixels * params_.group * size_, int64_t{p.parts} * p.tiles * p.team * count_);
+    return true;
+  }
+
+  SimamParams const& params_;
+  Device const& device_;
+  Plan& plan_;
+  int const size_;
+  int count_;       // elements of a chunk
+  int64_t chunks_;  // of a plane, or of a group at one pixel
+  bool aligned_;    // the whole begins and ends at multiples of 16 bytes
+};
+
+}  // namespace
+
+char const* refuse(SimamParams const& params) {
+  int64_t constexpr kMost = INT32_MAX;
+  if (params.type < SIMAM_F32 || params.type > SIMAM_S8) return "type is none of SimamType";
+  if (params.activation < SIMAM_NONE || params.activation > SIMAM_SILU) return "activation is none of SimamActivation";
+  if (params.tactic < SIMAM_AUTOMATIC || params.tactic > SIMAM_SPLIT) return "tactic is none of SimamTactic";
+  if (params.images < 0 || params.channels < 0 || params.pixels < 0) return "a size is negative";
+  if (params.group < 1) return "group is less than 1";
+  if (!(std::isfinite(params.lambda) && params.lambda >= 0)) return "lambda must be finite and not negative";
+  if ((params.scale == nullptr) != (params.bias == nullptr)) return "scale and bias come both or neither";
+  if (params.type == SIMAM_S8 && !(is_scale(params.x_scale) && is_scale(params.y_scale)))
+    return "int8 needs x_scale and y_scale, finite and above 0";
+  if (params.type == SIMAM_S8 && params.residual != nullptr && !is_scale(params.residual_scale))
+    return "an int8 residual needs residual_scale, finite and above 0";
+  if (params.images == 0 || params.channels == 0 || params.pixels == 0) return nullptr;
+  if (params.pixels == 1) return "of one pixel the variance is 0/0";
+  if (params.pixels > kMost || params.channels > kMost || params.images > kMost / params.channels)
+    return "images * channels and pixels must be below 2^31";
+  int const size = element_size(params.type);
+  if (misaligned(params.x, size) != 0 || misaligned(params.y, size) != 0 || misaligned(params.residual, size) != 0)
+    return "x, y or residual is not aligned as its elements are";
+  if (misaligned(params.scale, 4) != 0 || misaligned(params.bias, 4) != 0 || misaligned(params.workspace, 16) != 0)
+    return "scale, bias or workspace is misaligned";
+  return nullptr;
+}
+
+bool make_plan(SimamParams const& params, Device const& device, Plan& plan) {
+  return Planner(params, device, plan).make();
+}
+
+int64_t blocks_of(Plan const& plan, int64_t units) {
+  Problem const& p = plan.problem;
+  switch (plan.kernel) {
+    case Kernel::small: return divide_up(units, p.per_block);
+    case Kernel::planes: return divide_up(units, plan.threads / p.team) * p.parts;  // several of one warp, or one
+    case Kernel::tiles: break;
+  }
+  return units * p.tiles * p.parts;
+}
+
+}  // namespace simam::cuda

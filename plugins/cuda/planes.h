@@ -1,0 +1,207 @@
+// Planes in NCHW, one after another: a team of threads keeps a plane, or a part of it, in its registers.
+//
+//   whole    a team of one warp, or a whole block, has a plane
+//   cluster  the blocks of a cluster share a plane and tell one another their moments
+//   moments  `parts` blocks share a plane and write their moments to the workspace ...
+//   gate     ... where a second launch reads them
+//
+// Each block takes the sum, then the sums of x - mean and of its square: what rounding the mean cost is made good.
+#pragma once
+
+#include "arithmetic.h"
+
+namespace simam::cuda {
+
+constexpr int kWarp = 32;
+constexpr int kMostParts = 8;  // blocks of a cluster
+
+enum class Team { warp, block };
+
+template <class Access, int kHeld, Team team, Mode mode, bool kFused>
+struct Planes {
+  using T = typename Access::T;
+  using Chunk = typename Access::Chunk;
+  static constexpr int kCount = Access::kCount;
+
+  // Of a block. `parts` is written by the other blocks of the cluster.
+  struct Shared {
+    Moments parts[kMostParts];
+    float sums[kWarp];
+    float off[kWarp];
+    float squares[kWarp];
+  };
+
+  template <class Block>
+  static SIMAM_DEVICE void run(Problem const& p, Block const& block) {
+    if constexpr (mode == Mode::cluster) block.cluster_arrive();
+    auto const number = static_cast<int>(block.index());
+    int const warp = block.thread() / kWarp;
+    int const lane = block.thread() % kWarp;
+    int plane = number;
+    int part = 0;
+    int first = lane;  // chunk of this thread; it has every 32nd from there on
+    if constexpr (team == Team::warp) {
+      plane = number * (block.threads() / kWarp) + warp;
+      if (plane >= p.count) return;
+    } else {
+      first += warp * kHeld * kWarp;
+    }
+    if constexpr (mode != Mode::whole) {
+      plane = number / p.parts;
+      part = number - plane * p.parts;
+    }
+
+    int const from = part * p.part;
+    int const length = mode == Mode::whole ? p.pixels : p.pixels - from < p.part ? p.pixels - from : p.part;
+    int const chunks = length / kCount;
+    int64_t const start = (p.first + plane) * p.pixels + from;
+    Chunk const* const x = reinterpret_cast<Chunk const*>(static_cast<typename T::Element const*>(p.x) + start) + first;
+
+    Chunk held[kHeld];
+    SIMAM_UNROLL
+    for (int i = 0; i < kHeld; ++i) {
+      held[i] = Chunk{};  // beyond the end: zeros
+      if (first + i * kWarp < chunks) held[i] = block.load(x + i * kWarp);
+    }
+
+    Moments all;
+    if constexpr (mode == Mode::gate) {
+      all = gather(block, p.workspace + static_cast<int64_t>(plane) * p.parts, p.parts, block.thread() % kWarp);
+    } else {
+      all = moments(block, held, first, length, chunks);
+    }
+    auto* const shared = reinterpret_cast<Shared*>(block.shared());
+    if constexpr (mode == Mode::cluster) {
+      block.cluster_wait();  // the others have begun
+      if (block.thread() < p.parts) block.store_remote(&shared->parts[part], block.thread(), all);
+      block.cluster_arrive();
+      block.cluster_wait();
+      all = gather(block, shared->parts, p.parts, block.thread() % kWarp);
+    }
+    if constexpr (mode == Mode::moments) {
+      if (block.thread() == 0) p.workspace[static_cast<int64_t>(plane) * p.parts + part] = all;
+    } else {
+      store(block, p, held, first, chunks, plane, start, all);
+    }
+  }
+
+ private:
+  // One set of sums of a team: within its warps, then over them.
+  template <class Block, class Number>
+  static SIMAM_DEVICE Number over_team(Block const& block, Number* slots, Number v) {
+    int const warps = block.threads() / kWarp;
+    int const lane = block.thread() % kWarp;
+    if (lane == 0) slots[block.thread() / kWarp] = v;
+    block.sync();
+    return block.sum(lane < warps ? slots[lane] : Number{});
+  }
+
+  template <class Block>
+  static SIMAM_DEVICE Moments moments(Block const& block, Chunk (&held)[kHeld], int first, int length,
+                                      int chunks) {
+    if constexpr (T::kScaled && Access::kWide) return moments_of_bytes(block, held, length);
+    auto* const shared = reinterpret_cast<Shared*>(block.shared());
+    float v[kCount];
+    float sum = 0;
+    SIMAM_UNROLL
+    for (int i = 0; i < kHeld; ++i) {
+      widen<Access>(held[i], v);
+      for (int j = 0; j < kCount; ++j) sum += v[j];
+    }
+    sum = block.sum(sum);
+    if constexpr (team == Team::block) sum = over_team(block, shared->sums, sum);
+
+    auto const count = static_cast<float>(length);
+    float const mean = sum * reciprocal(count);
+    float off = 0;
+    float squares = 0;
+    SIMAM_UNROLL
+    for (int i = 0; i < kHeld; ++i) {
+      float const centre = first + i * kWarp < chunks ? mean : 0;  // of zeros beyond the end: they add nothing
+      widen<Access>(held[i], v);
+      for (int j = 0; j < kCount; ++j) {
+        float const d = v[j] - centre;
+        off += d;
+        squares = fused_multiply_add(d, d, squares);
+      }
+    }
+    off = block.sum(off);
+    squares = block.sum(squares);
+    if constexpr (team == Team::block) {
+      int const warps = block.threads() / kWarp;
+      int const own = block.thread() % kWarp;
+      if (own == 0) shared->off[block.thread() / kWarp] = off;
+      squares = over_team(block, shared->squares, squares);
+      off = block.sum(own < warps ? shared->off[own] : 0);
+    }
+    return about(mean, count, off, squares);
+  }
+
+  // int8: the sums are exact, and one round of them does.
+  template <class Block>
+  static SIMAM_DEVICE Moments moments_of_bytes(Block const& block, Chunk const (&held)[kHeld], int length) {
+    int sum = 0;
+    int squares = 0;
+    SIMAM_UNROLL
+    for (int i = 0; i < kHeld; ++i)
+      for (uint32_t const w : held[i].w) {
+        sum = multiply_bytes(w, 0x01010101U, sum);
+        squares = multiply_bytes(w, w, squares);
+      }
+    sum = block.sum(sum);
+    squares = block.sum(squares);
+    if constexpr (team == Team::block) {
+      auto* const shared = reinterpret_cast<Shared*>(block.shared());
+      int const warps = block.threads() / kWarp;
+      int const own = block.thread() % kWarp;
+      auto* const sums = reinterpret_cast<int*>(shared->sums);
+      if (own == 0) sums[block.thread() / kWarp] = sum;
+      squares = over_team(block, reinterpret_cast<int*>(shared->squares), squares);
+      sum = block.sum(own < warps ? sums[own] : 0);
+    }
+    return of_integers(length, sum, squares);
+  }
+
+  // All parts' moments made one; by each warp for itself, in the same order.
+  template <class Block>
+  static SIMAM_DEVICE Moments gather(Block const& block, Moments const* parts, int count, int lane) {
+    float const centre = parts[0].mean;
+    float number = 0;
+    float off = 0;
+    float squares = 0;
+    for (int i = lane; i < count; i += kWarp) {
+      Moments const part = parts[i];
+      number += part.count;
+      add_part(part, centre, off, squares);
+    }
+    return about(centre, block.sum(number), block.sum(off), block.sum(squares));
+  }
+
+  template <class Block>
+  static SIMAM_DEVICE void store(Block const& block, Problem const& p, Chunk (&held)[kHeld], int first, int chunks,
+                                 int plane, int64_t start, Moments const& all) {
+    using Element = typename T::Element;
+    Gate const gate = gate_of<T>(all, p);
+    Chunk* const y = reinterpret_cast<Chunk*>(static_cast<Element*>(p.y) + start) + first;
+    Chunk const* const residual =
+        p.residual == nullptr ? nullptr
+                              : reinterpret_cast<Chunk const*>(static_cast<Element const*>(p.residual) + start) + first;
+    Finish last{1, 0};
+    if constexpr (kFused)
+      last = finish_of<T>(p, static_cast<int>(static_cast<uint32_t>(p.first + plane) % static_cast<uint32_t>(p.channels)));
+    float v[kCount];
+    float more[kCount] = {};
+    SIMAM_UNROLL
+    for (int i = 0; i < kHeld; ++i) {
+      bool const has = first + i * kWarp < chunks;
+      widen<Access>(held[i], v);
+      if constexpr (kFused)
+        if (residual != nullptr && has) widen<Access>(block.load(residual + i * kWarp), more);
+      finish<T, kFused>(v, more, [&](int) { return gate; }, [&](int) { return last; }, p);
+      Chunk const out = narrow<Access>(v);
+      if (has) block.store(y + i * kWarp, out);
+    }
+  }
+};
+
+}  // namespace simam::cuda

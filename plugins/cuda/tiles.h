@@ -1,0 +1,199 @@
+// Channels side by side: a block has a tile of channels at all pixels, or at a part of them, and keeps it in registers.
+// A thread has one chunk of channels at every so many pixels; the threads of a warp and the warps of the block add up
+// what they have of a channel, and one thread for each channel goes on with it.
+//
+// The modes are those of planes.h.
+#pragma once
+
+#include "planes.h"
+
+namespace simam::cuda {
+
+constexpr int kMostChannels = 128;  // of a tile
+
+template <class Access, int kHeld, Mode mode, bool kFused>
+struct Tiles {
+  using T = typename Access::T;
+  using Element = typename T::Element;
+  using Chunk = typename Access::Chunk;
+  static constexpr int kCount = Access::kCount;
+
+  // Of a block; behind it lie the warps' sums: a float for each channel of the tile and each warp, twice.
+  struct Shared {
+    Moments parts[mode == Mode::cluster ? kMostParts * kMostChannels : 1];
+    float mean[kMostChannels], rest[kMostChannels], by[kMostChannels];
+  };
+
+  template <class Block>
+  static SIMAM_DEVICE void run(Problem const& p, Block const& block) {
+    if constexpr (mode == Mode::cluster) block.cluster_arrive();
+    auto const number = static_cast<int>(block.index());
+    int const tile_number = number / p.parts;  // of this launch
+    int const part = number - tile_number * p.parts;
+    int const at = tile_number / p.tiles;
+    int const tile = tile_number - at * p.tiles;
+    int const lane = block.thread() % p.team;
+    int const row = block.thread() / p.team;
+    int const rows = block.threads() / p.team;
+    int const in_tile = lane * kCount;
+    int const in_group = tile * p.team * kCount + in_tile;
+    int const from = part * p.part;
+    int const end = in_group >= p.group ? 0 : p.pixels - from < p.part ? p.pixels : from + p.part;
+    int64_t const start = (p.first + at) * p.pixels * p.group + in_group;
+    auto const place = [&](int i) {  // of this thread's i-th pixel, in chunks
+      return (start + static_cast<int64_t>(from + row + i * rows) * p.group) / kCount;
+    };
+    Tile const here{lane, in_tile, p.team * kCount, from + row, rows, end};
+
+    Chunk held[kHeld];
+    auto const* const x = static_cast<Chunk const*>(p.x);
+    SIMAM_UNROLL
+    for (int i = 0; i < kHeld; ++i)
+      if (here.has(i)) held[i] = block.load(x + place(i));
+
+    auto* const shared = reinterpret_cast<Shared*>(block.shared());
+    bool const leads = block.thread() < here.channels;  // this thread goes on with this channel of the tile
+    Moments own{};
+    if constexpr (mode != Mode::gate) {
+      own = moments(block, held, here, p.pixels - from < p.part ? p.pixels - from : p.part);
+    }
+    Moments* const workspace =
+        p.workspace + (static_cast<int64_t>(tile_number) * here.channels + block.thread()) * p.parts;
+    if constexpr (mode == Mode::moments) {
+      if (leads) workspace[part] = own;
+    } else {
+      if constexpr (mode == Mode::cluster) {
+        block.cluster_wait();  // the others have begun
+        if (leads)
+          for (int to = 0; to < p.parts; ++to)
+            block.store_remote(&shared->parts[block.thread() * kMostParts + part], to, own);
+        block.cluster_arrive();
+        block.cluster_wait();
+        if (leads) own = gather(&shared->parts[block.thread() * kMostParts], p.parts);
+      }
+      if constexpr (mode == Mode::gate)
+        if (leads) own = gather(workspace, p.parts);
+      if (leads) {
+        Gate const gate = gate_of<T>(own, p);
+        shared->mean[block.thread()] = gate.mean;
+        shared->rest[block.thread()] = gate.rest;
+        shared->by[block.thread()] = gate.by;
+      }
+      block.sync();
+      int const channel = static_cast<int>((p.first + at) % p.groups) * p.group + in_group;
+      store(block, p, held, here, place, channel);
+    }
+  }
+
+ private:
+  struct Tile {
+    int lane, in_tile, channels;  // channels of the tile; in_tile: the thread's first
+    int pixel, rows, end;         // the thread's pixels: pixel + i * rows, below end
+
+    SIMAM_DEVICE bool has(int i) const { return pixel + i * rows < end; }
+  };
+
+  static SIMAM_DEVICE Moments gather(Moments const* parts, int count) {
+    float const centre = parts[0].mean;
+    float number = 0;
+    float off = 0;
+    float squares = 0;
+    for (int i = 0; i < count; ++i) {
+      Moments const part = parts[i];
+      number += part.count;
+      add_part(part, centre, off, squares);
+    }
+    return about(centre, number, off, squares);
+  }
+
+  // The sums over the warp go into its slots.
+  template <class Block>
+  static SIMAM_DEVICE void put(Block const& block, Tile const& here, float (&v)[kCount], float* slots) {
+    int const warp = block.thread() / kWarp;
+    for (int j = 0; j < kCount; ++j) v[j] = block.sum(v[j], here.channels / kCount, kWarp);
+    if (block.thread() % kWarp < here.channels / kCount)
+      for (int j = 0; j < kCount; ++j) slots[warp * here.channels + here.in_tile + j] = v[j];
+  }
+
+  template <class Block>
+  static SIMAM_DEVICE float over_warps(Block const& block, Tile const& here, float const* slots) {
+    float sum = 0;
+    for (int warp = 0; warp < block.threads() / kWarp; ++warp) sum += slots[warp * here.channels + block.thread()];
+    return sum;
+  }
+
+  // Of the channel that this thread goes on with.
+  template <class Block>
+  static SIMAM_DEVICE Moments moments(Block const& block, Chunk const (&held)[kHeld], Tile const& here, int length) {
+    auto* const shared = reinterpret_cast<Shared*>(block.shared());
+    auto* const slots = reinterpret_cast<float*>(block.shared() + sizeof(Shared));
+    float* const more_slots = slots + block.threads() / kWarp * here.channels;
+    bool const leads = block.thread() < here.channels;
+    auto const count = static_cast<float>(length);
+    float v[kCount];
+    float sum[kCount] = {};
+    SIMAM_UNROLL
+    for (int i = 0; i < kHeld; ++i)
+      if (here.has(i)) {
+        widen<Access>(held[i], v);
+        for (int j = 0; j < kCount; ++j) sum[j] += v[j];
+      }
+    put(block, here, sum, slots);
+    block.sync();
+    if (leads) shared->mean[block.thread()] = over_warps(block, here, slots) * reciprocal(count);
+    block.sync();
+    float off[kCount] = {};
+    float squares[kCount] = {};
+    float mean[kCount];
+    for (int j = 0; j < kCount; ++j) mean[j] = shared->mean[here.in_tile + j];
+    SIMAM_UNROLL
+    for (int i = 0; i < kHeld; ++i)
+      if (here.has(i)) {
+        widen<Access>(held[i], v);
+        for (int j = 0; j < kCount; ++j) {
+          float const d = v[j] - mean[j];
+          off[j] += d;
+          squares[j] = fused_multiply_add(d, d, squares[j]);
+        }
+      }
+    put(block, here, off, slots);
+    put(block, here, squares, more_slots);
+    block.sync();
+    if (!leads) return {};
+    return about(shared->mean[block.thread()], count, over_warps(block, here, slots),
+                 over_warps(block, here, more_slots));
+  }
+
+  // channel: of the thread's first, in its image. What is beyond the last channel is written as zeros.
+  template <class Block, class Place>
+  static SIMAM_DEVICE void store(Block const& block, Problem const& p, Chunk const (&held)[kHeld], Tile const& here,
+                                 Place const& place, int channel) {
+    auto const* const shared = reinterpret_cast<Shared const*>(block.shared());
+    auto* const y = static_cast<Chunk*>(p.y);
+    auto const* const residual = static_cast<Chunk const*>(p.residual);
+    Gate gates[kCount];
+    // Of 16 channels the parameters are not kept: there are not so many registers.
+    constexpr bool kKept = kCount <= 8;
+    Finish last[kCount];
+    for (int j = 0; j < kCount; ++j) {
+      int const at = here.in_tile + j;
+      gates[j] = {shared->mean[at], shared->rest[at], shared->by[at]};
+      if constexpr (kFused && kKept) last[j] = finish_of<T>(p, channel + j);
+    }
+    float v[kCount];
+    float more[kCount] = {};
+    SIMAM_UNROLL
+    for (int i = 0; i < kHeld; ++i)
+      if (here.has(i)) {
+        widen<Access>(held[i], v);
+        if constexpr (kFused)
+          if (residual != nullptr) widen<Access>(block.load(residual + place(i)), more);
+        finish<T, kFused>(v, more, [&](int j) { return gates[j]; }, [&](int j) { return kKept ? last[j] : finish_of<T>(p, channel + j); }, p);
+        for (int j = 0; j < kCount; ++j)
+          if (channel + j >= p.channels) v[j] = 0;
+        block.store(y + place(i), narrow<Access>(v));
+      }
+  }
+};
+
+}  // namespace simam::cuda
