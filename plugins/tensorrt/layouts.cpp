@@ -47,6 +47,7 @@ bool multiply(int64_t const* factors, int32_t count, int64_t& product) {
 }  // namespace
 
 Layout const* find_layout(DataType type, Format format, int32_t rank) noexcept {
+  if (rank < kLowestRank || rank > kHighestRank) return nullptr;
   for (Layout const& layout : kLayouts)
     if (layout.type == type && layout.format == format && (layout.rank == 0 || layout.rank == rank)) return &layout;
   return nullptr;
