@@ -118,6 +118,15 @@ TEST(what_is_there_stays) {
   CHECK(outcome.ended && silent(outcome), "registered twice");
 }
 
+TEST(shows_nothing) {
+  std::FILE* const pipe = popen(("nm -D --defined-only '" + autoreg() + "' 2>&1").c_str(), "r");
+  if (pipe == nullptr) std::abort();
+  char line[512];
+  while (std::fgets(line, sizeof line, pipe) != nullptr)
+    CHECK(std::strstr(line, " T ") == nullptr && std::strstr(line, " W ") == nullptr, "%s", line);
+  CHECK(pclose(pipe) == 0, "nm");
+}
+
 TEST(no_tensorrt) {
   Outcome const outcome = in_process([&] { return dlopen(autoreg().c_str(), RTLD_NOW) != nullptr; });
   CHECK(outcome.ended, "it loads all the same");
