@@ -55,6 +55,7 @@ struct Wrong {
 TEST(wrong_fields) {
   float const inf = std::numeric_limits<float>::infinity(), nan = std::nanf("");
   float const two[] = {1e-4F, 1e-4F};
+  std::string const longest(2000, 'z');
   auto const with = [](char const* name, PluginFieldType type, void const* data, int32_t length) {
     FieldValues fields;
     fields.raw(PluginField(name, data, type, length));
@@ -90,7 +91,7 @@ TEST(wrong_fields) {
   add(std::move(good().f32("epilogue", 1)), "SimAMAffineAdd", "x_scale, residual_scale and y_scale");
   add(std::move(good().i32("version", 1)), "SimAM", "there is no field 'version'");
   add(std::move(good().f32(kLambda, 0.1F)), "SimAM", "'e_lambda' is given twice");
-  add(std::move(good().f32(std::string(2000, 'z').c_str(), 0.1F)), "SimAM", "there is no field '");
+  add(std::move(good().f32(longest.c_str(), 0.1F)), "SimAM", "there is no field '");
   add(std::move(good().f32("x_scale", 0.1F)), "SimAM", "'y_scale' is missing; int8 needs all the scales: x_scale and y_scale");
   add(std::move(good().f32("y_scale", 0.1F)), "SimAM", "'x_scale' is missing");
   add(scaled(0.1F, 0.1F), "SimAMAffineAdd", "'residual_scale' is missing; int8 needs all the scales: x_scale, residual_scale");
