@@ -13,15 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from simam_deploy.formula import OP_DOMAIN, OP_VERSION
+from simam_deploy.formula import OP_DOMAIN, OP_NAME, OP_VERSION, OPS
 
 VARIABLE = "SIMAM_TENSORRT_PLUGIN"
 BUILT = Path(__file__).parents[1] / "build/native/release/libsimam_tensorrt.so"
-OPS = [
-    "SimAM",
-    *("SimAMAffine", "SimAMAffineRelu", "SimAMAffineSilu"),
-    *("SimAMAffineAdd", "SimAMAffineAddRelu", "SimAMAffineAddSilu"),
-]
 
 # Reads a plan from stdin: the library, and for each plugin its name, phase and fields as [name, type, values].
 # Writes the creators that the library brought, and for each plugin what was made, and what was logged meanwhile.
@@ -95,7 +90,12 @@ def test_every_operator_has_a_creator_in_both_namespaces(plugin: Path) -> None:
     found = run(plugin, [])["creators"]
     scales = ["x_scale", "y_scale"]
     wanted = [
-        [op, str(OP_VERSION), domain, sorted(["e_lambda", *scales, *(["residual_scale"] if "Add" in op else [])])]
+        [
+            op,
+            str(OP_VERSION),
+            domain,
+            sorted(["e_lambda", *scales, *(["residual_scale"] if OPS[op].residual else [])]),
+        ]
         for op in OPS
         for domain in ("", OP_DOMAIN)
     ]
@@ -109,7 +109,7 @@ def test_right_fields_make_a_plugin(plugin: Path, domain: str) -> None:
     residual: Field = ("residual_scale", "float32", [0.03])
     version: Field = ("version", "int32", [OP_VERSION])
     plugins = [(op, "BUILD", fields) for op in OPS for fields in ([LAMBDA], [double])]
-    plugins += [(op, "BUILD", [LAMBDA, *scales, *([residual] if "Add" in op else [])]) for op in OPS]
+    plugins += [(op, "BUILD", [LAMBDA, *scales, *([residual] if OPS[op].residual else [])]) for op in OPS]
     plugins += [(op, "RUNTIME", [version, LAMBDA]) for op in OPS]
     for (name, *_), (identity, said) in zip(plugins, run(plugin, plugins, domain)["made"], strict=True):
         assert identity == ["PLUGIN", 1], f"{name}: {said}"
@@ -132,7 +132,7 @@ def test_right_fields_make_a_plugin(plugin: Path, domain: str) -> None:
     ],
 )
 def test_wrong_fields_are_refused_in_words(plugin: Path, phase: str, fields: list[Field], words: str) -> None:
-    [[identity, said]] = run(plugin, [("SimAM", phase, fields)])["made"]
+    [[identity, said]] = run(plugin, [(OP_NAME, phase, fields)])["made"]
     assert identity is None
     errors = [text for severity, text in said if severity == "ERROR" and text.startswith("SimAM: layer 'block': ")]
     assert len(errors) == 1

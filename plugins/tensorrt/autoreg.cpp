@@ -1,5 +1,5 @@
 // For hosts that open a plugin file with dlopen and do no more: ONNX Runtime's TensorRT provider, DeepStream, Triton.
-// On load, this registers the creators of libsimam_tensorrt.so, which lies next to it, with the TensorRT of the process.
+// On load, this registers the creators of libsimam_tensorrt.so, which lies next to it, with the process's TensorRT.
 //
 // IPluginRegistry is not laid out alike in TensorRT 10 and 11, so there is one of these for each, and each looks at the
 // version of the process before it calls anything. The plugin library is opened by its path, not linked: `getCreators`
@@ -106,7 +106,8 @@ void register_all() {
     return;
   }
   if (host.major() != kMajor) {
-    complain("it is for TensorRT %d, and this process has version %d of it; load libsimam_tensorrt_trt%d_autoreg.so, if there is one",
+    complain("it is for TensorRT %d, and this process has version %d of it; load "
+             "libsimam_tensorrt_trt%d_autoreg.so, if there is one",
              static_cast<int>(kMajor), static_cast<int>(host.version()), static_cast<int>(host.major()));
     return;
   }

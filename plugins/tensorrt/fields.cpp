@@ -96,22 +96,27 @@ bool read_fields(Op const& op, char const* layer, PluginFieldCollection const* c
     size_t k = 0;
     while (k < kKnownCount && (std::strcmp(kKnown[k].name, name) != 0 || !belongs(kKnown[k], op))) ++k;
     if (k == kKnownCount)
-      return refuse(op.name, "layer '%.120s': there is no field '%.60s'; there are e_lambda and, for int8, x_scale%s and y_scale",
+      return refuse(op.name,
+                    "layer '%.120s': there is no field '%.60s'; there are e_lambda and, for int8, x_scale%s and "
+                    "y_scale",
                     layer, name, op.residual ? ", residual_scale" : "");
     if (given[k]) return refuse(op.name, "layer '%.120s': the field '%s' is given twice", layer, name);
     if (!read_float(field, read.*kKnown[k].value))
-      return refuse(op.name, "layer '%.120s': the field '%s' must be one float of 32 or 64 bits; it has type %d and length %d",
+      return refuse(op.name,
+                    "layer '%.120s': the field '%s' must be one float of 32 or 64 bits; it has type %d and length %d",
                     layer, name, static_cast<int>(field.type), static_cast<int>(field.length));
     if (!check_range(op, layer, kKnown[k], read.*kKnown[k].value)) return false;
     given[k] = true;
   }
   if (!given[0])
-    return refuse(op.name, "layer '%.120s': the field 'e_lambda' is missing; say the model's own (1e-4 in the paper's code)",
+    return refuse(op.name,
+                  "layer '%.120s': the field 'e_lambda' is missing; say the model's own (1e-4 in the paper's code)",
                   layer);
   bool const quantised = given[1] || given[2] || given[3];
   for (size_t k = 1; k < kKnownCount; ++k)
     if (quantised && !given[k] && belongs(kKnown[k], op))
-      return refuse(op.name, "layer '%.120s': the field '%s' is missing; int8 needs all the scales: x_scale%s and y_scale",
+      return refuse(op.name,
+                    "layer '%.120s': the field '%s' is missing; int8 needs all the scales: x_scale%s and y_scale",
                     layer, kKnown[k].name, op.residual ? ", residual_scale" : "");
   fields = read;
   return true;

@@ -67,8 +67,8 @@ bool read_sizes(Op const& op, Dims const* inputs, Sizes& sizes) noexcept {
   if (!multiply(x.d + 2, x.nbDims - 2, sizes.pixels)) return refuse(op.name, "H * W is beyond 64 bits");
   if (sizes.pixels == 1 && !sizes.empty())
     return refuse(op.name,
-                  "of a 1x1 map it is 0/0: its variance divides by H*W - 1; build for larger inputs, or leave SimAM out "
-                  "there");
+                  "of a 1x1 map it is 0/0: its variance divides by H*W - 1; build for larger inputs, or leave SimAM "
+                  "out there");
   for (int32_t i = 1; i < input_count(op); ++i) {
     Dims const& dims = inputs[i];
     if (is_parameter(op, i)) {

@@ -202,7 +202,8 @@ int32_t Plugin::configurePlugin(DynamicPluginTensorDesc const* inputs, int32_t c
   return guarded(op_, "configurePlugin", kFailed, [&] {
     std::array<SimamParams, 3> shapes{};
     size_t shape_count = 0;
-    for (Bound const bound : {&DynamicPluginTensorDesc::min, &DynamicPluginTensorDesc::opt, &DynamicPluginTensorDesc::max}) {
+    using Desc = DynamicPluginTensorDesc;
+    for (Bound const bound : {&Desc::min, &Desc::opt, &Desc::max}) {
       SimamParams& params = shapes[shape_count];
       if (!describe_at(inputs, outputs[0], bound, params)) return kFailed;
       if (known(params) && !empty(params)) ++shape_count;
@@ -248,18 +249,18 @@ size_t Plugin::getWorkspaceSize(DynamicPluginTensorDesc const* inputs, int32_t c
 
 // TensorRT adds shapes, types and formats. What lambda and the scales are makes nothing faster.
 char const* Plugin::getTimingCacheID() noexcept {
-  std::snprintf(text_, sizeof text_, "simam%d;%s", kVersion, op_.name);
-  return text_;
+  std::snprintf(timing_id_, sizeof timing_id_, "simam%d;%s", kVersion, op_.name);
+  return timing_id_;
 }
 
 // What the engine inspector shows.
 char const* Plugin::getMetadataString() noexcept {
-  int const used = std::snprintf(text_, sizeof text_, "e_lambda=%.9g", static_cast<double>(fields_.lambda));
+  int const used = std::snprintf(metadata_, sizeof metadata_, "e_lambda=%.9g", static_cast<double>(fields_.lambda));
   if (fields_.quantised())
-    std::snprintf(text_ + used, sizeof text_ - static_cast<size_t>(used),
+    std::snprintf(metadata_ + used, sizeof metadata_ - static_cast<size_t>(used),
                   ";x_scale=%.9g;residual_scale=%.9g;y_scale=%.9g", static_cast<double>(fields_.x_scale),
                   static_cast<double>(fields_.residual_scale), static_cast<double>(fields_.y_scale));
-  return text_;
+  return metadata_;
 }
 
 // Running ----------------------------------------------------------------------------------------------------------
@@ -303,8 +304,8 @@ int32_t Plugin::enqueue(PluginTensorDesc const* input, PluginTensorDesc const* o
     params.workspace_size = simam_workspace(&params);  // grows with the sizes: no more than at the profile's largest
     int const error = simam_launch(&params, stream);
     if (error == 0) return kDone;
-    refuse(op_.name, "the kernels failed with cudaError %d, at N, C, H*W = %lld, %lld, %lld, group %d, tactic %d", error,
-           static_cast<long long>(params.images), static_cast<long long>(params.channels),
+    refuse(op_.name, "the kernels failed with cudaError %d, at N, C, H*W = %lld, %lld, %lld, group %d, tactic %d",
+           error, static_cast<long long>(params.images), static_cast<long long>(params.channels),
            static_cast<long long>(params.pixels), static_cast<int>(params.group), static_cast<int>(params.tactic));
     return static_cast<int32_t>(error);
   });

@@ -11,6 +11,7 @@
 namespace simam::trt {
 
 constexpr char kPluginVersion[] = "1";  // kVersion, as TensorRT has it; a change of meaning makes another
+static_assert(kPluginVersion[0] == '0' + kVersion && kPluginVersion[1] == '\0');
 
 class Plugin final : public nvinfer1::IPluginV3,
                      public nvinfer1::IPluginV3OneCore,
@@ -56,7 +57,7 @@ class Plugin final : public nvinfer1::IPluginV3,
 
  private:
   bool has_counts(int32_t inputs, int32_t outputs) const noexcept;
-  // Type, layout, sizes and numbers: all of the parameters but the pointers and the tactic. Sizes that are not known are -1.
+  // Type, layout, sizes and numbers: all of the parameters but the pointers and the tactic. Unknown sizes are -1.
   bool describe(nvinfer1::PluginTensorDesc const* inputs, nvinfer1::PluginTensorDesc const& y,
                 SimamParams& params) const noexcept;
   using Bound = nvinfer1::Dims nvinfer1::DynamicPluginTensorDesc::*;
@@ -71,7 +72,8 @@ class Plugin final : public nvinfer1::IPluginV3,
   int32_t tactics_[SIMAM_SPLIT] = {};  // those that accept the profile
   int32_t tactic_count_ = 0;
   FieldList serialised_;
-  char text_[160] = {};
+  char timing_id_[64] = {};
+  char metadata_[160] = {};
 };
 
 }  // namespace simam::trt

@@ -40,7 +40,8 @@ Outcome in_process(std::function<bool()> const& body) {
   close(pipe_ends[1]);
   std::string said;
   char bytes[512];
-  for (ssize_t got = 0; (got = read(pipe_ends[0], bytes, sizeof bytes)) > 0;) said.append(bytes, static_cast<size_t>(got));
+  for (ssize_t got = 0; (got = read(pipe_ends[0], bytes, sizeof bytes)) > 0;)
+    said.append(bytes, static_cast<size_t>(got));
   close(pipe_ends[0]);
   int status = 0;
   waitpid(child, &status, 0);

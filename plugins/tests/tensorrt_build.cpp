@@ -71,8 +71,9 @@ TEST(output_types) {
         if (got) {
           CHECK(output == type && quiet(), "%s: type %d", op.name, t);
         } else {
-          CHECK(complained(type == DataType::kINT8 ? "x is int8 and the plugin has no scales; give it the fields x_scale"
-                                                   : "must be float32, float16, bfloat16 or int8"),
+          CHECK(complained(type == DataType::kINT8
+                               ? "x is int8 and the plugin has no scales; give it the fields x_scale"
+                               : "must be float32, float16, bfloat16 or int8"),
                 "%s: type %d", op.name, t);
         }
         for (int32_t i = 1; wanted && i < count; ++i) {
@@ -136,7 +137,8 @@ TEST(shapes) {
                           {{{-1, 5, -1, -1}, {5}, {5}, {-1, 5, -1, -1}}, nullptr},
                           {{{2, -1, 3, 4}, {5}, {-1}, {2, 7, 3, -1}}, nullptr},
                           {{{2, 5, 3, 4}, {4}, {5}, {2, 5, 3, 4}}, "scale must have one dimension of 5"},
-                          {{{2, 5, 3, 4}, {5}, {1}, {2, 5, 3, 4}}, "bias must have one dimension of 5, one element for each channel of x; it has 1, of 1"},
+                          {{{2, 5, 3, 4}, {5}, {1}, {2, 5, 3, 4}},
+                           "bias must have one dimension of 5, one element for each channel of x; it has 1, of 1"},
                           {{{2, 5, 3, 4}, {1, 5, 1, 1}, {5}, {2, 5, 3, 4}}, "scale must have one dimension"},
                           {{{2, 5, 3, 4}, {5}, {}, {2, 5, 3, 4}}, "bias must have one dimension"},
                           {{{2, 5, 3, 4}, {5}, {5}, {2, 5, 4, 3}}, "residual must have the shape of x"},
@@ -199,8 +201,8 @@ TEST(tactics) {
     CHECK(configure(made, all) == 0 && tactics_of(made).empty(), "%s: then TensorRT takes 0, the automatic", op.name);
     CHECK(quiet(), "%s", op.name);
     int32_t room[2] = {-7, -7};
-    CHECK(made.build->getValidTactics(room, 2) != 0 && room[0] == -7 && complained("there are 0 tactics, and room for 2"),
-          "%s", op.name);
+    CHECK(made.build->getValidTactics(room, 2) != 0 && room[0] == -7, "%s", op.name);
+    CHECK(complained("there are 0 tactics, and room for 2"), "%s", op.name);
     // Sizes that are not known yet, and none at all.
     auto unknown = fixed(op, {2, 5, -1, -1}, DataType::kFLOAT);
     CHECK(configure(made, unknown) == 0 && tactics_of(made).empty() && quiet(), "%s: unknown", op.name);

@@ -55,7 +55,8 @@ inline Finder host_finder;
 // One error since the last look, and these words are in it.
 inline bool complained(char const* words) {
   auto const lines = std::exchange(host_logger.lines, {});
-  bool const right = lines.size() == 1 && lines[0].first == Severity::kERROR && lines[0].second.find(words) != std::string::npos;
+  bool const right = lines.size() == 1 && lines[0].first == Severity::kERROR &&
+                     lines[0].second.find(words) != std::string::npos;
   if (!right) {
     std::printf("  wanted one error with '%s', got %zu:\n", words, lines.size());
     for (auto const& line : lines) std::printf("    %d %s\n", static_cast<int>(line.first), line.second.c_str());

@@ -115,7 +115,8 @@ TEST(chosen_tactics) {
   fake_cuda = {};
   Made const made = make(op);
   for (int32_t const tactic : {-1, 4, 1 << 30})
-    CHECK(made.runtime->setTactic(tactic) != 0 && complained(text("there is no tactic %d", tactic).c_str()), "%d", tactic);
+    CHECK(made.runtime->setTactic(tactic) != 0 && complained(text("there is no tactic %d", tactic).c_str()), "%d",
+          tactic);
 }
 
 // Shapes that change between runs: nothing of the one is left in the next.
@@ -130,7 +131,8 @@ TEST(changing_shapes) {
     CHECK(fake_cuda.launches.back().params.images == side && fake_cuda.launches.back().params.pixels == side * side,
           "%d", static_cast<int>(side));
   }
-  for (std::vector<int64_t> const& none : {std::vector<int64_t>{0, 5, 3, 3}, {2, 0, 3, 3}, {2, 5, 0, 3}, {0, 5, 1, 1}}) {
+  std::vector<int64_t> const nothing[] = {{0, 5, 3, 3}, {2, 0, 3, 3}, {2, 5, 0, 3}, {0, 5, 1, 1}};
+  for (std::vector<int64_t> const& none : nothing) {
     auto const all = tensors_of(op, none, DataType::kFLOAT);
     CHECK(change(made, all) == 0 && run(made, all) == 0 && fake_cuda.launches.size() == 3 && quiet(), "nothing to do");
   }
