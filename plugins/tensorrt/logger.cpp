@@ -47,7 +47,8 @@ bool derives(std::type_info const* type, char const* name) noexcept {
 Slot slot_of(void* finder) noexcept {
   auto const table = load<void const* const*>(finder);
   auto const* const type = static_cast<std::type_info const*>(table[-1]);
-  if (type == nullptr) return Slot::unknown;
+  bool const is_first_base = table[-2] == nullptr;  // the distance to the whole object
+  if (type == nullptr || !is_first_base) return Slot::unknown;
   if (derives(type, kVersioned)) return Slot::tensorrt_11;
   return derives(type, kFinder10) ? Slot::tensorrt_10 : Slot::unknown;
 }

@@ -12,6 +12,11 @@ if(SIMAM_TENSORRT_MISSING)
   return()
 endif()
 
+# A plugin and a host of two versions of the headers know each other by the ABI, not by one name of each type.
+if(CMAKE_CXX_COMPILER_ID MATCHES "Clang" AND CMAKE_CXX_FLAGS MATCHES "sanitize=.*undefined")
+  add_compile_options(-fno-sanitize=function)
+endif()
+
 function(simam_tensorrt_headers target version)
   target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR})
   target_include_directories(${target} SYSTEM PRIVATE ${SIMAM_TENSORRT_${version}} ${SIMAM_CUDA_HEADERS})

@@ -159,6 +159,19 @@ TEST(loggers) {
   } unknown;
   plugin_library().set_logger_finder(reinterpret_cast<nvinfer1::ILoggerFinder*>(&unknown));
   CHECK(refused() && quiet(), "an unknown finder");
+  struct Plain : Unknown {};
+  struct Second final : Plain, nvinfer1::ILoggerFinder {  // where its functions lie is not looked for
+    nvinfer1::ILogger* findLogger() override { return &host_logger; }
+  } second;
+  plugin_library().set_logger_finder(&second);
+  CHECK(refused() && quiet(), "a finder that is a second base");
+  struct First : nvinfer1::ILoggerFinder {
+    nvinfer1::ILogger* findLogger() override { return &host_logger; }
+  };
+  struct Both final : First, Plain {
+  } both;
+  plugin_library().set_logger_finder(&both);
+  CHECK(refused() && complained("e_lambda"), "a finder with another base behind it");
   plugin_library().set_logger_finder(&host_finder);
   CHECK(refused() && complained("e_lambda"), "the host's again");
 }
