@@ -94,9 +94,7 @@ inline CudaResult run(Problem const& p, CudaWay const& way) {
   params.workspace = workspace.data();
   params.workspace_size = static_cast<size_t>(result.plan.workspace);
   std::vector<char> const before(x.data(), x.data() + bytes);
-  static OnEmulator launcher;
-  launcher.emulator.order = way.order;
-  int const error = launch_emulated(params, result.plan, launcher);
+  int const error = launch_emulated(params, result.plan, way.order);
   CHECK(error == 0, "%s: error %d", describe(p, way).c_str(), error);
   CHECK(x.intact() && residual.intact() && y.intact() && workspace.intact(), "%s: written outside",
         describe(p, way).c_str());
