@@ -1,12 +1,22 @@
 """What several test files start from."""
 
+import os
 from pathlib import Path
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of torch and numpy: tests run side by side, and most arrays are small
+
 import pytest
+import torch_lookups
 
 from simam_deploy import native
 
 TINY = Path(__file__).with_name("tiny.py")
+
+
+@pytest.fixture(autouse=True)
+def lookups_are_kept() -> None:
+    """From the second test that exports on; before the first, nothing of torch is imported."""
+    torch_lookups.keep()
 
 
 @pytest.fixture(scope="session")
