@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of torch and numpy: tests run side by side, and most arrays are small
+os.environ.pop("COLUMNS", None)  # readline leaves 80 to the workers of pytest-xdist, and tables fold
 
 import pytest
 import torch_lookups
