@@ -19,8 +19,9 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 demo: native-if-possible
 	$(BIN)/python -m export_models.demo build/demo
 
+# Two processes: on two cores as fast as they are, and the few tests that take 2 GiB and more fit beside each other.
 test: native-tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 # The kernels' own tests, in C++.
 native-tests: native-if-possible

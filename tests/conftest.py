@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of torch and numpy: tests run side by side, and most arrays are small
+os.environ.pop("COLUMNS", None)  # readline leaves 80 to the workers of pytest-xdist, and tables fold
+
 import pytest
+import torch_lookups
 
 from simam_deploy import native
 
@@ -14,6 +19,12 @@ if TYPE_CHECKING:
     from stand_in import StandIn
 
 TINY = Path(__file__).with_name("tiny.py")
+
+
+@pytest.fixture(autouse=True)
+def lookups_are_kept() -> None:
+    """From the second test that exports on; before the first, nothing of torch is imported."""
+    torch_lookups.keep()
 
 
 @pytest.fixture(scope="session")

@@ -137,14 +137,20 @@ def a_function_twice() -> onnx.ModelProto:
 
 
 def nested_ifs(levels: int) -> bytes:
-    """Written field by field: protobuf itself would not."""
-    leaf = network(row(["Relu"])).graph.node[0].SerializeToString()
+    """Written field by field: protobuf itself would not. What stands before each level is listed from inside out."""
+    innermost = network(row(["Relu"])).graph.node[0].SerializeToString()
+    behind = _front(2, 1) + b"g" + _front(12, 3) + b"\n\x01y"
+    kind = b"\xa0\x01\x05"
+    before, size = [], len(innermost)
     for _ in range(levels):
-        graph = _front(1, len(leaf)) + leaf + _front(2, 1) + b"g"
-        graph += _front(12, 3) + b"\n\x01y"
-        attribute = _front(1, 11) + b"then_branch" + _front(6, len(graph)) + graph + b"\xa0\x01\x05"
-        leaf = _front(1, 4) + b"cond" + _front(2, 1) + b"y" + _front(4, 2) + b"If"
-        leaf += _front(5, len(attribute)) + attribute
+        graph = _front(1, size)
+        graph_size = len(graph) + size + len(behind)
+        attribute = _front(1, 11) + b"then_branch" + _front(6, graph_size) + graph
+        attribute_size = len(attribute) - len(graph) + graph_size + len(kind)
+        node = _front(1, 4) + b"cond" + _front(2, 1) + b"y" + _front(4, 2) + b"If"
+        before.append(node + _front(5, attribute_size) + attribute)
+        size = len(before[-1]) - len(attribute) + attribute_size
+    leaf = b"".join(reversed(before)) + innermost + (behind + kind) * levels
     model = network([])
     graph = model.graph.SerializeToString()
     model.ClearField("graph")

@@ -43,11 +43,24 @@ NAMES = (
 
 @pytest.fixture(scope="session")
 def collection(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Entry]]:
+    """Made once for all workers of pytest-xdist: the first to come makes it, others wait for its lock."""
     if GIVEN:
-        index = json.loads((Path(GIVEN) / "index.json").read_text(encoding="utf-8"))
-        return Path(GIVEN), {entry["name"]: entry for entry in index}
-    folder = tmp_path_factory.mktemp("collection")
-    return folder, make_all(folder)
+        return Path(GIVEN), _index(Path(GIVEN))
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        folder = tmp_path_factory.mktemp("collection")
+        return folder, make_all(folder)
+    import fcntl
+
+    folder = tmp_path_factory.getbasetemp().parent / "collection"
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "index.json").exists():  # it is written last
+            make_all(folder)
+    return folder, _index(folder)
+
+
+def _index(folder: Path) -> dict[str, Entry]:
+    return {entry["name"]: entry for entry in json.loads((folder / "index.json").read_text(encoding="utf-8"))}
 
 
 def test_what_is_made_and_what_is_not(collection: tuple[Path, dict[str, Entry]]) -> None:

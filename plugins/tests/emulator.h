@@ -147,8 +147,10 @@ class Emulator {
   uint64_t progress_ = 0;
   void const* body_ = nullptr;
   void (*call_)(void const* body, View const& view) = nullptr;
+#if defined(SIMAM_ASAN)
   void const* main_stack_ = nullptr;
   size_t main_size_ = 0;
+#endif
   std::vector<std::unique_ptr<EmulatedThread>> threads_;
 
  public:

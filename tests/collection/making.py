@@ -32,9 +32,12 @@ def make_all(folder: Path, everything: bool = False, only: str = "*", processes:
 
 
 def _start(folder: str, everything: bool) -> None:
-    import torch
+    import torch._export.utils
+    import torch.onnx._internal.exporter._registration
+    import torch_lookups
 
     torch.set_num_threads(1)
+    torch_lookups.keep()
     _start.folder = Path(folder)  # type: ignore[attr-defined]
     _start.recipes = {recipe.name: recipe for recipe in recipes(everything)}  # type: ignore[attr-defined]
 
