@@ -1,8 +1,8 @@
 // The formula on floats: moments of parts made one, the gate, and what follows it.
 //
 // Accuracy. The mean is (mean + rest): the first is a rounded mean, the second what it misses, so x - mean - rest is
-// good to an ulp of itself where the mean is 1e5 spreads. The gate of float32 takes ex2.approx and rcp.approx (2 and 1
-// ulp in NVIDIA's PTX manual); that of the narrower types one tanh.approx, 2^-11 by the manual, measured by others at
+// good to an ulp of itself where the mean is 1e5 spreads. The gate of float32 takes ex2.approx and a
+// corrected rcp.approx (2 and 1 ulp in NVIDIA's PTX manual); that of the narrower types one tanh.approx, 2^-11 by the manual, measured by others at
 // 1.1e-5 and of the gate half of that.
 #pragma once
 
@@ -60,6 +60,13 @@ SIMAM_DEVICE float fused_multiply_add(float a, float b, float c) {
 #endif
 }
 
+// x / d for d from 1 to 2: what rcp.approx and the product miss is made good.
+SIMAM_DEVICE float quotient(float x, float d) {
+  float const r = reciprocal_of_large(d);
+  float const rough = x * r;
+  return fused_multiply_add(fused_multiply_add(-d, rough, x), r, rough);
+}
+
 constexpr float kLog2e = 1.44269504F;
 
 // Of `count` values with sum of (x - centre) `off` and of (x - centre)^2 `squares`.
@@ -98,7 +105,9 @@ constexpr bool kExact = sizeof(typename T::Element) == 4;
 template <class T>
 SIMAM_DEVICE Gate gate_of(Moments const& m, Problem const& p) {
   float const v = m.m2 * p.per_rest;
-  float by = reciprocal(4 * (v + p.lambda)) * (kExact<T> ? -kLog2e : 0.5F);
+  float const four = 4 * (v + p.lambda);
+  float by = reciprocal(four);
+  by = fused_multiply_add(fused_multiply_add(-four, by, 1), by, by) * (kExact<T> ? -kLog2e : 0.5F);
   by = fused_multiply_add(0, v, by);  // a sum of squares beyond floats is NaN, not a gate of sigmoid(1/2)
   return {m.mean, m.rest, by};
 }
@@ -109,7 +118,7 @@ SIMAM_DEVICE float simam_of(float x, Gate const& gate) {
   float const off = (x - gate.mean) - gate.rest;
   float const square = off * off;
   if constexpr (kExact<T>)
-    return x * reciprocal_of_large(1 + exp2_of(fused_multiply_add(square, gate.by, -0.5F * kLog2e)));
+    return quotient(x, 1 + exp2_of(fused_multiply_add(square, gate.by, -0.5F * kLog2e)));
   float const half = 0.5F * x;
   return fused_multiply_add(half, tanh_of(fused_multiply_add(square, gate.by, 0.25F)), half);
 }

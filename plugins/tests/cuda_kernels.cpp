@@ -140,7 +140,7 @@ TEST(the_order_of_threads_changes_nothing) {
           way.group = group;
           Problem const p = with(make(type, input("normal"), 1, 3, m, 8), kOps[4]);
           CudaResult const first = run(p, way);
-          for (Order const order : {Order::backward, Order::mixed}) {
+          for (Order const order : {Order::backward, Order::mixed, Order::block_by_block}) {
             way.order = order;
             CHECK(run(p, way).bytes == first.bytes, "%s: other bits", describe(p, way).c_str());
           }

@@ -30,7 +30,8 @@
 
 namespace simam::test {
 
-enum class Order { forward, backward, mixed };
+// block_by_block: the next block of a cluster begins when no thread of this one can go on.
+enum class Order { forward, backward, mixed, block_by_block };
 
 [[noreturn]] inline void emulator_error(char const* what) {
   std::printf("  FAILED: emulator: %s\n", what);
@@ -100,6 +101,7 @@ class Emulator {
 
   void run_cluster(int64_t first, int threads, int shared, int cluster);
   void add_thread();
+  size_t take_turn(EmulatedThread& thread);
   static void serve(unsigned low, unsigned high);
 
   // Until the meeting's round has passed, others run.
@@ -260,6 +262,14 @@ inline void Emulator::add_thread() {
   threads_.push_back(std::move(thread));
 }
 
+// Runs until it waits. 1 if it has come to its end.
+inline size_t Emulator::take_turn(EmulatedThread& thread) {
+  if (thread.done) return 0;
+  current_ = &thread;
+  switch_to(main_, thread.place);
+  return thread.done ? 1 : 0;
+}
+
 inline void Emulator::run_cluster(int64_t first, int threads, int shared, int cluster) {
   if (shared % 16 != 0) emulator_error("shared memory is no multiple of 16 bytes");
   blocks_.clear();
@@ -292,13 +302,13 @@ inline void Emulator::run_cluster(int64_t first, int threads, int shared, int cl
       for (size_t i = count - 1; i > 0; --i)
         std::swap(turns[i], turns[static_cast<size_t>(random.below(static_cast<int64_t>(i) + 1))]);
     uint64_t const before = progress_;
-    for (size_t const i : turns) {
-      EmulatedThread& thread = *threads_[i];
-      if (thread.done) continue;
-      current_ = &thread;
-      switch_to(main_, thread.place);
-      if (thread.done) --left;
-    }
+    size_t const together = order == Order::block_by_block ? static_cast<size_t>(threads) : count;
+    for (size_t from = 0; from < count; from += together)
+      for (bool again = true; again;) {
+        uint64_t const since = progress_;
+        for (size_t i = from; i < from + together; ++i) left -= take_turn(*threads_[turns[i]]);
+        again = order == Order::block_by_block && progress_ != since;
+      }
     if (progress_ == before) emulator_error("the threads wait for different things");
   }
 }
