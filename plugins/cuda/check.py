@@ -14,7 +14,6 @@ import json
 import math
 import re
 import sys
-from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -87,8 +86,6 @@ def from_json(text: str) -> Build:
     read = json.loads(text)
     for row in [*read["code"], *read["ptx"]]:
         row["kernel"] = Kernel(**row["kernel"])
-    for row in read["code"]:
-        row["mnemonics"] = Counter(row["mnemonics"])
     return Build(read["nvcc"], [Measured(**row) for row in read["code"]], [Written(**row) for row in read["ptx"]])
 
 

@@ -46,7 +46,7 @@ def _rules(row: Measured) -> Iterator[tuple[str, float, float, float]]:
     """Each rule of the kernel: what is counted, the number, the least and the most of it."""
     kernel, count = row.kernel, row.count
     if kernel.mode == "cluster" and row.arch < 90:
-        yield "instructions where there are no clusters", row.mnemonics.total(), 1, TRAP
+        yield "instructions where there are no clusters", row.instructions, 1, TRAP
         return
     barriers = count("UCGABAR")
     yield "cluster barriers", barriers, *((2, 8) if kernel.mode == "cluster" else (0, 0))

@@ -59,7 +59,7 @@ class Measured:
     registers: int = 0
     stack: int = 0  # bytes of a thread in local memory: spills and arrays
     shared: int = 0  # bytes of a block, those of the launch not counted
-    mnemonics: Counter[str] = field(default_factory=Counter)
+    mnemonics: dict[str, int] = field(default_factory=dict)
 
     def count(self, pattern: str) -> int:
         """How many instructions begin like this."""
@@ -67,9 +67,14 @@ class Measured:
         return sum(number for name, number in self.mnemonics.items() if like.match(name))
 
     @property
+    def instructions(self) -> int:
+        """All of them, loops and rare paths once."""
+        return sum(self.mnemonics.values())
+
+    @property
     def per_element(self) -> float:
-        """Instructions of a thread per element that it holds, loops and rare paths once."""
-        return self.mnemonics.total() / self.kernel.elements
+        """Instructions of a thread per element that it holds."""
+        return self.instructions / self.kernel.elements
 
 
 def kernel_of(symbol: str) -> Kernel:
@@ -128,7 +133,7 @@ def measure(objects: list[Path], tools: Path) -> list[Measured]:
         for row in read_usage(dump(tools, "-res-usage", path)):
             rows[row.kernel, row.arch] = row
         for kernel, arch, mnemonics in read_code(dump(tools, "-sass", path)):
-            rows[kernel, arch].mnemonics = mnemonics
+            rows[kernel, arch].mnemonics = dict(mnemonics)
     return sorted(rows.values(), key=lambda row: (row.kernel, row.arch))
 
 
