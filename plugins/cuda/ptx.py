@@ -26,7 +26,7 @@ class Written:
 def read_ptx(text: str) -> Iterator[Written]:
     """The kernels of one PTX file, or of several behind one another."""
     version, target = "", 0
-    head = re.compile(r"^\.version (\S+)|^\.target sm_(\d+)|^\.visible \.entry (\w+)\(", re.MULTILINE)
+    head = re.compile(r"^\.version (\S+)|^\.target sm_(\d+)|^(?:\.visible )?\.entry (\w+)\(", re.MULTILINE)
     for found in head.finditer(text):
         version = found[1] or version
         target = int(found[2] or target)
