@@ -8,7 +8,8 @@ NATIVE := build/native/release
 LOCKED := $(shell command -v flock >/dev/null && echo flock build/native.lock)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: demo test lint bench bench-cpu native native-checks native-tests native-if-possible headers clean
+.PHONY: demo test lint bench bench-cpu headers clean
+.PHONY: native native-checks native-tests native-if-possible native-cuda native-cuda-check native-cuda-budget
 
 .venv/installed: pyproject.toml constraints.txt
 	@echo "installing into .venv: torch, ONNX Runtime, OpenVINO, TensorRT-RTX; a few minutes the first time"
@@ -20,7 +21,7 @@ demo: native-if-possible
 	$(BIN)/python -m export_models.demo build/demo
 
 # Two processes: on two cores as fast as they are, and the few tests that take 2 GiB and more fit beside each other.
-test: native-tests
+test: native-tests native-cuda-check
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 # The kernels' own tests, in C++.
@@ -42,6 +43,18 @@ headers: .venv/installed
 	@mkdir -p build
 	@[ -n "$$ONNXRUNTIME_INCLUDE_DIR" ] || \
 	    $(LOCKED) $(BIN)/python plugins/fetch.py --suite trixie --into build/headers libonnxruntime-dev || true
+
+# The CUDA kernels and the libraries that use them. nvcc is fetched where there is none.
+native-cuda: .venv/installed headers
+	@PYTHON=$(BIN)/python $(LOCKED) sh plugins/cuda.sh build
+
+# What nvcc made of the kernels, for each architecture; skipped where there is no nvcc. A change that costs more than
+# plugins/cuda/budget.tsv allows is seen in the difference that native-cuda-budget makes.
+native-cuda-check: .venv/installed headers
+	@PYTHON=$(BIN)/python $(LOCKED) sh plugins/cuda.sh check
+
+native-cuda-budget: .venv/installed headers
+	@PYTHON=$(BIN)/python $(LOCKED) sh plugins/cuda.sh update
 
 # The kernels' C++ tests under sanitizers, clang, and for aarch64; a check whose tools cannot be had says so.
 native-checks: .venv/installed headers
