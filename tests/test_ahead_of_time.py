@@ -1,8 +1,10 @@
 """Ahead-of-time plugins on a fake TensorRT: what is registered, what it answers, what is refused, and the PTX itself.
 
-What a kernel computes is not tested here: it is the library's own template, which plugins/tests runs on an emulator.
+The kernels are the library's own templates, which plugins/tests runs on an emulator at every size; here it runs
+some of the sources as they are given to the compiler, for the numbers and the order of the arguments in them.
 """
 
+import ctypes
 import json
 import re
 import shutil
@@ -18,6 +20,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from simam_deploy import formula
 from simam_deploy.ahead_of_time import Device, Options, build, compiler, device, plugin, register, source
 from simam_deploy.ahead_of_time.build import mark
 from simam_deploy.errors import (
@@ -212,6 +215,79 @@ def test_every_header_that_the_source_includes_is_installed() -> None:
     assert set(installed[1].split()) == needed
 
 
+# In place of ahead_of_time.cuh: the emulator for the GPU. Each of its threads calls the entry in turn.
+HOST = """
+#include "small.h"
+#include "tiles.h"
+#include "../tests/emulator.h"
+#define __global__
+#define __launch_bounds__(threads)
+#define __cluster_dims__(x, y, z)
+using View = simam::test::Emulator::View;
+inline View const* the_view;
+struct Block : View { Block() : View(*the_view) {} };
+"""
+GO = """
+extern "C" void go(void* const* a, int blocks, int threads, int shared, int cluster) {
+  simam::test::Emulator emulator(simam::test::Order::mixed);
+  emulator.launch([&](View const& view) { the_view = &view; SIMAM_ENTRY(%s); }, blocks, threads, shared, cluster);
+}
+"""
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        case("SimAMAffineAddRelu", (2, 3, 5, 7), "FP32"),
+        case("SimAMAffineAddSilu", (1, 3, 64, 96), "FP32", tactic=2),
+        case("SimAMAffine", (2, 11, 6, 5), "FP16", 16),
+        case("SimAM", (2, 3, 20, 20), "FP16"),
+    ],
+    ids=str,
+)
+def test_the_source_computes_the_formula(one: source.Case, tmp_path: Path) -> None:
+    if (gxx := shutil.which("g++")) is None:
+        pytest.skip("no g++")
+    made = source.source_of(one, H200)
+    names = [*plugin.input_names(one.op), "y"]
+    arguments = ", ".join(
+        f"static_cast<float const*>(a[{i}])" if n in ("scale", "bias") else f"a[{i}]" for i, n in enumerate(names)
+    )
+    (tmp_path / source.HEADER).write_text(HOST)
+    (tmp_path / "it.cpp").write_text(made.text + GO % ", ".join(given_as))
+    command = [gxx, "-O1", "-std=c++17", "-shared", "-fPIC", "-DSIMAM_ENTRY=simam_it", f"-I{tmp_path}", f"-I{CUDA}"]
+    subprocess.run([*command, "-o", tmp_path / "it.so", tmp_path / "it.cpp"], check=True)
+
+    rng = np.random.default_rng(7)
+    kind = np.dtype("float32" if one.type == "FP32" else "float16")
+    x, residual = (rng.normal(m, 1, one.shape).astype(kind) for m in (0.5, 0))
+    scale, bias = (rng.normal(1, 1, one.shape[1]).astype(np.float32) for _ in range(2))
+    given = {"x": laid(x, one.group), "residual": laid(residual, one.group), "scale": scale, "bias": bias}
+    given["y"] = np.full_like(given["x"], np.nan)
+    pointers = (ctypes.c_void_p * len(names))(*(given[name].ctypes.data for name in names))
+    ctypes.CDLL(str(tmp_path / "it.so")).go(pointers, made.blocks, made.threads, made.shared, made.cluster)
+
+    exact, within = formula.reference(x, one.e_lambda), formula.tolerance(x, kind, one.e_lambda)
+    if one.op.affine:
+        more = residual if one.op.residual else 0.0
+        within = formula.neighbours_tolerance(within, exact, scale, bias, more, dtype=kind)
+        exact = formula.neighbours(exact, scale, bias, more, activation=one.op.activation)
+    y = given["y"]
+    if one.group > 1:
+        assert not y[..., one.shape[1] :].any()  # the padding
+        y = y[..., : one.shape[1]].transpose(0, 3, 1, 2)
+    assert (np.abs(y - exact) <= within).all()
+
+
+def laid(x: Any, group: int) -> Any:
+    """As it lies in memory: NCHW, or NHWC with the channels padded to `group`."""
+    if group == 1:
+        return np.ascontiguousarray(x)
+    last = np.full((x.shape[0], *x.shape[2:], group), 9, x.dtype)
+    last[..., : x.shape[1]] = x.transpose(0, 2, 3, 1)
+    return last
+
+
 # What TensorRT gets ------------------------------------------------------------------------------------------------
 
 
@@ -253,6 +329,14 @@ def test_float32_is_linear_and_an_a100_has_no_clusters(tmp_path: Path, trt: Modu
     kernels = built(tmp_path, trt, model("SimAM", (2, 24, 56, 56), "FP32"), Options(A100))
     assert [(each["formats"], each["tactic"]) for each in kernels] == [(["LINEAR", "LINEAR"], 1)]
     assert ".reqnctapercluster" not in kernels[0]["ptx"]
+
+
+def test_tactics_may_be_left_out(tmp_path: Path, trt: ModuleType, echo: Echo) -> None:
+    options = Options(H200, tactics=("registers",))
+    kernels = built(tmp_path, trt, model("SimAM", (1, 64, 56, 56)), options)
+    assert [(each["formats"][0], each["tactic"]) for each in kernels] == [("LINEAR", 1)]
+    with pytest.raises(InputError, match="no tactic 'fast'; there are registers, cluster"):
+        Options(tactics=("registers", "fast"))
 
 
 def test_lambda_makes_another_kernel(tmp_path: Path, trt: ModuleType, echo: Echo) -> None:

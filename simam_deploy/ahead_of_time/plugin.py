@@ -32,12 +32,19 @@ class Options:
     """How kernels are made.
 
     device : None for the current GPU.  compiler : the file of libnvrtc or nvcc, None for the first that is found.
-    newest_ptx : of the driver that will load the engine, as (9, 0); None for that of `device`.
+    newest_ptx : of the driver that will load the engine, as (9, 0); None for that of `device`.  tactics : which may
+    be offered to TensorRT, names of TACTICS. Raises InputError for another one.
     """
 
     device: Device | None = None
     compiler: str | None = None
     newest_ptx: Version | None = None
+    tactics: tuple[str, ...] = tuple(TACTICS.values())
+
+    def __post_init__(self) -> None:
+        for name in self.tactics:
+            if name not in TACTICS.values():
+                raise InputError(f"no tactic {name!r}; there are {', '.join(TACTICS.values())}")
 
 
 @dataclass(frozen=True)
@@ -114,7 +121,7 @@ class Plugins:
         found, reasons = [], []
         for layout, group in groups(shape[1], kind).items():
             tactics = []
-            for tactic in TACTICS:
+            for tactic in (number for number, name in TACTICS.items() if name in self.options.tactics):
                 try:
                     source_of(Case(op, shape, kind, group, e_lambda, tactic), self.device)
                     tactics.append(tactic)
