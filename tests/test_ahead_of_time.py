@@ -250,9 +250,8 @@ def test_the_source_computes_the_formula(one: source.Case, tmp_path: Path) -> No
         pytest.skip("no g++")
     made = source.source_of(one, H200)
     names = [*plugin.input_names(one.op), "y"]
-    arguments = ", ".join(
-        f"static_cast<float const*>(a[{i}])" if n in ("scale", "bias") else f"a[{i}]" for i, n in enumerate(names)
-    )
+    numbers = ("scale", "bias")
+    given_as = [f"static_cast<float const*>(a[{i}])" if n in numbers else f"a[{i}]" for i, n in enumerate(names)]
     (tmp_path / source.HEADER).write_text(HOST)
     (tmp_path / "it.cpp").write_text(made.text + GO % ", ".join(given_as))
     command = [gxx, "-O1", "-std=c++17", "-shared", "-fPIC", "-DSIMAM_ENTRY=simam_it", f"-I{tmp_path}", f"-I{CUDA}"]
