@@ -145,7 +145,8 @@ def _try_session(file: Path, runtime: str, provider: str | None = None, kernel: 
     x = np.random.default_rng(0).standard_normal((2, 2, 5, 7)).astype(np.float32)
     with open_session(file, runtime, provider=provider, kernel=kernel) as session:
         (y,) = session.run({"x": x}).values()
-        return "; ".join([f"{session.label} at {_share(y, x):.2f} of tolerance", *session.notes])
+        taken = [f"SimAM runs as {session.kernel_use({'x': x})}"] if provider and not session.notes else []
+        return "; ".join([f"{session.label} at {_share(y, x):.2f} of tolerance", *session.notes, *taken])
 
 
 def _try_tensorrt_rtx(file: Path) -> str:

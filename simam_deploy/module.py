@@ -3,20 +3,57 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.fx
 from torch import Tensor, nn
 
-from simam_deploy.errors import ShapeError
+from simam_deploy import torch_kernel
+from simam_deploy.errors import RuntimeUnavailable, ShapeError
 from simam_deploy.formula import DEFAULT_LAMBDA
 
+KERNEL = ("off", "auto", "require")
 _HALF = (torch.float16, torch.bfloat16)
+# torch 2.6 has no such question; there, what is compiled takes the formula too.
+_is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
 
 
 @torch.fx.wrap
 def _simam(x: Tensor, e_lambda: float) -> Tensor:
     """SimAM of x. One node of its own in an FX graph: FX cannot trace the checks."""
+    _refuse(x)
+    return _formula(x, e_lambda)
+
+
+@torch.fx.wrap
+def _simam_by(x: Tensor, e_lambda: float, kernel: str, training: bool) -> Tensor:
+    """SimAM of x, by the kernel where it may and can. One node, as above."""
+    _refuse(x)
+    reasons = _reasons_against(x, training)
+    if not reasons:
+        return torch_kernel.call(x, e_lambda)
+    if kernel == "require" and not _is_leaving():
+        raise RuntimeUnavailable(
+            f"SimAM(kernel='require') cannot run the kernel: {'; '.join(reasons)}; or use kernel='auto'"
+        )
+    return _formula(x, e_lambda)
+
+
+def _is_leaving() -> bool:
+    """Whether the model is on its way into a file, which has to run where our operator is not."""
+    return _is_exporting() or torch.onnx.is_in_onnx_export() or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
+
+
+def _reasons_against(x: Tensor, training: bool) -> list[str]:
+    if not torch.compiler.is_compiling():
+        torch_kernel.prepare()
+    reasons = ["the module is in training mode; call eval()"] if training else []
+    reasons += ["it is being exported or traced"] if _is_leaving() else []
+    return reasons + torch_kernel.reasons_against(x)
+
+
+def _refuse(x: Tensor) -> None:
     if x.dim() != 4:
         raise ShapeError(f"SimAM takes x of shape (N, C, H, W); got {x.dim()}-D {tuple(x.shape)}")
     m = x.shape[2] * x.shape[3]
@@ -25,6 +62,10 @@ def _simam(x: Tensor, e_lambda: float) -> Tensor:
             f"SimAM on a {x.shape[2]}x{x.shape[3]} map is 0/0 (the variance of one value, M - 1 = 0); "
             f"got x of shape {tuple(x.shape)}; leave SimAM out there"
         )
+
+
+def _formula(x: Tensor, e_lambda: float) -> Tensor:
+    m = x.shape[2] * x.shape[3]
     a = x.float() if x.dtype in _HALF else x
     c = a - a.mean(dim=(2, 3), keepdim=True)
     d = c * c
@@ -51,10 +92,24 @@ class SimAM(nn.Module):
     Within `formula.tolerance` of `formula.reference`. Differentiable; the state_dict is empty; x is not modified.
     Raises ShapeError, which is a ValueError, when x is not 4-D or has 1x1 planes (0/0). Exported with dynamic sizes
     it cannot refuse: the exported program returns NaN for 1x1 planes.
+
+    kernel : "off" (default): torch's own operators, as above.
+             "auto": the CUDA kernel where it can, else as above: `kernel_use(x)` says which, and why. It can in eval
+             mode, on a GPU, in float16, bfloat16 and float32, where no gradient of x is asked for and the library is
+             there (`make native-cuda`). While the model is exported or traced it never does: files hold the formula.
+             "require": the same, and RuntimeUnavailable with every reason where it cannot; exports stay as they are.
+             May be set later: `module.kernel = "auto"`. The state_dict stays empty; copies and pickles keep it.
+             Raises ValueError for another word, NativeError for a library that is there and broken.
     """
 
+    _kernel = "off"  # of a module that was pickled before there was one
+
     def __init__(
-        self, *args: int | float | None, channels: int | None = None, e_lambda: int | float | None = None
+        self,
+        *args: int | float | None,
+        channels: int | None = None,
+        e_lambda: int | float | None = None,
+        kernel: str = "off",
     ) -> None:
         super().__init__()
         if type(e_lambda) is int:
@@ -69,14 +124,40 @@ class SimAM(nn.Module):
         self.e_lambda = float(lambdas[0]) if lambdas else DEFAULT_LAMBDA
         if not (math.isfinite(self.e_lambda) and self.e_lambda > 0):
             raise ValueError(f"e_lambda must be a positive number; got {self.e_lambda}")
+        self.kernel = kernel
+
+    @property
+    def kernel(self) -> str:
+        """Whether the CUDA kernel may run: off, auto or require."""
+        return self._kernel
+
+    @kernel.setter
+    def kernel(self, kernel: str) -> None:
+        if kernel not in KERNEL:
+            raise ValueError(f"kernel is one of {', '.join(KERNEL)}; got {kernel!r}")
+        if kernel != "off":
+            torch_kernel.prepare()
+        self._kernel = kernel
+
+    def kernel_use(self, x: Tensor) -> str:
+        """What forward(x) would run: `kernel`, or `formula: ` and every reason."""
+        reasons = ["kernel='off'"] if self._kernel == "off" else _reasons_against(x, self.training)
+        return f"formula: {'; '.join(reasons)}" if reasons else "kernel"
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
-        return _simam(x, self.e_lambda)
+        if self._kernel == "off":
+            return _simam(x, self.e_lambda)
+        return _simam_by(x, self.e_lambda, self._kernel, self.training)
 
     def extra_repr(self) -> str:
-        """λ, as in `SimAM(e_lambda=0.1)`."""
-        return f"e_lambda={self.e_lambda}"
+        """λ, as in `SimAM(e_lambda=0.1)`, and the kernel if it may run."""
+        return f"e_lambda={self.e_lambda}" + (f", kernel={self._kernel}" if self._kernel != "off" else "")
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        if self._kernel != "off":  # so that it can be compiled before it has run
+            torch_kernel.prepare()
 
 
 simam_module = SimAM

@@ -1,10 +1,17 @@
 """What several test files start from."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from simam_deploy import native
+
+if TYPE_CHECKING:
+    from stand_in import StandIn
 
 TINY = Path(__file__).with_name("tiny.py")
 
@@ -33,5 +40,58 @@ def library() -> native.Library:
 
 @pytest.fixture
 def no_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a machine where the op library was not built."""
-    monkeypatch.setattr(native, "library", lambda: None)
+    """As on a machine where the op libraries were not built."""
+    monkeypatch.delenv(native.VARIABLE, raising=False)
+    monkeypatch.setattr(native, "library", lambda *_: None)
+
+
+@pytest.fixture(scope="session")
+def fake_cuda() -> Path:
+    """The op library for CUDA, whose launcher is a fake; its operators for the CPU are real."""
+    path = Path(__file__).parents[1] / "build/native/tests/libsimam_onnxruntime_fake.so"
+    if not path.is_file():
+        pytest.skip(f"{path.name} is not built: make native-tests")
+    return path
+
+
+@pytest.fixture(scope="session")
+def built_kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library that stands in for libsimam_cuda.so; see stand_in.py."""
+    pytest.importorskip("torch")
+    from stand_in import build
+
+    return build(tmp_path_factory.mktemp("kernels")) or pytest.skip("there is no C compiler")
+
+
+@pytest.fixture
+def stand_in(built_kernels: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
+    """SimAM's kernel in torch runs, on CPU tensors too, by the library that stands in: what it saw."""
+    import torch
+    from stand_in import StandIn
+
+    from simam_deploy import torch_kernel
+
+    monkeypatch.setenv("SIMAM_CUDA_LIBRARY", str(built_kernels))
+    monkeypatch.setattr(torch_kernel, "DEVICES", ("cuda", "cpu"))
+    if torch_kernel._kernels is None:  # nobody has asked, or there was none then
+        torch_kernel._missing = None
+    torch_kernel.prepare()
+    assert torch_kernel._kernels is not None
+    monkeypatch.setattr(torch_kernel, "_prepared", set())
+    yield StandIn(torch_kernel._kernels.loaded)
+    torch._dynamo.reset()
+
+
+@pytest.fixture
+def no_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No library of the CUDA kernels, nobody has asked for one, and the folder where one is looked for."""
+    pytest.importorskip("torch")
+    from simam_deploy import torch_kernel
+
+    monkeypatch.delenv("SIMAM_CUDA_LIBRARY", raising=False)
+    monkeypatch.setattr(native, "PACKAGE", tmp_path / "package")
+    monkeypatch.setattr(native, "CHECKOUT", tmp_path / "checkout")
+    monkeypatch.setattr(native, "CHECKOUT_CUDA", tmp_path)
+    monkeypatch.setattr(torch_kernel, "_missing", None)
+    monkeypatch.setattr(torch_kernel, "_kernels", None)
+    return tmp_path

@@ -229,7 +229,8 @@ struct Block : View { Block() : View(*the_view) {} };
 """
 GO = """
 extern "C" void go(void* const* a, int blocks, int threads, int shared, int cluster) {
-  simam::test::Emulator emulator(simam::test::Order::mixed);
+  simam::test::Emulator emulator;
+  emulator.order = simam::test::Order::mixed;
   emulator.launch([&](View const& view) { the_view = &view; SIMAM_ENTRY(%s); }, blocks, threads, shared, cluster);
 }
 """

@@ -9,7 +9,10 @@ PACKAGE = Path(__file__).parents[1] / "simam_deploy"
 RANKS = [
     {"errors", "walk"},
     {"formula", "files", "manifest", "onnx_file", "widen"},
-    {"module", "native", "proof", "evaluator", "shapes"},
+    {"native", "proof", "evaluator", "shapes"},
+    {"cuda_library"},
+    {"torch_kernel"},
+    {"module"},
     {"adopt", "recognise", "source"},
     {"blocks"},
     {"forms", "runtimes", "engine_worker", "neighbours"},

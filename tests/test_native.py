@@ -47,6 +47,7 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv(native.VARIABLE, raising=False)
     monkeypatch.setattr(native, "PACKAGE", tmp_path / "package")
     monkeypatch.setattr(native, "CHECKOUT", tmp_path / "checkout")
+    monkeypatch.setattr(native, "CHECKOUT_CUDA", tmp_path / "checkout of cuda")
     (tmp_path / "package").mkdir()
     (tmp_path / "checkout").mkdir()
     return tmp_path
@@ -233,8 +234,8 @@ def test_auto_require_and_off(tmp_path: Path, library: native.Library) -> None:
         RuntimeUnavailable, match=r"asked for the kernel in .*primitive.onnx, but it has no node of the"
     ):
         open_session(file(tmp_path, "primitive"), kernel="require")
-    with pytest.raises(RuntimeUnavailable, match="the kernel library is for CPUExecutionProvider"):
-        open_session(file(tmp_path), kernel="require", provider="CUDAExecutionProvider")
+    with pytest.raises(RuntimeUnavailable, match="the kernel libraries are for CPUExecutionProvider and CUDA"):
+        open_session(file(tmp_path), kernel="require", provider="AzureExecutionProvider")
     with pytest.raises(InputError, match="kernel is one of auto, require, off; got 'on'"):
         open_session(file(tmp_path), kernel="on")
     with pytest.raises(InputError, match="'openvino' has no option kernel"):
@@ -333,12 +334,13 @@ def test_weights_in_another_file_are_found_while_it_watches(tmp_path: Path) -> N
 # the file itself
 
 
-def test_it_shows_four_doors_and_is_small(library: native.Library) -> None:
+def test_it_shows_five_doors_and_is_small(library: native.Library) -> None:
     if not shutil.which("nm"):
         pytest.skip("nm is not installed")
     listed = subprocess.run(["nm", "-D", "--defined-only", library.path], capture_output=True, text=True, check=True)
     shown = {line.split()[-1] for line in listed.stdout.splitlines()}
-    assert shown == {"RegisterCustomOps", "simam_version", "simam_target", "simam_machine"}
+    assert shown == {"RegisterCustomOps", "simam_version", "simam_target", "simam_machine", "simam_providers"}
+    assert b"simam_launch" not in library.path.read_bytes()  # it is free of CUDA
     assert library.path.stat().st_size < 2 * 2**20
 
 

@@ -140,7 +140,8 @@ int for_all(Launcher& launcher, bool clusters) {
             plan.wide = wide;
             plan.fused = fused;
             plan.held = held;
-            if (int const error = Dispatch<T, Launcher>(plan, launcher)(Problem{}, mode, 1)) return error;
+            for (plan.problem.team = 0; plan.problem.team <= kWarp; plan.problem.team += kWarp)
+              if (int const error = Dispatch<T, Launcher>(plan, launcher)(Problem{}, mode, 1)) return error;
           }
   return 0;
 }

@@ -117,22 +117,27 @@ class Planner {
     return true;
   }
 
-  // Threads and chunks in registers for a plane, or a part of one, of so many chunks.
+  // How much a thread holds of a plane, or a part of one, of so many chunks. Many elements to a thread take the fewest
+  // instructions; where there are few blocks, fewer are done sooner.
+  Held choose_held(int64_t chunks) const {
+    bool const whole = plan_.mode == Mode::whole;
+    if (plan_.mode == Mode::moments) return Held::some;
+    if (whole && chunks <= held(Held::few) * kWarp) return Held::few;
+    bool const scarce = plan_.units * plan_.problem.parts < 2 * device_.multiprocessors;
+    bool const fits = chunks <= held(Held::some) * (scarce ? kPlaneThreads : kWarp);
+    return fits ? Held::some : Held::many;
+  }
+
   bool hold(int64_t chunks) {
     Problem& p = plan_.problem;
     plan_.kernel = Kernel::planes;
     plan_.shared = 512 + kMostParts * static_cast<int>(sizeof(Moments));
-    if (plan_.wide) {
-      // Many elements to a thread take the fewest instructions; where there are few blocks, fewer are done sooner.
-      bool const scarce = plan_.units * p.parts < 2 * device_.multiprocessors && chunks <= held(Held::some) * kPlaneThreads;
-      plan_.held = chunks > held(Held::some) * kWarp && !scarce ? Held::many : Held::some;
-      if (plan_.mode == Mode::whole && chunks <= held(Held::few) * kWarp) plan_.held = Held::few;
-    }
+    plan_.held = choose_held(chunks);
     int64_t const per_thread = plan_.wide ? held(plan_.held) : kHeldElements;
     int64_t const team = round_up(divide_up(chunks, per_thread), kWarp);
     if (team > kPlaneThreads) return false;
     p.team = static_cast<int32_t>(team);
-    bool const warps = plan_.wide && plan_.mode == Mode::whole && team == kWarp;
+    bool const warps = plan_.wide && plan_.mode == Mode::whole && team == kWarp && plan_.held != Held::many;
     plan_.threads = warps ? 4 * kWarp : p.team;
     return true;
   }
@@ -164,7 +169,6 @@ class Planner {
     plan_.mode = Mode::moments;
     cut(static_cast<int>(divide_up(chunks_, 256 * (plan_.wide ? held(Held::some) : kHeldElements))));
     hold(plan_.problem.part / count_);
-    plan_.held = Held::some;
     split(params_.pixels * size_, plan_.problem.parts);
     return true;
   }

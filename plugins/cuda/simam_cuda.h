@@ -6,6 +6,9 @@
 // bfloat16 one rounding of the exact result plus 2e-5 of the gate; int8 half a step of y_scale plus 2e-5 of the gate.
 // Everything inside is float32, reduced in a fixed order: the same x on the same device gives the same bits.
 // A NaN or infinity makes its own plane NaN and touches no other.
+//
+// It ends where the squares of floats do: a plane whose sum of (x - mean)^2 exceeds 3.4e38 comes out as NaN, and where
+// lambda is below 1e-37 and |x - mean| below 1e-18 the gate is wrong.
 #pragma once
 
 #include <stddef.h>
@@ -20,7 +23,7 @@ enum SimamActivation { SIMAM_NONE = 0, SIMAM_RELU = 1, SIMAM_SILU = 2 };
 
 // How it is done. Each is right for every shape that it accepts; they differ in speed.
 enum SimamTactic {
-  SIMAM_AUTOMATIC = 0,
+  SIMAM_AUTOMATIC = 0,  // whichever suits; where it would be the third and the workspace is too small, one of the others
   SIMAM_REGISTERS = 1,  // a plane, or a tile of channels, is read once and kept: small planes in shared memory, others in registers
   SIMAM_CLUSTER = 2,    // the same, spread over a cluster of blocks: compute capability 9.0 and up
   SIMAM_SPLIT = 3,      // two kernels, moments and gate: any size; needs a workspace, and reads x twice

@@ -1,8 +1,12 @@
 // The op library: what ONNX Runtime calls when it is given this file (SessionOptions::RegisterCustomOpsLibrary,
 // `register_custom_ops_library` in Python), and what simam_deploy/native.py asks it.
+//
+// Two files are made of it: one for the CPU, free of CUDA, and with SIMAM_WITH_CUDA one whose operators are there twice, for
+// the CPU and for CUDA. ONNX Runtime gives a node to the provider that it put the node on.
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "op.h"
@@ -37,9 +41,16 @@ class Library {
     for (Op const& op : kOps)
       for (cpu::Type const type : {cpu::Type::f32, cpu::Type::f16, cpu::Type::bf16}) {
         if (blocked && type != cpu::Type::f32) continue;  // ONNX Runtime blocks float32 alone
-        operators_.push_back(std::make_unique<CustomOp>(op, type, blocked, api_version));
-        check(api()->CustomOpDomain_Add(domain, operators_.back().get()));
+        add(domain, std::make_unique<CpuOp>(op, type, blocked, api_version));
+#ifdef SIMAM_WITH_CUDA
+        if (!blocked) add(domain, std::make_unique<CudaOp>(op, type, api_version));
+#endif
       }
+  }
+
+  void add(OrtCustomOpDomain* domain, std::unique_ptr<CustomOp> op) {
+    operators_.push_back(std::move(op));
+    check(api()->CustomOpDomain_Add(domain, operators_.back().get()));
   }
 
   static void check(OrtStatus* status) {
@@ -50,7 +61,8 @@ class Library {
   std::vector<std::unique_ptr<CustomOp>> operators_;
 };
 
-// The API to use: 18 where there is one, else 17. An ONNX Runtime that has neither prints what it has and gives null.
+// The API to use: 18 where there is one, else the lowest that will do. An ONNX Runtime that has neither prints what it
+// has and gives null.
 uint32_t choose_api(OrtApiBase const* base) {
   for (uint32_t const version : {kInplaceApi, kLowestApi})
     if (OrtApi const* const found = base->GetApi(version)) {
@@ -103,7 +115,7 @@ SIMAM_EXPORT OrtStatus* RegisterCustomOps(OrtSessionOptions* options, OrtApiBase
                   "the op library is in use by another ONNX Runtime in this process; give this one a copy of the file "
                   "under another name");
   if (runtime.version == 0)
-    return refuse(base, ORT_NOT_IMPLEMENTED, "simam's op library needs ONNX Runtime 1.17 or later");
+    return refuse(base, ORT_NOT_IMPLEMENTED, "simam's op library needs ONNX Runtime " SIMAM_LOWEST_RUNTIME " or later");
   if (OrtStatus* const status = refuse_target(base)) return status;
   try {
     static Library const* const library = new Library(runtime.version);
@@ -123,3 +135,12 @@ SIMAM_EXPORT char const* simam_target() { return simam::cpu::best_target().name;
 
 // What a file specialised here is marked with.
 SIMAM_EXPORT char const* simam_machine() { return simam::ort::machine(); }
+
+// The execution providers that it has operators for, with commas between.
+SIMAM_EXPORT char const* simam_providers() {
+#ifdef SIMAM_WITH_CUDA
+  return "CPUExecutionProvider,CUDAExecutionProvider";
+#else
+  return "CPUExecutionProvider";
+#endif
+}

@@ -1,4 +1,4 @@
-// One operator of ours as ONNX Runtime sees it.
+// Our operators as ONNX Runtime sees them.
 #pragma once
 
 #define ORT_API_MANUAL_INIT
@@ -11,22 +11,45 @@
 
 namespace simam::ort {
 
-// The lowest API that has what we use: KernelContext_ParallelFor and InferOutputShapeFn (ONNX Runtime 1.17). From 18 on
-// an output may take the place of its input.
-inline constexpr uint32_t kLowestApi = 17;
+// The lowest API that has what we use: KernelContext_ParallelFor and InferOutputShapeFn (ONNX Runtime 1.17); for CUDA
+// KernelContext_GetScratchBuffer (1.18). From 18 on an output may take the place of its input.
 inline constexpr uint32_t kInplaceApi = 18;
+#ifdef SIMAM_WITH_CUDA
+inline constexpr uint32_t kLowestApi = 18;
+#define SIMAM_LOWEST_RUNTIME "1.18"
+#else
+inline constexpr uint32_t kLowestApi = 17;
+#define SIMAM_LOWEST_RUNTIME "1.17"
+#endif
 
 // Set before the first operator is registered. The same for all sessions of a process.
 OrtApi const* api();
 void set_api(OrtApi const* api);
 
-// An operator for one type of x, in NCHW or in the blocked layout.
-struct CustomOp : OrtCustomOp {
-  CustomOp(Op const& op, cpu::Type type, bool blocked, uint32_t api_version);
+size_t input_count(Op const& op);
 
+// An operator for one type of x, in NCHW or in the blocked layout: its name, inputs and shapes. Who computes it is left
+// to CpuOp and CudaOp.
+struct CustomOp : OrtCustomOp {
   Op const& op;
   cpu::Type type;
   bool blocked;
+
+  static CustomOp const& of(OrtCustomOp const* op) { return *static_cast<CustomOp const*>(op); }
+
+ protected:
+  CustomOp(Op const& op, cpu::Type type, bool blocked, uint32_t api_version);
+};
+
+struct CpuOp : CustomOp {
+  static constexpr char kProvider[] = "CPUExecutionProvider";
+  CpuOp(Op const& op, cpu::Type type, bool blocked, uint32_t api_version);
+};
+
+// On the session's stream, by the kernels of ../cuda. In NCHW.
+struct CudaOp : CustomOp {
+  static constexpr char kProvider[] = "CUDAExecutionProvider";
+  CudaOp(Op const& op, cpu::Type type, uint32_t api_version);
 };
 
 // What the blocked layout depends on: a file specialised elsewhere is refused. As in "x86_64 avx512f".

@@ -6,6 +6,8 @@ using namespace simam::test;
 
 namespace {
 
+constexpr SimamTactic kTactics[] = {SIMAM_AUTOMATIC, SIMAM_REGISTERS, SIMAM_CLUSTER, SIMAM_SPLIT};
+
 Input const& input(char const* name) {
   for (Input const& each : kInputs)
     if (std::strcmp(each.name, name) == 0) return each;
@@ -14,8 +16,15 @@ Input const& input(char const* name) {
 
 double worst = 0;
 
-void checked(Problem const& p, CudaWay const& way, bool must_accept = true) {
-  worst = std::max(worst, check(p, way, must_accept));
+bool checked(Problem const& p, CudaWay const& way, bool must_accept = true) {
+  double const error = check(p, way, must_accept);
+  worst = std::max(worst, error);
+  return error > 0;
+}
+
+Problem with(Problem p, Op const& op) {
+  p.op = op;
+  return p;
 }
 
 }  // namespace
@@ -25,36 +34,149 @@ TEST(every_size) {
     for (int64_t m = 2; m <= 600; m += thin() ? 7 : 1) checked(make(type, input("normal"), 1, 3, m, 1), {});
 }
 
-// Each kernel that there is for planes, at sizes with tails and at sizes without.
-TEST(tactics) {
+// simam_cuda.h: where the sum of squares is beyond floats y is NaN, and not a gate of sigmoid(1/2); where lambda is 0 and
+// the squares are below floats, y is not computed.
+bool is_beyond(Input const& each) { return std::strncmp(each.name, "1e18", 4) == 0 || std::strncmp(each.name, "1e19", 4) == 0 || std::strncmp(each.name, "1e37", 4) == 0; }
+bool is_below(Input const& each) {
+  return each.lambda < 1e-37F && (std::strncmp(each.name, "1e-20", 5) == 0 || std::strncmp(each.name, "3e-21", 5) == 0 || std::strncmp(each.name, "1e-30", 5) == 0);
+}
+
+TEST(every_input) {
   for (Type const type : kTypes)
-    for (SimamTactic const tactic : {SIMAM_REGISTERS, SIMAM_CLUSTER, SIMAM_SPLIT})
-      for (int64_t const m : {int64_t{2}, int64_t{64}, int64_t{784}, int64_t{1000}, int64_t{3136}, int64_t{4225}, int64_t{12544}, int64_t{25600}})
-        for (Op const& op : {kOps[0], kOps[5], kOps[3]}) {
-          if (thin() && m > 5000 && op.affine) continue;
-          Problem p = make(type, input("offset 1e3"), 1, 2, m, 2);
-          p.op = op;
+    for (Input const& each : kInputs)
+      for (int64_t const m : {49, 784, 1025, 6400})
+        for (SimamTactic const tactic : kTactics) {
+          if (!holds(type, each) || is_beyond(each) || is_below(each) || (thin() && m > 1100)) continue;
           CudaWay way;
           way.tactic = tactic;
-          checked(p, way, tactic == SIMAM_SPLIT);
+          checked(make(type, each, 1, 2, m, 4), way, tactic == SIMAM_SPLIT);
         }
+}
+
+TEST(a_sum_of_squares_beyond_floats_is_nan) {
+  for (int64_t const m : {49, 3136})
+    for (SimamTactic const tactic : kTactics) {
+      CudaWay way;
+      way.tactic = tactic;
+      CudaResult const result = run(make(Type::f32, input("1e37"), 1, 2, m, 4), way);
+      for (double const y : result.y) CHECK(std::isnan(y), "%g of m %d, tactic %d", y, static_cast<int>(m), tactic);
+    }
+}
+
+TEST(every_operator) {
+  for (Type const type : kTypes)
+    for (Op const& op : kOps)
+      for (int64_t const m : {49, 256, 289, 1024, 3136, 12544})
+        for (SimamTactic const tactic : kTactics) {
+          if (thin() && m > 300) continue;
+          CudaWay way;
+          way.tactic = tactic;
+          way.device = m == 1024 ? kOrin : kHopper;
+          checked(with(make(type, input("offset 1e3"), 2, 3, m, 2), op), way, tactic == SIMAM_SPLIT);
+        }
+}
+
+// Of each regime up to where it ends: 320 x 320, and 640 x 640 of which a block has an eighth.
+TEST(large_planes) {
+  for (Type const type : kTypes)
+    for (int64_t const m : {6400, 25600, 50176, 50177, 102400, 409600})
+      for (cuda::Device const& device : {kHopper, kOrin}) {
+        if (thin() && m > 30000) continue;
+        CudaWay way;
+        way.device = device;
+        checked(make(type, input("normal"), 1, 1, m, 5), way);
+      }
 }
 
 TEST(channels_last) {
   for (Type const type : kTypes)
-    for (SimamTactic const tactic : {SIMAM_AUTOMATIC, SIMAM_REGISTERS, SIMAM_CLUSTER, SIMAM_SPLIT})
-      for (int const channels : {1, 3, 8, 25, 64, 70})
+    for (SimamTactic const tactic : kTactics)
+      for (int const channels : {1, 3, 25, 70})
         for (int const group : {(channels + 7) / 8 * 8, (channels + 15) / 16 * 16, channels, 32, 4})
-          for (int64_t const m : {int64_t{2}, int64_t{49}, int64_t{400}, int64_t{961}}) {
-            if (group == 1 || (m > 900 && channels > 25) || (thin() && m > 400)) continue;
-            Problem p = make(type, input("normal"), 2, channels, m, 3);
-            p.op = kOps[m % 7];
+          for (int64_t const m : {2, 49, 400, 961}) {
+            if (group == 1 || (m > 300 && channels > 25) || (thin() && m > 100)) continue;
             CudaWay way;
             way.tactic = tactic;
             way.group = group;
             way.device = m == 49 ? kOrin : kHopper;
-            checked(p, way, tactic == SIMAM_SPLIT || tactic == SIMAM_AUTOMATIC);
+            checked(with(make(type, input("offset 1e3"), m < 100 ? 2 : 1, channels, m, 3), kOps[(m + channels) % 7]), way,
+                    tactic == SIMAM_SPLIT || tactic == SIMAM_AUTOMATIC);
           }
+}
+
+TEST(channels_last_of_large_planes) {
+  for (Type const type : {Type::f16, Type::f32, Type::s8})
+    for (int64_t const m : {3136, 12544})
+      for (cuda::Device const& device : {kHopper, kOrin}) {
+        if (thin()) continue;
+        CudaWay way;
+        way.group = 16;
+        way.device = device;
+        checked(make(type, input("normal"), 1, 16, m, 6), way);
+      }
+}
+
+// What a launch does not take at once another one does.
+TEST(several_launches) {
+  for (Type const type : kTypes)
+    for (int const group : {1, 8}) {
+      CudaWay way;
+      way.device = kTiny;
+      way.tactic = SIMAM_SPLIT;
+      way.group = group;
+      Problem const p = with(make(type, input("normal"), 3, 8, 500, 7), kOps[5]);
+      checked(p, way);
+      CHECK(run(p, way).plan.per_launch < 24 / group, "one launch has all");
+    }
+}
+
+TEST(the_order_of_threads_changes_nothing) {
+  for (Type const type : kTypes)
+    for (int const group : {1, 16})
+      for (SimamTactic const tactic : kTactics)
+        for (int64_t const m : {49, 300, 1024}) {
+          CudaWay way;
+          way.tactic = tactic;
+          way.group = group;
+          Problem const p = with(make(type, input("normal"), 1, 3, m, 8), kOps[4]);
+          CudaResult const first = run(p, way);
+          for (Order const order : {Order::backward, Order::mixed}) {
+            way.order = order;
+            CHECK(run(p, way).bytes == first.bytes, "%s: other bits", describe(p, way).c_str());
+          }
+        }
+}
+
+TEST(nan_and_infinity_stay_in_their_plane) {
+  for (Type const type : {Type::f32, Type::f16, Type::bf16})
+    for (int const group : {1, 8})
+      for (SimamTactic const tactic : kTactics)
+        for (double const strange : {std::nan(""), static_cast<double>(INFINITY)})
+          for (int64_t const m : {49, 1024}) {
+            CudaWay way;
+            way.tactic = tactic;
+            way.group = group;
+            Problem p = make(type, input("normal"), 1, 3, m, 9);
+            p.x[m + m / 2] = strange;
+            CudaResult const result = run(p, way);
+            if (!result.accepted) continue;
+            Expected const expected = expect(p, simam_of(p));
+            for (int64_t i = 0; i < 3 * m; ++i) {
+              double const off = std::fabs(result.y[i] - expected.y[i]);
+              CHECK(i / m == 1 ? std::isnan(result.y[i]) : off <= expected.tolerance[i], "%s: %g at %d",
+                    describe(p, way).c_str(), result.y[i], static_cast<int>(i));
+            }
+          }
+}
+
+// Another formula is beyond the tolerance: the tests could fail.
+TEST(another_formula_is_seen) {
+  for (Type const type : {Type::f32, Type::f16}) {
+    Problem const p = make(type, input("faint"), 1, 2, 49, 10);
+    CudaResult const result = run(p, CudaWay{});
+    for (Formula const& other : {Formula{0, 1, 0.5L}, Formula{1, 1.01L, 0.5L}, Formula{1, 1, 0.501L}})
+      CHECK(compare(p, "", expect(p, simam_of(p, other)), result.y, false).of_tolerance > 1, "another formula passes");
+  }
 }
 
 TEST(zz_worst) { std::printf("  largest error: %.2f of the tolerance\n", worst); }

@@ -94,7 +94,8 @@ inline CudaResult run(Problem const& p, CudaWay const& way) {
   params.workspace = workspace.data();
   params.workspace_size = static_cast<size_t>(result.plan.workspace);
   std::vector<char> const before(x.data(), x.data() + bytes);
-  OnEmulator launcher(way.order);
+  static OnEmulator launcher;
+  launcher.emulator.order = way.order;
   int const error = launch_emulated(params, result.plan, launcher);
   CHECK(error == 0, "%s: error %d", describe(p, way).c_str(), error);
   CHECK(x.intact() && residual.intact() && y.intact() && workspace.intact(), "%s: written outside",

@@ -10,8 +10,6 @@ struct OnEmulator {
   Emulator emulator;
   int launches = 0;
 
-  explicit OnEmulator(Order order) : emulator(order) {}
-
   template <class Kernel>
   int run(cuda::Problem const& problem, int64_t blocks, int threads, int shared, int cluster) {
     ++launches;

@@ -4,6 +4,7 @@
 // asked to the byte. In what order the threads run is a choice: where a barrier is missing the results depend on it.
 #pragma once
 
+#include <setjmp.h>
 #include <sys/mman.h>
 #include <ucontext.h>
 
@@ -61,26 +62,35 @@ struct EmulatedBlock {
   bool begun = false;
 };
 
-struct EmulatedThread {
+// Where a coroutine, or the scheduler, goes on. swapcontext asks the kernel for the signal mask each time; so it makes
+// the first entry alone, but under AddressSanitizer, which has to be told of each.
+struct Place {
   ucontext_t context{};
+  jmp_buf jump{};
+  bool entered = true;
+};
+
+// A coroutine is made once and serves one thread of a launch after another.
+struct EmulatedThread {
+  Place place;
   EmulatedBlock* block = nullptr;
   int number = 0;
-  bool done = false;
-  unsigned sums = 0;             // how often this warp met: the slot of values
-  unsigned cluster_round = 0;    // of the arrival that is to be waited for
+  bool done = true;
+  unsigned sums = 0;           // how often this warp met: the slot of values
+  unsigned cluster_round = 0;  // of the arrival that is to be waited for
 };
 
 class Emulator {
  public:
-  explicit Emulator(Order order) : order_(order) {}
+  Order order = Order::forward;
 
   // Runs body(view) for each thread of `blocks` blocks, cluster by cluster. body is any callable.
   template <class Body>
   void launch(Body const& body, int64_t blocks, int threads, int shared, int cluster) {
     if (threads % kWarpSize != 0 || threads > 1024 || blocks % cluster != 0) emulator_error("a wrong launch");
     body_ = &body;
-    for (int64_t first = 0; first < blocks; first += cluster)
-      run_cluster(reinterpret_cast<void (*)()>(start<Body>), first, threads, shared, cluster);
+    call_ = [](void const* body, View const& view) { (*static_cast<Body const*>(body))(view); };
+    for (int64_t first = 0; first < blocks; first += cluster) run_cluster(first, threads, shared, cluster);
   }
 
   class View;
@@ -88,11 +98,9 @@ class Emulator {
  private:
   static constexpr size_t kStack = 256 * 1024;
 
-  void run_cluster(void (*entry)(), int64_t first, int threads, int shared, int cluster);
-  void prepare(EmulatedThread& thread, size_t i, void (*entry)());
-
-  template <class Body>
-  static void start(unsigned low, unsigned high);
+  void run_cluster(int64_t first, int threads, int shared, int cluster);
+  void add_thread();
+  static void serve(unsigned low, unsigned high);
 
   // Until the meeting's round has passed, others run.
   void wait(Meeting const& meeting, unsigned round) {
@@ -112,46 +120,43 @@ class Emulator {
     if (!arrive(meeting)) wait(meeting, round);
   }
 
-  void yield() { switch_to(current_->context, main_); }
+  void yield() { switch_to(current_->place, main_); }
 
-  void switch_to(ucontext_t& from, ucontext_t& to) {
 #if defined(SIMAM_ASAN)
+  void switch_to(Place& from, Place& to) {
     void* fake = nullptr;
     bool const to_main = &to == &main_;
-    __sanitizer_start_switch_fiber(current_->done ? nullptr : &fake, to_main ? main_stack_ : to.uc_stack.ss_sp,
-                                   to_main ? main_size_ : to.uc_stack.ss_size);
-    swapcontext(&from, &to);
+    __sanitizer_start_switch_fiber(&fake, to_main ? main_stack_ : to.context.uc_stack.ss_sp,
+                                   to_main ? main_size_ : to.context.uc_stack.ss_size);
+    swapcontext(&from.context, &to.context);
     __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
-#else
-    swapcontext(&from, &to);
-#endif
   }
+#else
+  [[gnu::noinline]] static void switch_to(Place& from, Place& to) {
+    if (_setjmp(from.jump) != 0) return;
+    if (to.entered) _longjmp(to.jump, 1);
+    to.entered = true;
+    setcontext(&to.context);
+  }
+#endif
 
-  Order order_;
-  ucontext_t main_{};
+  Place main_;
   EmulatedThread* current_ = nullptr;
   Meeting cluster_;
   std::vector<std::unique_ptr<EmulatedBlock>> blocks_;
   uint64_t progress_ = 0;
   void const* body_ = nullptr;
+  void (*call_)(void const* body, View const& view) = nullptr;
   void const* main_stack_ = nullptr;
   size_t main_size_ = 0;
-  std::vector<char*> stacks_;
-
-  char* stack(size_t i) {
-    while (stacks_.size() <= i) {
-      void* const made = mmap(nullptr, kStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-      if (made == MAP_FAILED) emulator_error("no memory for stacks");
-      stacks_.push_back(static_cast<char*>(made));
-    }
-    return stacks_[i];
-  }
+  std::vector<std::unique_ptr<EmulatedThread>> threads_;
 
  public:
+  Emulator() = default;
   Emulator(Emulator const&) = delete;
   Emulator& operator=(Emulator const&) = delete;
   ~Emulator() {
-    for (char* const each : stacks_) munmap(each, kStack);
+    for (auto const& each : threads_) munmap(each->place.context.uc_stack.ss_sp, kStack);
   }
 };
 
@@ -223,65 +228,74 @@ class Emulator::View {
   int threads_;
 };
 
-template <class Body>
-void Emulator::start(unsigned low, unsigned high) {
+inline void Emulator::serve(unsigned low, unsigned high) {
   auto* const self = reinterpret_cast<Emulator*>(static_cast<uintptr_t>(high) << 32 | low);
-  EmulatedThread& thread = *self->current_;
 #if defined(SIMAM_ASAN)
   __sanitizer_finish_switch_fiber(nullptr, &self->main_stack_, &self->main_size_);
 #endif
-  thread.block->begun = true;
-  auto const threads = static_cast<int>(thread.block->warps.size()) * kWarpSize;
-  (*static_cast<Body const*>(self->body_))(View(*self, thread, threads));
-  thread.done = true;
-  ++self->progress_;
-  self->switch_to(thread.context, self->main_);
+  for (EmulatedThread& thread = *self->current_;;) {
+    thread.block->begun = true;
+    self->call_(self->body_, View(*self, thread, static_cast<int>(thread.block->warps.size()) * kWarpSize));
+    thread.done = true;
+    ++self->progress_;
+    self->switch_to(thread.place, self->main_);
+  }
 }
 
-inline void Emulator::prepare(EmulatedThread& thread, size_t i, void (*entry)()) {
-  getcontext(&thread.context);
-  thread.context.uc_stack.ss_sp = stack(i);
-  thread.context.uc_stack.ss_size = kStack;
-  thread.context.uc_link = nullptr;
+inline void Emulator::add_thread() {
+  auto thread = std::make_unique<EmulatedThread>();
+  void* const made = mmap(nullptr, kStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (made == MAP_FAILED) emulator_error("no memory for a stack");
+  ucontext_t& context = thread->place.context;
+  thread->place.entered = false;
+  getcontext(&context);
+  context.uc_stack.ss_sp = made;
+  context.uc_stack.ss_size = kStack;
+  context.uc_link = nullptr;
   auto const self = reinterpret_cast<uintptr_t>(this);  // makecontext passes integers
-  makecontext(&thread.context, entry, 2, static_cast<unsigned>(self), static_cast<unsigned>(self >> 32));
+  makecontext(&context, reinterpret_cast<void (*)()>(serve), 2, static_cast<unsigned>(self),
+              static_cast<unsigned>(self >> 32));
+  threads_.push_back(std::move(thread));
 }
 
-inline void Emulator::run_cluster(void (*entry)(), int64_t first, int threads, int shared, int cluster) {
+inline void Emulator::run_cluster(int64_t first, int threads, int shared, int cluster) {
+  if (shared % 16 != 0) emulator_error("shared memory is no multiple of 16 bytes");
   blocks_.clear();
   cluster_ = Meeting{cluster * threads, 0, 0};
   auto const count = static_cast<size_t>(cluster) * static_cast<size_t>(threads);
-  std::vector<EmulatedThread> all(count);
   for (int b = 0; b < cluster; ++b) {
     auto block = std::make_unique<EmulatedBlock>();
     block->index = static_cast<uint32_t>(first + b);
     block->warps.resize(static_cast<size_t>(threads / kWarpSize));
     for (EmulatedWarp& warp : block->warps) warp.meeting.expected = kWarpSize;
     block->barrier.expected = threads;
-    if (shared % 16 != 0) emulator_error("shared memory is no multiple of 16 bytes");
     block->storage.reset(new cuda::Bytes16[static_cast<size_t>(shared) / 16]);
     block->memory = reinterpret_cast<char*>(block->storage.get());
     std::memset(block->memory, 0xFF, static_cast<size_t>(shared));
     blocks_.push_back(std::move(block));
   }
-  std::vector<size_t> order(count);
-  for (size_t i = 0; i < count; ++i) order[i] = order_ == Order::backward ? count - 1 - i : i;
-  Random random(7);
+  while (threads_.size() < count) add_thread();
+  std::vector<size_t> turns(count);
   for (size_t i = 0; i < count; ++i) {
-    EmulatedThread& thread = all[i];
+    EmulatedThread& thread = *threads_[i];
     thread.block = blocks_[i / static_cast<size_t>(threads)].get();
     thread.number = static_cast<int>(i) % threads;
-    prepare(thread, i, entry);
+    thread.done = false;
+    thread.sums = 0;
+    turns[i] = order == Order::backward ? count - 1 - i : i;
   }
+  Random random(7);
   for (size_t left = count; left > 0;) {
-    if (order_ == Order::mixed)
-      for (size_t i = count - 1; i > 0; --i) std::swap(order[i], order[static_cast<size_t>(random.below(static_cast<int64_t>(i) + 1))]);
+    if (order == Order::mixed)
+      for (size_t i = count - 1; i > 0; --i)
+        std::swap(turns[i], turns[static_cast<size_t>(random.below(static_cast<int64_t>(i) + 1))]);
     uint64_t const before = progress_;
-    for (size_t const i : order) {
-      if (all[i].done) continue;
-      current_ = &all[i];
-      switch_to(main_, all[i].context);
-      if (all[i].done) --left;
+    for (size_t const i : turns) {
+      EmulatedThread& thread = *threads_[i];
+      if (thread.done) continue;
+      current_ = &thread;
+      switch_to(main_, thread.place);
+      if (thread.done) --left;
     }
     if (progress_ == before) emulator_error("the threads wait for different things");
   }

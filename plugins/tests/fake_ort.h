@@ -20,9 +20,11 @@ struct OrtStatus {
 struct OrtTensorTypeAndShapeInfo {
   std::vector<int64_t> dims;
 };
+struct OrtMemoryInfo {};
 struct OrtValue {
   std::vector<int64_t> dims;
   void* data = nullptr;
+  OrtMemoryInfo memory;
 };
 struct OrtKernelInfo {
   std::map<std::string, std::variant<float, int64_t, std::string>> attributes;
@@ -32,6 +34,7 @@ struct OrtKernelContext {
   OrtValue output;
   std::vector<char>* memory = nullptr;  // of the output; null: it is made in the place of input 0
   size_t element = 4;
+  void* stream = nullptr;  // null: there is none, and scratch may not be asked for
 };
 struct OrtShapeInferContext {
   OrtTensorTypeAndShapeInfo input, output;
@@ -46,7 +49,7 @@ struct OrtSessionOptions {
 
 namespace simam::test {
 
-inline int handed_out = 0;    // statuses and shapes that were not released
+inline int handed_out = 0;    // statuses, shapes, allocators and memory that were not released
 inline int calls_to_fail = -1;  // so many calls succeed, then one fails; -1: none does
 inline int calls = 0;
 
@@ -108,6 +111,66 @@ inline OrtStatus* get_output(OrtKernelContext* context, size_t index, int64_t co
   }
   *out = &context->output;
   return nullptr;
+}
+
+// Memory of a provider's, asked for one way or the other: how much, and where the value lay that it is next to.
+struct Asked {
+  size_t bytes;
+  bool scratch;
+  OrtMemoryInfo const* place;
+};
+inline std::vector<Asked> asked;
+
+// The allocator that the fake gives: it knows its place, and each time is another.
+struct FakeAllocator : OrtAllocator {
+  explicit FakeAllocator(OrtMemoryInfo const* place_) : OrtAllocator{}, place(place_) {}
+  OrtMemoryInfo const* place;
+};
+
+inline OrtStatus* give_memory(size_t bytes, bool scratch, OrtMemoryInfo const* place, void** out) {
+  asked.push_back({bytes, scratch, place});
+  ++handed_out;
+  *out = std::malloc(bytes);
+  return nullptr;
+}
+
+inline void add_device_calls(OrtApi& a) {
+  a.KernelContext_GetGPUComputeStream = [](OrtKernelContext const* context, void** out) noexcept -> OrtStatus* {
+    SIMAM_MAY_FAIL;
+    *out = context->stream;
+    return nullptr;
+  };
+  a.GetTensorMemoryInfo = [](OrtValue const* value, OrtMemoryInfo const** out) noexcept -> OrtStatus* {
+    SIMAM_MAY_FAIL;
+    *out = &value->memory;
+    return nullptr;
+  };
+  a.KernelContext_GetAllocator = [](OrtKernelContext const*, OrtMemoryInfo const* place,
+                                    OrtAllocator** out) noexcept -> OrtStatus* {
+    SIMAM_MAY_FAIL;
+    ++handed_out;
+    *out = new FakeAllocator(place);
+    return nullptr;
+  };
+  a.ReleaseAllocator = [](OrtAllocator* allocator) {
+    --handed_out;
+    delete static_cast<FakeAllocator*>(allocator);
+  };
+  a.AllocatorAlloc = [](OrtAllocator* allocator, size_t bytes, void** out) noexcept -> OrtStatus* {
+    SIMAM_MAY_FAIL;
+    return give_memory(bytes, false, static_cast<FakeAllocator*>(allocator)->place, out);
+  };
+  a.AllocatorFree = [](OrtAllocator*, void* memory) noexcept -> OrtStatus* {
+    --handed_out;
+    std::free(memory);
+    return nullptr;
+  };
+  a.KernelContext_GetScratchBuffer = [](OrtKernelContext const* context, OrtMemoryInfo const* place, size_t bytes,
+                                        void** out) noexcept -> OrtStatus* {
+    if (context->stream == nullptr) std::abort();  // as the real one does, which reads through it
+    SIMAM_MAY_FAIL;
+    return give_memory(bytes, true, place, out);
+  };
 }
 
 inline OrtApi const* fake_api() {
@@ -194,6 +257,7 @@ inline OrtApi const* fake_api() {
       const_cast<OrtShapeInferContext*>(context)->output = *info;
       return nullptr;
     };
+    add_device_calls(a);
     return a;
   }();
   return &api;

@@ -152,7 +152,7 @@ TEST(a_wrong_formula_exceeds_the_tolerance) {
                        {"1/2 off by 1e-5", {1, 1, 0.50001L}, 0, 49}};
   for (Wrong const& wrong : all) {
     Problem const p = make(Type::f32, kInputs[wrong.input], 1, 4, wrong.m, 17);
-    Error const error = compare(p, {}, expect(p, simam_of(p)), simam_of(p, wrong.formula), false);
+    Error const error = compare(p, Way{}, expect(p, simam_of(p)), simam_of(p, wrong.formula), false);
     CHECK(error.of_tolerance > 4, "%s: only %.3g tolerances from the formula", wrong.name, error.of_tolerance);
     std::printf("  %-28s %8.1f tolerances\n", wrong.name, error.of_tolerance);
   }

@@ -20,17 +20,20 @@ inline OrtSessionOptions const& registered() {
 
 inline ort::CustomOp const& op_of(OrtCustomOp const* op) { return *static_cast<ort::CustomOp const*>(op); }
 
-inline OrtCustomOp const* find_op(char const* domain, char const* name, Type type) {
+inline OrtCustomOp const* find_op(char const* domain, char const* name, Type type,
+                                  char const* provider = ort::CpuOp::kProvider) {
   for (OrtCustomOpDomain const* const candidate : registered().domains)
     for (OrtCustomOp const* const op : candidate->operators)
-      if (candidate->name == domain && std::strcmp(op->GetName(op), name) == 0 && op_of(op).type == type) return op;
+      if (candidate->name == domain && std::strcmp(op->GetName(op), name) == 0 && op_of(op).type == type &&
+          std::strcmp(op->GetExecutionProviderType(op), provider) == 0)
+        return op;
   return nullptr;
 }
 
 // A tensor with memory of its own, exactly as large as it is.
 struct Tensor {
   Tensor(std::vector<int64_t> dims, size_t element)
-      : memory(static_cast<size_t>(elements(dims)) * element), value{std::move(dims), memory.data()} {}
+      : memory(static_cast<size_t>(elements(dims)) * element), value{std::move(dims), memory.data(), {}} {}
 
   std::vector<char> memory;
   OrtValue value;
@@ -60,6 +63,8 @@ struct Node {
   OrtKernelInfo info;
   std::vector<Tensor> inputs;
   std::vector<char> output;
+  void* stream = nullptr;  // of the provider
+  bool on_x = false;       // y is to be made in the place of x
 
   // Makes the node, runs it once and takes it down.
   Outcome run() {
@@ -67,7 +72,8 @@ struct Node {
     if (OrtStatus* const failed = op->CreateKernelV2(op, fake_api(), &info, &kernel)) return Outcome(failed);
     OrtKernelContext context;
     for (Tensor& tensor : inputs) context.inputs.push_back(&tensor.value);
-    context.memory = &output;
+    context.memory = on_x ? nullptr : &output;
+    context.stream = stream;
     context.element = format(op_of(op).type).bytes;
     Outcome const outcome(op->KernelComputeV2(kernel, &context));
     op->KernelDestroy(kernel);
@@ -78,7 +84,7 @@ struct Node {
 // A node that is right, of `dims`.
 inline Node right_node(OrtCustomOp const* op, std::vector<int64_t> const& dims) {
   ort::CustomOp const& custom = op_of(op);
-  Node node{op, {}, {}, {}};
+  Node node{op, {}, {}, {}, nullptr, false};
   if (custom.blocked) {
     node.info.attributes["block"] = int64_t{block_here()};
     node.info.attributes["machine"] = std::string(ort::machine());

@@ -12,7 +12,7 @@ from simam_deploy.ahead_of_time.device import Device
 from simam_deploy.errors import BuildError, NativeError
 from simam_deploy.formula import Op
 
-NAME = "libsimam_ahead.so"
+LIBRARY = native.Compiled("libsimam_ahead.so", "planner of ahead-of-time kernels", "SIMAM_AHEAD_LIBRARY", "make native")
 HEADER = "ahead_of_time.cuh"
 TYPES = {"FP32": 0, "FP16": 1, "BF16": 2}
 ACTIVATIONS = {"none": 0, "relu": 1, "silu": 2}
@@ -116,19 +116,12 @@ def headers() -> Path:
 
 @cache
 def _library() -> ctypes.CDLL:
-    for folder in (native.PACKAGE, native.CHECKOUT):
-        if (path := folder / NAME).is_file():
-            break
-    else:
-        raise NativeError(
-            f"no {NAME}, which plans ahead-of-time kernels; it needs a C++ compiler and no CUDA: "
-            "`make native`, or `pip install .`, in a checkout of simam-deploy"
-        )
+    path = LIBRARY.find()
+    if path is None:
+        raise NativeError(f"{LIBRARY.why_not()}; it needs a C++ compiler and nothing of CUDA")
+    loaded = LIBRARY.load(path)
     try:
-        loaded = ctypes.CDLL(str(path))
         loaded.simam_ahead.restype = ctypes.c_char_p
-    except (OSError, AttributeError) as error:
-        raise NativeError(
-            f"{path} cannot be used: {error}; build it again: `make native` or `pip install .`"
-        ) from error
+    except AttributeError as error:
+        raise NativeError(f"{path} is no {LIBRARY.name}: {error}; {LIBRARY.mend(path)}") from error
     return loaded

@@ -58,7 +58,7 @@ def open_session(
     artifact : the path of an ONNX file, for eager an nn.Module.
     provider : ort only: one execution provider. CPUExecutionProvider if None.
     threads  : how many compute one inference; 0 leaves it to the framework. Not for onnx_reference.
-    kernel   : ort only: "auto" (default) runs our compiled kernel where the library is there, and says in
+    kernel   : ort only: "auto" (default) runs our compiled kernel where the provider's library is there, and says in
                `Session.notes` if it does not; "require" makes that an error; "off" runs the bodies in the file.
     dtype    : eager: "float32" (default) or "float64".  onnx_reference: as in the file (default) or "float64".
     Raises InputError for a wrong kind of artifact or option, ModelFileError if the file cannot be read,

@@ -25,7 +25,7 @@ from simam_deploy.runtimes.session import (
 
 _BROKEN_FILE = {"InvalidProtobuf", "InvalidGraph", "InvalidArgument", "NoSuchFile", "NoModel"}
 _ONLY_ERRORS = 3
-CPU = "CPUExecutionProvider"
+CPU, CUDA = native.CPU, native.CUDA
 KERNEL = ("auto", "require", "off")
 
 
@@ -37,9 +37,9 @@ class OrtSession(Session):
     threads  : intra-op threads; 0 leaves the number to ONNX Runtime. Operators run one after the other.
                The idle threads sleep after a run. By default they spin for a while and take the cores from whatever
                comes next, so that on few cores a session would be timed by what ran before it.
-    kernel   : "auto", "require" or "off", see open_session. The library is registered only for files with nodes of
-               ours. Where it and the body are there ONNX Runtime takes the library's kernel, or fails to load if
-               that does not take the type of x; "auto" then loads the file without the library.
+    kernel   : "auto", "require" or "off", see open_session. The provider's library is registered only for files with
+               nodes of ours. Where it and the body are there ONNX Runtime takes the library's kernel, or fails to
+               load if that does not take the type of x; "auto" then loads the file without the library.
     """
 
     def __init__(self, artifact: object, *, provider: str = CPU, threads: int = 0, kernel: str = "auto") -> None:
@@ -73,11 +73,11 @@ class OrtSession(Session):
             why = f"it has no node of the domain {graph.DOMAINS[0]}; write it with --form function"
         elif kernel == "off":
             why = "kernel='off' was asked for"
-        elif self._provider != CPU:
-            why = f"the kernel library is for {CPU}"
+        elif self._provider not in native.LIBRARIES:
+            why = f"the kernel libraries are for {CPU} and {CUDA}"
         else:
-            library = native.library()
-            why = "" if library else native.why_not()
+            library = native.library(self._provider)
+            why = "" if library else native.why_not(self._provider)
         if kernel == "require" and library is None:
             raise RuntimeUnavailable(f"ort: asked for the kernel in {self._path}, but {why}")
         return library, why
@@ -87,6 +87,11 @@ class OrtSession(Session):
         if mark is None:
             return
         made_for, made_with = mark.get("machine"), mark.get("onnxruntime")
+        if self._provider != CPU:
+            raise RuntimeUnavailable(
+                f"ort cannot run {self._path} on {self._provider}: it is specialised for the CPU of {made_for}; "
+                "use the portable file, which runs everywhere"
+            )
         if self._library is None:
             raise RuntimeUnavailable(f"ort cannot run {self._path}, which is specialised for {made_for}: {self._why}")
         if made_for != self._library.machine:
@@ -140,9 +145,11 @@ class OrtSession(Session):
         ran = {
             (event["name"], event["args"].get("node_index"))
             for event in events
-            if event.get("cat") == "Node" and event["args"].get("op_name", "").startswith(OP_NAME)
+            if event.get("cat") == "Node"
+            and event["args"].get("op_name", "").startswith(OP_NAME)
+            and event["args"].get("provider") == self._provider
         }
-        return KernelUse(len(ran), self._ours, self._library.target)
+        return KernelUse(len(ran), self._ours, self._library.target if self._provider == CPU else "cuda")
 
     def _not_given(self, provider: str, why: str) -> RuntimeUnavailable:
         return RuntimeUnavailable(

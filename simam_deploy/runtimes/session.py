@@ -39,7 +39,7 @@ class KernelUse:
     """How many of the nodes of our operators ran as a compiled kernel, seen in a run.
 
     ran : of `of`; the others ran as their bodies, or not at all, in a branch that was not taken. None : not seen.
-    target : the instructions that the kernel was compiled for, as avx512.
+    target : the instructions that the kernel was compiled for, as avx512; or cuda.
     why : no kernel could run, or nothing was seen; else "".
     """
 

@@ -1,0 +1,39 @@
+// What the operators do alike for every execution provider: read a node's attribute, inputs and output, and refuse them.
+#pragma once
+
+#include <array>
+#include <cstdio>
+
+#include "op.h"
+
+namespace simam::ort {
+
+template <class... Values>
+OrtStatus* fail(OrtErrorCode code, char const* format, Values... values) {
+  char message[512];
+  std::snprintf(message, sizeof message, format, values...);
+  return api()->CreateStatus(code, message);
+}
+
+#define SIMAM_RETURN_IF_FAILED(expression) \
+  if (OrtStatus* const failure = (expression)) return failure
+
+// The attribute e_lambda, or its default.
+OrtStatus* read_lambda(OrtKernelInfo const* info, char const* name, float& lambda);
+
+// A node in a run: where its values are, in the memory of its provider. What the operator has not is null.
+struct Values {
+  void const* x = nullptr;
+  void const* residual = nullptr;
+  float const* scale = nullptr;
+  float const* bias = nullptr;
+  void* y = nullptr;
+  OrtValue* output = nullptr;  // y's
+  std::array<int64_t, 4> shape{};
+  bool empty = false;  // nothing is computed: the sizes may be anything, and their product is not taken
+};
+
+// All of it, made sure of: the rank and shapes, H * W > 1, and channels that fill blocks of `block`.
+OrtStatus* read_values(OrtKernelContext* context, Op const& op, int block, Values& values);
+
+}  // namespace simam::ort
