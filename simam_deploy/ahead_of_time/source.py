@@ -12,7 +12,9 @@ from simam_deploy.ahead_of_time.device import Device
 from simam_deploy.errors import BuildError, NativeError
 from simam_deploy.formula import Op
 
-LIBRARY = native.Compiled("libsimam_ahead.so", "planner of ahead-of-time kernels", "SIMAM_AHEAD_LIBRARY", "make native")
+LIBRARY = native.Compiled(
+    "libsimam_ahead.so", "planner of ahead-of-time kernels", "SIMAM_AHEAD_LIBRARY", "make native"
+)
 HEADER = "ahead_of_time.cuh"
 TYPES = {"FP32": 0, "FP16": 1, "BF16": 2}
 ACTIVATIONS = {"none": 0, "relu": 1, "silu": 2}
