@@ -17,7 +17,7 @@ RANKS = [
     {"blocks"},
     {"forms", "runtimes", "engine_worker", "neighbours"},
     {"fuse", "inputs", "bench", "engine"},
-    {"doctor", "verify"},
+    {"doctor", "verify", "ahead_of_time"},
     {"candidates", "show", "specialise"},
     {"export"},
     {"cli"},

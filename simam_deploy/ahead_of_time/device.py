@@ -1,0 +1,58 @@
+"""What is to be known of the GPU that an engine is built on."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+
+from simam_deploy.errors import RuntimeUnavailable
+
+Version = tuple[int, int]
+
+_MULTIPROCESSORS, _MAJOR, _MINOR, _L2 = 16, 75, 76, 38  # CUdevice_attribute
+_PTX_OF_12 = {0: 0, 1: 1, 2: 2, 3: 3, 4: 4, 5: 5, 6: 5, 7: 6, 8: 7, 9: 8}  # CUDA 12.x takes PTX 8.y
+
+
+@dataclass(frozen=True)
+class Device:
+    """A GPU and its driver.
+
+    capability : 10 * major + minor.  l2 : bytes.  newest_ptx : the newest version that the driver loads.
+    """
+
+    multiprocessors: int
+    capability: int
+    l2: int
+    newest_ptx: Version
+
+    @classmethod
+    def here(cls) -> Device:
+        """The current device, or the first. Raises RuntimeUnavailable: no driver, or no GPU."""
+        advice = "build on the machine with the GPU, or pass its `Device`"
+        try:
+            driver = ctypes.CDLL("libcuda.so.1")
+        except OSError as error:
+            raise RuntimeUnavailable(f"no NVIDIA driver here ({error}); {advice}") from error
+        value = ctypes.c_int()
+
+        def ask(name: str, *arguments: object) -> int:
+            status = getattr(driver, name)(ctypes.byref(value), *arguments)
+            if status != 0:
+                raise RuntimeUnavailable(f"{name} of the NVIDIA driver fails with {status}; {advice}")
+            return value.value
+
+        if (status := driver.cuInit(0)) != 0:
+            raise RuntimeUnavailable(f"cuInit of the NVIDIA driver fails with {status}; {advice}")
+        cuda = ask("cuDriverGetVersion")
+        number = value.value if driver.cuCtxGetDevice(ctypes.byref(value)) == 0 else ask("cuDeviceGet", 0)
+        multiprocessors, major, minor, l2 = (
+            ask("cuDeviceGetAttribute", attribute, number) for attribute in (_MULTIPROCESSORS, _MAJOR, _MINOR, _L2)
+        )
+        return cls(multiprocessors, 10 * major + minor, l2, newest_ptx_of(cuda // 1000, cuda % 1000 // 10))
+
+
+def newest_ptx_of(major: int, minor: int) -> Version:
+    """The newest PTX that a driver of CUDA `major.minor` loads: 13.x 9.x, 12.6 8.5, 11.x 7.x."""
+    if major == 12:
+        return 8, _PTX_OF_12.get(minor, max(_PTX_OF_12.values()))
+    return major - 4, minor
