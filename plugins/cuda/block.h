@@ -32,7 +32,7 @@ class Block {
     return v;
   }
 
-  // All blocks of the cluster have begun, and what they stored in one another's memory before is seen.
+  // After both, all blocks of the cluster have come to the first, and what they stored in one another's memory is seen.
   __device__ static void cluster_arrive() {
 #if __CUDA_ARCH__ >= 900
     asm volatile("barrier.cluster.arrive.aligned;" ::: "memory");

@@ -1,4 +1,4 @@
-// What kernels.cu, compiled once for each number format, gives to simam_cuda.cu.
+// What kernels.cu, compiled once for each number format, gives to simam_cuda.cpp.
 #pragma once
 
 #include "numbers.h"

@@ -16,7 +16,7 @@ template <class T, int kHeld, bool kAligned, bool kFused>
 constexpr int kMostThreads<Small<T, kHeld, kAligned, kFused>> = 256;
 
 template <class Kernel>
-__global__ void __launch_bounds__(kMostThreads<Kernel>) entry(__grid_constant__ Problem const problem) {
+__global__ void __launch_bounds__(kMostThreads<Kernel>, 1) entry(__grid_constant__ Problem const problem) {
   Kernel::run(problem, Block{});
 }
 

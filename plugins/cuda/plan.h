@@ -24,8 +24,8 @@ constexpr int held_of(Held held, int element) {
 constexpr int kHeldElements = 16;  // where there are no vectors; of tiles, 8
 constexpr int kHeldOfTile = 8;
 
-// Threads of a block, at most: 65536 registers allow 80 and 128 to a thread.
-constexpr int kPlaneThreads = 768;
+// Threads of a block, at most: 65536 registers allow 88 and 128 to a thread.
+constexpr int kPlaneThreads = 704;
 constexpr int kTileThreads = 512;
 
 // Sizes are those of one launch; a large problem, and one whose two kernels are to meet in L2, takes several.

@@ -36,21 +36,7 @@ class Known:
 AMPERE = (80, 86, 87, 89)
 BLACKWELL = (100, 110, 120)
 LOCAL = "accesses of local memory (LDL, STL)"
-KNOWN = (
-    Known(
-        ".* tiles wide .*(whole|cluster|gate)( fused)?",
-        (75, *AMPERE, 90, *BLACKWELL),
-        "calls",
-        1,
-        "a 64-bit remainder, once",
-    ),
-    Known("B?F16 planes wide 7 block whole fused", BLACKWELL, "bytes of stack", 8, "80 registers do not do"),
-    Known("B?F16 planes wide 7 block whole fused", BLACKWELL, LOCAL, 4, "80 registers do not do"),
-    Known("F32 tiles wide 8 moments", AMPERE[1:], "bytes of stack", 8, "64 registers do not do"),
-    Known("F32 tiles wide 8 moments", AMPERE[1:], LOCAL, 4, "64 registers do not do"),
-    Known("S8 tiles wide 2 moments", (75, *AMPERE), "bytes of stack", 16, "64 registers do not do"),
-    Known("S8 tiles wide 2 moments", (75, *AMPERE), LOCAL, 8, "64 registers do not do"),
-)
+KNOWN: tuple[Known, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,8 @@ struct Tiles {
         shared->by[block.thread()] = gate.by;
       }
       block.sync();
-      int const channel = static_cast<int>((p.first + at) % p.groups) * p.group + in_group;
+      auto const group = static_cast<uint32_t>(p.first + at) % static_cast<uint32_t>(p.groups);  // all are below 2^31
+      int const channel = static_cast<int>(group) * p.group + in_group;
       store(block, p, held, here, place, channel);
     }
   }
