@@ -51,7 +51,9 @@ def for_device(capability: int) -> Libraries:
                 _Job(out, [nvcc, *flags, *more, "-c", str(source)], _read_by(CUDA))
                 for out, (_, source, more) in zip(objects, sources, strict=True)
             ),
-            _Job(found.probe, [nvcc, *flags, "-shared", "-cudart=static", str(HERE / "probe.cu")], _read_by(CUDA, HERE)),
+            _Job(
+                found.probe, [nvcc, *flags, "-shared", "-cudart=static", str(HERE / "probe.cu")], _read_by(CUDA, HERE)
+            ),
             _plan(),
         ]
     )
@@ -98,7 +100,9 @@ def find_nvcc() -> str:
     installed = sorted(Path("/usr/local").glob("cuda*/bin/nvcc"), reverse=True)
     found = named or shutil.which("nvcc") or next(map(str, installed), None)
     if found is None:
-        raise BuildError("there is no nvcc on the PATH nor in /usr/local/cuda*/bin; install CUDA's compiler or set NVCC")
+        raise BuildError(
+            "there is no nvcc on the PATH nor in /usr/local/cuda*/bin; install CUDA's compiler or set NVCC"
+        )
     return found
 
 

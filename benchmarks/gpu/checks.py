@@ -48,7 +48,9 @@ FULL = Sizes(
     range(2, 1100),
     64,
 )
-SMALL = Sizes(((1, 2), (7, 7), (15, 17), (24, 32)), (OPS[0], OPS[5], OPS[3]), ((7, 7), (24, 32)), range(2, 600, 37), 2)
+SMALL = Sizes(
+    ((1, 2), (7, 7), (15, 17), (24, 32)), (OPS[0], OPS[5], OPS[3]), ((7, 7), (24, 32)), range(2, 600, 37), 2
+)
 """For the emulator: seconds."""
 
 
@@ -88,7 +90,14 @@ def run_all(machine: Machine, sizes: Sizes, clock: Clock, only: str = "") -> Ite
         except RuntimeError as error:  # the device's: nothing after it can be trusted
             wrong.append(f"after {cases} cases: {error}")
         if not cases and not wrong:
-            yield {"table": "check", "check": name, "cases": 0, "worst": 0.0, "ok": True, "note": "not on this machine"}
+            yield {
+                "table": "check",
+                "check": name,
+                "cases": 0,
+                "worst": 0.0,
+                "ok": True,
+                "note": "not on this machine",
+            }
             continue
         notes = [f"{len(wrong)} wrong, the first: {each}" for each in wrong[:1]] + ["cut: no time left"] * cut
         row = {"table": "check", "check": name, "cases": cases, "worst": worst, "ok": not notes}

@@ -22,6 +22,12 @@ class Clock:
         """Seconds; below 0 where they are used up."""
         return self._seconds - self.spent()
 
+    def until(self, seconds: float) -> Clock:
+        """The same, but at its end when so many are spent."""
+        other = Clock(seconds)
+        other._begin = self._begin
+        return other
+
     def say(self, what: str) -> None:
         """What is done from now on."""
         self._said = time.monotonic()
