@@ -1,4 +1,4 @@
-"""What a machine with a GPU proves: `make gpu`. Checks, sanitizers and speed; a table, and a line in results/gpu.jsonl.
+"""What a machine with a GPU proves: `make gpu`. Checks, sanitizers, speed; a table, and a line in results/gpu.jsonl.
 
     python -m benchmarks.gpu                       all three, in 8 minutes
     python -m benchmarks.gpu checks --only HWC8    the checks whose name has HWC8 in it
@@ -7,8 +7,8 @@
     python -m benchmarks.gpu checks --emulate      small ones on the emulator, where there is no GPU
     python -m benchmarks.gpu table [--write]       the table in docs/gpu.md, from what was kept
 
-Exit status 1: a check failed, a sanitizer found something, a timed result was wrong, or there was no time for a check.
-2: it could not begin. A missed target is said, and is no failure.
+Exit status 1: a check failed, a sanitizer found something, a timed result was wrong, or there was no time for a
+check. 2: it could not begin. A missed target is said, and is no failure.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The libraries, built with plain nvcc and g++ into build/gpu: for the device at hand, what is not older than its sources.
+"""The libraries, built with plain nvcc and g++ into build/gpu, for the device at hand; what is up to date is not.
 
 A library is written beside and renamed, so one that is there is whole.
 """
@@ -38,6 +38,7 @@ def for_device(capability: int) -> Libraries:
     """All of them for this compute capability (10 * major + minor); raises BuildError."""
     nvcc = find_nvcc()
     into = INTO / f"sm_{capability}"
+    shared = ["-shared", "-cudart=static"]
     flags = ["-std=c++17", "-O3", "-DNDEBUG", f"-gencode=arch=compute_{capability},code=sm_{capability}"]
     flags += ["-Xcompiler=-fPIC,-fvisibility=hidden"]
     sources = [(f"kernels_{f}", CUDA / "kernels.cu", [f"-DSIMAM_FORMAT={f}"]) for f in FORMATS]
@@ -51,9 +52,7 @@ def for_device(capability: int) -> Libraries:
                 _Job(out, [nvcc, *flags, *more, "-c", str(source)], _read_by(CUDA))
                 for out, (_, source, more) in zip(objects, sources, strict=True)
             ),
-            _Job(
-                found.probe, [nvcc, *flags, "-shared", "-cudart=static", str(HERE / "probe.cu")], _read_by(CUDA, HERE)
-            ),
+            _Job(found.probe, [nvcc, *flags, *shared, str(HERE / "probe.cu")], _read_by(CUDA, HERE)),
             _plan(),
         ]
     )
@@ -63,7 +62,7 @@ def for_device(capability: int) -> Libraries:
         [
             _Job(
                 found.kernels,
-                [nvcc, "-shared", "-cudart=static", "-Xlinker", f"--version-script={exports}", *linked],
+                [nvcc, *shared, "-Xlinker", f"--version-script={exports}", *linked],
                 [*objects, exports],
             ),
             _Job(

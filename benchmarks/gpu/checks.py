@@ -1,4 +1,4 @@
-"""Each kernel against the float64 formula. A check gives a verdict for each case; `run_all` makes a row of each check.
+"""Each kernel against the float64 formula. A check gives a verdict for each case; `run_all` a row for each check.
 
 Every case runs between guards, on a poisoned output and a poisoned workspace, and looks at what else was written.
 """
@@ -19,6 +19,7 @@ from benchmarks.gpu import reference
 from benchmarks.gpu.api import INVALID, TACTICS, TYPES, Machine
 from benchmarks.gpu.clock import Clock
 from benchmarks.gpu.problem import LAYOUTS, OPS, PLAIN, Op, Run, Values, Way, values
+from benchmarks.gpu.timing import capture
 
 Shape = tuple[int, int]
 
@@ -286,13 +287,11 @@ def _graph(machine: Machine, sizes: Sizes) -> Iterator[Verdict]:
             run = Run(machine, values(type, normal(machine, size, 7), 7), Way(layout, tactic, OPS[5]))
             if not run.accepted:
                 continue
-            torch.cuda.synchronize()
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
-                error = run.launch()
+            errors: list[int] = []
+            graph = capture(lambda launch=run.launch, errors=errors: errors.append(launch()))
             title = f"{_name(type, layout, run.of)} {tactic}"
-            if error:
-                yield Verdict(title, 0.0, f"captured, simam_launch gives error {error}")
+            if errors != [0]:
+                yield Verdict(title, 0.0, f"captured, simam_launch gives error {errors}")
                 continue
             untouched = bool((run.y.bytes == (0x5A if type == "s8" else 0xFF)).all())
             for seed in (8, 9):
@@ -332,7 +331,7 @@ def _streams(machine: Machine, sizes: Sizes) -> Iterator[Verdict]:
 
 
 def _gate(machine: Machine, sizes: Sizes) -> Iterator[Verdict]:
-    """The narrow types' gate at each float16 and, on a GPU, at each float32 from 2^-12 to 32: within 2e-5 of itself."""
+    """The narrow types' gate at each float16 and, on a GPU, at each float32 from 2^-12 to 32: within 2e-5 of it."""
     halves = torch.arange(0x7C00, dtype=torch.int16, device=machine.device).view(torch.float16).float()
     yield _gates(machine, halves, "float16")
     if sizes.repeats < 8:

@@ -24,7 +24,7 @@ LARGEST = {"f32": 2.0**128 - 2.0**104, "f16": 65504.0, "bf16": 2.0**128 - 2.0**1
 
 @dataclass(frozen=True)
 class Expected:
-    """y : what must come out.  rounding : what storing it may cost.  within : what computing it may. All (N, C, M)."""
+    """y : what must come out.  rounding : what storing it may cost.  within : computing it. All (N, C, M)."""
 
     y: Tensor
     rounding: Tensor
@@ -77,7 +77,7 @@ def half_ulp(type: str, y: Tensor) -> Tensor:
 
 
 def worst(of: Values, expected: Expected, got: Tensor) -> float:
-    """The largest error beyond the rounding, over what is allowed; infinity for a NaN that is none, or that is missing.
+    """The largest error beyond the rounding, over what is allowed; infinity for a NaN too many or too few.
 
     A result beyond the type's largest number may be infinite. int8 has no NaN: nothing is asked of such planes.
     """

@@ -52,7 +52,7 @@ class Row:
         if self.shape[0]:
             return self
         image = math.prod(self.shape[1:]) * TYPES[self.type].itemsize
-        return Row(self.regime, self.type, self.layout, (max(1, round(size / image)), *self.shape[1:]), self.op)
+        return Row(self.regime, self.type, self.layout, (-(-size // image), *self.shape[1:]), self.op)
 
 
 def all_rows() -> list[Row]:
@@ -97,7 +97,7 @@ class Filled:
         generator = torch.Generator(machine.device).manual_seed(seed)
         count = math.prod(row.shape)
         self.x = _random(machine, row.type, count, generator)
-        self.y = torch.empty_like(self.x)
+        self.y = torch.full_like(self.x, 0 if row.type == "s8" else math.nan)
         self.residual = _random(machine, row.type, count, generator) if row.op.residual else None
         self.scale = torch.rand(channels, generator=generator, device=machine.device) + 0.5
         self.bias = torch.rand(channels, generator=generator, device=machine.device) - 0.5

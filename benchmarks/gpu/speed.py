@@ -1,7 +1,7 @@
 """How fast, as a share of a copy: a row for each shape, measured together with its copy and its rivals.
 
-Throughput: x alone is four times the L2 or more, and what is replayed goes through several sets of memory. The copy is
-the faster of cudaMemcpy and a kernel with vectors of 16 bytes; a row's figure is
+Throughput: x alone is four times the L2 or more, and what is replayed goes through several sets of memory. The copy
+is the faster of cudaMemcpy and a kernel with vectors of 16 bytes; a row's figure is
 
     (bytes that must be moved / time) / (bytes that the copy moves / its time)
 
@@ -56,6 +56,7 @@ def run_all(
             return
         clock.say(f"time {i + 1} of {len(rows)}: {row.name} {row.op}")
         yield measure(machine, timer, row, Effort.of(row, machine), clock, rivals)
+        torch.cuda.empty_cache()  # what the graphs had
 
 
 def measure(

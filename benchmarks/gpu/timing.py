@@ -5,6 +5,7 @@ The host's clock takes their place where there is no GPU, so that what uses it c
 
 from __future__ import annotations
 
+import gc
 import statistics
 import time
 from collections.abc import Callable
@@ -16,6 +17,25 @@ Call = Callable[[int], object]
 WARM_UP = 3
 
 
+def capture(work: Callable[[], object]) -> torch.cuda.CUDAGraph:
+    """What `work` enqueues, on a stream of its own; torch.cuda.graph would collect garbage first, each time."""
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    was_enabled = gc.isenabled()
+    gc.disable()  # nothing of the device may be freed meanwhile
+    try:
+        with torch.cuda.stream(torch.cuda.Stream()):
+            graph.capture_begin()
+            try:
+                work()
+            finally:
+                graph.capture_end()
+    finally:
+        if was_enabled:
+            gc.enable()
+    return graph
+
+
 class CudaTimer:
     """PyTorch's current device."""
 
@@ -23,12 +43,12 @@ class CudaTimer:
         """A graph of `count` calls, and what replays it."""
         call(0)
         call(1)
-        torch.cuda.synchronize()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+
+        def all_of_them() -> None:
             for i in range(count):
                 call(i)
-        return graph.replay
+
+        return capture(all_of_them).replay
 
     def times(self, replays: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
         """Milliseconds of each in each round: one after another, round after round."""
