@@ -41,7 +41,7 @@ SIMAM_EXPORT int simam_launch(SimamParams const* params, void*) {
   if (!ask(device)) return kNoDevice;
   cuda::Plan plan{};
   if (!cuda::choose_plan(*params, device, plan)) return cuda::kInvalid;
-  test::OnEmulator launcher(test::Order::forward);
+  thread_local test::OnEmulator launcher(test::Order::forward);  // its stacks serve the next launch too
   return test::launch_emulated(*params, plan, launcher);
 }
 
