@@ -32,11 +32,17 @@ class Sizes:
     ops: Sequence[Op]
     few: tuple[Shape, ...]
     every: Sequence[int]
-    repeats: int
+    small: bool = False
+
+    @property
+    def pairs(self) -> Sequence[tuple[str, str]]:
+        """Types and layouts: each with each, or each once."""
+        each = tuple(itertools.product(TYPES, ("NCHW", "HWC8")))
+        return each[::3] if self.small else each  # 8 by 3: of both layouts, and of three types
 
     def planes(self, shape: Shape) -> tuple[int, int]:
         """(N, C): more than a GPU has multiprocessors, where that is not too much."""
-        if self.repeats < 8:
+        if self.small:
             return (2, 9) if math.prod(shape) < 100 else (1, 3)
         return (2, 13) if math.prod(shape) > 110_000 else (2, 70)
 
@@ -47,7 +53,6 @@ FULL = Sizes(
     OPS,
     ((7, 7), (15, 17), (28, 28), (56, 56), (160, 160)),
     range(2, 1100),
-    64,
 )
 SMALL = Sizes(
     ((1, 2), (7, 7), (15, 17), (24, 32)), (OPS[0], OPS[5], OPS[3]), ((7, 7), (24, 32)), range(2, 600, 37), 2
@@ -72,11 +77,10 @@ class Verdict:
 Check = Callable[[Machine, Sizes], Iterator[Verdict]]
 
 
-def run_all(machine: Machine, sizes: Sizes, clock: Clock, only: str = "") -> Iterator[dict[str, Any]]:
+def run_all(machine: Machine, sizes: Sizes, clock: Clock, names: Sequence[str]) -> Iterator[dict[str, Any]]:
     """A row for each check; where the clock runs out, the check says so and is not ok."""
-    for name, check in all_checks().items():
-        if only not in name:
-            continue
+    for name in names:
+        check = all_checks()[name]
         clock.say(f"check: {name}")
         worst, cases, wrong, cut = 0.0, 0, [], False
         try:
@@ -200,18 +204,18 @@ def _every_size(machine: Machine, sizes: Sizes) -> Iterator[Verdict]:
 
 def _offsets(machine: Machine, sizes: Sizes) -> Iterator[Verdict]:
     op = OPS[5]
-    for type, layout, shape in itertools.product(TYPES, ("NCHW", "HWC8"), sizes.few):
+    for (type, layout), shape in itertools.product(sizes.pairs, sizes.few):
         size = TYPES[type].itemsize
         of = values(type, normal(machine, (2, 5, math.prod(shape)), 1), 1)
         steps = [step for step in (0, 2, 4, 8) if step % size == 0]
         ways = [(a, b, c) for a in steps for b in steps for c in (steps[1], a)]
-        for offsets in ways if sizes.repeats > 4 else ways[1::5]:
+        for offsets in ways[1::5] if sizes.small else ways:
             yield from _judge_tactics(machine, of, Way(layout, op=op, offsets=offsets), f"{type} {shape} {offsets}")
 
 
 def _means(machine: Machine, sizes: Sizes) -> Iterator[Verdict]:
-    powers = range(6) if sizes.repeats > 4 else (1, 5)
-    for type, layout, shape, power in itertools.product(TYPES, ("NCHW", "HWC8"), sizes.few, powers):
+    powers = (1, 5) if sizes.small else range(6)
+    for (type, layout), shape, power in itertools.product(sizes.pairs, sizes.few, powers):
         if type == "f16" and power > 4:  # beyond its numbers
             continue
         of = values(type, normal(machine, (2, 5, math.prod(shape)), power, mean=10.0**power), power)
@@ -222,14 +226,14 @@ def _sums(machine: Machine, sizes: Sizes) -> Iterator[Verdict]:
     """n * var > 65504, where a float16 sum of squares is infinite and each gate sigmoid(1/2)."""
     shapes = {(56, 56): 5.0, (112, 112): 3.0, (224, 224): 1.5, (7, 7): 100.0, (12, 24): 20.0, (24, 32): 20.0}
     for (shape, spread), type, layout in itertools.product(shapes.items(), ("f16", "bf16"), ("NCHW", "HWC8")):
-        if sizes.repeats < 8 and shape not in sizes.few:
+        if sizes.small and shape not in sizes.few:
             continue
         of = values(type, normal(machine, (2, 5, math.prod(shape)), 2, spread=spread), 2)
         yield from _judge_tactics(machine, of, Way(layout), f"{_name(type, layout, of)} spread {spread:g}")
 
 
 def _inputs(machine: Machine, sizes: Sizes) -> Iterator[Verdict]:
-    for type, layout, shape in itertools.product(TYPES, ("NCHW", "HWC8"), sizes.few):
+    for (type, layout), shape in itertools.product(sizes.pairs, sizes.few):
         x = normal(machine, (2, 5, math.prod(shape)), 3)
         outlier = x.clone()
         outlier[..., x.shape[-1] // 3] = 1e3
@@ -243,8 +247,8 @@ def _inputs(machine: Machine, sizes: Sizes) -> Iterator[Verdict]:
 
 def _not_finite(machine: Machine, sizes: Sizes) -> Iterator[Verdict]:
     """Their own plane becomes NaN, and no other."""
-    for type, layout, shape in itertools.product(("f32", "f16", "bf16"), ("NCHW", "HWC8"), sizes.few):
-        for op in (PLAIN, OPS[5]):
+    for (type, layout), shape, op in itertools.product(sizes.pairs, sizes.few, (PLAIN, OPS[5])):
+        if type != "s8":
             of = values(type, normal(machine, (2, 9, math.prod(shape)), 4), 4)
             x = of.x.clone()
             x[0, 1, 0] = x[1, 8, -1] = math.nan
@@ -253,7 +257,7 @@ def _not_finite(machine: Machine, sizes: Sizes) -> Iterator[Verdict]:
 
 
 def _in_place(machine: Machine, sizes: Sizes) -> Iterator[Verdict]:
-    for type, layout, shape in itertools.product(TYPES, ("NCHW", "HWC8"), sizes.few):
+    for (type, layout), shape in itertools.product(sizes.pairs, sizes.few):
         of = values(type, normal(machine, (2, 5, math.prod(shape)), 5), 5)
         for output, op in (("on x", PLAIN), ("on x", OPS[6]), ("on residual", OPS[5])):
             way = Way(layout, op=op, output=output)
@@ -261,7 +265,7 @@ def _in_place(machine: Machine, sizes: Sizes) -> Iterator[Verdict]:
 
 
 def _reruns(machine: Machine, sizes: Sizes) -> Iterator[Verdict]:
-    for type, layout, shape in itertools.product(TYPES, ("NCHW", "HWC8"), sizes.few):
+    for (type, layout), shape in itertools.product(sizes.pairs, sizes.few):
         of = values(type, normal(machine, (*sizes.planes(shape), math.prod(shape)), 6, mean=3.0), 6)
         for tactic in TACTICS:
             run = Run(machine, of, Way(layout, tactic, OPS[6]))
@@ -270,7 +274,7 @@ def _reruns(machine: Machine, sizes: Sizes) -> Iterator[Verdict]:
             title = f"{_name(type, layout, of)} {tactic}"
             yield judge(run, title)
             first = run.y.bytes.clone()
-            for _ in range(sizes.repeats // 8 + 1):
+            for _ in range(1 if sizes.small else 8):
                 run.fill(of)
                 run.launch()
             machine.synchronize()
@@ -282,7 +286,7 @@ def _graph(machine: Machine, sizes: Sizes) -> Iterator[Verdict]:
     """Captured once, replayed on other values."""
     if machine.emulated:
         return
-    for type, layout, shape in itertools.product(TYPES, ("NCHW", "HWC8"), sizes.few):
+    for (type, layout), shape in itertools.product(sizes.pairs, sizes.few):
         size = (*sizes.planes(shape), math.prod(shape))
         for tactic in TACTICS:
             run = Run(machine, values(type, normal(machine, size, 7), 7), Way(layout, tactic, OPS[5]))
@@ -309,7 +313,7 @@ def _streams(machine: Machine, sizes: Sizes) -> Iterator[Verdict]:
     """Eight at once, each with memory of its own."""
     if machine.emulated:
         return
-    for type, layout, shape in itertools.product(TYPES, ("NCHW", "HWC8"), sizes.few):
+    for (type, layout), shape in itertools.product(sizes.pairs, sizes.few):
         for tactic in TACTICS:
             size = (1, 9, math.prod(shape))
             way = Way(layout, tactic, OPS[5])
@@ -319,7 +323,7 @@ def _streams(machine: Machine, sizes: Sizes) -> Iterator[Verdict]:
             streams = [torch.cuda.Stream() for _ in runs]
             torch.cuda.synchronize()
             errors = set()
-            for _ in range(sizes.repeats):
+            for _ in range(64):
                 for run, stream in zip(runs, streams, strict=True):
                     with torch.cuda.stream(stream):
                         errors.add(run.launch())
@@ -335,7 +339,7 @@ def _gate(machine: Machine, sizes: Sizes) -> Iterator[Verdict]:
     """The narrow types' gate at each float16 and, on a GPU, at each float32 from 2^-12 to 32: within 2e-5 of it."""
     halves = torch.arange(0x7C00, dtype=torch.int16, device=machine.device).view(torch.float16).float()
     yield _gates(machine, halves, "float16")
-    if sizes.repeats < 8:
+    if sizes.small:
         return
     for exponent in range(-12, 5):
         first = (127 + exponent) << 23

@@ -72,7 +72,7 @@ def half_ulp(type: str, y: Tensor) -> Tensor:
     """Half the distance between the two neighbours of y that the type has."""
     digits, least = _DIGITS[type]
     _, exponent = torch.frexp(y.nan_to_num(posinf=0.0, neginf=0.0))
-    power = (exponent.double() - 1).clamp(min=float(least)) - digits - 1
+    power = torch.where(y == 0, float(least), (exponent.double() - 1).clamp(min=float(least))) - digits - 1
     return torch.exp2(power)
 
 
