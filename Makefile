@@ -8,7 +8,7 @@ NATIVE := build/native/release
 LOCKED := $(shell command -v flock >/dev/null && echo flock build/native.lock)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: demo test lint bench bench-cpu native native-checks native-tests native-if-possible headers clean
+.PHONY: demo test lint bench bench-cpu gpu native native-checks native-tests native-if-possible headers clean
 
 .venv/installed: pyproject.toml constraints.txt
 	@echo "installing into .venv: torch, ONNX Runtime, OpenVINO, TensorRT-RTX; a few minutes the first time"
@@ -53,6 +53,10 @@ lint: .venv/installed
 
 bench-cpu: native
 	$(BIN)/python -m benchmarks.cpu
+
+# What a machine with a GPU proves, in 8 minutes. Needs no .venv: NumPy, PyTorch with CUDA, nvcc and g++ will do.
+gpu:
+	$(PYTHON) -m benchmarks.gpu
 
 bench: .venv/installed
 	$(BIN)/python -m benchmarks.forms

@@ -6,6 +6,8 @@ import ctypes
 import json
 import math
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -422,6 +424,16 @@ def test_stopped_it_prints_and_keeps_what_there_is(
 def test_without_a_gpu_the_command_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert script.main([]) == 2
     assert "PyTorch sees no GPU here; --emulate runs the checks without one" in capsys.readouterr().err
+
+
+def test_numpy_and_torch_are_enough(machine: Machine) -> None:
+    missing = ("onnx", "onnx_ir", "onnxruntime", "openvino", "rich", "typer", "PIL", "triton", "cupy", "scipy")
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({missing!r}))\n"
+        "from benchmarks.gpu.__main__ import main; sys.exit(main(['--emulate', '--only', 'refused']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_an_emulated_device_without_clusters(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
