@@ -318,6 +318,12 @@ def test_the_rows_are_those_of_the_issue(machine: Machine) -> None:
         assert bytes_of_x <= 4 << 20 or row.regime != "batch 1", row.name
 
 
+def test_without_time_rows_are_missing_and_it_is_said(machine: Machine) -> None:
+    done = list(speed.run_all(machine, HostTimer(), SOME, Clock(-1)))
+    assert done == [{"table": "note", "note": "no time for the last 5 of 5 rows"}]
+    assert "no time for the last 5 of 5 rows" in report.text([speed_row(), *done])
+
+
 # What is printed and kept.
 
 
@@ -430,7 +436,7 @@ def test_numpy_and_torch_are_enough(machine: Machine) -> None:
     missing = ("onnx", "onnx_ir", "onnxruntime", "openvino", "rich", "typer", "PIL", "triton", "cupy", "scipy")
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({missing!r}))\n"
-        "from benchmarks.gpu.__main__ import main; sys.exit(main(['--emulate', '--only', 'refused']))"
+        "from benchmarks.gpu.__main__ import main; sys.exit(main(['--emulate', '--only', 'the reference']))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -452,13 +458,18 @@ def test_an_emulated_device_without_clusters(machine: Machine, monkeypatch: pyte
 # compute-sanitizer, played by a script of the shell: what it finds is its exit status.
 
 
-def sanitizer(folder: Path, finds: str, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+def sanitizer_script(folder: Path, finds: str) -> Path:
     """finds : a shell pattern over '<tool> <what the program was told>'."""
     fake = folder / "compute-sanitizer"
     fake.write_text(
         f'#!/bin/sh\necho "========= COMPUTE-SANITIZER"\ncase "$2 $8" in {finds}) echo found; exit 9;; esac\n'
     )
     fake.chmod(0o755)
+    return fake
+
+
+def sanitizer(folder: Path, finds: str, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    fake = sanitizer_script(folder, finds)
     monkeypatch.setenv("SANITIZER", str(fake))
     return list(sanitize.run_all(Path("program"), Clock(60)))
 

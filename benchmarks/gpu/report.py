@@ -30,6 +30,7 @@ def summary(rows: Sequence[Row]) -> str:
     if speed := [row for row in rows if row["table"] == "speed"]:
         met = sum(row["ok"] for row in speed)
         lines.append(f"{met} of {len(speed)} rows meet their target")
+        lines += [row["note"] for row in rows if row["table"] == "note"]
         if wrong := [row["row"] for row in speed if not row["worst"] <= 1]:
             lines.append(f"WRONG RESULTS in: {', '.join(wrong)}")
         rivals = [row for row in speed if row["over_compile"]]

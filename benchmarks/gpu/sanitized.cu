@@ -120,7 +120,13 @@ __global__ void race(int* to) {
 }
 
 // A block reads what its neighbour may not have written.
-__global__ void __cluster_dims__(2) race_of_cluster(int* to) {
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+#define OF_TWO_BLOCKS __cluster_dims__(2)
+#else
+#define OF_TWO_BLOCKS
+#endif
+
+__global__ void OF_TWO_BLOCKS race_of_cluster(int* to) {
 #if __CUDA_ARCH__ >= 900
   namespace groups = cooperative_groups;
   auto const cluster = groups::this_cluster();

@@ -49,10 +49,10 @@ class Effort:
 def run_all(
     machine: Machine, timer: Timer, rows: Sequence[Row], clock: Clock, rivals: bool = True
 ) -> Iterator[dict[str, Any]]:
-    """A row of figures for each; those for which no time is left are missing, and the caller sees it."""
+    """A row of figures for each; a note in place of those for which no time is left."""
     for i, row in enumerate(rows):
         if clock.left() < SECONDS:
-            clock.say(f"no time for the last {len(rows) - i} rows")
+            yield {"table": "note", "note": f"no time for the last {len(rows) - i} of {len(rows)} rows"}
             return
         clock.say(f"time {i + 1} of {len(rows)}: {row.name} {row.op}")
         yield measure(machine, timer, row, Effort.of(row, machine), clock, rivals)

@@ -25,7 +25,7 @@ def capture(work: Callable[[], object]) -> torch.cuda.CUDAGraph:
     gc.disable()  # nothing of the device may be freed meanwhile
     try:
         with torch.cuda.stream(torch.cuda.Stream()):
-            graph.capture_begin()
+            graph.capture_begin(capture_error_mode="thread_local")
             try:
                 work()
             finally:
@@ -62,7 +62,7 @@ class CudaTimer:
                 end.record()
                 row[name] = (begin, end)
             marks.append(row)
-            torch.cuda.synchronize()
+        torch.cuda.synchronize()  # not in between: the first of a round would be waited for
         return {name: [row[name][0].elapsed_time(row[name][1]) for row in marks[WARM_UP:]] for name in replays}
 
 

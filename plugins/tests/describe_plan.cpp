@@ -14,7 +14,8 @@ extern "C" int simam_describe_plan(SimamParams const* params, int multiprocessor
   if (!make_plan(*params, Device{multiprocessors, capability, l2}, plan)) return 0;
   int const element = params->type == SIMAM_F32 ? 4 : params->type == SIMAM_S8 ? 1 : 2;
   int64_t const launches = (plan.units + plan.per_launch - 1) / plan.per_launch;
-  int const held = plan.kernel == Kernel::small ? (plan.held == Held::few ? 8 : 16) : held_of(plan.held, element);
+  int held = plan.wide ? held_of(plan.held, element) : plan.kernel == Kernel::tiles ? kHeldOfTile : kHeldElements;
+  if (plan.kernel == Kernel::small) held = plan.held == Held::few ? 8 : 16;
   std::snprintf(line, size, "%s %s%s held %d, %d threads, %lld blocks, %d parts, %d B%s%.0lld",
                 kernels[static_cast<int>(plan.kernel)], modes[static_cast<int>(plan.mode)], plan.wide ? "" : " narrow",
                 held, plan.threads, static_cast<long long>(blocks_of(plan, plan.per_launch)), plan.problem.parts,
