@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -18,7 +19,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from benchmarks.gpu import __main__ as script  # noqa: E402
-from benchmarks.gpu import build, checks, rows, speed  # noqa: E402
+from benchmarks.gpu import baselines, build, checks, precompile, rows, speed  # noqa: E402
 from benchmarks.gpu.api import Kernels, Machine, SimamParams  # noqa: E402
 from benchmarks.gpu.clock import Clock  # noqa: E402
 from tests.test_gpu_script import TINY, machine, sanitizer_script  # noqa: E402, F401
@@ -151,4 +152,43 @@ def test_the_whole_command(
 
     assert script.main(["tune", "--only", "int8 s8 CHW4", "--keep", str(kept)]) == 0
     said = capsys.readouterr().out
-    assert {line.split()[4] for line in said.splitlines() if line.startswith("int8")} >= {"automatic", "split"}
+    assert {word for line in said.splitlines() for word in line.split()} >= {"automatic", "split"}
+
+
+def test_the_primitives_for_onnx_runtime_are_simam(machine: Machine) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    for type in ("f32", "f16"):
+        of = rows.Filled(machine, rows.Row("tiny", type, "NCHW", (2, 3, 5, 7)), 0)
+        session = runtime.InferenceSession(baselines._model(of), providers=["CPUExecutionProvider"])
+        x = of.as_torch(of.x)
+        (y,) = session.run(None, {"x": x.numpy()})
+        torch.testing.assert_close(torch.from_numpy(y), baselines.simam(x.float()).to(x.dtype), rtol=5e-3, atol=1e-3)
+        with pytest.raises(baselines.Unavailable, match="no CUDA provider|did not load"):
+            baselines.onnxruntime([of], 0)
+
+
+def test_torch_compile_ahead_of_time(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def compiled(sets: list[rows.Filled]) -> None:
+        tried.append(sets[0].row.shape)
+        raise baselines.Unavailable("no Triton")
+
+    monkeypatch.setattr(baselines, "compiled", compiled)
+    monkeypatch.setattr(speed.Effort, "of", staticmethod(lambda *_: speed.Effort(1 << 12, 2, 2, 1)))
+    nothing = replace(machine, kernels=precompile.NoKernels())  # type: ignore[arg-type]
+    precompile.compile_all(nothing, [rows.Row("tiny", "f16", "NCHW", (0, 8, n, n)) for n in (7, 14)])
+    assert [shape[1:] for shape in tried] == [(8, 7, 7), (8, 14, 14)]
+
+
+def test_processes_ahead_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = sys.executable
+    monkeypatch.setattr(precompile.sys, "executable", "sleep")  # of "-m": it ends at once, with an error
+    with precompile.Ahead(2, "") as ahead:
+        ahead.wait(Clock(60))
+        assert [each.poll() is None for each in ahead._running] == [False, False]
+    monkeypatch.setattr(precompile.sys, "executable", right)
+    with precompile.Ahead(1, "") as ahead:
+        assert ahead._running[0].poll() is None  # it imports PyTorch
+    assert ahead._running[0].poll() == -15

@@ -12,15 +12,16 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
 import torch
 
 from benchmarks.gpu import baselines, speed
-from benchmarks.gpu.api import Kernels, Machine, chip_here
+from benchmarks.gpu.api import Machine, chip_here
 from benchmarks.gpu.clock import Clock
-from benchmarks.gpu.rows import Filled, all_rows
+from benchmarks.gpu.rows import Filled, Row, all_rows
 
 
 class Ahead:
@@ -61,26 +62,31 @@ class Ahead:
             each.wait()
 
 
+class NoKernels:
+    """Nothing is launched here."""
+
+    def accepts(self, params: object) -> bool:
+        """Everything."""
+        return True
+
+    def workspace(self, params: object) -> int:
+        """None."""
+        return 0
+
+
 def main(first: int, step: int, only: str) -> None:
     """Compile each row's rival as `speed` will."""
+    machine = Machine(torch.device("cuda"), NoKernels(), None, None, chip_here())  # type: ignore[arg-type]
+    compile_all(machine, [row for row in all_rows() if only in row.name][first::step])
 
-    class NoKernels(Kernels):
-        def __init__(self) -> None:
-            """Nothing is launched here."""
 
-        def accepts(self, params: object) -> bool:
-            return True
-
-        def workspace(self, params: object) -> int:
-            return 0
-
-    chip = chip_here()
-    machine = Machine(torch.device("cuda"), NoKernels(), None, None, chip)  # type: ignore[arg-type]
-    for row in [row for row in all_rows() if only in row.name][first::step]:
+def compile_all(machine: Machine, rows: Sequence[Row]) -> None:
+    """What cannot be compiled is left out: `speed` will say why."""
+    for row in rows:
         try:
             sets = [Filled(machine, row.filled(speed.Effort.of(row, machine).size), 0)]
-            baselines.compiled(sets)(0)
-            torch.cuda.synchronize()
+            baselines.compiled(sets)
+            machine.synchronize()
         except (baselines.Unavailable, RuntimeError) as error:
             print(f"{row.name}: {error}", file=sys.stderr)
         sets = []
