@@ -12,17 +12,21 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 torch = pytest.importorskip("torch")
 
 from benchmarks.gpu import __main__ as script  # noqa: E402
-from benchmarks.gpu import baselines, build, checks, precompile, rows, speed  # noqa: E402
+from benchmarks.gpu import baselines, build, checks, precompile, rows, speed, verdict  # noqa: E402
 from benchmarks.gpu.api import Kernels, Machine, SimamParams  # noqa: E402
 from benchmarks.gpu.clock import Clock  # noqa: E402
-from tests.test_gpu_script import TINY, machine, sanitizer_script  # noqa: E402, F401
+from tests.gpu_machine import GPU_ONLY, TINY, emulated_machine, run, sanitizer_script  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def machine() -> Machine:
+    return emulated_machine()
 
 
 class Played(Machine):
@@ -61,7 +65,7 @@ class Event:
 
 
 @pytest.fixture
-def played(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Played:  # noqa: F811
+def played(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Played:
     kernels = Deferring(machine.kernels)
 
     class Graph:
@@ -86,16 +90,9 @@ def played(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Played:  # noqa
     return Played(*fields)  # type: ignore[arg-type]
 
 
-def run(machine: Machine, *names: str) -> list[dict[str, Any]]:  # noqa: F811
-    return list(checks.run_all(machine, TINY, Clock(1000), names))
-
-
-GPU_ONLY = ("captured in a graph", "eight streams")
-
-
 def test_graphs_and_streams(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "STREAMS", (2, 2))
-    done = run(played, *GPU_ONLY)
+    done = run(played, *sorted(GPU_ONLY))
     assert [(row["ok"], row["note"]) for row in done] == [(True, "")] * 2
     assert all(row["cases"] > 20 for row in done)
 
@@ -132,7 +129,7 @@ def test_the_whole_command(
     monkeypatch.setenv("SANITIZER", str(fake))
     libraries = build.Libraries(Path(), Path(), Path(), Path("program"))
     monkeypatch.setattr(script, "_machine", lambda *_: (played, libraries))
-    monkeypatch.setattr(checks, "FULL", TINY)
+    monkeypatch.setattr(verdict, "FULL", TINY)
     monkeypatch.setattr(speed.Effort, "of", staticmethod(lambda *_: speed.Effort(1 << 12, 2, 2, 1)))
     few = [rows.Row("int8", "s8", "CHW4", (0, 8, 14, 14)), rows.Row("batch 1", "s8", "CHW4", (1, 8, 14, 14))]
     monkeypatch.setattr(script, "all_rows", lambda: few)
@@ -146,9 +143,9 @@ def test_the_whole_command(
     assert re.search(r"racecheck +not caught +not covered", said)
     assert re.search(r"int8 s8 CHW4 14x14 .*>= 0.60", said)
     assert "1 of 1 checks are right, 6 cases" in said
-    (run,) = map(json.loads, kept.read_text().splitlines())
-    assert [row["table"] for row in run["rows"]] == ["check"] + ["sanitizer"] * 5 + ["speed"] * 2
-    assert (run["device"], run["multiprocessors"]) == ("emulator", 132)
+    (kept_run,) = map(json.loads, kept.read_text().splitlines())
+    assert [row["table"] for row in kept_run["rows"]] == ["check"] + ["sanitizer"] * 5 + ["speed"] * 2
+    assert (kept_run["device"], kept_run["multiprocessors"]) == ("emulator", 132)
 
     assert script.main(["tune", "--only", "int8 s8 CHW4", "--keep", str(kept)]) == 0
     said = capsys.readouterr().out
@@ -164,7 +161,7 @@ def test_the_primitives_for_onnx_runtime_are_simam(machine: Machine) -> None:
         x = of.as_torch(of.x)
         (y,) = session.run(None, {"x": x.numpy()})
         torch.testing.assert_close(torch.from_numpy(y), baselines.simam(x.float()).to(x.dtype), rtol=5e-3, atol=1e-3)
-        with pytest.raises(baselines.Unavailable, match="no CUDA provider|did not load"):
+        with pytest.raises(baselines.Unavailable, match=r"no CUDA provider|did not load"):
             baselines.onnxruntime([of], 0)
 
 

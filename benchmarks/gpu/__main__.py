@@ -26,7 +26,7 @@ from typing import Any
 import torch
 
 from benchmarks import record
-from benchmarks.gpu import build, checks, precompile, report, sanitize, speed, table
+from benchmarks.gpu import build, checks, precompile, report, sanitize, speed, table, verdict
 from benchmarks.gpu.api import Kernels, Machine, Planner, Probe, chip_emulated, chip_here
 from benchmarks.gpu.clock import Clock
 from benchmarks.gpu.rows import all_rows
@@ -103,7 +103,7 @@ def _rows(
 ) -> Iterator[dict[str, Any]]:
     whole = 60 * asked.minutes
     wanted = [row for row in all_rows() if asked.only in row.name]
-    sizes = checks.SMALL if machine.emulated else checks.FULL
+    sizes = verdict.SMALL if machine.emulated else verdict.FULL
     for part in parts:
         until = clock if len(parts) == 1 else clock.until(whole * SHARES.get(part, 1.0))
         # Not the default stream, on which others would wait.

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,65 +18,12 @@ from torch import Tensor
 from benchmarks.gpu import reference
 from benchmarks.gpu.api import INVALID, TACTICS, TYPES, Machine
 from benchmarks.gpu.clock import Clock
-from benchmarks.gpu.problem import LAYOUTS, OPS, PLAIN, Op, Run, Values, Way, values
+from benchmarks.gpu.problem import LAYOUTS, OPS, PLAIN, Run, Values, Way, values
 from benchmarks.gpu.timing import capture
+from benchmarks.gpu.verdict import Check, Sizes, Verdict, compare, judge, judge_tactics, name_of, normal
 
-Shape = tuple[int, int]
 STREAMS = (8, 64)
 """How many at once, and how many launches on each."""
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """What is run. few : the shapes of the checks that need not run at every one.  every : numbers of pixels."""
-
-    shapes: Sequence[Shape]
-    ops: Sequence[Op]
-    few: tuple[Shape, ...]
-    every: Sequence[int]
-    small: bool = False
-
-    @property
-    def pairs(self) -> Sequence[tuple[str, str]]:
-        """Types and layouts: each with each, or each once."""
-        each = tuple(itertools.product(TYPES, ("NCHW", "HWC8")))
-        return each[::3] if self.small else each  # 8 by 3: of both layouts, and of three types
-
-    def planes(self, shape: Shape) -> tuple[int, int]:
-        """(N, C): more than a GPU has multiprocessors, where that is not too much."""
-        if self.small:
-            return (2, 9) if math.prod(shape) < 100 else (1, 3)
-        return (2, 13) if math.prod(shape) > 110_000 else (2, 70)
-
-
-_SQUARES = (14, 20, 28, 56, 112, 160, 223, 224, 320, 640)
-FULL = Sizes(
-    ((1, 2), (7, 7), *((n, n) for n in _SQUARES[:1]), (15, 17), *((n, n) for n in _SQUARES[1:])),
-    OPS,
-    ((7, 7), (15, 17), (28, 28), (56, 56), (160, 160)),
-    range(2, 1100),
-)
-SMALL = Sizes(
-    ((1, 2), (7, 7), (15, 17), (24, 32)), (OPS[0], OPS[5], OPS[3]), ((7, 7), (24, 32)), range(2, 600, 37), True
-)
-"""For the emulator: seconds."""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """share : the error over what is allowed.  why : what is wrong beside it; empty if nothing."""
-
-    name: str
-    share: float
-    why: str = ""
-
-    @property
-    def ok(self) -> bool:
-        """Within bounds, and nothing else wrong."""
-        return self.share <= 1 and not self.why
-
-
-Check = Callable[[Machine, Sizes], Iterator[Verdict]]
 
 
 def run_all(machine: Machine, sizes: Sizes, clock: Clock, names: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -135,49 +82,11 @@ def all_checks() -> dict[str, Check]:
     }
 
 
-def normal(machine: Machine, shape: Sequence[int], seed: int, mean: float = 0.0, spread: float = 1.0) -> Tensor:
-    """(N, C, M) float64."""
-    generator = torch.Generator(machine.device).manual_seed(seed)
-    x = torch.randn(*shape, generator=generator, device=machine.device, dtype=torch.float64)
-    return mean + spread * x
-
-
-def judge(run: Run, name: str, exact: Tensor | None = None) -> Verdict:
-    """Launch once, and compare. exact : simam of x, where it is known."""
-    of, op = run.of, run.way.op
-    if error := run.launch():
-        return Verdict(name, 0.0, f"simam_launch gives error {error}")
-    run.machine.synchronize()
-    return compare(run, name, reference.simam(of.x, of.e_lambda) if exact is None else exact, op)
-
-
-def compare(run: Run, name: str, exact: Tensor, op: Op) -> Verdict:
-    """What lies there after a launch."""
-    share = reference.worst(run.of, reference.expect(run.of, op, exact), run.result())
-    return Verdict(name, share, run.harm())
-
-
-def _judge_tactics(machine: Machine, of: Values, way: Way, name: str) -> Iterator[Verdict]:
-    """Each tactic that takes it; automatic and split take everything."""
-    exact = reference.simam(of.x, of.e_lambda)
-    for tactic in TACTICS:
-        run = Run(machine, of, way.with_tactic(tactic))
-        title = f"{name} {way.op} {tactic}"
-        if run.accepted:
-            yield judge(run, title, exact)
-        elif tactic in ("automatic", "split"):
-            yield Verdict(title, 0.0, "it does not accept this shape")
-
-
-def _name(type: str, layout: str, of: Values) -> str:
-    return f"{type} {layout} {'x'.join(map(str, of.x.shape))}"
-
-
 def _formula(type: str, layout: str, machine: Machine, sizes: Sizes) -> Iterator[Verdict]:
     for seed, shape in enumerate(sizes.shapes):
         of = values(type, normal(machine, (*sizes.planes(shape), math.prod(shape)), seed), seed)
         for op in sizes.ops:
-            yield from _judge_tactics(machine, of, Way(layout, op=op), _name(type, layout, of))
+            yield from judge_tactics(machine, of, Way(layout, op=op), name_of(type, layout, of))
 
 
 def _reference(machine: Machine, sizes: Sizes) -> Iterator[Verdict]:
@@ -201,7 +110,7 @@ def _reference(machine: Machine, sizes: Sizes) -> Iterator[Verdict]:
 def _every_size(machine: Machine, sizes: Sizes) -> Iterator[Verdict]:
     for type, pixels in itertools.product(TYPES, sizes.every):
         of = values(type, normal(machine, (1, 3, pixels), pixels), pixels)
-        yield judge(Run(machine, of, Way()), _name(type, "NCHW", of))
+        yield judge(Run(machine, of, Way()), name_of(type, "NCHW", of))
 
 
 def _offsets(machine: Machine, sizes: Sizes) -> Iterator[Verdict]:
@@ -212,7 +121,7 @@ def _offsets(machine: Machine, sizes: Sizes) -> Iterator[Verdict]:
         steps = [step for step in (0, 2, 4, 8) if step % size == 0]
         ways = [(a, b, c) for a in steps for b in steps for c in (steps[1], a)]
         for offsets in ways[1::5] if sizes.small else ways:
-            yield from _judge_tactics(machine, of, Way(layout, op=op, offsets=offsets), f"{type} {shape} {offsets}")
+            yield from judge_tactics(machine, of, Way(layout, op=op, offsets=offsets), f"{type} {shape} {offsets}")
 
 
 def _means(machine: Machine, sizes: Sizes) -> Iterator[Verdict]:
@@ -221,7 +130,7 @@ def _means(machine: Machine, sizes: Sizes) -> Iterator[Verdict]:
         if type == "f16" and power > 4:  # beyond its numbers
             continue
         of = values(type, normal(machine, (2, 5, math.prod(shape)), power, mean=10.0**power), power)
-        yield from _judge_tactics(machine, of, Way(layout), f"{_name(type, layout, of)} mean 1e{power}")
+        yield from judge_tactics(machine, of, Way(layout), f"{name_of(type, layout, of)} mean 1e{power}")
 
 
 def _sums(machine: Machine, sizes: Sizes) -> Iterator[Verdict]:
@@ -231,7 +140,7 @@ def _sums(machine: Machine, sizes: Sizes) -> Iterator[Verdict]:
         if sizes.small and shape not in sizes.few:
             continue
         of = values(type, normal(machine, (2, 5, math.prod(shape)), 2, spread=spread), 2)
-        yield from _judge_tactics(machine, of, Way(layout), f"{_name(type, layout, of)} spread {spread:g}")
+        yield from judge_tactics(machine, of, Way(layout), f"{name_of(type, layout, of)} spread {spread:g}")
 
 
 def _inputs(machine: Machine, sizes: Sizes) -> Iterator[Verdict]:
@@ -244,7 +153,7 @@ def _inputs(machine: Machine, sizes: Sizes) -> Iterator[Verdict]:
             for e_lambda in (1e-4, 0.1):
                 way = Way(layout, op=OPS[0 if e_lambda < 0.01 else 5])
                 of = values(type, each, 3, e_lambda)
-                yield from _judge_tactics(machine, of, way, f"{_name(type, layout, of)} {name} {e_lambda:g}")
+                yield from judge_tactics(machine, of, way, f"{name_of(type, layout, of)} {name} {e_lambda:g}")
 
 
 def _not_finite(machine: Machine, sizes: Sizes) -> Iterator[Verdict]:
@@ -255,7 +164,7 @@ def _not_finite(machine: Machine, sizes: Sizes) -> Iterator[Verdict]:
             x = of.x.clone()
             x[0, 1, 0] = x[1, 8, -1] = math.nan
             x[0, 4, 3], x[1, 0, 5] = math.inf, -math.inf
-            yield from _judge_tactics(machine, replace(of, x=x), Way(layout, op=op), _name(type, layout, of))
+            yield from judge_tactics(machine, replace(of, x=x), Way(layout, op=op), name_of(type, layout, of))
 
 
 def _in_place(machine: Machine, sizes: Sizes) -> Iterator[Verdict]:
@@ -263,7 +172,7 @@ def _in_place(machine: Machine, sizes: Sizes) -> Iterator[Verdict]:
         of = values(type, normal(machine, (2, 5, math.prod(shape)), 5), 5)
         for output, op in (("on x", PLAIN), ("on x", OPS[6]), ("on residual", OPS[5])):
             way = Way(layout, op=op, output=output)
-            yield from _judge_tactics(machine, of, way, f"{_name(type, layout, of)} {output}")
+            yield from judge_tactics(machine, of, way, f"{name_of(type, layout, of)} {output}")
 
 
 def _reruns(machine: Machine, sizes: Sizes) -> Iterator[Verdict]:
@@ -273,7 +182,7 @@ def _reruns(machine: Machine, sizes: Sizes) -> Iterator[Verdict]:
             run = Run(machine, of, Way(layout, tactic, OPS[6]))
             if not run.accepted:
                 continue
-            title = f"{_name(type, layout, of)} {tactic}"
+            title = f"{name_of(type, layout, of)} {tactic}"
             yield judge(run, title)
             first = run.y.bytes.clone()
             for _ in range(1 if sizes.small else 8):
@@ -296,7 +205,7 @@ def _graph(machine: Machine, sizes: Sizes) -> Iterator[Verdict]:
                 continue
             errors: list[int] = []
             graph = capture(lambda launch=run.launch, errors=errors: errors.append(launch()))
-            title = f"{_name(type, layout, run.of)} {tactic}"
+            title = f"{name_of(type, layout, run.of)} {tactic}"
             if errors != [0]:
                 yield Verdict(title, 0.0, f"captured, simam_launch gives error {errors}")
                 continue
@@ -331,7 +240,7 @@ def _streams(machine: Machine, sizes: Sizes) -> Iterator[Verdict]:
                     with torch.cuda.stream(stream):
                         errors.add(run.launch())
             torch.cuda.synchronize()
-            title = f"{_name(type, layout, runs[0].of)} {tactic}"
+            title = f"{name_of(type, layout, runs[0].of)} {tactic}"
             if errors != {0}:
                 yield Verdict(title, 0.0, f"simam_launch gives errors {errors}")
             for run in runs:
