@@ -116,6 +116,34 @@ def test_the_rows_are_those_of_the_issue(machine: Machine) -> None:
         assert bytes_of_x <= 4 << 20 or row.regime != "batch 1", row.name
 
 
+def test_a_launch_that_fails_is_a_failure_and_the_next_row_is_timed(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = machine.kernels
+    kernels = SimpleNamespace(
+        workspace=right.workspace,
+        accepts=right.accepts,
+        launch=lambda params, stream: 700 if params.type == 1 else right.launch(params, stream),
+    )
+    monkeypatch.setattr(speed.Effort, "of", staticmethod(lambda *_: speed.Effort(1 << 12, 2, 2, 1)))
+    broken = replace(machine, kernels=kernels)  # type: ignore[arg-type]
+    first, second = speed.run_all(broken, HostTimer(), [SOME[0], SOME[3]], Clock(20), rivals=False)
+    assert (first["ok"], first["note"]) == (False, "tiny f16 NCHW 7x7: simam_launch gives error 700")
+    assert second["table"] == "speed"
+    assert report.failed([second, first])
+
+
+def test_a_rival_that_fails_is_a_note(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> None:
+        raise RuntimeError("out of memory\nand more")
+
+    monkeypatch.setattr(speed.baselines, "eager", fail)
+    done = timed(machine, SOME[0], monkeypatch)
+    assert done["eager_us"] is None
+    assert "eager: out of memory;" in done["note"]
+    assert report.cells(done)[8] == "-"
+
+
 def test_without_time_rows_are_missing_and_it_is_said(machine: Machine) -> None:
     done = list(speed.run_all(machine, HostTimer(), SOME, Clock(-1)))
     assert done == [{"table": "note", "note": "no time for the last 5 of 5 rows"}]

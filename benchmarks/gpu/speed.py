@@ -55,7 +55,10 @@ def run_all(
             yield {"table": "note", "note": f"no time for the last {len(rows) - i} of {len(rows)} rows"}
             return
         clock.say(f"time {i + 1} of {len(rows)}: {row.name} {row.op}")
-        yield measure(machine, timer, row, Effort.of(row, machine), clock, rivals)
+        try:
+            yield measure(machine, timer, row, Effort.of(row, machine), clock, rivals)
+        except RuntimeError as error:
+            yield {"table": "check", "check": row.name, "cases": 1, "worst": 0.0, "ok": False, "note": str(error)}
         torch.cuda.empty_cache()  # what the graphs had
 
 
@@ -65,24 +68,23 @@ def measure(
     """One row."""
     row = row.filled(effort.size)
     sets = [Filled(machine, row, seed) for seed in range(effort.sets)]
-    calls: dict[str, Callable[[int], object]] = {"ours": ours(machine, sets), **copies(machine, sets)}
+    counts: dict[str, int] = {}
+    replays: dict[str, Callable[[], None]] = {}
     notes = []
-    if rivals:
-        for name, make in _rivals(machine, sets).items():
-            if name == "compile" and clock.left() < COMPILE_SECONDS:
-                notes.append("no time for torch.compile")
-                continue
-            try:
-                calls[name] = make()
-            except (baselines.Unavailable, torch.cuda.OutOfMemoryError) as error:
-                notes.append(str(error).splitlines()[0])
-    # What PyTorch has to say takes long and needs few replays; ONNX Runtime's calls are no graph.
-    counts = {name: effort.calls if name in ("ours", "memcpy", "kernel") else 2 for name in calls}
-    if row.regime == "batch 1":
-        counts = dict.fromkeys(calls, effort.calls)
-    replays = {}
-    for name, call in calls.items():
-        replays[name] = _loop(call, counts[name]) if name == "ort" else timer.prepare(call, counts[name])
+    for name, call in {"ours": ours(machine, sets), **copies(machine, sets)}.items():
+        counts[name] = effort.calls
+        replays[name] = timer.prepare(call, effort.calls)
+    # What PyTorch has to do takes long and needs few replays; ONNX Runtime's calls are no graph.
+    count = effort.calls if row.regime == "batch 1" else 2
+    for name, make in (_rivals(machine, sets) if rivals else {}).items():
+        if name == "compile" and clock.left() < COMPILE_SECONDS:
+            notes.append("no time for torch.compile")
+            continue
+        try:
+            replays[name] = _loop(make(), count) if name == "ort" else timer.prepare(make(), count)
+            counts[name] = count
+        except (baselines.Unavailable, RuntimeError) as error:  # out of memory, or no capture: a rival less
+            notes.append(f"{name}: {str(error).splitlines()[0]}")
     us = medians(timer, replays, counts, effort.rounds)
     copy = min(("memcpy", "kernel"), key=lambda name: us[name])
     share = us["ours"] / us[copy]
