@@ -177,6 +177,12 @@ def test_a_missed_target_is_said_and_is_no_failure() -> None:
     assert report.failed([])
 
 
+def test_a_check_that_did_not_run_is_not_called_right() -> None:
+    row = {"table": "check", "check": "eight streams", "cases": 0, "worst": 0.0, "ok": True, "note": "needs a GPU"}
+    assert re.search(r"eight streams +0 +0 +- +needs a GPU", report.text([row]))
+    assert "0 of 0 checks are right" in report.text([row])
+
+
 def test_what_was_measured_is_kept_row_by_row(tmp_path: Path) -> None:
     kept = tmp_path / "results/gpu.jsonl"
     record.Growing(kept, device="A").add({"table": "speed", "us": 1.23456789})

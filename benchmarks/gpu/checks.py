@@ -50,7 +50,7 @@ def run_all(machine: Machine, sizes: Sizes, clock: Clock, names: Sequence[str]) 
                 "cases": 0,
                 "worst": 0.0,
                 "ok": True,
-                "note": "not on this machine",
+                "note": "needs a GPU",
             }
             continue
         notes = [f"{len(wrong)} wrong, the first: {each}" for each in wrong[:1]] + ["cut: no time left"] * cut
