@@ -8,7 +8,7 @@ NATIVE := build/native/release
 LOCKED := $(shell command -v flock >/dev/null && echo flock build/native.lock)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: demo test lint bench bench-cpu headers clean
+.PHONY: demo test lint bench bench-cpu gpu headers clean
 .PHONY: native native-checks native-tests native-if-possible native-cuda native-cuda-check native-cuda-budget
 
 .venv/installed: pyproject.toml constraints.txt
@@ -67,6 +67,10 @@ lint: .venv/installed
 
 bench-cpu: native
 	$(BIN)/python -m benchmarks.cpu
+
+# What a machine with a GPU proves, in 8 minutes. Needs no .venv: NumPy, PyTorch with CUDA, nvcc and g++ will do.
+gpu:
+	$(PYTHON) -m benchmarks.gpu
 
 bench: .venv/installed
 	$(BIN)/python -m benchmarks.forms

@@ -13,24 +13,55 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).with_name("results")
-PACKAGES = ("torch", "onnxruntime", "openvino", "onnx", "numpy")
+PACKAGES = ("torch", "triton", "onnxruntime", "onnxruntime-gpu", "openvino", "onnx", "numpy")
 
 
 def keep(name: str, rows: Sequence[Mapping[str, Any]], **conditions: Any) -> None:
     """Append a run to results/<name>.jsonl. conditions : threads, shapes, what else the figures depend on."""
-    run = {
+    RESULTS.mkdir(exist_ok=True)
+    with (RESULTS / f"{name}.jsonl").open("a") as stream:
+        stream.write(_line(rows, _here() | conditions))
+
+
+class Growing:
+    """A run whose rows are kept as they come: what is measured stays, whatever happens afterwards."""
+
+    def __init__(self, path: Path, **conditions: Any) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.rows: list[Mapping[str, Any]] = []
+        self._path = path
+        self._earlier = path.read_text() if path.exists() else ""
+        self._conditions = _here() | conditions
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Write the file with this row in it beside, and rename it."""
+        self.rows.append(row)
+        beside = self._path.with_name(f"{self._path.name}.{os.getpid()}")
+        beside.write_text(self._earlier + _line(self.rows, self._conditions))
+        beside.replace(self._path)
+
+
+def _here() -> dict[str, Any]:
+    return {
         "date": date.today().isoformat(),
         "commit": _commit(),
         "machine": _processor(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
-        "versions": {package: metadata.version(package) for package in PACKAGES},
-        **conditions,
-        "rows": [{name: _short(value) for name, value in row.items()} for row in rows],
+        "versions": {package: version for package in PACKAGES if (version := _version(package))},
     }
-    RESULTS.mkdir(exist_ok=True)
-    with (RESULTS / f"{name}.jsonl").open("a") as stream:
-        stream.write(json.dumps(run, ensure_ascii=False) + "\n")
+
+
+def _line(rows: Sequence[Mapping[str, Any]], conditions: Mapping[str, Any]) -> str:
+    short = [{name: _short(value) for name, value in row.items()} for row in rows]
+    return json.dumps({**conditions, "rows": short}, ensure_ascii=False) + "\n"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _short(value: Any) -> Any:
@@ -39,11 +70,15 @@ def _short(value: Any) -> Any:
 
 
 def _commit() -> str:
-    """The commit, with + behind it where files differ from it."""
-    answer = subprocess.run(
-        ["git", "describe", "--always", "--dirty=+"], capture_output=True, text=True, check=False, cwd=RESULTS.parent
-    )
-    return answer.stdout.strip() or "unknown"
+    """The commit, with + behind it where files differ from it. COMMIT names it where the checkout is a mere copy."""
+    command = ["git", "describe", "--always", "--dirty=+"]
+    try:
+        answer = subprocess.run(
+            command, capture_output=True, text=True, check=False, cwd=RESULTS.parent
+        ).stdout.strip()
+    except OSError:  # no git
+        answer = ""
+    return answer or os.environ.get("COMMIT", "unknown")
 
 
 def _processor() -> str:

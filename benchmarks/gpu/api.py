@@ -1,0 +1,155 @@
+"""plugins/cuda/simam_cuda.h in ctypes, and the machine that it runs on.
+
+Pointers are plain addresses; whoever gives them keeps alive what they point to.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+TYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16, "s8": torch.int8}
+TACTICS = ("automatic", "registers", "cluster", "split")
+ACTIVATIONS = ("none", "relu", "silu")
+INVALID = 1  # cudaErrorInvalidValue
+
+
+class SimamParams(ctypes.Structure):
+    """The structure of that name; its fields are explained there."""
+
+    _fields_ = (
+        ("type", ctypes.c_int32),
+        ("activation", ctypes.c_int32),
+        ("tactic", ctypes.c_int32),
+        ("group", ctypes.c_int32),
+        ("x", ctypes.c_void_p),
+        ("y", ctypes.c_void_p),
+        ("residual", ctypes.c_void_p),
+        ("scale", ctypes.c_void_p),
+        ("bias", ctypes.c_void_p),
+        ("images", ctypes.c_int64),
+        ("channels", ctypes.c_int64),
+        ("pixels", ctypes.c_int64),
+        ("lambda_", ctypes.c_float),
+        ("x_scale", ctypes.c_float),
+        ("residual_scale", ctypes.c_float),
+        ("y_scale", ctypes.c_float),
+        ("workspace", ctypes.c_void_p),
+        ("workspace_size", ctypes.c_size_t),
+    )
+
+
+class Kernels:
+    """libsimam_cuda.so or another library with its calls. Raises OSError if it cannot be loaded."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._library = ctypes.CDLL(str(path))
+        params = ctypes.POINTER(SimamParams)
+        self._library.simam_launch.argtypes = [params, ctypes.c_void_p]
+        self._library.simam_accepts.argtypes = [params]
+        self._library.simam_workspace.argtypes = [params]
+        self._library.simam_workspace.restype = ctypes.c_size_t
+
+    def launch(self, params: SimamParams, stream: int) -> int:
+        """A cudaError_t: 0 is success."""
+        return int(self._library.simam_launch(ctypes.byref(params), stream))
+
+    def accepts(self, params: SimamParams) -> bool:
+        """Whether params.tactic takes this shape on this device."""
+        return bool(self._library.simam_accepts(ctypes.byref(params)))
+
+    def workspace(self, params: SimamParams) -> int:
+        """Bytes."""
+        return int(self._library.simam_workspace(ctypes.byref(params)))
+
+    def prepare(self) -> int:
+        """Load the kernels; a cudaError_t."""
+        return int(self._library.simam_prepare())
+
+
+class Probe:
+    """probe.cu: the gate by itself, and a copy in vectors of 16 bytes."""
+
+    def __init__(self, path: Path) -> None:
+        self._library = ctypes.CDLL(str(path))
+        self._library.probe_gate.argtypes = [ctypes.c_void_p] * 2 + [ctypes.c_int64, ctypes.c_void_p]
+        self._library.probe_copy.argtypes = [ctypes.c_void_p] * 2 + [ctypes.c_int64, ctypes.c_void_p]
+
+    def gate(self, square: torch.Tensor, to: torch.Tensor, stream: int) -> int:
+        """to = 2 * gate of the narrow types for d / (4 (v + lambda)) = square. Both float32. A cudaError_t."""
+        return int(self._library.probe_gate(square.data_ptr(), to.data_ptr(), square.numel(), stream))
+
+    def copy(self, source: int, to: int, size: int, stream: int) -> int:
+        """Copy `size` bytes, a multiple of 16, between aligned addresses of the device. A cudaError_t."""
+        return int(self._library.probe_copy(source, to, size, stream))
+
+
+@dataclass(frozen=True)
+class Chip:
+    """What a plan depends on."""
+
+    name: str
+    multiprocessors: int
+    capability: int
+    l2: int
+
+
+class Planner:
+    """describe_plan.cpp: the plan of a launch in words."""
+
+    def __init__(self, path: Path, chip: Chip) -> None:
+        self._describe = ctypes.CDLL(str(path)).simam_describe_plan
+        self._describe.argtypes = [ctypes.POINTER(SimamParams), ctypes.c_int, ctypes.c_int, ctypes.c_int64]
+        self._describe.argtypes += [ctypes.c_char_p, ctypes.c_size_t]
+        self._chip = chip
+
+    def describe(self, params: SimamParams) -> str:
+        """Kernel, mode, elements held, threads, blocks; '-' where the tactic does not take the shape."""
+        line = ctypes.create_string_buffer(200)
+        chip = self._chip
+        done = self._describe(ctypes.byref(params), chip.multiprocessors, chip.capability, chip.l2, line, 200)
+        return line.value.decode() if done else "-"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where kernels run: the first GPU, or the emulator on this processor."""
+
+    device: torch.device
+    kernels: Kernels
+    probe: Probe
+    planner: Planner
+    chip: Chip
+
+    @property
+    def emulated(self) -> bool:
+        """No GPU: streams and graphs are not to be had."""
+        return self.device.type == "cpu"
+
+    def stream(self) -> int:
+        """PyTorch's current stream."""
+        return 0 if self.emulated else torch.cuda.current_stream().cuda_stream
+
+    def synchronize(self) -> None:
+        """Wait for the device; raises RuntimeError for an error of a kernel."""
+        if not self.emulated:
+            torch.cuda.synchronize()
+
+
+def chip_here() -> Chip:
+    """The first GPU."""
+    found = torch.cuda.get_device_properties(0)
+    l2 = int(getattr(found, "L2_cache_size", 0)) or 40 << 20
+    return Chip(found.name, found.multi_processor_count, 10 * found.major + found.minor, l2)
+
+
+def chip_emulated() -> Chip:
+    """What SIMAM_EMULATED_DEVICE says, as plugins/tests/emulated.cpp reads it."""
+    numbers = os.environ.get("SIMAM_EMULATED_DEVICE", "132,90,62914560").split(",")
+    multiprocessors, capability, l2 = map(int, numbers)
+    return Chip("emulator", multiprocessors, capability, l2)

@@ -1,0 +1,58 @@
+"""What the tests of `make gpu` share: the emulator as a machine, small sizes, and things to put wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks.gpu import build, checks
+from benchmarks.gpu.api import Kernels, Machine, Planner, Probe, SimamParams, chip_emulated
+from benchmarks.gpu.clock import Clock
+from benchmarks.gpu.problem import OPS
+from benchmarks.gpu.verdict import Sizes
+
+TINY = Sizes(((1, 2), (7, 9), (12, 24)), (OPS[5],), ((7, 7), (12, 24)), (2, 33, 520), small=True)
+GPU_ONLY = {"captured in a graph", "eight streams"}
+
+
+def emulated_machine() -> Machine:
+    """Kernels on the emulator; without a compiler the test is skipped."""
+    try:
+        made = build.emulated()
+    except build.BuildError as error:
+        if "no g++" not in str(error):
+            raise
+        pytest.skip(str(error))
+    chip = chip_emulated()
+    return Machine(torch.device("cpu"), Kernels(made.kernels), Probe(made.probe), Planner(made.plan, chip), chip)
+
+
+def run(machine: Machine, *names: str, seconds: float = 1000.0) -> list[dict[str, Any]]:
+    return list(checks.run_all(machine, TINY, Clock(seconds), names))
+
+
+Launch = Callable[[SimamParams, Callable[[SimamParams], int]], int]
+
+
+def changed(**factors: float) -> Launch:
+    def launch(params: SimamParams, kernel: Callable[[SimamParams], int]) -> int:
+        other = SimamParams.from_buffer_copy(params)
+        for name, factor in factors.items():
+            setattr(other, name, type(getattr(params, name))(getattr(params, name) * factor))
+        return kernel(other)
+
+    return launch
+
+
+def sanitizer_script(folder: Path, finds: str) -> Path:
+    """finds : a shell pattern over '<tool> <what the program was told>'."""
+    fake = folder / "compute-sanitizer"
+    fake.write_text(
+        f'#!/bin/sh\necho "========= COMPUTE-SANITIZER"\ncase "$2 $8" in {finds}) echo found; exit 9;; esac\n'
+    )
+    fake.chmod(0o755)
+    return fake
