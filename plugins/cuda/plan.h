@@ -18,14 +18,14 @@ enum class Kernel { small, planes, tiles };
 // Chunks of 16 bytes in a thread's registers: few, some or many elements, of 4, 2 and 1 bytes.
 enum class Held { few, some, many };
 constexpr int held_of(Held held, int element) {
-  constexpr int kTable[3][3] = {{4, 2, 1}, {8, 4, 2}, {12, 7, 3}};
+  constexpr int kTable[3][3] = {{4, 2, 1}, {8, 4, 2}, {14, 7, 3}};
   return kTable[static_cast<int>(held)][element == 4 ? 0 : element == 2 ? 1 : 2];
 }
 constexpr int kHeldElements = 16;  // where there are no vectors; of tiles, 8
 constexpr int kHeldOfTile = 8;
 
-// Threads of a block, at most: 65536 registers allow 88 and 128 to a thread.
-constexpr int kPlaneThreads = 704;
+// Threads of a block, at most: a quarter of the warps shares 16384 registers: 96 and 128 for a thread.
+constexpr int kPlaneThreads = 640;
 constexpr int kTileThreads = 512;
 
 // Sizes are those of one launch; a large problem, and one whose two kernels are to meet in L2, takes several.

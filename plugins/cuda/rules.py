@@ -17,7 +17,7 @@ from sass import BYTES, THREADS, Kernel, Measured
 # Instructions per element of the kernels that large tensors take, by format.
 CEILING = {"F32": 22.0, "F16": 18.0, "BF16": 18.0, "S8": 18.0}
 CEILING_OF_75 = {**CEILING, "F16": 19.0, "BF16": 25.0}  # Turing cannot round two at once, nor bfloat16 at all
-MOST_HELD = {"F32": 12, "F16": 7, "BF16": 7, "S8": 3}  # of plan.h
+MOST_HELD = {"F32": 14, "F16": 7, "BF16": 7, "S8": 3}  # of plan.h
 FEW_RECIPROCALS = 12  # of a plane and of whole-number divisions: once per thread, not per element
 TRAP = 32  # instructions of a kernel that its architecture cannot have; sm_87 begins each with 20 of its own
 
@@ -36,7 +36,10 @@ class Known:
 AMPERE = (80, 86, 87, 89)
 BLACKWELL = (100, 110, 120)
 LOCAL = "accesses of local memory (LDL, STL)"
-KNOWN: tuple[Known, ...] = ()
+KNOWN: tuple[Known, ...] = (
+    Known("F32 planes wide 8 block gate", (75,), "bytes of stack", 8, "Turing alone; its compiler's choice"),
+    Known("F32 planes wide 8 block gate", (75,), LOCAL, 4, "Turing alone; its compiler's choice"),
+)
 
 
 @dataclass(frozen=True)
