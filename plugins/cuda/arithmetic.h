@@ -69,6 +69,27 @@ SIMAM_DEVICE float quotient(float x, float d) {
 
 constexpr float kLog2e = 1.44269504F;
 
+// Of a power of two.
+SIMAM_DEVICE int log2_of(int power) {
+#if defined(__CUDA_ARCH__)
+  return 31 - __clz(power);
+#else
+  int log = 0;
+  while (power >> log > 1) ++log;
+  return log;
+#endif
+}
+
+// The sum over the threads of a warp whose number differs in the bits from `low` up to below `high`: powers of two, at
+// most 32. All of them get the same bits. All threads of the warp must come here.
+template <class Block, class Number>
+SIMAM_DEVICE Number sum_of(Block const& block, Number v, int low = 1, int high = 32) {
+  SIMAM_UNROLL
+  for (int bit = 16; bit > 0; bit /= 2)
+    if (bit >= low && bit < high) v += block.other(v, bit);
+  return v;
+}
+
 // Of `count` values with sum of (x - centre) `off` and of (x - centre)^2 `squares`.
 SIMAM_DEVICE Moments about(float centre, float count, float off, float squares) {
   float const rest = off * reciprocal(count);

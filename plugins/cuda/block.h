@@ -19,30 +19,30 @@ class Block {
 
   __device__ static void sync() { __syncthreads(); }
 
-  // The sum over the threads of a warp whose number differs in the bits from `low` up to below `high`: powers of two, at
-  // most 32. All of them get the same bits. All threads of the warp must come here.
-  __device__ static float sum(float v, int low, int high) {
-    for (int bit = low; bit < high; bit *= 2) v += __shfl_xor_sync(0xFFFFFFFFU, v, bit);
-    return v;
-  }
+  // What the thread of the warp has whose number differs in `bit`. All threads of the warp must come here.
   template <class Number>
-  __device__ static Number sum(Number v) {
-#pragma unroll
-    for (int bit = 16; bit > 0; bit /= 2) v += __shfl_xor_sync(0xFFFFFFFFU, v, bit);
-    return v;
+  __device__ static Number other(Number v, int bit) {
+    return __shfl_xor_sync(0xFFFFFFFFU, v, bit);
   }
 
-  // After both, all blocks of the cluster have come to the first, and what they stored in one another's memory is seen.
-  __device__ static void cluster_arrive() {
+  // From here on the block takes part; nothing that was written before need be seen.
+  __device__ static void cluster_begin() {
 #if __CUDA_ARCH__ >= 900
-    asm volatile("barrier.cluster.arrive.aligned;" ::: "memory");
+    asm volatile("barrier.cluster.arrive.relaxed.aligned;");
 #else
     __trap();
 #endif
   }
+  // What was stored before is seen by all blocks of the cluster ...
+  __device__ static void cluster_arrive() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+#endif
+  }
+  // ... that have waited, for all of which have come to the call before it.
   __device__ static void cluster_wait() {
 #if __CUDA_ARCH__ >= 900
-    asm volatile("barrier.cluster.wait.aligned;" ::: "memory");
+    asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
 #endif
   }
 
@@ -66,6 +66,8 @@ class Block {
                  : "l"(from));
     return v;
   }
+  // Into L2: it is read later.
+  __device__ static void prefetch(void const* from) { asm volatile("prefetch.global.L2 [%0];" ::"l"(from)); }
   __device__ static void store(Bytes16* to, Bytes16 const& v) {
     asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(v.w[0]), "r"(v.w[1]), "r"(v.w[2]),
                  "r"(v.w[3])

@@ -35,6 +35,10 @@ struct OnStream {
     attribute.val.clusterDim = {static_cast<unsigned>(cluster), 1, 1};
     config.attrs = &attribute;
     config.numAttrs = cluster > 1 ? 1 : 0;
+    if (cluster > 8) {
+      auto const allow = cudaFuncAttributeNonPortableClusterSizeAllowed;
+      if (cudaError_t const error = cudaFuncSetAttribute(entry<Kernel>, allow, 1)) return error;
+    }
     return cudaLaunchKernelEx(&config, entry<Kernel>, problem);
   }
 };

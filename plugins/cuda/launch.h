@@ -65,10 +65,10 @@ class Dispatch {
         if (plan_.held == Held::some) return run<Planes<Wide, kSome, Team::block, Mode::cluster, kFused>>();
         return run<Planes<Wide, kMany, Team::block, Mode::cluster, kFused>>();
       case Mode::moments:  // nothing follows it
-        if (plan_.wide) return run<Planes<Wide, kSome, Team::block, Mode::moments, false>>();
+        if (plan_.wide) return run<Planes<Wide, kMany, Team::block, Mode::moments, false>>();
         return run<Planes<Narrow, kHeldElements, Team::block, Mode::moments, false>>();
       case Mode::gate:
-        if (plan_.wide) return run<Planes<Wide, kSome, Team::block, Mode::gate, kFused>>();
+        if (plan_.wide) return run<Planes<Wide, kMany, Team::block, Mode::gate, kFused>>();
         return run<Planes<Narrow, kHeldElements, Team::block, Mode::gate, kFused>>();
     }
     return kInvalid;
@@ -82,10 +82,10 @@ class Dispatch {
         return run<Tiles<Wide, kMany, Mode::whole, kFused>>();
       case Mode::cluster: return run<Tiles<Wide, kMany, Mode::cluster, kFused>>();
       case Mode::moments:
-        if (plan_.wide) return run<Tiles<Wide, kSome, Mode::moments, false>>();
+        if (plan_.wide) return run<Tiles<Wide, kMany, Mode::moments, false>>();
         return run<Tiles<Narrow, kHeldOfTile, Mode::moments, false>>();
       case Mode::gate:
-        if (plan_.wide) return run<Tiles<Wide, kSome, Mode::gate, kFused>>();
+        if (plan_.wide) return run<Tiles<Wide, kMany, Mode::gate, kFused>>();
         return run<Tiles<Narrow, kHeldOfTile, Mode::gate, kFused>>();
     }
     return kInvalid;

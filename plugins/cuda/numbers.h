@@ -5,9 +5,11 @@
 #if defined(__CUDACC__)
 #define SIMAM_DEVICE __device__ __forceinline__
 #define SIMAM_UNROLL _Pragma("unroll")
+#define SIMAM_UNROLL_BY_4 _Pragma("unroll 4")
 #else
 #define SIMAM_DEVICE inline
 #define SIMAM_UNROLL
+#define SIMAM_UNROLL_BY_4
 #endif
 
 #if !defined(__CUDACC_RTC__)

@@ -8,10 +8,13 @@ namespace simam::cuda {
 namespace {
 
 constexpr int kWarp = 32;
-constexpr int kMostParts = 8;           // of a cluster; a cluster of 16 would not be portable
+constexpr int kMostParts = 8;            // of a cluster anywhere
+constexpr int kMostPartsOfPlane = 16;    // where the device has clusters of 16: a plane for which 8 are too few
+constexpr int kNarrowTile = 64;          // pixels of a part of tiles without vectors, at least
 constexpr int kSmall = 512;             // pixels of a small plane
 constexpr int64_t kMostMoments = 65536;  // of the workspace, but for a plane with more parts
 constexpr int64_t kMostUnits = 1 << 30;
+constexpr int64_t kMostBlocks = INT32_MAX;
 
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t round_up(int64_t a, int64_t to) { return divide_up(a, to) * to; }
@@ -67,10 +70,18 @@ class Planner {
     plan_.wide = aligned && side * size_ % 16 == 0;
     count_ = plan_.wide ? 16 / size_ : 1;
     chunks_ = params.group == 1 ? params.pixels / count_ : params.group / count_;
-    aligned_ = aligned && plan_.units * params.pixels * size_ % 16 == 0;
+    aligned_ = aligned && plan_.units % 16 * (params.pixels % 16) * size_ % 16 == 0;
   }
 
   bool make() {
+    if (!choose()) return false;
+    Problem const& p = plan_.problem;
+    plan_.per_launch = std::min(plan_.per_launch, kMostBlocks / (int64_t{p.parts} * std::max(1, p.tiles)));
+    return true;
+  }
+
+ private:
+  bool choose() {
     bool const planes = params_.group == 1;
     switch (params_.tactic) {
       case SIMAM_REGISTERS: return planes ? small() || planes_whole() : tiles_kept(1);
@@ -87,7 +98,6 @@ class Planner {
     return planes_whole() || planes_split();
   }
 
- private:
   int held(Held held) const { return held_of(held, size_); }
 
   // Chunks of a block that leave room for a second one on its multiprocessor.
@@ -121,7 +131,7 @@ class Planner {
   // instructions; where there are few blocks, fewer are done sooner.
   Held choose_held(int64_t chunks) const {
     bool const whole = plan_.mode == Mode::whole;
-    if (plan_.mode == Mode::moments) return Held::some;
+    if (plan_.mode == Mode::moments) return Held::many;
     if (whole && chunks <= held(Held::few) * kWarp) return Held::few;
     bool const scarce = plan_.units * plan_.problem.parts < 2 * device_.multiprocessors;
     bool const fits = chunks <= held(Held::some) * (scarce ? kPlaneThreads : kWarp);
@@ -131,7 +141,7 @@ class Planner {
   bool hold(int64_t chunks) {
     Problem& p = plan_.problem;
     plan_.kernel = Kernel::planes;
-    plan_.shared = 512 + kMostParts * static_cast<int>(sizeof(Moments));
+    plan_.shared = 512 + kMostPartsOfPlane * static_cast<int>(sizeof(Moments));
     plan_.held = choose_held(chunks);
     int64_t const per_thread = plan_.wide ? held(plan_.held) : kHeldElements;
     int64_t const team = round_up(divide_up(chunks, per_thread), kWarp);
@@ -160,24 +170,32 @@ class Planner {
     while (parts < kMostParts &&
            (chunks_ > slab() * parts || (plan_.units * parts < 2 * device_.multiprocessors && chunks_ >= 512 * parts)))
       parts *= 2;
+    bool const large = device_.capability == 90 || device_.capability == 100 || device_.capability == 103;
+    if (large && chunks_ > int64_t{kPlaneThreads} * held(Held::many) * parts) parts = kMostPartsOfPlane;
     plan_.mode = Mode::cluster;
     cut(parts);
     return plan_.problem.parts == parts && hold(plan_.problem.part / count_);
   }
 
+  // As few parts as a block's registers allow, for each block of the second kernel reads all of a plane's moments; but
+  // blocks enough for the device.
   bool planes_split() {
     plan_.mode = Mode::moments;
-    cut(static_cast<int>(divide_up(chunks_, 256 * (plan_.wide ? held(Held::some) : kHeldElements))));
+    int64_t const per_thread = plan_.wide ? held(Held::many) : kHeldElements;
+    int64_t const least = divide_up(chunks_, kPlaneThreads * per_thread);
+    int64_t const most = divide_up(chunks_, 64 * per_thread);
+    cut(static_cast<int>(std::clamp<int64_t>(divide_up(2 * device_.multiprocessors, plan_.units), least, most)));
     hold(plan_.problem.part / count_);
-    split(params_.pixels * size_, plan_.problem.parts);
+    split(params_.pixels * size_, plan_.problem.parts, divide_up(params_.pixels, 64 * kHeldElements));
     return true;
   }
 
-  // So many units in a launch that the second kernel finds in L2 what the first one read.
-  void split(int64_t bytes, int64_t moments) {
+  // So many units in a launch that the second kernel finds in L2 what the first one read. bound: the moments of a unit,
+  // at most, with and without vectors; so that a workspace does for smaller sizes and other alignments too.
+  void split(int64_t bytes, int64_t moments, int64_t bound) {
     int64_t const in_l2 = device_.l2 * 4 / 10 / std::max<int64_t>(1, 2 * bytes);
     plan_.per_launch = std::clamp<int64_t>(std::min(in_l2, kMostMoments / moments), 1, plan_.per_launch);
-    plan_.workspace = std::max(kMostMoments, moments) * static_cast<int64_t>(sizeof(Moments));
+    plan_.workspace = std::max(kMostMoments, bound) * static_cast<int64_t>(sizeof(Moments));
   }
 
   void choose_tile(int lanes) {
@@ -222,12 +240,15 @@ class Planner {
     Problem& p = plan_.problem;
     choose_tile(plan_.wide ? 8 : kWarp);
     plan_.mode = Mode::moments;
-    plan_.held = Held::some;
-    plan_.threads = 256;
-    p.part = static_cast<int32_t>(std::min<int64_t>(p.pixels, int64_t{256} / p.team * (plan_.wide ? held(Held::some) : kHeldOfTile)));
+    plan_.held = Held::many;
+    plan_.threads = plan_.wide ? kTileThreads : 256;
+    int64_t const rows = plan_.threads / p.team;
+    p.part = static_cast<int32_t>(std::min<int64_t>(p.pixels, rows * (plan_.wide ? held(Held::many) : kHeldOfTile)));
     p.parts = static_cast<int32_t>(divide_up(p.pixels, p.part));
     share_tile();
-    split(params_.pixels * params_.group * size_, int64_t{p.parts} * p.tiles * p.team * count_);
+    int64_t const most_channels = round_up(params_.group, 128);
+    split(params_.pixels * params_.group * size_, int64_t{p.parts} * p.tiles * p.team * count_,
+          divide_up(params_.pixels, kNarrowTile) * most_channels);
     return true;
   }
 
@@ -243,7 +264,7 @@ class Planner {
 }  // namespace
 
 char const* refuse(SimamParams const& params) {
-  int64_t constexpr kMost = INT32_MAX;
+  int64_t constexpr kMost = 1 << 30;
   if (params.type < SIMAM_F32 || params.type > SIMAM_S8) return "type is none of SimamType";
   if (params.activation < SIMAM_NONE || params.activation > SIMAM_SILU) return "activation is none of SimamActivation";
   if (params.tactic < SIMAM_AUTOMATIC || params.tactic > SIMAM_SPLIT) return "tactic is none of SimamTactic";
@@ -257,8 +278,8 @@ char const* refuse(SimamParams const& params) {
     return "an int8 residual needs residual_scale, finite and above 0";
   if (params.images == 0 || params.channels == 0 || params.pixels == 0) return nullptr;
   if (params.pixels == 1) return "of one pixel the variance is 0/0";
-  if (params.pixels > kMost || params.channels > kMost || params.images > kMost / params.channels)
-    return "images * channels and pixels must be below 2^31";
+  if (params.pixels > kMost || params.channels > kMost || params.group > kMost || params.images > kMost / params.channels)
+    return "images * channels, group and pixels must be at most 2^30";
   int const size = element_size(params.type);
   if (misaligned(params.x, size) != 0 || misaligned(params.y, size) != 0 || misaligned(params.residual, size) != 0)
     return "x, y or residual is not aligned as its elements are";

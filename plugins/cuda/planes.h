@@ -13,7 +13,7 @@
 namespace simam::cuda {
 
 constexpr int kWarp = 32;
-constexpr int kMostParts = 8;  // blocks of a cluster
+constexpr int kMostParts = 16;  // blocks of a cluster
 
 enum class Team { warp, block };
 
@@ -33,7 +33,7 @@ struct Planes {
 
   template <class Block>
   static SIMAM_DEVICE void run(Problem const& p, Block const& block) {
-    if constexpr (mode == Mode::cluster) block.cluster_arrive();
+    if constexpr (mode == Mode::cluster) block.cluster_begin();
     auto const number = static_cast<int>(block.index());
     int const warp = block.thread() / kWarp;
     int const lane = block.thread() % kWarp;
@@ -64,24 +64,38 @@ struct Planes {
       if (first + i * kWarp < chunks) held[i] = block.load(x + i * kWarp);
     }
 
+    Chunk const* residual = nullptr;
+    if constexpr (kFused && mode != Mode::moments)
+      if (p.residual != nullptr) {
+        residual = reinterpret_cast<Chunk const*>(static_cast<typename T::Element const*>(p.residual) + start) + first;
+        SIMAM_UNROLL
+        for (int i = 0; i < kHeld; ++i)  // one thread for each line of 128 bytes
+          if (lane * sizeof(Chunk) % 128 == 0 && first + i * kWarp < chunks) block.prefetch(residual + i * kWarp);
+      }
+
+    auto* const shared = reinterpret_cast<Shared*>(block.shared());
     Moments all;
     if constexpr (mode == Mode::gate) {
-      all = gather(block, p.workspace + static_cast<int64_t>(plane) * p.parts, p.parts, block.thread() % kWarp);
+      Sums sums = add(p.workspace + static_cast<int64_t>(plane) * p.parts, p.parts, block.thread(), block.threads());
+      sums.count = over_team(block, shared->sums, sum_of(block, sums.count));
+      sums.off = over_team(block, shared->off, sum_of(block, sums.off));
+      sums.squares = over_team(block, shared->squares, sum_of(block, sums.squares));
+      all = about(sums.centre, sums.count, sums.off, sums.squares);
     } else {
       all = moments(block, held, first, length, chunks);
     }
-    auto* const shared = reinterpret_cast<Shared*>(block.shared());
     if constexpr (mode == Mode::cluster) {
       block.cluster_wait();  // the others have begun
       if (block.thread() < p.parts) block.store_remote(&shared->parts[part], block.thread(), all);
       block.cluster_arrive();
       block.cluster_wait();
-      all = gather(block, shared->parts, p.parts, block.thread() % kWarp);
+      Sums const sums = add(shared->parts, p.parts, lane, kWarp);  // each warp for itself
+      all = about(sums.centre, sum_of(block, sums.count), sum_of(block, sums.off), sum_of(block, sums.squares));
     }
     if constexpr (mode == Mode::moments) {
       if (block.thread() == 0) p.workspace[static_cast<int64_t>(plane) * p.parts + part] = all;
     } else {
-      store(block, p, held, first, chunks, plane, start, all);
+      store(block, p, held, residual, first, chunks, plane, start, all);
     }
   }
 
@@ -93,7 +107,7 @@ struct Planes {
     int const lane = block.thread() % kWarp;
     if (lane == 0) slots[block.thread() / kWarp] = v;
     block.sync();
-    return block.sum(lane < warps ? slots[lane] : Number{});
+    return sum_of(block, lane < warps ? slots[lane] : Number{});
   }
 
   template <class Block>
@@ -108,7 +122,7 @@ struct Planes {
       widen<Access>(held[i], v);
       for (int j = 0; j < kCount; ++j) sum += v[j];
     }
-    sum = block.sum(sum);
+    sum = sum_of(block, sum);
     if constexpr (team == Team::block) sum = over_team(block, shared->sums, sum);
 
     auto const count = static_cast<float>(length);
@@ -125,14 +139,14 @@ struct Planes {
         squares = fused_multiply_add(d, d, squares);
       }
     }
-    off = block.sum(off);
-    squares = block.sum(squares);
+    off = sum_of(block, off);
+    squares = sum_of(block, squares);
     if constexpr (team == Team::block) {
       int const warps = block.threads() / kWarp;
       int const own = block.thread() % kWarp;
       if (own == 0) shared->off[block.thread() / kWarp] = off;
       squares = over_team(block, shared->squares, squares);
-      off = block.sum(own < warps ? shared->off[own] : 0);
+      off = sum_of(block, own < warps ? shared->off[own] : 0);
     }
     return about(mean, count, off, squares);
   }
@@ -148,8 +162,8 @@ struct Planes {
         sum = multiply_bytes(w, 0x01010101U, sum);
         squares = multiply_bytes(w, w, squares);
       }
-    sum = block.sum(sum);
-    squares = block.sum(squares);
+    sum = sum_of(block, sum);
+    squares = sum_of(block, squares);
     if constexpr (team == Team::block) {
       auto* const shared = reinterpret_cast<Shared*>(block.shared());
       int const warps = block.threads() / kWarp;
@@ -157,38 +171,39 @@ struct Planes {
       auto* const sums = reinterpret_cast<int*>(shared->sums);
       if (own == 0) sums[block.thread() / kWarp] = sum;
       squares = over_team(block, reinterpret_cast<int*>(shared->squares), squares);
-      sum = block.sum(own < warps ? sums[own] : 0);
+      sum = sum_of(block, own < warps ? sums[own] : 0);
     }
     return of_integers(length, sum, squares);
   }
 
-  // All parts' moments made one; by each warp for itself, in the same order.
-  template <class Block>
-  static SIMAM_DEVICE Moments gather(Block const& block, Moments const* parts, int count, int lane) {
-    float const centre = parts[0].mean;
-    float number = 0;
-    float off = 0;
-    float squares = 0;
-    for (int i = lane; i < count; i += kWarp) {
+  // What a thread adds up of all parts' moments, which are made one about the first one's mean.
+  struct Sums {
+    float centre, count, off, squares;
+  };
+
+  static SIMAM_DEVICE Sums add(Moments const* parts, int count, int first, int step) {
+    Sums sums{parts[0].mean, 0, 0, 0};
+    SIMAM_UNROLL_BY_4
+    for (int i = first; i < count; i += step) {
       Moments const part = parts[i];
-      number += part.count;
-      add_part(part, centre, off, squares);
+      sums.count += part.count;
+      add_part(part, sums.centre, sums.off, sums.squares);
     }
-    return about(centre, block.sum(number), block.sum(off), block.sum(squares));
+    return sums;
   }
 
   template <class Block>
-  static SIMAM_DEVICE void store(Block const& block, Problem const& p, Chunk (&held)[kHeld], int first, int chunks,
-                                 int plane, int64_t start, Moments const& all) {
+  static SIMAM_DEVICE void store(Block const& block, Problem const& p, Chunk (&held)[kHeld], Chunk const* residual,
+                                 int first, int chunks, int plane, int64_t start, Moments const& all) {
     using Element = typename T::Element;
     Gate const gate = gate_of<T>(all, p);
     Chunk* const y = reinterpret_cast<Chunk*>(static_cast<Element*>(p.y) + start) + first;
-    Chunk const* const residual =
-        p.residual == nullptr ? nullptr
-                              : reinterpret_cast<Chunk const*>(static_cast<Element const*>(p.residual) + start) + first;
     Finish last{1, 0};
     if constexpr (kFused)
       last = finish_of<T>(p, static_cast<int>(static_cast<uint32_t>(p.first + plane) % static_cast<uint32_t>(p.channels)));
+    // The next of the residual is read before this one of y is written, which may be in its place.
+    Chunk next{};
+    if (kFused && residual != nullptr && first < chunks) next = block.load(residual);
     float v[kCount];
     float more[kCount] = {};
     SIMAM_UNROLL
@@ -196,7 +211,10 @@ struct Planes {
       bool const has = first + i * kWarp < chunks;
       widen<Access>(held[i], v);
       if constexpr (kFused)
-        if (residual != nullptr && has) widen<Access>(block.load(residual + i * kWarp), more);
+        if (residual != nullptr) {
+          widen<Access>(next, more);
+          if (i + 1 < kHeld && first + (i + 1) * kWarp < chunks) next = block.load(residual + (i + 1) * kWarp);
+        }
       finish<T, kFused>(v, more, [&](int) { return gate; }, [&](int) { return last; }, p);
       Chunk const out = narrow<Access>(v);
       if (has) block.store(y + i * kWarp, out);

@@ -18,6 +18,7 @@ from sass import BYTES, THREADS, Kernel, Measured
 CEILING = {"F32": 22.0, "F16": 18.0, "BF16": 18.0, "S8": 18.0}
 CEILING_OF_75 = {**CEILING, "F16": 19.0, "BF16": 25.0}  # Turing cannot round two at once, nor bfloat16 at all
 MOST_HELD = {"F32": 14, "F16": 7, "BF16": 7, "S8": 3}  # of plan.h
+BATCH = 4  # of small.h
 FEW_RECIPROCALS = 12  # of a plane and of whole-number divisions: once per thread, not per element
 TRAP = 32  # instructions of a kernel that its architecture cannot have; sm_87 begins each with 20 of its own
 
@@ -37,8 +38,8 @@ AMPERE = (80, 86, 87, 89)
 BLACKWELL = (100, 110, 120)
 LOCAL = "accesses of local memory (LDL, STL)"
 KNOWN: tuple[Known, ...] = (
-    Known("F32 planes wide 8 block gate", (75,), "bytes of stack", 8, "Turing alone; its compiler's choice"),
-    Known("F32 planes wide 8 block gate", (75,), LOCAL, 4, "Turing alone; its compiler's choice"),
+    Known("F32 planes wide 14 block gate fused", (100,), "bytes of stack", 24, "clusters take its place there"),
+    Known("F32 planes wide 14 block gate fused", (100,), LOCAL, 12, "clusters take its place there"),
 )
 
 
@@ -109,7 +110,7 @@ def _moved(row: Measured) -> Iterator[tuple[str, float, float, float]]:
     operands = 2 if kernel.fused else 1  # x, and the residual
     streamed, stored = count(r"LDG.*\.NA.*\.128"), count(r"STG.*\.128")
     if kernel.shape == "small":  # a loop, which nvcc may unroll
-        yield "vectors loaded", streamed, operands * max(stored, 1), operands * max(stored, 1)
+        yield "vectors loaded, but for whole batches", streamed % (BATCH * operands), 0, 0
     else:
         yield "vectors loaded", streamed, *2 * (kernel.held * operands,)
         # moments: one thread stores one to the workspace

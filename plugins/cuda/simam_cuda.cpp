@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <initializer_list>
+#include <new>
 
 #include "entry.h"
 #include "launch.h"
@@ -18,7 +19,6 @@ constexpr int kMostDevices = 64;
 int ask(Device& device) {
   int number = 0;
   if (int const error = cudaGetDevice(&number)) return error;
-  // What was once asked is kept: two threads that ask at once write the same.
   static std::atomic<Device*> known[kMostDevices];
   Device* const found = number < kMostDevices ? known[number].load(std::memory_order_acquire) : nullptr;
   if (found != nullptr) {
@@ -40,9 +40,9 @@ int ask(Device& device) {
   device.capability = 10 * major + minor;
   device.l2 = l2;
   if (number < kMostDevices) {
-    static Device kept[kMostDevices];
-    kept[number] = device;
-    known[number].store(&kept[number], std::memory_order_release);
+    auto* mine = new (std::nothrow) Device(device);  // kept for as long as the process lives
+    Device* none = nullptr;
+    if (!known[number].compare_exchange_strong(none, mine, std::memory_order_release)) delete mine;
   }
   return 0;
 }

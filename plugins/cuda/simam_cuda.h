@@ -7,7 +7,7 @@
 // Everything inside is float32, reduced in a fixed order: the same x on the same device gives the same bits.
 // A NaN or infinity makes its own plane NaN and touches no other.
 //
-// It ends where the squares of floats do: a plane whose sum of (x - mean)^2 exceeds 3.4e38 comes out as NaN, and where
+// It ends where the squares of floats do: a plane whose sum of (x - mean)^2 exceeds 8e37 may come out as NaN, and where
 // lambda is below 1e-37 and |x - mean| below 1e-18 the gate is wrong.
 #pragma once
 
@@ -36,7 +36,7 @@ enum SimamTactic {
 //   ceil(channels, 8)       channels last, padded: TensorRT's kHWC8        channels, ceil(channels, 16): kHWC, kHWC16
 //   32, 4                   TensorRT's kCHW32, kCHW4
 //
-// Where group > 1 the channels of padding are read and ignored, and written as zeros.
+// Where group > 1 the channels of padding are read, initialised or not, and ignored; they are written as zeros.
 struct SimamParams {
   int32_t type;        // SimamType of x, y and residual
   int32_t activation;  // SimamActivation
@@ -47,10 +47,10 @@ struct SimamParams {
   void const* residual;  // or null
   float const* scale;    // device memory, [channels], or null: both or neither
   float const* bias;
-  int64_t images, channels, pixels;  // N, C, H * W; pixels >= 2
+  int64_t images, channels, pixels;  // N, C, H * W; pixels >= 2; pixels and N * C at most 2^30
   float lambda;                      // finite, >= 0
   float x_scale, residual_scale, y_scale;  // int8: the real value is scale * q; finite, > 0. Other types: ignored.
-  void* workspace;                         // device memory of simam_workspace() bytes, aligned to 16; its content is garbage
+  void* workspace;  // device memory of simam_workspace() bytes, aligned to 16, for one stream at a time; begins as garbage
   size_t workspace_size;
 };
 
@@ -63,7 +63,8 @@ int simam_launch(struct SimamParams const* params, void* stream);
 // 1 if params.tactic accepts this shape, type and layout on the current device; pointers count by their alignment only.
 int simam_accepts(struct SimamParams const* params);
 
-// Bytes of workspace for these parameters on the current device; 0 for most. Grows with images, channels and pixels.
+// Bytes of workspace for these parameters on the current device; 0 for most. What SIMAM_SPLIT needs never shrinks when
+// images, channels, group or pixels grow, and does not depend on how the pointers are aligned.
 size_t simam_workspace(struct SimamParams const* params);
 
 // Loads the kernels into the current device, so that nothing is loaded during a capture. A cudaError_t.

@@ -22,23 +22,47 @@ struct Piece {
     inside = static_cast<Element*>(memory);
   }
 
-  // kAligned: it begins and ends at multiples of 16 bytes.
-  template <bool kAligned, class Block, class Copy, class CopyOne>
-  SIMAM_DEVICE void each(Block const& block, Copy const& copy, CopyOne const& copy_one) const {
-    for (int i = block.thread() * kVector; i < to; i += block.threads() * kVector) {
-      if (kAligned || (i >= from && i + kVector <= to)) {
-        copy(reinterpret_cast<Bytes16*>(outside + i), reinterpret_cast<Bytes16*>(inside + i));
-      } else {
-        for (int j = i < from ? from : i; j < i + kVector && j < to; ++j) copy_one(outside + j, inside + j);
+  // Four vectors of a thread are under way at once.
+  template <bool kAligned, class Block>
+  SIMAM_DEVICE void read(Block const& block) const {
+    constexpr int kBatch = 4;
+    int const step = block.threads() * kVector;
+    Bytes16 some[kBatch];
+    for (int start = block.thread() * kVector; start < to; start += kBatch * step) {
+      SIMAM_UNROLL
+      for (int b = 0; b < kBatch; ++b) {
+        int const i = start + b * step;
+        if (is_whole<kAligned>(i)) some[b] = block.load(reinterpret_cast<Bytes16 const*>(outside + i));
+      }
+      SIMAM_UNROLL
+      for (int b = 0; b < kBatch; ++b) {
+        int const i = start + b * step;
+        if (is_whole<kAligned>(i)) *reinterpret_cast<Bytes16*>(inside + i) = some[b];
+        if constexpr (!kAligned)
+          if (!is_whole<kAligned>(i)) edge(i, [&](int j) { inside[j] = block.load(outside + j); });
       }
     }
   }
 
   template <bool kAligned, class Block>
-  SIMAM_DEVICE void read(Block const& block) const {
-    each<kAligned>(
-        block, [&](Bytes16* out, Bytes16* in) { *in = block.load(out); },
-        [&](Element* out, Element* in) { *in = block.load(out); });
+  SIMAM_DEVICE void write(Block const& block) const {
+    for (int i = block.thread() * kVector; i < to; i += block.threads() * kVector) {
+      if (is_whole<kAligned>(i)) block.store(reinterpret_cast<Bytes16*>(outside + i), *reinterpret_cast<Bytes16*>(inside + i));
+      if constexpr (!kAligned)
+        if (!is_whole<kAligned>(i)) edge(i, [&](int j) { block.store(outside + j, inside[j]); });
+    }
+  }
+
+ private:
+  // Whether all of the vector at i is of the piece. kAligned: it begins and ends at multiples of 16 bytes.
+  template <bool kAligned>
+  SIMAM_DEVICE bool is_whole(int i) const {
+    return kAligned ? i < to : i >= from && i + kVector <= to;
+  }
+
+  template <class Work>
+  SIMAM_DEVICE void edge(int i, Work const& work) const {
+    for (int j = i < from ? from : i; j < i + kVector && j < to; ++j) work(j);
   }
 };
 
@@ -66,8 +90,9 @@ struct Small {
         residual = more.inside + more.from;
       }
     block.sync();
-    for (int done = 0; done < planes; done += block.threads() / p.team)
-      work(block, p, x.inside + x.from, residual, done, planes, first);
+    int const shift = log2_of(p.team);
+    for (int done = 0; done < planes; done += block.threads() >> shift)
+      work(block, p, x.inside + x.from, residual, done + (block.thread() >> shift), planes, first);
     block.sync();
     write(block, p, x, start, count);
   }
@@ -75,9 +100,8 @@ struct Small {
  private:
   template <class Block>
   static SIMAM_DEVICE void work(Block const& block, Problem const& p, Element* planes_of_x, Element const* residual,
-                                int done, int planes, int first) {
-    int const lane = block.thread() % p.team;
-    int const plane = done + block.thread() / p.team;
+                                int plane, int planes, int first) {
+    int const lane = block.thread() & (p.team - 1);
     int const pixels = plane < planes ? p.pixels : 0;  // the other lanes of the warp need this one for their sums
     Element* const x = planes_of_x + plane * p.pixels;
     float v[kHeld] = {};  // beyond the end: zeros
@@ -88,7 +112,7 @@ struct Small {
       sum += v[i];
     }
     auto const count = static_cast<float>(p.pixels);
-    float const mean = block.sum(sum, 1, p.team) * reciprocal(count);
+    float const mean = sum_of(block, sum, 1, p.team) * reciprocal(count);
     float off = 0;
     float squares = 0;
     SIMAM_UNROLL
@@ -97,8 +121,8 @@ struct Small {
       off += d;
       squares = fused_multiply_add(d, d, squares);
     }
-    off = block.sum(off, 1, p.team);
-    squares = block.sum(squares, 1, p.team);
+    off = sum_of(block, off, 1, p.team);
+    squares = sum_of(block, squares, 1, p.team);
     Gate const gate = gate_of<T>(about(mean, count, off, squares), p);
     Finish last{1, 0};
     if constexpr (kFused)
@@ -121,9 +145,7 @@ struct Small {
                                  int count) {
     Piece<Element> const y(static_cast<Element*>(p.y) + start, count, x.inside);
     if (kAligned || y.from == x.from) {
-      y.template each<kAligned>(
-          block, [&](Bytes16* out, Bytes16* in) { block.store(out, *in); },
-          [&](Element* out, Element* in) { block.store(out, *in); });
+      y.template write<kAligned>(block);
     } else {
       for (int i = block.thread(); i < count; i += block.threads())
         block.store(y.outside + y.from + i, x.inside[x.from + i]);

@@ -10,6 +10,7 @@
 namespace simam::cuda {
 
 constexpr int kMostChannels = 128;  // of a tile
+constexpr int kMostTileParts = 8;   // blocks of a cluster
 
 template <class Access, int kHeld, Mode mode, bool kFused>
 struct Tiles {
@@ -20,21 +21,22 @@ struct Tiles {
 
   // Of a block; behind it lie the warps' sums: a float for each channel of the tile and each warp, twice.
   struct Shared {
-    Moments parts[mode == Mode::cluster ? kMostParts * kMostChannels : 1];
+    Moments parts[mode == Mode::cluster ? kMostTileParts * kMostChannels : 1];
     float mean[kMostChannels], rest[kMostChannels], by[kMostChannels];
   };
 
   template <class Block>
   static SIMAM_DEVICE void run(Problem const& p, Block const& block) {
-    if constexpr (mode == Mode::cluster) block.cluster_arrive();
+    if constexpr (mode == Mode::cluster) block.cluster_begin();
     auto const number = static_cast<int>(block.index());
     int const tile_number = number / p.parts;  // of this launch
     int const part = number - tile_number * p.parts;
     int const at = tile_number / p.tiles;
     int const tile = tile_number - at * p.tiles;
-    int const lane = block.thread() % p.team;
-    int const row = block.thread() / p.team;
-    int const rows = block.threads() / p.team;
+    int const shift = log2_of(p.team);
+    int const lane = block.thread() & (p.team - 1);
+    int const row = block.thread() >> shift;
+    int const rows = block.threads() >> shift;
     int const in_tile = lane * kCount;
     int const in_group = tile * p.team * kCount + in_tile;
     int const from = part * p.part;
@@ -57,22 +59,23 @@ struct Tiles {
     if constexpr (mode != Mode::gate) {
       own = moments(block, held, here, p.pixels - from < p.part ? p.pixels - from : p.part);
     }
+    // Channel after channel, part after part.
     Moments* const workspace =
-        p.workspace + (static_cast<int64_t>(tile_number) * here.channels + block.thread()) * p.parts;
+        p.workspace + static_cast<int64_t>(tile_number) * p.parts * here.channels + block.thread();
     if constexpr (mode == Mode::moments) {
-      if (leads) workspace[part] = own;
+      if (leads) workspace[part * here.channels] = own;
     } else {
       if constexpr (mode == Mode::cluster) {
         block.cluster_wait();  // the others have begun
         if (leads)
           for (int to = 0; to < p.parts; ++to)
-            block.store_remote(&shared->parts[block.thread() * kMostParts + part], to, own);
+            block.store_remote(&shared->parts[block.thread() * kMostTileParts + part], to, own);
         block.cluster_arrive();
         block.cluster_wait();
-        if (leads) own = gather(&shared->parts[block.thread() * kMostParts], p.parts);
+        if (leads) own = gather(&shared->parts[block.thread() * kMostTileParts], 1, p.parts);
       }
       if constexpr (mode == Mode::gate)
-        if (leads) own = gather(workspace, p.parts);
+        if (leads) own = gather(workspace, here.channels, p.parts);
       if (leads) {
         Gate const gate = gate_of<T>(own, p);
         shared->mean[block.thread()] = gate.mean;
@@ -94,13 +97,14 @@ struct Tiles {
     SIMAM_DEVICE bool has(int i) const { return pixel + i * rows < end; }
   };
 
-  static SIMAM_DEVICE Moments gather(Moments const* parts, int count) {
+  static SIMAM_DEVICE Moments gather(Moments const* parts, int step, int count) {
     float const centre = parts[0].mean;
     float number = 0;
     float off = 0;
     float squares = 0;
+    SIMAM_UNROLL_BY_4
     for (int i = 0; i < count; ++i) {
-      Moments const part = parts[i];
+      Moments const part = parts[i * step];
       number += part.count;
       add_part(part, centre, off, squares);
     }
@@ -111,7 +115,10 @@ struct Tiles {
   template <class Block>
   static SIMAM_DEVICE void put(Block const& block, Tile const& here, float (&v)[kCount], float* slots) {
     int const warp = block.thread() / kWarp;
-    for (int j = 0; j < kCount; ++j) v[j] = block.sum(v[j], here.channels / kCount, kWarp);
+    SIMAM_UNROLL
+    for (int bit = kWarp / 2; bit > 0; bit /= 2)
+      if (bit >= here.channels / kCount)
+        for (int j = 0; j < kCount; ++j) v[j] += block.other(v[j], bit);
     if (block.thread() % kWarp < here.channels / kCount)
       for (int j = 0; j < kCount; ++j) slots[warp * here.channels + here.in_tile + j] = v[j];
   }
@@ -181,6 +188,8 @@ struct Tiles {
       gates[j] = {shared->mean[at], shared->rest[at], shared->by[at]};
       if constexpr (kFused && kKept) last[j] = finish_of<T>(p, channel + j);
     }
+    Chunk next{};  // as in planes.h
+    if (kFused && residual != nullptr && here.has(0)) next = block.load(residual + place(0));
     float v[kCount];
     float more[kCount] = {};
     SIMAM_UNROLL
@@ -188,7 +197,10 @@ struct Tiles {
       if (here.has(i)) {
         widen<Access>(held[i], v);
         if constexpr (kFused)
-          if (residual != nullptr) widen<Access>(block.load(residual + place(i)), more);
+          if (residual != nullptr) {
+            widen<Access>(next, more);
+            if (i + 1 < kHeld && here.has(i + 1)) next = block.load(residual + place(i + 1));
+          }
         finish<T, kFused>(v, more, [&](int j) { return gates[j]; }, [&](int j) { return kKept ? last[j] : finish_of<T>(p, channel + j); }, p);
         for (int j = 0; j < kCount; ++j)
           if (channel + j >= p.channels) v[j] = 0;

@@ -39,7 +39,7 @@ void check_plan(SimamParams const& p, cuda::Device const& device, cuda::Plan con
   CHECK(q.parts >= 1 && int64_t{q.part} * q.parts >= p.pixels && int64_t{q.part} * (q.parts - 1) < p.pixels,
         "%s: %d parts of %d", what.c_str(), q.parts, q.part);
   if (plan.mode == cuda::Mode::cluster)
-    CHECK(device.capability >= 90 && (q.parts == 2 || q.parts == 4 || q.parts == 8), "%s: a cluster of %d", what.c_str(),
+    CHECK(device.capability >= 90 && (q.parts == 2 || q.parts == 4 || q.parts == 8 || (q.parts == 16 && p.group == 1)), "%s: a cluster of %d", what.c_str(),
           q.parts);
   if (plan.mode == cuda::Mode::whole) CHECK(q.parts == 1, "%s: whole in parts", what.c_str());
   CHECK((plan.mode == cuda::Mode::moments) == (plan.workspace > 0), "%s: workspace", what.c_str());
@@ -144,22 +144,37 @@ TEST(every_kernel_is_planned) {
   all_kernels_are_planned<cuda::S8>(SIMAM_S8);
 }
 
-// At the largest shape of a profile the workspace is enough for all smaller ones.
+// At the largest shape of a profile the workspace is enough for all smaller ones, wherever they lie.
 TEST(the_workspace_of_the_largest_is_enough) {
   Random random(13);
-  for (int i = 0; i < 20000; ++i) {
+  for (int i = 0; i < 50000; ++i) {
     SimamParams large = params(static_cast<int32_t>(random.below(4)), 1 + random.below(64), 1 + random.below(2000),
-                               2 + random.below(2000000), random.below(2) == 0 ? 1 : 8);
+                               2 + random.below(2000000));
+    bool const planes = random.below(2) == 0;
     large.tactic = SIMAM_SPLIT;
     SimamParams small = large;
     small.images = 1 + random.below(large.images);
+    small.channels = 1 + random.below(large.channels);
     small.pixels = 2 + random.below(large.pixels - 1);
+    large.group = planes ? 1 : static_cast<int32_t>(large.channels);
+    small.group = planes ? 1 : static_cast<int32_t>(small.channels);
+    small.x = reinterpret_cast<void const*>(static_cast<uintptr_t>(random.below(2) * 4));
     cuda::Plan plan{};
     cuda::Plan other{};
     if (cuda::make_plan(large, kOrin, plan) && cuda::make_plan(small, kOrin, other))
-      CHECK(other.workspace <= plan.workspace, "%d images of %d pixels want more", static_cast<int>(small.images),
-            static_cast<int>(small.pixels));
+      CHECK(other.workspace <= plan.workspace, "%d images of %d channels and %d pixels want more",
+            static_cast<int>(small.images), static_cast<int>(small.channels), static_cast<int>(small.pixels));
   }
+}
+
+TEST(a_grid_has_less_than_2_31_blocks) {
+  for (int32_t const tactic : {SIMAM_CLUSTER, SIMAM_SPLIT, SIMAM_REGISTERS})
+    for (int32_t const group : {1, 4}) {
+      SimamParams p = params(SIMAM_F32, 32768, 32768, 16, group);
+      p.tactic = tactic;
+      cuda::Plan plan{};
+      if (cuda::make_plan(p, kHopper, plan)) check_plan(p, kHopper, plan);
+    }
 }
 
 TEST(without_a_workspace_another_plan_is_taken) {
@@ -191,8 +206,8 @@ TEST(refused) {
       {"x_scale and y_scale", [](SimamParams& p) { p.y_scale = NAN; }},
       {"residual_scale", [](SimamParams& p) { p.residual = &p; p.residual_scale = -1; }},
       {"0/0", [](SimamParams& p) { p.pixels = 1; }},
-      {"below 2^31", [](SimamParams& p) { p.images = int64_t{1} << 31; }},
-      {"below 2^31", [](SimamParams& p) { p.pixels = int64_t{1} << 32; }},
+      {"at most 2^30", [](SimamParams& p) { p.images = int64_t{1} << 30; }},
+      {"at most 2^30", [](SimamParams& p) { p.pixels = (int64_t{1} << 30) + 1; }},
       {"aligned as its elements", [](SimamParams& p) { p.type = SIMAM_F32; p.x = reinterpret_cast<void const*>(2); }},
       {"misaligned", [](SimamParams& p) { p.workspace = reinterpret_cast<void*>(8); }},
   };

@@ -93,7 +93,7 @@ TEST(a_missing_cluster_barrier_is_seen) {
 TEST(sums_are_of_the_lanes_asked_for) {
   auto const out = written(
       [](Emulator::View const& block, float* to) {
-        to[block.thread()] = block.sum(static_cast<float>(block.thread() % 32), 1, 8) + 1000 * static_cast<float>(block.sum(1));
+        to[block.thread()] = cuda::sum_of(block, static_cast<float>(block.thread() % 32), 1, 8) + 1000 * static_cast<float>(cuda::sum_of(block, 1));
       },
       Order::mixed);
   for (int i = 0; i < 128; ++i) CHECK(out[i] == 32000 + i % 32 / 8 * 64 + 28, "%g of thread %d", out[i], i);
@@ -104,7 +104,7 @@ TEST(what_is_wrong_ends_the_process) {
              "not aligned"), "a vector that is not aligned");
   CHECK(dies([](Emulator::View const& b, float*) { if (b.thread() < 32) b.sync(); }, "different things"),
         "half of the threads wait");
-  CHECK(dies([](Emulator::View const& b, float*) { if (b.thread() != 5) b.sum(1.0F); }, "different things"),
+  CHECK(dies([](Emulator::View const& b, float*) { if (b.thread() != 5) cuda::sum_of(b, 1.0F); }, "different things"),
         "a thread of a warp is missing");
   CHECK(dies([](Emulator::View const& b, float*) { b.store_remote(reinterpret_cast<cuda::Moments*>(b.shared()), 1, {}); },
              "has not begun", 2), "another block is written to too early");

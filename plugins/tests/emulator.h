@@ -77,7 +77,7 @@ struct EmulatedThread {
   EmulatedBlock* block = nullptr;
   int number = 0;
   bool done = true;
-  unsigned sums = 0;           // how often this warp met: the slot of values
+  unsigned sums = 0;           // how often it met its warp: the slot of values
   unsigned cluster_round = 0;  // of the arrival that is to be waited for
 };
 
@@ -177,20 +177,18 @@ class Emulator::View {
   void sync() const { emulator_->meet(thread_->block->barrier); }
 
   template <class Number>
-  Number sum(Number v, int low = 1, int high = kWarpSize) const {
+  Number other(Number v, int bit) const {
     EmulatedWarp& warp = thread_->block->warps[static_cast<size_t>(thread_->number / kWarpSize)];
     int const lane = thread_->number % kWarpSize;
-    for (int bit = low; bit < high; bit *= 2) {
-      uint32_t* const values = warp.values[thread_->sums++ % 2];
-      std::memcpy(&values[lane], &v, sizeof v);
-      emulator_->meet(warp.meeting);
-      Number other;
-      std::memcpy(&other, &values[lane ^ bit], sizeof other);
-      v += other;
-    }
-    return v;
+    uint32_t* const values = warp.values[thread_->sums++ % 2];
+    std::memcpy(&values[lane], &v, sizeof v);
+    emulator_->meet(warp.meeting);
+    Number theirs;
+    std::memcpy(&theirs, &values[lane ^ bit], sizeof theirs);
+    return theirs;
   }
 
+  void cluster_begin() const { cluster_arrive(); }
   void cluster_arrive() const {
     thread_->cluster_round = emulator_->cluster_.round;
     ++emulator_->progress_;
@@ -209,6 +207,7 @@ class Emulator::View {
     check_aligned(from);
     return *from;
   }
+  static void prefetch(void const* from) { (void)*static_cast<char const volatile*>(from); }
   static void store(cuda::Bytes16* to, cuda::Bytes16 const& v) {
     check_aligned(to);
     *to = v;
