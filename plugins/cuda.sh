@@ -58,7 +58,7 @@ build)
     }
     build "$nvcc" || exit 1
     echo "built by $nvcc:"
-    ls "$PWD"/$BUILD/cuda/libsimam_cuda.so "$PWD"/$BUILD/libsimam_*.so 2>/dev/null
+    ls "$PWD"/$BUILD/libsimam_*.so
     ;;
 check | update)
     [ $found = 0 ] || {

@@ -12,6 +12,7 @@ from threading import Lock
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from simam_deploy import cuda_library
 from simam_deploy.cuda_library import Params
@@ -51,9 +52,16 @@ def reasons_against(x: Tensor) -> list[str]:
         reasons.append(f"x is {x.dtype}; it takes float32, float16 and bfloat16")
     if torch.is_grad_enabled() and x.requires_grad:
         reasons.append("x requires a gradient, which it does not compute; use torch.no_grad()")
+    if _has_tangent(x):
+        reasons.append("x carries a forward-mode tangent, which it does not compute")
     if _missing != "":
         reasons.append(_missing or "the kernels were not looked for: run the module once before it is compiled")
     return reasons
+
+
+def _has_tangent(x: Tensor) -> bool:
+    """Whether x is differentiated forwards, by torch.autograd.forward_ad or torch.func.jvp."""
+    return not torch.compiler.is_compiling() and forward_ad.unpack_dual(x).tangent is not None
 
 
 def call(x: Tensor, e_lambda: float) -> Tensor:

@@ -178,6 +178,17 @@ def test_shapes_are_refused_as_by_the_formula(stand_in: StandIn) -> None:
     assert stand_in.launches == 0
 
 
+def test_forward_derivatives_are_those_of_the_formula(stand_in: StandIn) -> None:
+    x, tangent = tensor(), torch.ones_like(tensor())
+    expected = torch.func.jvp(SimAM(0.1).eval(), (x,), (tangent,))[1]
+    assert torch.equal(torch.func.jvp(kernel(use="auto"), (x,), (tangent,))[1], expected)
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(x, tangent)
+        assert "carries a forward-mode tangent" in kernel(use="auto").kernel_use(dual)
+        assert torch.equal(forward_ad.unpack_dual(kernel(use="auto")(dual)).tangent, expected)
+    assert stand_in.launches == 0
+
+
 def test_gradients_are_those_of_the_formula(stand_in: StandIn) -> None:
     x, same = tensor().requires_grad_(), tensor().requires_grad_()
     kernel(use="auto")(x).sum().backward()
@@ -216,6 +227,7 @@ def test_one_that_cannot_be_used(no_kernels: Path, built_kernels: Path, monkeypa
 def test_nothing_is_registered_before_it_is_asked_for(built_kernels: Path) -> None:
     code = """
 import torch
+from torch.autograd import forward_ad
 from simam_deploy import SimAM, torch_kernel
 SimAM().eval()(torch.ones(1, 1, 2, 2))
 before = torch_kernel._missing, hasattr(torch.ops.simam, "SimAM")

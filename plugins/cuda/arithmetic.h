@@ -107,13 +107,40 @@ SIMAM_DEVICE Moments of_integers(int count, int sum, int squares) {
   return {number, mean, rest, static_cast<float>(m2) * per};
 }
 
-// What a part adds to the sums of all parts about `centre`, which is the mean of one of them.
-SIMAM_DEVICE void add_part(Moments const& part, float centre, float& off, float& squares) {
-  float const apart = (part.mean - centre) + part.rest;
-  float const moved = part.count * apart;
-  off += moved;
-  squares += fused_multiply_add(moved, apart, part.m2);
+// Parts are merged in two rounds: the mean first, about the first part's; then all about that mean. One round would
+// subtract large sums from one another where the first part is unlike the others.
+
+// Where a part's mean lies from `mean + rest`.
+SIMAM_DEVICE float apart_of(Moments const& part, float mean, float rest) {
+  return ((part.mean - mean) + part.rest) - rest;
 }
+
+// The mean, of the sum of count * apart about `centre`: a float and what it misses. m2 is 0.
+SIMAM_DEVICE Moments mean_of(float centre, float count, float off) {
+  float const shift = off * reciprocal(count);
+  float const mean = centre + shift;
+  float const back = mean - centre;
+  return {count, mean, (centre - (mean - back)) + (shift - back), 0};
+}
+
+// The moments, of the sums about `mean`.
+SIMAM_DEVICE Moments merged(Moments const& mean, float off, float squares) {
+  Moments all = about(mean.mean, mean.count, off, squares);
+  all.rest += mean.rest;
+  return all;
+}
+
+// A sum of many: what an addition loses is kept for the next one (Kahan 1965).
+struct LongSum {
+  float sum = 0, lost = 0;
+
+  SIMAM_DEVICE void add(float v) {
+    float const wanted = v - lost;
+    float const next = sum + wanted;
+    lost = (next - sum) - wanted;
+    sum = next;
+  }
+};
 
 // The gate of one plane. x - mean - rest is squared and multiplied by `by`.
 struct Gate {

@@ -76,11 +76,8 @@ struct Planes {
     auto* const shared = reinterpret_cast<Shared*>(block.shared());
     Moments all;
     if constexpr (mode == Mode::gate) {
-      Sums sums = add(p.workspace + static_cast<int64_t>(plane) * p.parts, p.parts, block.thread(), block.threads());
-      sums.count = over_team(block, shared->sums, sum_of(block, sums.count));
-      sums.off = over_team(block, shared->off, sum_of(block, sums.off));
-      sums.squares = over_team(block, shared->squares, sum_of(block, sums.squares));
-      all = about(sums.centre, sums.count, sums.off, sums.squares);
+      all = gather(p.workspace + static_cast<int64_t>(plane) * p.parts, p, block.thread(), block.threads(),
+                   [&](float* slots, float v) { return over_team(block, slots, sum_of(block, v)); }, *shared);
     } else {
       all = moments(block, held, first, length, chunks);
     }
@@ -89,8 +86,7 @@ struct Planes {
       if (block.thread() < p.parts) block.store_remote(&shared->parts[part], block.thread(), all);
       block.cluster_arrive();
       block.cluster_wait();
-      Sums const sums = add(shared->parts, p.parts, lane, kWarp);  // each warp for itself
-      all = about(sums.centre, sum_of(block, sums.count), sum_of(block, sums.off), sum_of(block, sums.squares));
+      all = gather(shared->parts, p, lane, kWarp, [&](float*, float v) { return sum_of(block, v); }, *shared);
     }
     if constexpr (mode == Mode::moments) {
       if (block.thread() == 0) p.workspace[static_cast<int64_t>(plane) * p.parts + part] = all;
@@ -176,20 +172,24 @@ struct Planes {
     return of_integers(length, sum, squares);
   }
 
-  // What a thread adds up of all parts' moments, which are made one about the first one's mean.
-  struct Sums {
-    float centre, count, off, squares;
-  };
-
-  static SIMAM_DEVICE Sums add(Moments const* parts, int count, int first, int step) {
-    Sums sums{parts[0].mean, 0, 0, 0};
+  // All parts' moments made one: a thread adds up some of them, `over` the sums of all threads that take part.
+  template <class Over>
+  static SIMAM_DEVICE Moments gather(Moments const* parts, Problem const& p, int first, int step, Over const& over,
+                                     Shared& shared) {
+    float const centre = parts[0].mean;
+    float off = 0;
     SIMAM_UNROLL_BY_4
-    for (int i = first; i < count; i += step) {
-      Moments const part = parts[i];
-      sums.count += part.count;
-      add_part(part, sums.centre, sums.off, sums.squares);
+    for (int i = first; i < p.parts; i += step) off += parts[i].count * apart_of(parts[i], centre, 0);
+    Moments const mean = mean_of(centre, static_cast<float>(p.pixels), over(shared.sums, off));
+    float rest = 0;
+    float squares = 0;
+    SIMAM_UNROLL_BY_4
+    for (int i = first; i < p.parts; i += step) {
+      float const apart = apart_of(parts[i], mean.mean, mean.rest);
+      rest += parts[i].count * apart;
+      squares += fused_multiply_add(parts[i].count * apart, apart, parts[i].m2);
     }
-    return sums;
+    return merged(mean, over(shared.off, rest), over(shared.squares, squares));
   }
 
   template <class Block>

@@ -72,10 +72,10 @@ struct Tiles {
             block.store_remote(&shared->parts[block.thread() * kMostTileParts + part], to, own);
         block.cluster_arrive();
         block.cluster_wait();
-        if (leads) own = gather(&shared->parts[block.thread() * kMostTileParts], 1, p.parts);
+        if (leads) own = gather(&shared->parts[block.thread() * kMostTileParts], 1, p.parts, p.pixels);
       }
       if constexpr (mode == Mode::gate)
-        if (leads) own = gather(workspace, here.channels, p.parts);
+        if (leads) own = gather(workspace, here.channels, p.parts, p.pixels);
       if (leads) {
         Gate const gate = gate_of<T>(own, p);
         shared->mean[block.thread()] = gate.mean;
@@ -97,18 +97,26 @@ struct Tiles {
     SIMAM_DEVICE bool has(int i) const { return pixel + i * rows < end; }
   };
 
-  static SIMAM_DEVICE Moments gather(Moments const* parts, int step, int count) {
+  // All parts' moments made one; they are `step` apart.
+  static SIMAM_DEVICE Moments gather(Moments const* parts, int step, int count, int pixels) {
     float const centre = parts[0].mean;
-    float number = 0;
-    float off = 0;
-    float squares = 0;
+    LongSum off;
     SIMAM_UNROLL_BY_4
     for (int i = 0; i < count; ++i) {
       Moments const part = parts[i * step];
-      number += part.count;
-      add_part(part, centre, off, squares);
+      off.add(part.count * apart_of(part, centre, 0));
     }
-    return about(centre, number, off, squares);
+    Moments const mean = mean_of(centre, static_cast<float>(pixels), off.sum);
+    LongSum rest;
+    LongSum squares;
+    SIMAM_UNROLL_BY_4
+    for (int i = 0; i < count; ++i) {
+      Moments const part = parts[i * step];
+      float const apart = apart_of(part, mean.mean, mean.rest);
+      rest.add(part.count * apart);
+      squares.add(fused_multiply_add(part.count * apart, apart, part.m2));
+    }
+    return merged(mean, rest.sum, squares.sum);
   }
 
   // The sums over the warp go into its slots.

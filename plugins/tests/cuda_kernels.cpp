@@ -116,6 +116,25 @@ TEST(channels_last_of_large_planes) {
       }
 }
 
+// Parts of a plane that are unlike one another: a bar on top, values in order.
+TEST(parts_unlike_one_another) {
+  double (*const kinds[])(Random&, int64_t, int64_t) = {
+      [](Random& r, int64_t i, int64_t m) { return r.normal() + (i < m / 10 ? 1000.0 : 0); },
+      [](Random& r, int64_t i, int64_t) { return r.normal() + (i < 512 ? 30.0 : 0); },
+      [](Random& r, int64_t i, int64_t m) { return 300 + 3.0 * static_cast<double>(i) / static_cast<double>(m) + 1e-3 * r.normal(); }};
+  for (Type const type : {Type::f32, Type::f16})
+    for (auto const kind : kinds)
+      for (int const group : {1, 3, 8})
+        for (int64_t const m : {25600, 102400})
+          for (cuda::Device const& device : {kHopper, kOrin}) {
+            if (thin() || (m > 50000 && group == 8)) continue;
+            CudaWay way;
+            way.group = group;
+            way.device = device;
+            checked(make(type, Input{"unlike", 1e-4F, true, true, kind}, 1, group == 1 ? 1 : 3, m, 14), way);
+          }
+}
+
 // What a launch does not take at once another one does.
 TEST(several_launches) {
   for (Type const type : kTypes)

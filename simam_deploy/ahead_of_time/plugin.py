@@ -252,7 +252,7 @@ def _plugin_module(tensorrt: ModuleType) -> Any:
     if tensorrt.__name__ == "tensorrt_rtx":
         raise RuntimeUnavailable(
             f"TensorRT-RTX {version} has no ahead-of-time plugins, and no plugin in its networks; "
-            "build with `simam-deploy engine`, which uses the operators' bodies, or with TensorRT 10.9 or newer"
+            "build with `simam-deploy build`, which uses the operators' bodies, or with TensorRT 10.9 or newer"
         )
     try:
         numbers = tuple(int(part) for part in version.split(".")[:2])
