@@ -13,6 +13,7 @@ from cases import INPUTS, SHAPES, make
 torch = pytest.importorskip("torch")
 
 from stand_in import StandIn, kernel, tensor  # noqa: E402
+from torch.autograd import forward_ad  # noqa: E402
 
 from simam_deploy import SimAM, cuda_library, formula, torch_kernel  # noqa: E402
 from simam_deploy.cuda_library import Params  # noqa: E402
@@ -227,7 +228,6 @@ def test_one_that_cannot_be_used(no_kernels: Path, built_kernels: Path, monkeypa
 def test_nothing_is_registered_before_it_is_asked_for(built_kernels: Path) -> None:
     code = """
 import torch
-from torch.autograd import forward_ad
 from simam_deploy import SimAM, torch_kernel
 SimAM().eval()(torch.ones(1, 1, 2, 2))
 before = torch_kernel._missing, hasattr(torch.ops.simam, "SimAM")

@@ -38,8 +38,12 @@ AMPERE = (80, 86, 87, 89)
 BLACKWELL = (100, 110, 120)
 LOCAL = "accesses of local memory (LDL, STL)"
 KNOWN: tuple[Known, ...] = (
-    Known("F32 planes wide 14 block gate fused", (100,), "bytes of stack", 24, "clusters take its place there"),
-    Known("F32 planes wide 14 block gate fused", (100,), LOCAL, 12, "clusters take its place there"),
+    Known(
+        "F32 planes wide 14 block cluster fused", (120,), "bytes of stack", 8, "96 registers do not do; 13 chunks may"
+    ),
+    Known("F32 planes wide 14 block cluster fused", (120,), LOCAL, 2, "96 registers do not do; 13 chunks may"),
+    Known("F32 planes wide 14 block gate", (100,), "bytes of stack", 8, "clusters take its place there"),
+    Known("F32 planes wide 14 block gate", (100,), LOCAL, 2, "clusters take its place there"),
 )
 
 
