@@ -179,6 +179,7 @@ def test_shapes_are_refused_as_by_the_formula(stand_in: StandIn) -> None:
     assert stand_in.launches == 0
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")  # torch's own, of jvp
 def test_forward_derivatives_are_those_of_the_formula(stand_in: StandIn) -> None:
     x, tangent = tensor(), torch.ones_like(tensor())
     expected = torch.func.jvp(SimAM(0.1).eval(), (x,), (tangent,))[1]
