@@ -61,7 +61,7 @@ def reasons_against(x: Tensor) -> list[str]:
 
 def _has_tangent(x: Tensor) -> bool:
     """Whether x is differentiated forwards, by torch.autograd.forward_ad or torch.func.jvp."""
-    return not torch.compiler.is_compiling() and forward_ad.unpack_dual(x).tangent is not None
+    return not torch.compiler.is_compiling() and forward_ad.unpack_dual(x).tangent is not None  # type: ignore[no-untyped-call]
 
 
 def call(x: Tensor, e_lambda: float) -> Tensor:
