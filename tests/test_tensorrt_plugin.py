@@ -16,7 +16,7 @@ import pytest
 from simam_deploy.formula import OP_DOMAIN, OP_NAME, OP_VERSION, OPS
 
 VARIABLE = "SIMAM_TENSORRT_PLUGIN"
-BUILT = Path(__file__).parents[1] / "build/native/release/libsimam_tensorrt.so"
+BUILT = Path(__file__).parents[1] / "build/native/cuda/libsimam_tensorrt.so"
 
 # Reads a plan from stdin: the library, and for each plugin its name, phase and fields as [name, type, values].
 # Writes the creators that the library brought, and for each plugin what was made, and what was logged meanwhile.
