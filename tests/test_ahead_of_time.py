@@ -241,3 +241,16 @@ def test_a_model_without_simam_and_a_parser_that_does_not_take_it(
     proto.graph.node[0].CopyFrom(helper.make_node("Relu", ["x"], ["y"]))
     with pytest.raises(NoBlockError, match="simam-deploy fuse"):
         built(tmp_path, trt, proto, Options(A100))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"tactics": ()}, "tactics is empty"),
+        ({"newest_ptx": "8.5"}, "two integers"),
+        ({"newest_ptx": 8.5}, "two integers"),
+    ],
+)
+def test_options_that_are_none(options: dict, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        Options(**options)

@@ -33,7 +33,7 @@ class Options:
 
     device : None for the current GPU.  compiler : the file of libnvrtc or nvcc, None for the first that is found.
     newest_ptx : of the driver that will load the engine, as (9, 0); None for that of `device`.  tactics : which may
-    be offered to TensorRT, names of TACTICS. Raises InputError for another one.
+    be offered to TensorRT, names of TACTICS, one at least. Raises InputError for what is not as said here.
     """
 
     device: Device | None = None
@@ -42,6 +42,11 @@ class Options:
     tactics: tuple[str, ...] = tuple(TACTICS.values())
 
     def __post_init__(self) -> None:
+        if not self.tactics:
+            raise InputError(f"tactics is empty: nothing could be offered; there are {', '.join(TACTICS.values())}")
+        newest = self.newest_ptx
+        if newest is not None and not (isinstance(newest, tuple) and len(newest) == 2):
+            raise InputError(f"newest_ptx is {newest!r}; it must be two integers, as (9, 0) for 9.0")
         for name in self.tactics:
             if name not in TACTICS.values():
                 raise InputError(f"no tactic {name!r}; there are {', '.join(TACTICS.values())}")
