@@ -67,7 +67,7 @@ struct Name<Tiles<Access, kHeld, mode, kFused>> {
 };
 
 // Every number of a Problem, float as its bits. A new field changes the size, and is to be added here.
-static_assert(sizeof(Problem) == 120, "ahead.cpp writes out every field of Problem");
+static_assert(sizeof(Problem) == 128, "ahead.cpp writes out every field of Problem");
 std::string numbers(Problem const& p) {
   std::string out;
   auto const add = [&](char const* name, long long value) {
@@ -89,6 +89,7 @@ std::string numbers(Problem const& p) {
   add("part", p.part);
   add("per_block", p.per_block);
   add("tiles", p.tiles);
+  add("fold", p.fold);
   add("activation", p.activation);
   add_float("lambda", p.lambda);
   add_float("per_rest", p.per_rest);

@@ -43,6 +43,7 @@ Problem describe(SimamParams const& params) {
   p.per_rest = static_cast<float>(1 / static_cast<double>(params.pixels - 1));
   p.parts = 1;
   p.part = p.pixels;
+  p.fold = 1;
   if (params.type == SIMAM_S8) {
     double const x = params.x_scale;
     bool const fused = params.scale != nullptr || params.residual != nullptr || params.activation != SIMAM_NONE;
@@ -66,10 +67,11 @@ class Planner {
     plan_.per_launch = std::min(plan_.units, kMostUnits);
     bool const aligned =
         misaligned(params.x, 16) == 0 && misaligned(params.y, 16) == 0 && misaligned(params.residual, 16) == 0;
-    int64_t const side = params.group == 1 ? params.pixels : params.group;  // what lies side by side
+    if (aligned && params.group > 1) fold();
+    int64_t const side = params.group == 1 ? params.pixels : plan_.problem.group;  // what lies side by side
     plan_.wide = aligned && side * size_ % 16 == 0;
     count_ = plan_.wide ? 16 / size_ : 1;
-    chunks_ = params.group == 1 ? params.pixels / count_ : params.group / count_;
+    chunks_ = side / count_;
     aligned_ = aligned && plan_.units % 16 * (params.pixels % 16) * size_ % 16 == 0;
   }
 
@@ -81,6 +83,17 @@ class Planner {
   }
 
  private:
+  // Pixels make a chunk where the channels side by side are too few for one.
+  void fold() {
+    Problem& p = plan_.problem;
+    int const side_by_side = 16 / size_;
+    if (p.group >= side_by_side || side_by_side % p.group != 0) return;
+    if (p.pixels % (side_by_side / p.group) != 0) return;
+    p.fold = side_by_side / p.group;
+    p.group *= p.fold;
+    p.pixels /= p.fold;
+  }
+
   bool choose() {
     bool const planes = params_.group == 1;
     switch (params_.tactic) {
@@ -212,7 +225,7 @@ class Planner {
   }
 
   // Kept in the registers of a block, or of a cluster of at most `most`. A line of memory is 8 chunks; where the pixels
-  // are too many, a tile has fewer.
+  // are too many, or the blocks too few, a tile has fewer.
   bool tiles_kept(int most) {
     if (!plan_.wide || (most > 1 && !has_clusters())) return false;
     Problem& p = plan_.problem;
@@ -223,6 +236,11 @@ class Planner {
       int parts = must ? 2 : 1;
       while (parts < most && p.pixels > fit * parts) parts *= 2;
       if (p.pixels > fit * parts) continue;
+      auto const few = [&] {  // blocks, each of which has much to do
+        return plan_.units * p.tiles * parts < device_.multiprocessors && int64_t{p.pixels} * p.team >= 1024 * parts;
+      };
+      if (p.team > 2 && few()) continue;
+      while (parts < most && few()) parts *= 2;
       p.part = static_cast<int32_t>(divide_up(p.pixels, parts));
       p.parts = static_cast<int32_t>(divide_up(p.pixels, p.part));
       if (p.parts != parts) return false;

@@ -18,7 +18,7 @@ enum class Kernel { small, planes, tiles };
 // Chunks of 16 bytes in a thread's registers: few, some or many elements, of 4, 2 and 1 bytes.
 enum class Held { few, some, many };
 constexpr int held_of(Held held, int element) {
-  constexpr int kTable[3][3] = {{4, 2, 1}, {8, 4, 2}, {14, 7, 3}};
+  constexpr int kTable[3][3] = {{4, 2, 1}, {8, 4, 2}, {13, 7, 3}};
   return kTable[static_cast<int>(held)][element == 4 ? 0 : element == 2 ? 1 : 2];
 }
 constexpr int kHeldElements = 16;  // where there are no vectors; of tiles, 8

@@ -26,9 +26,7 @@ struct Planes {
   // Of a block. `parts` is written by the other blocks of the cluster.
   struct Shared {
     Moments parts[kMostParts];
-    float sums[kWarp];
-    float off[kWarp];
-    float squares[kWarp];
+    float sums[3][kWarp];  // of the warps
   };
 
   template <class Block>
@@ -77,7 +75,7 @@ struct Planes {
     Moments all;
     if constexpr (mode == Mode::gate) {
       all = gather(p.workspace + static_cast<int64_t>(plane) * p.parts, p, block.thread(), block.threads(),
-                   [&](float* slots, float v) { return over_team(block, slots, sum_of(block, v)); }, *shared);
+                   [&](float* slots, float v) { return over_team(block, slots, v); }, *shared);
     } else {
       all = moments(block, held, first, length, chunks);
     }
@@ -96,14 +94,25 @@ struct Planes {
   }
 
  private:
-  // One set of sums of a team: within its warps, then over them.
-  template <class Block, class Number>
-  static SIMAM_DEVICE Number over_team(Block const& block, Number* slots, Number v) {
-    int const warps = block.threads() / kWarp;
-    int const lane = block.thread() % kWarp;
-    if (lane == 0) slots[block.thread() / kWarp] = v;
-    block.sync();
-    return sum_of(block, lane < warps ? slots[lane] : Number{});
+  // The sums over a team: within its warps, then over them. Each sum has kWarp slots.
+  template <class Block, class Number, int kSums>
+  static SIMAM_DEVICE void over_team(Block const& block, Number* slots, Number (&v)[kSums]) {
+    for (Number& each : v) each = sum_of(block, each);
+    if constexpr (team == Team::block) {
+      int const warps = block.threads() / kWarp;
+      int const lane = block.thread() % kWarp;
+      for (int i = 0; i < kSums; ++i)
+        if (lane == 0) slots[i * kWarp + block.thread() / kWarp] = v[i];
+      block.sync();
+      for (int i = 0; i < kSums; ++i) v[i] = sum_of(block, lane < warps ? slots[i * kWarp + lane] : Number{});
+    }
+  }
+
+  template <class Block>
+  static SIMAM_DEVICE float over_team(Block const& block, float* slots, float v) {
+    float sum[] = {v};
+    over_team(block, slots, sum);
+    return sum[0];
   }
 
   template <class Block>
@@ -118,58 +127,35 @@ struct Planes {
       widen<Access>(held[i], v);
       for (int j = 0; j < kCount; ++j) sum += v[j];
     }
-    sum = sum_of(block, sum);
-    if constexpr (team == Team::block) sum = over_team(block, shared->sums, sum);
-
     auto const count = static_cast<float>(length);
-    float const mean = sum * reciprocal(count);
-    float off = 0;
-    float squares = 0;
+    float const mean = over_team(block, shared->sums[0], sum) * reciprocal(count);
+    float sums[2] = {};  // of x - mean, and of its square
     SIMAM_UNROLL
     for (int i = 0; i < kHeld; ++i) {
       float const centre = first + i * kWarp < chunks ? mean : 0;  // of zeros beyond the end: they add nothing
       widen<Access>(held[i], v);
       for (int j = 0; j < kCount; ++j) {
         float const d = v[j] - centre;
-        off += d;
-        squares = fused_multiply_add(d, d, squares);
+        sums[0] += d;
+        sums[1] = fused_multiply_add(d, d, sums[1]);
       }
     }
-    off = sum_of(block, off);
-    squares = sum_of(block, squares);
-    if constexpr (team == Team::block) {
-      int const warps = block.threads() / kWarp;
-      int const own = block.thread() % kWarp;
-      if (own == 0) shared->off[block.thread() / kWarp] = off;
-      squares = over_team(block, shared->squares, squares);
-      off = sum_of(block, own < warps ? shared->off[own] : 0);
-    }
-    return about(mean, count, off, squares);
+    over_team(block, shared->sums[1], sums);
+    return about(mean, count, sums[0], sums[1]);
   }
 
   // int8: the sums are exact, and one round of them does.
   template <class Block>
   static SIMAM_DEVICE Moments moments_of_bytes(Block const& block, Chunk const (&held)[kHeld], int length) {
-    int sum = 0;
-    int squares = 0;
+    int sums[2] = {};
     SIMAM_UNROLL
     for (int i = 0; i < kHeld; ++i)
       for (uint32_t const w : held[i].w) {
-        sum = multiply_bytes(w, 0x01010101U, sum);
-        squares = multiply_bytes(w, w, squares);
+        sums[0] = multiply_bytes(w, 0x01010101U, sums[0]);
+        sums[1] = multiply_bytes(w, w, sums[1]);
       }
-    sum = sum_of(block, sum);
-    squares = sum_of(block, squares);
-    if constexpr (team == Team::block) {
-      auto* const shared = reinterpret_cast<Shared*>(block.shared());
-      int const warps = block.threads() / kWarp;
-      int const own = block.thread() % kWarp;
-      auto* const sums = reinterpret_cast<int*>(shared->sums);
-      if (own == 0) sums[block.thread() / kWarp] = sum;
-      squares = over_team(block, reinterpret_cast<int*>(shared->squares), squares);
-      sum = sum_of(block, own < warps ? sums[own] : 0);
-    }
-    return of_integers(length, sum, squares);
+    over_team(block, reinterpret_cast<int*>(reinterpret_cast<Shared*>(block.shared())->sums), sums);
+    return of_integers(length, sums[0], sums[1]);
   }
 
   // All parts' moments made one: a thread adds up some of them, `over` the sums of all threads that take part.
@@ -180,7 +166,7 @@ struct Planes {
     float off = 0;
     SIMAM_UNROLL_BY_4
     for (int i = first; i < p.parts; i += step) off += parts[i].count * apart_of(parts[i], centre, 0);
-    Moments const mean = mean_of(centre, static_cast<float>(p.pixels), over(shared.sums, off));
+    Moments const mean = mean_of(centre, static_cast<float>(p.pixels), over(shared.sums[0], off));
     float rest = 0;
     float squares = 0;
     SIMAM_UNROLL_BY_4
@@ -189,7 +175,7 @@ struct Planes {
       rest += parts[i].count * apart;
       squares += fused_multiply_add(parts[i].count * apart, apart, parts[i].m2);
     }
-    return merged(mean, over(shared.off, rest), over(shared.squares, squares));
+    return merged(mean, over(shared.sums[1], rest), over(shared.sums[2], squares));
   }
 
   template <class Block>

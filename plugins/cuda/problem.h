@@ -25,9 +25,9 @@ struct Problem {
 
   int64_t first;     // the first plane, or image's group, of this launch
   int32_t count;     // how many of them
-  int32_t pixels;    // of a plane
+  int32_t pixels;    // of a plane; of tiles, what a plane has of `fold` pixels
   int32_t channels;  // of an image
-  int32_t group;     // channels side by side
+  int32_t group;     // elements side by side: `fold` times the channels that are
   int32_t groups;    // of an image
 
   int32_t team;       // planes: threads of a plane. small: lanes of a plane. tiles: chunks side by side
@@ -35,6 +35,7 @@ struct Problem {
   int32_t part;       // pixels of a part, the last may be shorter
   int32_t per_block;  // small: planes of a block
   int32_t tiles;      // tiles: how many a group has
+  int32_t fold;       // tiles: pixels of a chunk, where their channels do not fill it; a power of two
 
   int32_t activation;
   float lambda;     // of x as it lies in memory: int8 has lambda / x_scale^2

@@ -17,7 +17,7 @@ from sass import BYTES, THREADS, Kernel, Measured
 # Instructions per element of the kernels that large tensors take, by format.
 CEILING = {"F32": 22.0, "F16": 18.0, "BF16": 18.0, "S8": 18.0}
 CEILING_OF_75 = {**CEILING, "F16": 19.0, "BF16": 25.0}  # Turing cannot round two at once, nor bfloat16 at all
-MOST_HELD = {"F32": 14, "F16": 7, "BF16": 7, "S8": 3}  # of plan.h
+MOST_HELD = {"F32": 13, "F16": 7, "BF16": 7, "S8": 3}  # of plan.h
 BATCH = 4  # of small.h
 FEW_RECIPROCALS = 12  # of a plane and of whole-number divisions: once per thread, not per element
 TRAP = 32  # instructions of a kernel that its architecture cannot have; sm_87 begins each with 20 of its own
@@ -37,14 +37,7 @@ class Known:
 AMPERE = (80, 86, 87, 89)
 BLACKWELL = (100, 110, 120)
 LOCAL = "accesses of local memory (LDL, STL)"
-KNOWN: tuple[Known, ...] = (
-    Known(
-        "F32 planes wide 14 block cluster fused", (120,), "bytes of stack", 8, "96 registers do not do; 13 chunks may"
-    ),
-    Known("F32 planes wide 14 block cluster fused", (120,), LOCAL, 2, "96 registers do not do; 13 chunks may"),
-    Known("F32 planes wide 14 block gate", (100,), "bytes of stack", 8, "clusters take its place there"),
-    Known("F32 planes wide 14 block gate", (100,), LOCAL, 2, "clusters take its place there"),
-)
+KNOWN: tuple[Known, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,9 @@
 // A thread has one chunk of channels at every so many pixels; the threads of a warp and the warps of the block add up
 // what they have of a channel, and one thread for each channel goes on with it.
 //
+// Where the channels side by side are too few to fill a chunk, it has those of `fold` pixels. The kernel takes all of
+// them for channels of one pixel, until their sums are made one.
+//
 // The modes are those of planes.h.
 #pragma once
 
@@ -57,7 +60,7 @@ struct Tiles {
     bool const leads = block.thread() < here.channels;  // this thread goes on with this channel of the tile
     Moments own{};
     if constexpr (mode != Mode::gate) {
-      own = moments(block, held, here, p.pixels - from < p.part ? p.pixels - from : p.part);
+      own = moments(block, held, here, p, p.pixels - from < p.part ? p.pixels - from : p.part);
     }
     // Channel after channel, part after part.
     Moments* const workspace =
@@ -72,10 +75,10 @@ struct Tiles {
             block.store_remote(&shared->parts[block.thread() * kMostTileParts + part], to, own);
         block.cluster_arrive();
         block.cluster_wait();
-        if (leads) own = gather(&shared->parts[block.thread() * kMostTileParts], 1, p.parts, p.pixels);
+        if (leads) own = gather(&shared->parts[block.thread() * kMostTileParts], 1, p.parts, p.pixels * p.fold);
       }
       if constexpr (mode == Mode::gate)
-        if (leads) own = gather(workspace, here.channels, p.parts, p.pixels);
+        if (leads) own = gather(workspace, here.channels, p.parts, p.pixels * p.fold);
       if (leads) {
         Gate const gate = gate_of<T>(own, p);
         shared->mean[block.thread()] = gate.mean;
@@ -84,8 +87,10 @@ struct Tiles {
       }
       block.sync();
       auto const group = static_cast<uint32_t>(p.first + at) % static_cast<uint32_t>(p.groups);  // all are below 2^31
-      int const channel = static_cast<int>(group) * p.group + in_group;
-      store(block, p, held, here, place, channel);
+      int const side_by_side = p.group >> log2_of(p.fold);
+      int const first = static_cast<int>(group) * side_by_side;
+      int const within = p.fold > 1 ? side_by_side - 1 : -1;  // a mask
+      store(block, p, held, here, place, [&](int j) { return first + ((in_group + j) & within); });
     }
   }
 
@@ -119,33 +124,52 @@ struct Tiles {
     return merged(mean, rest.sum, squares.sum);
   }
 
-  // The sums over the warp go into its slots.
+  // The sums over the warp go into its slots. Of the channels that two threads add up, each goes on with half.
   template <class Block>
   static SIMAM_DEVICE void put(Block const& block, Tile const& here, float (&v)[kCount], float* slots) {
-    int const warp = block.thread() / kWarp;
+    int const lanes = here.channels / kCount;
+    int at = here.in_tile;  // channel of v[0]
+    int count = kCount;
+    bool writes = true;
     SIMAM_UNROLL
-    for (int bit = kWarp / 2; bit > 0; bit /= 2)
-      if (bit >= here.channels / kCount)
-        for (int j = 0; j < kCount; ++j) v[j] += block.other(v[j], bit);
-    if (block.thread() % kWarp < here.channels / kCount)
-      for (int j = 0; j < kCount; ++j) slots[warp * here.channels + here.in_tile + j] = v[j];
+    for (int bit = kWarp / 2, half = kCount / 2; bit > 0; bit /= 2, half /= 2) {
+      if (bit < lanes) continue;
+      bool const upper = (block.thread() & bit) != 0;
+      for (int j = 0; j < half; ++j) {
+        float const other = block.other(upper ? v[j] : v[j + half], bit);
+        v[j] = (upper ? v[j + half] : v[j]) + other;
+      }
+      if (half > 0) {
+        at += upper ? half : 0;
+        count = half;
+      } else {
+        v[0] += block.other(v[0], bit);
+        writes = writes && !upper;
+      }
+    }
+    float* const own = slots + block.thread() / kWarp * here.channels + at;
+    for (int j = 0; j < kCount; ++j)
+      if (writes && j < count) own[j] = v[j];
   }
 
+  // Of the channel that this thread goes on with: over the warps, and the pixels of a chunk.
   template <class Block>
-  static SIMAM_DEVICE float over_warps(Block const& block, Tile const& here, float const* slots) {
+  static SIMAM_DEVICE float over_warps(Block const& block, Tile const& here, Problem const& p, float const* slots) {
+    int const step = here.channels >> log2_of(p.fold);
     float sum = 0;
-    for (int warp = 0; warp < block.threads() / kWarp; ++warp) sum += slots[warp * here.channels + block.thread()];
+    for (int i = block.thread() & (step - 1); i < block.threads() / kWarp * here.channels; i += step) sum += slots[i];
     return sum;
   }
 
   // Of the channel that this thread goes on with.
   template <class Block>
-  static SIMAM_DEVICE Moments moments(Block const& block, Chunk const (&held)[kHeld], Tile const& here, int length) {
+  static SIMAM_DEVICE Moments moments(Block const& block, Chunk const (&held)[kHeld], Tile const& here,
+                                      Problem const& p, int length) {
     auto* const shared = reinterpret_cast<Shared*>(block.shared());
     auto* const slots = reinterpret_cast<float*>(block.shared() + sizeof(Shared));
     float* const more_slots = slots + block.threads() / kWarp * here.channels;
     bool const leads = block.thread() < here.channels;
-    auto const count = static_cast<float>(length);
+    auto const count = static_cast<float>(length * p.fold);
     float v[kCount];
     float sum[kCount] = {};
     SIMAM_UNROLL
@@ -156,7 +180,7 @@ struct Tiles {
       }
     put(block, here, sum, slots);
     block.sync();
-    if (leads) shared->mean[block.thread()] = over_warps(block, here, slots) * reciprocal(count);
+    if (leads) shared->mean[block.thread()] = over_warps(block, here, p, slots) * reciprocal(count);
     block.sync();
     float off[kCount] = {};
     float squares[kCount] = {};
@@ -176,14 +200,14 @@ struct Tiles {
     put(block, here, squares, more_slots);
     block.sync();
     if (!leads) return {};
-    return about(shared->mean[block.thread()], count, over_warps(block, here, slots),
-                 over_warps(block, here, more_slots));
+    return about(shared->mean[block.thread()], count, over_warps(block, here, p, slots),
+                 over_warps(block, here, p, more_slots));
   }
 
-  // channel: of the thread's first, in its image. What is beyond the last channel is written as zeros.
-  template <class Block, class Place>
+  // channel(j): that of element j, in its image. What is beyond the last channel is written as zeros.
+  template <class Block, class Place, class Channel>
   static SIMAM_DEVICE void store(Block const& block, Problem const& p, Chunk const (&held)[kHeld], Tile const& here,
-                                 Place const& place, int channel) {
+                                 Place const& place, Channel const& channel) {
     auto const* const shared = reinterpret_cast<Shared const*>(block.shared());
     auto* const y = static_cast<Chunk*>(p.y);
     auto const* const residual = static_cast<Chunk const*>(p.residual);
@@ -194,7 +218,7 @@ struct Tiles {
     for (int j = 0; j < kCount; ++j) {
       int const at = here.in_tile + j;
       gates[j] = {shared->mean[at], shared->rest[at], shared->by[at]};
-      if constexpr (kFused && kKept) last[j] = finish_of<T>(p, channel + j);
+      if constexpr (kFused && kKept) last[j] = finish_of<T>(p, channel(j));
     }
     Chunk next{};  // as in planes.h
     if (kFused && residual != nullptr && here.has(0)) next = block.load(residual + place(0));
@@ -209,9 +233,9 @@ struct Tiles {
             widen<Access>(next, more);
             if (i + 1 < kHeld && here.has(i + 1)) next = block.load(residual + place(i + 1));
           }
-        finish<T, kFused>(v, more, [&](int j) { return gates[j]; }, [&](int j) { return kKept ? last[j] : finish_of<T>(p, channel + j); }, p);
+        finish<T, kFused>(v, more, [&](int j) { return gates[j]; }, [&](int j) { return kKept ? last[j] : finish_of<T>(p, channel(j)); }, p);
         for (int j = 0; j < kCount; ++j)
-          if (channel + j >= p.channels) v[j] = 0;
+          if (channel(j) >= p.channels) v[j] = 0;
         block.store(y + place(i), narrow<Access>(v));
       }
   }

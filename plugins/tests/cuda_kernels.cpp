@@ -92,7 +92,7 @@ TEST(channels_last) {
   for (Type const type : kTypes)
     for (SimamTactic const tactic : kTactics)
       for (int const channels : {1, 3, 25, 70})
-        for (int const group : {(channels + 7) / 8 * 8, (channels + 15) / 16 * 16, channels, 32, 4})
+        for (int const group : {(channels + 7) / 8 * 8, (channels + 15) / 16 * 16, channels, 32, 4, 2})
           for (int64_t const m : {2, 49, 400, 961}) {
             if (group == 1 || (m > 300 && channels > 25) || (thin() && m > 100)) continue;
             CudaWay way;
@@ -107,13 +107,14 @@ TEST(channels_last) {
 TEST(channels_last_of_large_planes) {
   for (Type const type : {Type::f16, Type::f32, Type::s8})
     for (int64_t const m : {3136, 12544})
-      for (cuda::Device const& device : {kHopper, kOrin}) {
-        if (thin()) continue;
-        CudaWay way;
-        way.group = 16;
-        way.device = device;
-        checked(make(type, input("normal"), 1, 16, m, 6), way);
-      }
+      for (cuda::Device const& device : {kHopper, kOrin})
+        for (int const group : {16, 4, 2}) {
+          if (thin()) continue;
+          CudaWay way;
+          way.group = group;
+          way.device = device;
+          checked(with(make(type, input("offset 1e3"), 1, group == 16 ? 16 : 3, m, 6), kOps[static_cast<size_t>(group) % 7]), way);
+        }
 }
 
 // Parts of a plane that are unlike one another: a bar on top, values in order.

@@ -36,7 +36,8 @@ void check_plan(SimamParams const& p, cuda::Device const& device, cuda::Plan con
   CHECK(plan.per_launch >= 1 && plan.per_launch <= plan.units, "%s: units of a launch", what.c_str());
   int64_t const blocks = cuda::blocks_of(plan, plan.per_launch);
   CHECK(blocks >= 1 && blocks <= INT32_MAX, "%s: blocks", what.c_str());
-  CHECK(q.parts >= 1 && int64_t{q.part} * q.parts >= p.pixels && int64_t{q.part} * (q.parts - 1) < p.pixels,
+  CHECK(q.pixels * q.fold == p.pixels && q.group == p.group * q.fold, "%s: %d pixels a chunk", what.c_str(), q.fold);
+  CHECK(q.parts >= 1 && int64_t{q.part} * q.parts >= q.pixels && int64_t{q.part} * (q.parts - 1) < q.pixels,
         "%s: %d parts of %d", what.c_str(), q.parts, q.part);
   if (plan.mode == cuda::Mode::cluster)
     CHECK(device.capability >= 90 && (q.parts == 2 || q.parts == 4 || q.parts == 8 || (q.parts == 16 && p.group == 1)), "%s: a cluster of %d", what.c_str(),
@@ -65,7 +66,8 @@ void check_plan(SimamParams const& p, cuda::Device const& device, cuda::Plan con
       int64_t const pixels = rows * (plan.wide ? held : cuda::kHeldOfTile);
       CHECK(plan.threads <= cuda::kTileThreads && plan.threads >= q.team * count, "%s: %d threads", what.c_str(), plan.threads);
       CHECK(q.team <= 32 && (q.team & (q.team - 1)) == 0 && q.team * count <= 128, "%s: team", what.c_str());
-      CHECK(int64_t{q.tiles} * q.team * count >= p.group, "%s: tiles", what.c_str());
+      CHECK(int64_t{q.tiles} * q.team * count >= q.group, "%s: tiles", what.c_str());
+      CHECK(q.fold == 1 || (plan.wide && q.team == 1 && q.group == count), "%s: a chunk of %d", what.c_str(), q.group);
       CHECK(q.part <= pixels, "%s: a part does not fit", what.c_str());
       CHECK(plan.mode != cuda::Mode::moments ||
                 plan.per_launch * q.parts * q.tiles * q.team * count * 16 <= plan.workspace,
@@ -119,8 +121,8 @@ TEST(random_sizes) {
   for (int i = 0; i < 200000; ++i) {
     auto const size = [&](int64_t most) { return 1 + random.below(1 + random.below(1 + random.below(most))); };
     SimamParams p = params(static_cast<int32_t>(random.below(4)), size(100), size(3000), 1 + size(2000000));
-    int32_t const groups[] = {1, 1, 4, 32, static_cast<int32_t>((p.channels + 7) / 8 * 8), static_cast<int32_t>(p.channels)};
-    p.group = groups[random.below(6)];
+    int32_t const groups[] = {1, 1, 2, 4, 32, static_cast<int32_t>((p.channels + 7) / 8 * 8), static_cast<int32_t>(p.channels)};
+    p.group = groups[random.below(7)];
     p.tactic = static_cast<int32_t>(random.below(4));
     p.activation = static_cast<int32_t>(random.below(3));
     p.x = reinterpret_cast<void const*>(static_cast<uintptr_t>(random.below(4) == 0 ? 8 : 16));
