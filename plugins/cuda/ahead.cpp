@@ -38,7 +38,9 @@ struct Name<Elements<T>> {
 
 std::string text(bool v) { return v ? "true" : "false"; }
 std::string text(int v) { return std::to_string(v); }
-std::string text(Team v) { return v == Team::warp ? "Team::warp" : "Team::block"; }
+std::string text(Team v) {
+  return v == Team::lanes ? "Team::lanes" : v == Team::warp ? "Team::warp" : "Team::block";
+}
 std::string text(Mode v) {
   constexpr char const* kNames[] = {"whole", "cluster", "moments", "gate"};
   return std::string("Mode::") + kNames[static_cast<int>(v)];
@@ -47,8 +49,7 @@ std::string text(Mode v) {
 template <class T, int kHeld, bool kAligned, bool kFused>
 struct Name<Small<T, kHeld, kAligned, kFused>> {
   static std::string text() {
-    return "Small<" + Name<T>::text() + ", " + cuda::text(kHeld) + ", " + cuda::text(kAligned) + ", " +
-           cuda::text(kFused) + ">";
+    return "Small<" + Name<T>::text() + ", " + cuda::text(kHeld) + ", " + cuda::text(kAligned) + ", " + cuda::text(kFused) + ">";
   }
 };
 template <class Access, int kHeld, Team team, Mode mode, bool kFused>

@@ -80,14 +80,20 @@ SIMAM_DEVICE int log2_of(int power) {
 #endif
 }
 
-// The sum over the threads of a warp whose number differs in the bits from `low` up to below `high`: powers of two, at
-// most 32. All of them get the same bits. All threads of the warp must come here.
+// Sums over the threads of a warp. All of them get the same bits, and all must come here.
 template <class Block, class Number>
-SIMAM_DEVICE Number sum_of(Block const& block, Number v, int low = 1, int high = 32) {
+SIMAM_DEVICE Number sum_of(Block const& block, Number v) {
   SIMAM_UNROLL
-  for (int bit = 16; bit > 0; bit /= 2)
-    if (bit >= low && bit < high) v += block.other(v, bit);
+  for (int bit = 16; bit > 0; bit /= 2) v += block.other(v, bit);
   return v;
+}
+
+// Over each `lanes` of them, a power of two.
+template <class Block, class Number, int kSums>
+SIMAM_DEVICE void sum_over(Block const& block, int lanes, Number (&v)[kSums]) {
+  SIMAM_ROLLED
+  for (int bit = 1; bit < lanes; bit *= 2)
+    for (Number& each : v) each += block.other(each, bit);
 }
 
 // Of `count` values with sum of (x - centre) `off` and of (x - centre)^2 `squares`.
@@ -142,9 +148,10 @@ struct LongSum {
   }
 };
 
-// The gate of one plane. x - mean - rest is squared and multiplied by `by`.
+// The gate of one plane: off * (by * off + slope) + base, where off is x - mean, is the argument of exp2 or tanh, by *
+// (off - rest)^2 and what is added to it.
 struct Gate {
-  float mean, rest, by;
+  float mean, by, slope, base;
 };
 
 template <class T>
@@ -157,18 +164,19 @@ SIMAM_DEVICE Gate gate_of(Moments const& m, Problem const& p) {
   float by = reciprocal(four);
   by = fused_multiply_add(fused_multiply_add(-four, by, 1), by, by) * (kExact<T> ? -kLog2e : 0.5F);
   by = fused_multiply_add(0, v, by);  // a sum of squares beyond floats is NaN, not a gate of sigmoid(1/2)
-  return {m.mean, m.rest, by};
+  float const steep = by * m.rest;
+  return {m.mean, by, -2 * steep, fused_multiply_add(steep, m.rest, kExact<T> ? -0.5F * kLog2e : 0.25F)};
 }
 
 // x * sigmoid(d + 1/2)
 template <class T>
 SIMAM_DEVICE float simam_of(float x, Gate const& gate) {
-  float const off = (x - gate.mean) - gate.rest;
-  float const square = off * off;
-  if constexpr (kExact<T>)
-    return quotient(x, 1 + exp2_of(fused_multiply_add(square, gate.by, -0.5F * kLog2e)));
+  float const off = x - gate.mean;
+  float const at = T::kCoarse ? fused_multiply_add(off * off, gate.by, 0.25F)
+                              : fused_multiply_add(fused_multiply_add(off, gate.by, gate.slope), off, gate.base);
+  if constexpr (kExact<T>) return quotient(x, 1 + exp2_of(at));
   float const half = 0.5F * x;
-  return fused_multiply_add(half, tanh_of(fused_multiply_add(square, gate.by, 0.25F)), half);
+  return fused_multiply_add(half, tanh_of(at), half);
 }
 
 // scale * simam(x) + bias + residual and its activation. Parameters of one channel.

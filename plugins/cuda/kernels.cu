@@ -13,7 +13,7 @@ constexpr int kMostThreads = kPlaneThreads;
 template <class Access, int kHeld, Mode mode, bool kFused>
 constexpr int kMostThreads<Tiles<Access, kHeld, mode, kFused>> = kTileThreads;
 template <class T, int kHeld, bool kAligned, bool kFused>
-constexpr int kMostThreads<Small<T, kHeld, kAligned, kFused>> = 256;
+constexpr int kMostThreads<Small<T, kHeld, kAligned, kFused>> = kSmallPlaneThreads;
 
 template <class Kernel>
 __global__ void __launch_bounds__(kMostThreads<Kernel>, 1) entry(__grid_constant__ Problem const problem) {

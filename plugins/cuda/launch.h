@@ -42,7 +42,7 @@ class Dispatch {
 
   template <bool kAligned, bool kFused>
   int small() {
-    return plan_.held == Held::few ? run<Small<T, 8, kAligned, kFused>>() : run<Small<T, 16, kAligned, kFused>>();
+    return run<Small<T, kHeldOfSmall, kAligned, kFused>>();
   }
 
   static constexpr int kFew = held_of(Held::few, sizeof(typename T::Element));
@@ -56,7 +56,9 @@ class Dispatch {
     switch (mode_) {
       case Mode::whole:
         if (!plan_.wide) return run<Planes<Narrow, kHeldElements, Team::block, Mode::whole, kFused>>();
-        if (plan_.held == Held::few) return run<Planes<Wide, kFew, Team::warp, Mode::whole, kFused>>();
+        if (plan_.held == Held::few)
+          return plan_.problem.team < kWarp ? run<Planes<Wide, kFew, Team::lanes, Mode::whole, kFused>>()
+                                            : run<Planes<Wide, kFew, Team::warp, Mode::whole, kFused>>();
         if (plan_.held == Held::some && plan_.problem.team == kWarp)
           return run<Planes<Wide, kSome, Team::warp, Mode::whole, kFused>>();
         if (plan_.held == Held::some) return run<Planes<Wide, kSome, Team::block, Mode::whole, kFused>>();

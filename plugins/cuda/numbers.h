@@ -6,10 +6,12 @@
 #define SIMAM_DEVICE __device__ __forceinline__
 #define SIMAM_UNROLL _Pragma("unroll")
 #define SIMAM_UNROLL_BY_4 _Pragma("unroll 4")
+#define SIMAM_ROLLED _Pragma("unroll 1")
 #else
 #define SIMAM_DEVICE inline
 #define SIMAM_UNROLL
 #define SIMAM_UNROLL_BY_4
+#define SIMAM_ROLLED
 #endif
 
 #if !defined(__CUDACC_RTC__)
@@ -44,12 +46,13 @@ SIMAM_DEVICE uint32_t as_bits(float v) {
 #endif
 }
 
-// Each format: Element is how it lies in memory, kScaled whether a real value is a scale times it; widen is exact,
-// narrow rounds to nearest even, once.
+// Each format: Element is how it lies in memory; kScaled: a real value is a scale times it; kCoarse: it has so few digits
+// that what a float mean misses of the mean is nothing beside a spread. widen is exact, narrow rounds to nearest even.
 
 struct F32 {
   using Element = float;
   static constexpr bool kScaled = false;
+  static constexpr bool kCoarse = false;
 
   static SIMAM_DEVICE float widen(float v) { return v; }
   static SIMAM_DEVICE float narrow(float v) { return v; }
@@ -64,6 +67,7 @@ struct F32 {
 struct F16 {
   using Element = uint16_t;
   static constexpr bool kScaled = false;
+  static constexpr bool kCoarse = false;
 
   static SIMAM_DEVICE float widen(uint16_t v) {
 #if defined(__CUDA_ARCH__)
@@ -119,6 +123,7 @@ struct F16 {
 struct BF16 {
   using Element = uint16_t;
   static constexpr bool kScaled = false;
+  static constexpr bool kCoarse = false;
 
   static SIMAM_DEVICE float widen(uint16_t v) { return as_float(static_cast<uint32_t>(v) << 16); }
 
@@ -152,6 +157,7 @@ struct BF16 {
 struct S8 {
   using Element = int8_t;
   static constexpr bool kScaled = true;
+  static constexpr bool kCoarse = true;
 
   static SIMAM_DEVICE float widen(int8_t v) { return static_cast<float>(v); }
 

@@ -120,25 +120,30 @@ class Planner {
 
   bool small() {
     int64_t const pixels = params_.pixels;
-    bool const in_registers = plan_.wide && pixels * size_ >= 512;
-    if (pixels > kSmall || in_registers) return false;
+    // Planes of vectors stay in registers, unless too many of these were empty.
+    if (pixels > kSmall || (plan_.wide && 3 * chunks_ >= 2 * held(Held::few) * lanes_of(chunks_))) return false;
     Problem& p = plan_.problem;
     plan_.kernel = Kernel::small;
     plan_.mode = Mode::whole;
     plan_.wide = aligned_;
-    plan_.held = pixels <= 8 * kWarp ? Held::few : Held::some;
-    p.team = power_of_two(divide_up(pixels, 8), kWarp);
+    p.team = power_of_two(divide_up(pixels, kHeldOfSmall), kWarp);
+    while (p.team < kWarp && pixels >= 16 * p.team && 2 * p.team * plan_.units <= kSmallPlaneThreads * int64_t{device_.multiprocessors})
+      p.team *= 2;
     int64_t const step = 16 / size_;  // planes of a block that make its piece a multiple of 16 bytes
     int64_t const spread = divide_up(plan_.units, 2 * static_cast<int64_t>(device_.multiprocessors));
-    int64_t const wanted = std::max<int64_t>(256 / p.team, 8192 / (pixels * size_));
+    int64_t const wanted = std::max<int64_t>(kSmallPlaneThreads / p.team, 8192 / (pixels * size_));
     p.per_block = static_cast<int32_t>(round_up(std::clamp<int64_t>(spread, 1, wanted), step));
-    while (p.per_block > step && p.per_block * pixels * size_ > 16384) p.per_block -= static_cast<int32_t>(step);
-    plan_.threads = static_cast<int>(std::min<int64_t>(256, round_up(static_cast<int64_t>(p.per_block) * p.team, kWarp)));
+    int64_t const most = params_.residual == nullptr ? 32768 : 20480;
+    while (p.per_block > step && p.per_block * pixels * size_ > most) p.per_block -= static_cast<int32_t>(step);
+    plan_.threads = static_cast<int>(std::min<int64_t>(kSmallPlaneThreads, round_up(static_cast<int64_t>(p.per_block) * p.team, kWarp)));
     int64_t const room = (p.per_block * pixels * size_ + 31) / 16 * 16;
     plan_.shared = static_cast<int>(params_.residual == nullptr ? room : 2 * room);
     plan_.per_launch = std::min(plan_.units, kMostUnits / p.per_block * p.per_block);
     return true;
   }
+
+  // Lanes of a warp that hold few chunks each.
+  int lanes_of(int64_t chunks) const { return power_of_two(divide_up(chunks, held(Held::few)), kWarp); }
 
   // How much a thread holds of a plane, or a part of one, of so many chunks. Many elements to a thread take the fewest
   // instructions; where there are few blocks, fewer are done sooner.
@@ -159,8 +164,8 @@ class Planner {
     int64_t const per_thread = plan_.wide ? held(plan_.held) : kHeldElements;
     int64_t const team = round_up(divide_up(chunks, per_thread), kWarp);
     if (team > kPlaneThreads) return false;
-    p.team = static_cast<int32_t>(team);
     bool const warps = plan_.wide && plan_.mode == Mode::whole && team == kWarp && plan_.held != Held::many;
+    p.team = warps && plan_.held == Held::few ? lanes_of(chunks) : static_cast<int32_t>(team);
     plan_.threads = warps ? 4 * kWarp : p.team;
     return true;
   }
@@ -221,7 +226,7 @@ class Planner {
   void share_tile() {
     int const parts = plan_.mode == Mode::cluster ? kMostParts * 128 : 1;
     int const sums = 2 * (plan_.threads / kWarp) * plan_.problem.team * count_;
-    plan_.shared = static_cast<int>(round_up(parts * static_cast<int>(sizeof(Moments)) + 3 * 128 * 4, 16)) + 4 * sums;
+    plan_.shared = static_cast<int>(round_up(parts * static_cast<int>(sizeof(Moments)) + 128 * (4 + 16), 16)) + 4 * sums;
   }
 
   // Kept in the registers of a block, or of a cluster of at most `most`. A line of memory is 8 chunks; where the pixels

@@ -23,10 +23,12 @@ constexpr int held_of(Held held, int element) {
 }
 constexpr int kHeldElements = 16;  // where there are no vectors; of tiles, 8
 constexpr int kHeldOfTile = 8;
+constexpr int kHeldOfSmall = 64;
 
 // Threads of a block, at most: a quarter of the warps shares 16384 registers: 96 and 128 for a thread.
 constexpr int kPlaneThreads = 640;
 constexpr int kTileThreads = 512;
+constexpr int kSmallPlaneThreads = 128;
 
 // Sizes are those of one launch; a large problem, and one whose two kernels are to meet in L2, takes several.
 struct Plan {

@@ -1,6 +1,6 @@
 // Planes in NCHW, one after another: a team of threads keeps a plane, or a part of it, in its registers.
 //
-//   whole    a team of one warp, or a whole block, has a plane
+//   whole    a team has a plane: a few lanes of a warp, a warp, or a whole block
 //   cluster  the blocks of a cluster share a plane and tell one another their moments
 //   moments  `parts` blocks share a plane and write their moments to the workspace ...
 //   gate     ... where a second launch reads them
@@ -15,7 +15,7 @@ namespace simam::cuda {
 constexpr int kWarp = 32;
 constexpr int kMostParts = 16;  // blocks of a cluster
 
-enum class Team { warp, block };
+enum class Team { lanes, warp, block };
 
 template <class Access, int kHeld, Team team, Mode mode, bool kFused>
 struct Planes {
@@ -38,7 +38,13 @@ struct Planes {
     int plane = number;
     int part = 0;
     int first = lane;  // chunk of this thread; it has every 32nd from there on
-    if constexpr (team == Team::warp) {
+    int step = kWarp;
+    if constexpr (team == Team::lanes) {
+      int const shift = log2_of(p.team);
+      step = p.team;
+      first = lane & (step - 1);
+      plane = number * (block.threads() >> shift) + (block.thread() >> shift);
+    } else if constexpr (team == Team::warp) {
       plane = number * (block.threads() / kWarp) + warp;
       if (plane >= p.count) return;
     } else {
@@ -51,7 +57,8 @@ struct Planes {
 
     int const from = part * p.part;
     int const length = mode == Mode::whole ? p.pixels : p.pixels - from < p.part ? p.pixels - from : p.part;
-    int const chunks = length / kCount;
+    // Of a plane that is not there none: the other lanes of the warp need these for their sums.
+    int const chunks = team == Team::lanes && plane >= p.count ? 0 : length / kCount;
     int64_t const start = (p.first + plane) * p.pixels + from;
     Chunk const* const x = reinterpret_cast<Chunk const*>(static_cast<typename T::Element const*>(p.x) + start) + first;
 
@@ -59,7 +66,7 @@ struct Planes {
     SIMAM_UNROLL
     for (int i = 0; i < kHeld; ++i) {
       held[i] = Chunk{};  // beyond the end: zeros
-      if (first + i * kWarp < chunks) held[i] = block.load(x + i * kWarp);
+      if (first + i * step < chunks) held[i] = block.load(x + i * step);
     }
 
     Chunk const* residual = nullptr;
@@ -68,16 +75,16 @@ struct Planes {
         residual = reinterpret_cast<Chunk const*>(static_cast<typename T::Element const*>(p.residual) + start) + first;
         SIMAM_UNROLL
         for (int i = 0; i < kHeld; ++i)  // one thread for each line of 128 bytes
-          if (lane * sizeof(Chunk) % 128 == 0 && first + i * kWarp < chunks) block.prefetch(residual + i * kWarp);
+          if (lane * sizeof(Chunk) % 128 == 0 && first + i * step < chunks) block.prefetch(residual + i * step);
       }
 
     auto* const shared = reinterpret_cast<Shared*>(block.shared());
     Moments all;
     if constexpr (mode == Mode::gate) {
       all = gather(p.workspace + static_cast<int64_t>(plane) * p.parts, p, block.thread(), block.threads(),
-                   [&](float* slots, float v) { return over_team(block, slots, v); }, *shared);
+                   [&](float* slots, float v) { return over_team(block, kWarp, slots, v); }, *shared);
     } else {
-      all = moments(block, held, first, length, chunks);
+      all = moments(block, held, first, step, length, chunks);
     }
     if constexpr (mode == Mode::cluster) {
       block.cluster_wait();  // the others have begun
@@ -89,14 +96,15 @@ struct Planes {
     if constexpr (mode == Mode::moments) {
       if (block.thread() == 0) p.workspace[static_cast<int64_t>(plane) * p.parts + part] = all;
     } else {
-      store(block, p, held, residual, first, chunks, plane, start, all);
+      store(block, p, held, residual, first, step, chunks, plane, start, all);
     }
   }
 
  private:
   // The sums over a team: within its warps, then over them. Each sum has kWarp slots.
   template <class Block, class Number, int kSums>
-  static SIMAM_DEVICE void over_team(Block const& block, Number* slots, Number (&v)[kSums]) {
+  static SIMAM_DEVICE void over_team(Block const& block, int lanes, Number* slots, Number (&v)[kSums]) {
+    if constexpr (team == Team::lanes) return sum_over(block, lanes, v);
     for (Number& each : v) each = sum_of(block, each);
     if constexpr (team == Team::block) {
       int const warps = block.threads() / kWarp;
@@ -109,16 +117,16 @@ struct Planes {
   }
 
   template <class Block>
-  static SIMAM_DEVICE float over_team(Block const& block, float* slots, float v) {
+  static SIMAM_DEVICE float over_team(Block const& block, int lanes, float* slots, float v) {
     float sum[] = {v};
-    over_team(block, slots, sum);
+    over_team(block, lanes, slots, sum);
     return sum[0];
   }
 
   template <class Block>
-  static SIMAM_DEVICE Moments moments(Block const& block, Chunk (&held)[kHeld], int first, int length,
-                                      int chunks) {
-    if constexpr (T::kScaled && Access::kWide) return moments_of_bytes(block, held, length);
+  static SIMAM_DEVICE Moments moments(Block const& block, Chunk (&held)[kHeld], int first, int step,
+                                      int length, int chunks) {
+    if constexpr (T::kScaled && Access::kWide) return moments_of_bytes(block, held, step, length);
     auto* const shared = reinterpret_cast<Shared*>(block.shared());
     float v[kCount];
     float sum = 0;
@@ -128,11 +136,11 @@ struct Planes {
       for (int j = 0; j < kCount; ++j) sum += v[j];
     }
     auto const count = static_cast<float>(length);
-    float const mean = over_team(block, shared->sums[0], sum) * reciprocal(count);
+    float const mean = over_team(block, step, shared->sums[0], sum) * reciprocal(count);
     float sums[2] = {};  // of x - mean, and of its square
     SIMAM_UNROLL
     for (int i = 0; i < kHeld; ++i) {
-      float const centre = first + i * kWarp < chunks ? mean : 0;  // of zeros beyond the end: they add nothing
+      float const centre = first + i * step < chunks ? mean : 0;  // of zeros beyond the end: they add nothing
       widen<Access>(held[i], v);
       for (int j = 0; j < kCount; ++j) {
         float const d = v[j] - centre;
@@ -140,13 +148,14 @@ struct Planes {
         sums[1] = fused_multiply_add(d, d, sums[1]);
       }
     }
-    over_team(block, shared->sums[1], sums);
+    over_team(block, step, shared->sums[1], sums);
     return about(mean, count, sums[0], sums[1]);
   }
 
   // int8: the sums are exact, and one round of them does.
   template <class Block>
-  static SIMAM_DEVICE Moments moments_of_bytes(Block const& block, Chunk const (&held)[kHeld], int length) {
+  static SIMAM_DEVICE Moments moments_of_bytes(Block const& block, Chunk const (&held)[kHeld], int step,
+                                               int length) {
     int sums[2] = {};
     SIMAM_UNROLL
     for (int i = 0; i < kHeld; ++i)
@@ -154,7 +163,7 @@ struct Planes {
         sums[0] = multiply_bytes(w, 0x01010101U, sums[0]);
         sums[1] = multiply_bytes(w, w, sums[1]);
       }
-    over_team(block, reinterpret_cast<int*>(reinterpret_cast<Shared*>(block.shared())->sums), sums);
+    over_team(block, step, reinterpret_cast<int*>(reinterpret_cast<Shared*>(block.shared())->sums), sums);
     return of_integers(length, sums[0], sums[1]);
   }
 
@@ -180,7 +189,7 @@ struct Planes {
 
   template <class Block>
   static SIMAM_DEVICE void store(Block const& block, Problem const& p, Chunk (&held)[kHeld], Chunk const* residual,
-                                 int first, int chunks, int plane, int64_t start, Moments const& all) {
+                                 int first, int step, int chunks, int plane, int64_t start, Moments const& all) {
     using Element = typename T::Element;
     Gate const gate = gate_of<T>(all, p);
     Chunk* const y = reinterpret_cast<Chunk*>(static_cast<Element*>(p.y) + start) + first;
@@ -194,16 +203,16 @@ struct Planes {
     float more[kCount] = {};
     SIMAM_UNROLL
     for (int i = 0; i < kHeld; ++i) {
-      bool const has = first + i * kWarp < chunks;
+      bool const has = first + i * step < chunks;
       widen<Access>(held[i], v);
       if constexpr (kFused)
         if (residual != nullptr) {
           widen<Access>(next, more);
-          if (i + 1 < kHeld && first + (i + 1) * kWarp < chunks) next = block.load(residual + (i + 1) * kWarp);
+          if (i + 1 < kHeld && first + (i + 1) * step < chunks) next = block.load(residual + (i + 1) * step);
         }
       finish<T, kFused>(v, more, [&](int) { return gate; }, [&](int) { return last; }, p);
       Chunk const out = narrow<Access>(v);
-      if (has) block.store(y + i * kWarp, out);
+      if (has) block.store(y + i * step, out);
     }
   }
 };

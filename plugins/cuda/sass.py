@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 MODES = ("whole", "cluster", "moments", "gate")
-TEAMS = ("warp", "block")
+TEAMS = ("lanes", "warp", "block")
 BYTES = {"F32": 4, "F16": 2, "BF16": 2, "S8": 1}
-THREADS = {"planes": 640, "tiles": 512, "small": 256}  # the most of a block, as kernels.cu bounds them
+THREADS = {"planes": 640, "tiles": 512, "small": 128}  # the most of a block, as kernels.cu bounds them
 
 # entry<Planes<Vectors<F16>, 7, Team::block, Mode::whole, false>>, as the linker calls it
 _ENTRY = re.compile(

@@ -25,7 +25,8 @@ struct Tiles {
   // Of a block; behind it lie the warps' sums: a float for each channel of the tile and each warp, twice.
   struct Shared {
     Moments parts[mode == Mode::cluster ? kMostTileParts * kMostChannels : 1];
-    float mean[kMostChannels], rest[kMostChannels], by[kMostChannels];
+    float mean[kMostChannels];
+    Gate gates[kMostChannels];
   };
 
   template <class Block>
@@ -79,12 +80,7 @@ struct Tiles {
       }
       if constexpr (mode == Mode::gate)
         if (leads) own = gather(workspace, here.channels, p.parts, p.pixels * p.fold);
-      if (leads) {
-        Gate const gate = gate_of<T>(own, p);
-        shared->mean[block.thread()] = gate.mean;
-        shared->rest[block.thread()] = gate.rest;
-        shared->by[block.thread()] = gate.by;
-      }
+      if (leads) shared->gates[block.thread()] = gate_of<T>(own, p);
       block.sync();
       auto const group = static_cast<uint32_t>(p.first + at) % static_cast<uint32_t>(p.groups);  // all are below 2^31
       int const side_by_side = p.group >> log2_of(p.fold);
@@ -217,7 +213,7 @@ struct Tiles {
     Finish last[kCount];
     for (int j = 0; j < kCount; ++j) {
       int const at = here.in_tile + j;
-      gates[j] = {shared->mean[at], shared->rest[at], shared->by[at]};
+      gates[j] = shared->gates[at];
       if constexpr (kFused && kKept) last[j] = finish_of<T>(p, channel(j));
     }
     Chunk next{};  // as in planes.h

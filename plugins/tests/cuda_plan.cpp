@@ -47,12 +47,11 @@ void check_plan(SimamParams const& p, cuda::Device const& device, cuda::Plan con
   int64_t const held = plan.wide ? cuda::held_of(plan.held, static_cast<int>(size)) : cuda::kHeldElements;
   switch (plan.kernel) {
     case cuda::Kernel::small: {
-      int64_t const lanes = plan.held == cuda::Held::few ? 8 : 16;
-      CHECK(p.pixels <= lanes * q.team && q.team <= 32 && (q.team & (q.team - 1)) == 0, "%s: lanes", what.c_str());
+      CHECK(p.pixels <= cuda::kHeldOfSmall * q.team && q.team <= 32 && (q.team & (q.team - 1)) == 0, "%s: lanes", what.c_str());
       CHECK(q.per_block * p.pixels * size % 16 == 0, "%s: a block's piece", what.c_str());
       CHECK(q.per_block * p.pixels * size + 16 <= plan.shared, "%s: room", what.c_str());
       CHECK(plan.per_launch == plan.units || plan.per_launch % q.per_block == 0, "%s: launches", what.c_str());
-      CHECK(plan.threads <= 256, "%s: %d threads", what.c_str(), plan.threads);
+      CHECK(plan.threads <= cuda::kSmallPlaneThreads, "%s: %d threads", what.c_str(), plan.threads);
       break;
     }
     case cuda::Kernel::planes:
@@ -96,7 +95,7 @@ void all_kernels_are_planned(int32_t type) {
   for (cuda::Device const& device : {kHopper, kOrin, kTiny})
     for (int32_t const tactic : {SIMAM_AUTOMATIC, SIMAM_REGISTERS, SIMAM_CLUSTER, SIMAM_SPLIT})
       for (int32_t const group : {1, 4, 16, 64})
-        for (int64_t const pixels : {4, 49, 196, 289, 400, 512, 700, 1024, 2048, 12544, 51200, 102400})
+        for (int64_t const pixels : {4, 49, 64, 196, 289, 400, 512, 700, 1024, 2048, 12544, 51200, 102400})
           for (int64_t const images : {1, 100})
             for (int const misaligned : {0, 4})
               for (int32_t const activation : {SIMAM_NONE, SIMAM_RELU}) {

@@ -93,7 +93,9 @@ TEST(a_missing_cluster_barrier_is_seen) {
 TEST(sums_are_of_the_lanes_asked_for) {
   auto const out = written(
       [](Emulator::View const& block, float* to) {
-        to[block.thread()] = cuda::sum_of(block, static_cast<float>(block.thread() % 32), 1, 8) + 1000 * static_cast<float>(cuda::sum_of(block, 1));
+        float some[] = {static_cast<float>(block.thread() % 32)};
+        cuda::sum_over(block, 8, some);
+        to[block.thread()] = some[0] + 1000 * static_cast<float>(cuda::sum_of(block, 1));
       },
       Order::mixed);
   for (int i = 0; i < 128; ++i) CHECK(out[i] == 32000 + i % 32 / 8 * 64 + 28, "%g of thread %d", out[i], i);
