@@ -204,7 +204,7 @@ def test_what_is_known_is_borne_as_far_as_it_goes_and_no_longer_than_it_is_there
 @pytest.mark.parametrize(
     ("template", "kernel"),
     [
-        ("6PlanesINS0_7VectorsINS0_3F16EEELi7ELNS0_4TeamE1ELNS0_4ModeE0ELb0E", LARGE),
+        ("6PlanesINS0_7VectorsINS0_3F16EEELi7ELNS0_4TeamE2ELNS0_4ModeE0ELb0E", LARGE),
         (
             "5TilesINS0_8ElementsINS0_4BF16EEELi8ELNS0_4ModeE3ELb1E",
             Kernel("BF16", "tiles", False, 8, "", "gate", True),
@@ -222,7 +222,7 @@ def test_a_name_of_another_kind_is_refused() -> None:
         sass.kernel_of("_Z5otherv")
 
 
-NAME = SYMBOL.format("6PlanesINS0_7VectorsINS0_3F16EEELi7ELNS0_4TeamE1ELNS0_4ModeE0ELb0EE")
+NAME = SYMBOL.format("6PlanesINS0_7VectorsINS0_3F16EEELi7ELNS0_4TeamE2ELNS0_4ModeE0ELb0EE")
 
 
 def test_cuobjdump_is_read() -> None:

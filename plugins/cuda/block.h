@@ -58,6 +58,13 @@ class Block {
 #endif
   }
 
+  // A pointer, worked out here once and not at each use of it.
+  template <class T>
+  __device__ static T* settled(T* pointer) {
+    asm("" : "+l"(pointer));
+    return pointer;
+  }
+
   // Device memory. x is read once: it stays out of L1. No ld.nc: y may be x.
   __device__ static Bytes16 load(Bytes16 const* from) {
     Bytes16 v;

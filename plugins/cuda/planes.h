@@ -60,7 +60,7 @@ struct Planes {
     // Of a plane that is not there none: the other lanes of the warp need these for their sums.
     int const chunks = team == Team::lanes && plane >= p.count ? 0 : length / kCount;
     int64_t const start = (p.first + plane) * p.pixels + from;
-    Chunk const* const x = reinterpret_cast<Chunk const*>(static_cast<typename T::Element const*>(p.x) + start) + first;
+    Chunk const* const x = block.settled(reinterpret_cast<Chunk const*>(static_cast<typename T::Element const*>(p.x) + start) + first);
 
     Chunk held[kHeld];
     SIMAM_UNROLL
@@ -192,7 +192,7 @@ struct Planes {
                                  int first, int step, int chunks, int plane, int64_t start, Moments const& all) {
     using Element = typename T::Element;
     Gate const gate = gate_of<T>(all, p);
-    Chunk* const y = reinterpret_cast<Chunk*>(static_cast<Element*>(p.y) + start) + first;
+    Chunk* const y = block.settled(reinterpret_cast<Chunk*>(static_cast<Element*>(p.y) + start) + first);
     Finish last{1, 0};
     if constexpr (kFused)
       last = finish_of<T>(p, static_cast<int>(static_cast<uint32_t>(p.first + plane) % static_cast<uint32_t>(p.channels)));
@@ -204,6 +204,7 @@ struct Planes {
     SIMAM_UNROLL
     for (int i = 0; i < kHeld; ++i) {
       bool const has = first + i * step < chunks;
+      if (i == kHeld / 2 && !has) return;  // and nvcc, which would do all chunks at once, does each half for itself
       widen<Access>(held[i], v);
       if constexpr (kFused)
         if (residual != nullptr) {

@@ -207,6 +207,10 @@ class Emulator::View {
     check_aligned(from);
     return *from;
   }
+  template <class T>
+  static T* settled(T* pointer) {
+    return pointer;
+  }
   static void prefetch(void const* from) { (void)*static_cast<char const volatile*>(from); }
   static void store(cuda::Bytes16* to, cuda::Bytes16 const& v) {
     check_aligned(to);
