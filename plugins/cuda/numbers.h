@@ -159,7 +159,10 @@ struct S8 {
   static constexpr bool kScaled = true;
   static constexpr bool kCoarse = true;
 
-  static SIMAM_DEVICE float widen(int8_t v) { return static_cast<float>(v); }
+  // A conversion is slow on a GPU. A byte b below the exponent of 2^23 is 2^23 + b.
+  static SIMAM_DEVICE float widen(int8_t v) {
+    return as_float(0x4B000000U | static_cast<uint32_t>(static_cast<uint8_t>(v) ^ 0x80U)) - 8388736.0F;
+  }
 
   static SIMAM_DEVICE int8_t narrow(float v) {
 #if defined(__CUDA_ARCH__)
@@ -173,7 +176,6 @@ struct S8 {
   }
 
   static SIMAM_DEVICE void widen(Bytes16 const& from, float (&v)[16]) {
-    // A conversion is slow on a GPU. A byte b below the exponent of 2^23 is 2^23 + b.
     for (int i = 0; i < 16; ++i) {
       uint32_t const bytes = from.w[i / 4] ^ 0x80808080U;  // 128 more
 #if defined(__CUDA_ARCH__)

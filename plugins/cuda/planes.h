@@ -104,8 +104,10 @@ struct Planes {
   // The sums over a team: within its warps, then over them. Each sum has kWarp slots.
   template <class Block, class Number, int kSums>
   static SIMAM_DEVICE void over_team(Block const& block, int lanes, Number* slots, Number (&v)[kSums]) {
-    if constexpr (team == Team::lanes) return sum_over(block, lanes, v);
-    for (Number& each : v) each = sum_of(block, each);
+    if constexpr (team == Team::lanes)
+      sum_over(block, lanes, v);
+    else
+      for (Number& each : v) each = sum_of(block, each);
     if constexpr (team == Team::block) {
       int const warps = block.threads() / kWarp;
       int const lane = block.thread() % kWarp;
