@@ -1,9 +1,11 @@
-"""Networks with attention modules in them, and what `adopt` says of one."""
+"""Networks with attention modules in them, and what is said of them."""
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from simam_deploy.adopt import Adopted
+from simam_deploy.adopt.trial import Judgement
 
 X = torch.randn(2, 3, 9, 11, generator=torch.Generator().manual_seed(0))
 
@@ -36,6 +38,12 @@ def names(done: Adopted) -> list[str]:
 
 def said(done: Adopted) -> str:
     return "\n".join(map(str, done.left_alone))
+
+
+def says(judged: Judgement, words: str) -> None:
+    """The words are among the reasons."""
+    with pytest.raises(AssertionError, match=words):
+        raise AssertionError("; ".join(judged.reasons))
 
 
 def outputs(model: nn.Module) -> Tensor:
