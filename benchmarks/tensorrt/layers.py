@@ -78,13 +78,13 @@ class Found:
 
     @property
     def words(self) -> str:
-        """As in "PluginV3", or "3 layers: Reduce, PointWiseV2 (2)"."""
+        """As in "PluginV3", or "3: Reduce, PointWiseV2 (2)"; + others: other nodes are in them too."""
         if not self.layers:
             return "not found"
         kinds = [layer.kind or "?" for layer in self.layers]
         each = [kind if (n := kinds.count(kind)) == 1 else f"{kind} ({n})" for kind in dict.fromkeys(kinds)]
-        count = "" if self.by_plugin else f"{len(kinds)} layer{'s' if len(kinds) > 1 else ''}: "
-        return count + ", ".join(each) + (", with other nodes in them" if self.shared else "")
+        count = "" if self.by_plugin else f"{len(kinds)}: "
+        return count + ", ".join(each) + (" + others" if self.shared else "")
 
     @property
     def formats(self) -> tuple[str, str]:
