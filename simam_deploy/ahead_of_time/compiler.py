@@ -68,7 +68,10 @@ class Compiler:
 
         Raises BuildError with the compiler's own words, RuntimeUnavailable if it cannot be run.
         """
-        known = [each for each in self._architectures() if each <= capability]
+        every = self._architectures()
+        if not every:
+            raise RuntimeUnavailable(f"{self} lists no GPU that it compiles for: no CUDA compiler; {_HOW}")
+        known = [each for each in every if each <= capability]
         if not known:
             raise BuildError(
                 f"{self} compiles for no GPU of compute capability {capability / 10:g}; take an older or newer CUDA"
@@ -160,7 +163,8 @@ def find(asked: str | os.PathLike[str] | None = None) -> Compiler:
     if asked is not None:
         path = Path(asked)
         if not path.is_file():
-            raise RuntimeUnavailable(f"asked for the compiler {path}, which is no file; {_HOW}")
+            what = "is a folder" if path.is_dir() else "is no file"
+            raise RuntimeUnavailable(f"asked for the compiler {path}, which {what}; name nvcc or libnvrtc; {_HOW}")
         return Nvrtc(path) if "nvrtc" in path.name else Nvcc(path)
     for path in candidates():
         return Nvrtc(path) if "nvrtc" in path.name else Nvcc(path)
