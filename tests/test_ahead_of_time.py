@@ -205,6 +205,22 @@ def test_no_tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
         register()
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (("tensorrt",), r"takes the imported module .*register\(tensorrt\).*got 'tensorrt'"),
+        ((Options(A100),), r"takes the imported module .*got Options\("),
+        ((None, {"device": A100}), r"options is \{'device': .*must be an ahead_of_time.Options"),
+    ],
+)
+def test_what_register_does_not_take(given: tuple[Any, ...], words: str, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=words):
+        register(*given)
+    onnx.save(model("SimAM", (1, 8, 14, 14)), tmp_path / "m.onnx")
+    with pytest.raises(TypeError, match=words):
+        build(tmp_path / "m.onnx", tmp_path / "m.engine", **dict(zip(("tensorrt", "options"), given, strict=False)))
+
+
 def test_registered_once(trt: ModuleType) -> None:
     first = register(trt, Options(A100))
     assert register(trt, Options(A100)) is first

@@ -208,9 +208,17 @@ _registered: dict[ModuleType, Plugins] = {}
 def register(tensorrt: ModuleType | None = None, options: Options | None = None) -> Plugins:
     """Register the operators with TensorRT's Python plugins, once in a process; the same again is what there is.
 
-    tensorrt : the module, imported if None.  Raises RuntimeUnavailable: there is none, it is too old, or it is
-    TensorRT-RTX; InputError: they are registered already, with other options.
+    tensorrt : the module, imported if None.  Raises TypeError for what is no module or no Options;
+    RuntimeUnavailable: there is none, it is too old, or it is TensorRT-RTX; InputError: they are registered already,
+    with other options.
     """
+    if not isinstance(tensorrt, ModuleType | None):
+        raise TypeError(
+            "register takes the imported module of TensorRT (import tensorrt; register(tensorrt)), or None to "
+            f"import it; got {tensorrt!r}"
+        )
+    if not isinstance(options, Options | None):
+        raise TypeError(f"options is {options!r}; it must be an ahead_of_time.Options, or None for Options()")
     module = tensorrt if tensorrt is not None else _import()
     wanted = options or Options()
     found = _registered.get(module)
