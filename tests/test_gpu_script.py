@@ -17,8 +17,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from benchmarks import record  # noqa: E402
-from benchmarks.gpu import __main__ as script  # noqa: E402
 from benchmarks.gpu import build, report, rows, sanitize, speed, table  # noqa: E402
+from benchmarks.gpu import command as script  # noqa: E402
 from benchmarks.gpu.api import Machine, chip_emulated  # noqa: E402
 from benchmarks.gpu.clock import Clock  # noqa: E402
 from benchmarks.gpu.timing import HostTimer  # noqa: E402
@@ -268,10 +268,21 @@ def test_numpy_and_torch_are_enough(machine: Machine) -> None:
     missing = ("onnx", "onnx_ir", "onnxruntime", "openvino", "rich", "typer", "PIL", "triton", "cupy", "scipy")
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({missing!r}))\n"
-        "from benchmarks.gpu.__main__ import main; sys.exit(main(['--emulate', '--only', 'the reference']))"
+        "from benchmarks.gpu.command import main; sys.exit(main(['--emulate', '--only', 'the reference']))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("missing", ["numpy", "torch"])
+def test_without_numpy_or_torch_the_command_says_so(missing: str, tmp_path: Path) -> None:
+    (tmp_path / f"{missing}.py").write_text(f"raise ModuleNotFoundError('no {missing}')")
+    command = [sys.executable, "-m", "benchmarks.gpu", "--emulate"]
+    environment = {"PYTHONPATH": str(tmp_path)}  # before the packages that are there
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    words = rf"error: the checks .* need NumPy and PyTorch, and .* cannot import them: no {missing}; .*PYTHON=...`\n"
+    assert re.fullmatch(words, done.stderr)
 
 
 def test_an_emulated_device_without_clusters(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
