@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+
+from benchmarks.gpu.build import BuildError
 
 TYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16, "s8": torch.int8}
 TACTICS = ("automatic", "registers", "cluster", "split")
@@ -149,7 +152,12 @@ def chip_here() -> Chip:
 
 
 def chip_emulated() -> Chip:
-    """What SIMAM_EMULATED_DEVICE says, as plugins/tests/emulated.cpp reads it."""
-    numbers = os.environ.get("SIMAM_EMULATED_DEVICE", "132,90,62914560").split(",")
-    multiprocessors, capability, l2 = map(int, numbers)
-    return Chip("emulator", multiprocessors, capability, l2)
+    """What SIMAM_EMULATED_DEVICE says, as plugins/tests/emulated.cpp reads it. Raises BuildError: it is no device."""
+    said = os.environ.get("SIMAM_EMULATED_DEVICE", "132,90,62914560")
+    numbers = re.fullmatch(r"([1-9]\d{,8}),(\d{1,9}),([1-9]\d{,17})", said)
+    if numbers is None:
+        raise BuildError(
+            f"SIMAM_EMULATED_DEVICE is {said!r}; it must be multiprocessors, capability and bytes of L2, as "
+            "132,90,62914560, or not be set"
+        )
+    return Chip("emulator", *map(int, numbers.groups()))
