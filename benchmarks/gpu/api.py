@@ -1,5 +1,6 @@
 """plugins/cuda/simam_cuda.h in ctypes, and the machine that it runs on.
 
+The structure is that of simam_deploy/cuda_library.py, which needs NumPy alone and is imported from the checkout.
 Pointers are plain addresses; whoever gives them keeps alive what they point to.
 """
 
@@ -14,36 +15,12 @@ from pathlib import Path
 import torch
 
 from benchmarks.gpu.build import BuildError
+from simam_deploy.cuda_library import Params
 
 TYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16, "s8": torch.int8}
 TACTICS = ("automatic", "registers", "cluster", "split")
 ACTIVATIONS = ("none", "relu", "silu")
 INVALID = 1  # cudaErrorInvalidValue
-
-
-class SimamParams(ctypes.Structure):
-    """The structure of that name; its fields are explained there."""
-
-    _fields_ = (
-        ("type", ctypes.c_int32),
-        ("activation", ctypes.c_int32),
-        ("tactic", ctypes.c_int32),
-        ("group", ctypes.c_int32),
-        ("x", ctypes.c_void_p),
-        ("y", ctypes.c_void_p),
-        ("residual", ctypes.c_void_p),
-        ("scale", ctypes.c_void_p),
-        ("bias", ctypes.c_void_p),
-        ("images", ctypes.c_int64),
-        ("channels", ctypes.c_int64),
-        ("pixels", ctypes.c_int64),
-        ("lambda_", ctypes.c_float),
-        ("x_scale", ctypes.c_float),
-        ("residual_scale", ctypes.c_float),
-        ("y_scale", ctypes.c_float),
-        ("workspace", ctypes.c_void_p),
-        ("workspace_size", ctypes.c_size_t),
-    )
 
 
 class Kernels:
@@ -52,21 +29,21 @@ class Kernels:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._library = ctypes.CDLL(str(path))
-        params = ctypes.POINTER(SimamParams)
+        params = ctypes.POINTER(Params)
         self._library.simam_launch.argtypes = [params, ctypes.c_void_p]
         self._library.simam_accepts.argtypes = [params]
         self._library.simam_workspace.argtypes = [params]
         self._library.simam_workspace.restype = ctypes.c_size_t
 
-    def launch(self, params: SimamParams, stream: int) -> int:
+    def launch(self, params: Params, stream: int) -> int:
         """A cudaError_t: 0 is success."""
         return int(self._library.simam_launch(ctypes.byref(params), stream))
 
-    def accepts(self, params: SimamParams) -> bool:
+    def accepts(self, params: Params) -> bool:
         """Whether params.tactic takes this shape on this device."""
         return bool(self._library.simam_accepts(ctypes.byref(params)))
 
-    def workspace(self, params: SimamParams) -> int:
+    def workspace(self, params: Params) -> int:
         """Bytes."""
         return int(self._library.simam_workspace(ctypes.byref(params)))
 
@@ -107,11 +84,11 @@ class Planner:
 
     def __init__(self, path: Path, chip: Chip) -> None:
         self._describe = ctypes.CDLL(str(path)).simam_describe_plan
-        self._describe.argtypes = [ctypes.POINTER(SimamParams), ctypes.c_int, ctypes.c_int, ctypes.c_int64]
+        self._describe.argtypes = [ctypes.POINTER(Params), ctypes.c_int, ctypes.c_int, ctypes.c_int64]
         self._describe.argtypes += [ctypes.c_char_p, ctypes.c_size_t]
         self._chip = chip
 
-    def describe(self, params: SimamParams) -> str:
+    def describe(self, params: Params) -> str:
         """Kernel, mode, elements held, threads, blocks; '-' where the tactic does not take the shape."""
         line = ctypes.create_string_buffer(200)
         chip = self._chip
