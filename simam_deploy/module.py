@@ -140,9 +140,13 @@ class SimAM(nn.Module):
         self._kernel = kernel
 
     def kernel_use(self, x: Tensor) -> str:
-        """What forward(x) would run: `kernel`, or `formula: ` and every reason."""
+        """What forward(x) would run: `kernel`, or `formula: ` and every reason; `nothing: ` and the reasons where
+        kernel="require" makes of them an error. Raises ShapeError where forward does.
+        """
+        _refuse(x)
         reasons = ["kernel='off'"] if self._kernel == "off" else _reasons_against(x, self.training)
-        return f"formula: {'; '.join(reasons)}" if reasons else "kernel"
+        word = "nothing" if self._kernel == "require" and not _is_leaving() else "formula"
+        return f"{word}: {'; '.join(reasons)}" if reasons else "kernel"
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""

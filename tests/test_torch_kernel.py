@@ -151,6 +151,7 @@ def test_where_it_may_not_run(words: str, change: object, stand_in: StandIn, mon
     assert module.kernel_use(x) == f"formula: {words}"
     assert torch.equal(module(x), SimAM(0.1)(x))
     module.kernel = "require"
+    assert module.kernel_use(x) == f"nothing: {words}"
     with pytest.raises(
         RuntimeUnavailable, match=re.escape(f"require') cannot run the kernel: {words}; or use kernel=")
     ):
@@ -169,11 +170,14 @@ def test_every_reason_is_said_and_no_gradient_is_none(stand_in: StandIn) -> None
 
 
 def test_shapes_are_refused_as_by_the_formula(stand_in: StandIn) -> None:
-    for module in (kernel(), SimAM()):
-        with pytest.raises(ShapeError, match=r"1x1 map is 0/0 .* shape \(1, 8, 1, 1\); leave SimAM out there"):
-            module(torch.zeros(1, 8, 1, 1))
-        with pytest.raises(ShapeError, match=r"\(N, C, H, W\); got 3-D"):
-            module(torch.zeros(3, 5, 7))
+    for module in (kernel(), kernel(use="auto"), SimAM()):
+        for run in (module, module.kernel_use):
+            with pytest.raises(ShapeError, match=r"1x1 map is 0/0 .* shape \(1, 8, 1, 1\); leave SimAM out there"):
+                run(torch.zeros(1, 8, 1, 1))
+            with pytest.raises(ShapeError, match="0x7 map is 0/0"):
+                run(torch.zeros(1, 8, 0, 7))
+            with pytest.raises(ShapeError, match=r"\(N, C, H, W\); got 3-D"):
+                run(torch.zeros(3, 5, 7))
     with pytest.raises(ShapeError, match=r"with H.W >= 2; got"):
         torch.ops.simam.SimAM(torch.zeros(1, 8, 1, 1), 0.1)
     assert stand_in.launches == 0
