@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any
 
 import torch
@@ -35,7 +36,7 @@ def _simam_by(x: Tensor, e_lambda: float, kernel: str, training: bool) -> Tensor
         return torch_kernel.call(x, e_lambda)
     if kernel == "require" and not _is_leaving():
         raise RuntimeUnavailable(
-            f"SimAM(kernel='require') cannot run the kernel: {'; '.join(reasons)}; or use kernel='auto'"
+            f"SimAM(kernel='require') cannot run the kernel: {'; '.join(reasons)}; or use kernel='auto'{_re_check()}"
         )
     return _formula(x, e_lambda)
 
@@ -43,6 +44,16 @@ def _simam_by(x: Tensor, e_lambda: float, kernel: str, training: bool) -> Tensor
 def _is_leaving() -> bool:
     """Whether the model is on its way into a file, which has to run where our operator is not."""
     return _is_exporting() or torch.onnx.is_in_onnx_export() or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
+
+
+def _re_check() -> str:
+    """What else to say where torch.jit.trace, once it has traced the formula, runs the module itself to compare."""
+    frame = None if torch.compiler.is_compiling() else sys._getframe()
+    while frame is not None and frame.f_code.co_name != "_check_trace":
+        frame = frame.f_back
+    if frame is None:
+        return ""
+    return "; torch.jit.trace has traced the formula, and its check runs the module itself: pass check_trace=False"
 
 
 def _reasons_against(x: Tensor, e_lambda: float, training: bool) -> list[str]:
@@ -100,6 +111,8 @@ class SimAM(nn.Module):
              3.4e38 (the largest float32) and the library is there (`make native-cuda`). While the model is exported
              or traced it never does: files hold the formula.
              "require": the same, and RuntimeUnavailable with every reason where it cannot; exports stay as they are.
+             torch.jit.trace traces the formula, and then compares it with the module itself, which runs the kernel:
+             that fails where "require" does, and two roundings of float16 differ. Pass check_trace=False.
              May be set later: `module.kernel = "auto"`. The state_dict stays empty; copies and pickles keep it.
              Raises ValueError for another word, NativeError for a library that is there and broken.
     """
