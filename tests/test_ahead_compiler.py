@@ -104,6 +104,32 @@ def test_no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         compiler.find(tmp_path / "libnvrtc.so.13")
 
 
+NVRTC = """
+#include <dlfcn.h>
+char const* nvrtcGetErrorString(int status) { return "builtins not found"; }
+int nvrtcGetNumSupportedArchs(int* count) {
+  *count = 1;
+  return dlopen("libnvrtc-builtins.so.99.0", RTLD_LAZY) ? 0 : 7;
+}
+int nvrtcGetSupportedArchs(int* found) { return *found = 90, 0; }
+"""
+
+
+def test_nvrtc_finds_its_builtins_beside_it(tmp_path: Path) -> None:
+    """As the 13.0 wheel's, which opens them by name, and does not look into its own folder."""
+    if (cc := shutil.which("cc")) is None:
+        pytest.skip("there is no C compiler")
+    (tmp_path / "nvrtc.c").write_text(NVRTC)
+    (tmp_path / "empty.c").touch()
+    builtins = tmp_path / "libnvrtc-builtins.so.99.0"
+    for out, source_file in ((tmp_path / "libnvrtc.so.99", "nvrtc.c"), (builtins, "empty.c")):
+        command = [cc, "-shared", "-fPIC", f"-Wl,-soname,{out.name}", "-o", out, tmp_path / source_file, "-ldl"]
+        subprocess.run(command, check=True)
+    made = compiler.find(tmp_path / "libnvrtc.so.99")
+    with pytest.raises(BuildError, match=r"compiles for no GPU of compute capability 7\.5"):
+        made("", entry="e", capability=75, headers=CUDA)
+
+
 def real_compilers() -> list[Any]:
     found = [pytest.param(path, id=path.name.split(".")[0]) for path in compiler.candidates()]
     return found or [pytest.param(None, marks=pytest.mark.skip("neither NVRTC nor nvcc is here"))]

@@ -116,6 +116,8 @@ class Nvrtc(Compiler):
         super().__init__(path)
         try:
             self._library = ctypes.CDLL(str(path))
+            # When it compiles it opens them by name; that of the 13.0 wheel finds them only where they are loaded.
+            self._builtins = [ctypes.CDLL(str(each)) for each in path.parent.glob("libnvrtc-builtins.so*")]
             self._library.nvrtcGetErrorString.restype = ctypes.c_char_p
             _ = self._library.nvrtcGetSupportedArchs
         except (OSError, AttributeError) as error:
