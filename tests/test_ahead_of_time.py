@@ -201,7 +201,7 @@ def test_a_newer_tensorrt_without_the_module(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_no_tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)
-    with pytest.raises(RuntimeUnavailable, match=r"no TensorRT here .*10.9 or newer.*simam-deploy\[tensorrt\]"):
+    with pytest.raises(RuntimeUnavailable, match=r"no TensorRT here .*10.9 or newer.*simam-deploy\[ahead-of-time\]"):
         register()
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from simam_deploy.ahead_of_time.device import Version
 from simam_deploy.errors import BuildError, RuntimeUnavailable
 
-_HOW = "`pip install nvidia-cuda-nvrtc`, or put nvcc on the PATH"
+_HOW = '`pip install "nvidia-cuda-nvrtc==13.0.*"`, or put nvcc on the PATH'
 
 
 @dataclass(frozen=True)

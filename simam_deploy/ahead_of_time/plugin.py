@@ -238,8 +238,8 @@ def check(ptx: compiler.Ptx, case: Case, source: Source, name: str, newest: Vers
         got, most = (".".join(map(str, version)) for version in (ptx.version, newest))
         raise BuildError(
             f"{by} writes PTX {got}, and the driver that is to load the engine takes {most} at most (13.0 of CUDA, "
-            "with the r580 drivers, takes 9.0); pass an older compiler, as `pip install nvidia-cuda-nvrtc-cu12` "
-            "brings, or update the driver"
+            'with the r580 drivers, takes 9.0); pass an older compiler, as `pip install "nvidia-cuda-nvrtc==13.0.*"` '
+            "(9.0) or nvidia-cuda-nvrtc-cu12 (8.x) brings, or update the driver"
         )
     pointers = (_ONE_POINTER,) * (len(input_names(case.op)) + 1)
     wrong = {
@@ -298,7 +298,7 @@ def _import() -> ModuleType:
     except ImportError as error:
         raise RuntimeUnavailable(
             f"no TensorRT here ({error}), and an ahead-of-time plugin needs 10.9 or newer; install it with: "
-            'pip install "simam-deploy[tensorrt]"'
+            'pip install "simam-deploy[ahead-of-time]"'
         ) from error
 
 
