@@ -17,8 +17,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from benchmarks import record  # noqa: E402
+from benchmarks.gpu import __main__ as script  # noqa: E402
 from benchmarks.gpu import build, report, rows, sanitize, speed, table  # noqa: E402
-from benchmarks.gpu import command as script  # noqa: E402
 from benchmarks.gpu.api import Machine, chip_emulated  # noqa: E402
 from benchmarks.gpu.clock import Clock  # noqa: E402
 from benchmarks.gpu.timing import HostTimer  # noqa: E402
@@ -299,7 +299,7 @@ def test_numpy_and_torch_are_enough(machine: Machine) -> None:
     missing = ("onnx", "onnx_ir", "onnxruntime", "openvino", "rich", "typer", "PIL", "triton", "cupy", "scipy")
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({missing!r}))\n"
-        "from benchmarks.gpu.command import main; sys.exit(main(['--emulate', '--only', 'the reference']))"
+        "from benchmarks.gpu.__main__ import main; sys.exit(main(['--emulate', '--only', 'the reference']))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -17,8 +17,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from benchmarks.gpu import __main__ as script  # noqa: E402
 from benchmarks.gpu import baselines, build, checks, precompile, rows, speed, verdict  # noqa: E402
-from benchmarks.gpu import command as script  # noqa: E402
 from benchmarks.gpu.api import Kernels, Machine  # noqa: E402
 from benchmarks.gpu.clock import Clock  # noqa: E402
 from simam_deploy.cuda_library import Params  # noqa: E402

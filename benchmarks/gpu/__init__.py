@@ -1,6 +1,5 @@
 """What a machine with a GPU proves of the CUDA kernels: `make gpu`, one command, a table at the end.
 
-    command     what is run, and for how long
     api         simam_cuda.h in ctypes, and the machine that it runs on
     build       the libraries, with plain nvcc and g++, into build/gpu
     problem     inputs in each type and layout, between guards
