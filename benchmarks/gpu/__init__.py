@@ -9,5 +9,5 @@
     speed       how fast, next to a copy; baselines: next to PyTorch and ONNX Runtime; tune: each tactic
     report      the table that is printed, and what is kept; table: the one in docs/gpu.md
 
-Needs NumPy and PyTorch; everything else is used where it is there.
+Needs NumPy and PyTorch, and says so where they are not there; everything else is used where it is there.
 """

@@ -14,6 +14,7 @@ check. 2: it could not begin. A missed target is said, and is no failure.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import signal
 import subprocess
@@ -23,7 +24,16 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import torch
+try:
+    import numpy  # noqa: F401
+    import torch
+except (ImportError, OSError) as error:  # not there, or a library of theirs is not
+    print(
+        f"error: the checks of the CUDA kernels need NumPy and PyTorch, and {sys.executable} cannot import them: "
+        f"{error}; take a Python that has both: `make gpu PYTHON=...`",
+        file=sys.stderr,
+    )
+    sys.exit(2)
 
 from benchmarks import record
 from benchmarks.gpu import build, checks, precompile, report, sanitize, speed, table, verdict
@@ -44,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("parts", nargs="*", choices=[[], *PARTS, "tune", "table"], metavar="part")
     parser.add_argument("--emulate", action="store_true", help="on this processor; checks only")
-    parser.add_argument("--minutes", type=float, default=7.5)
+    parser.add_argument("--minutes", type=_minutes, default=7.5, help="for all of it")
     parser.add_argument("--only", default="", help="what a check's or a row's name has in it")
     parser.add_argument("--keep", type=Path, default=record.RESULTS / "gpu.jsonl", help="where the results are added")
     parser.add_argument("--write", action="store_true", help="table: into docs/gpu.md")
@@ -52,9 +62,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if asked.parts == ["table"]:
         table.main(asked.write)
         return 0
+    if "table" in asked.parts:
+        parser.error("table is made of what was kept; ask for it alone")
     parts = asked.parts or (["checks"] if asked.emulate else PARTS)
     if asked.emulate and list(parts) != ["checks"]:
         print("error: the emulator has no speed and no sanitizer; --emulate goes with checks", file=sys.stderr)
+        return 2
+    names = _names(parts)
+    if asked.only and not any(asked.only in name for name in names):
+        what = (
+            "is in no name of these:" + "".join(f"\n  {name}" for name in names) if names else "is not for sanitize"
+        )
+        print(f"error: --only {asked.only!r} {what}", file=sys.stderr)
         return 2
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the table is printed all the same
     clock = Clock(60 * asked.minutes)
@@ -66,6 +85,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"error: {error}", file=sys.stderr)
             return 2
         return _run(machine, libraries, parts, asked, clock, ahead)
+
+
+def _minutes(text: str) -> float:
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = math.nan
+    if not 0 < minutes < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time; it must be a number above 0, as 7.5")
+    return minutes
+
+
+def _names(parts: Sequence[str]) -> list[str]:
+    """What --only chooses among; the sanitizers run whole."""
+    names = list(checks.all_checks()) if "checks" in parts else []
+    return names + [row.name for row in all_rows()] if {"speed", "tune"} & set(parts) else names
 
 
 def _run(
@@ -122,7 +157,7 @@ def _rows(
 
 
 def _machine(emulate: bool, clock: Clock) -> tuple[Machine, build.Libraries]:
-    """Raises BuildError: no compiler, no GPU, or code that does not compile."""
+    """Raises BuildError: no compiler, no GPU, code that does not compile, or SIMAM_EMULATED_DEVICE is no device."""
     if emulate:
         clock.say("build the emulator's library")
         chip, libraries, device = chip_emulated(), build.emulated(), "cpu"
