@@ -313,6 +313,36 @@ def test_a_race_in_the_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert report.failed(done)
 
 
+def test_what_a_tool_finds_in_the_kernels_counts_whatever_it_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = sanitizer(tmp_path, '"racecheck kernels"', monkeypatch)
+    assert [(row["tool"], row["kernels"]) for row in done if not row["ok"]] == [("racecheck", "found")]
+    assert "racecheck on the kernels:\n========= COMPUTE-SANITIZER\nfound" in capsys.readouterr().err
+
+
+def test_a_tool_without_time_ends_with_the_program_it_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = tmp_path / "compute-sanitizer"
+    begin = f'case "$8" in kernels) sleep 300 & echo $! >>{tmp_path}/started; wait;; esac'
+    fake.write_text(f"#!/bin/sh\n{begin}\nexit 9\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("SANITIZER", str(fake))
+
+    def still_there() -> list[bool]:
+        there = [Path("/proc", pid) for pid in (tmp_path / "started").read_text().split()]
+        return [path.exists() and bool((path / "cmdline").read_text()) for path in there]  # a zombie has none
+
+    done = list(sanitize.run_all(Path("program"), Clock(2)))
+    assert [row["kernels"][:11] for row in done[:4]] == ["did not end"] * 4
+    assert still_there() == [False] * 4
+
+    (tmp_path / "started").unlink()
+    begun = sanitize.run_all(Path("program"), Clock(2))
+    next(begun)
+    begun.close()  # as where the command is stopped
+    assert still_there() == [False] * 4
+
+
 def test_a_tool_that_misses_the_defect_covers_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = sanitizer(tmp_path, '"racecheck cluster"', monkeypatch)
     assert {row["planted"] for row in done[:-1]} == {"not caught"}
