@@ -132,6 +132,16 @@ def test_a_wrong_kernel_fails_the_check(machine: Machine, name: str) -> None:
     assert report.failed([row])
 
 
+def test_a_check_that_breaks_does_not_end_the_others(machine: Machine) -> None:
+    def launch(*_: object) -> int:
+        raise TypeError("not this")
+
+    kernels = SimpleNamespace(accepts=machine.kernels.accepts, workspace=machine.kernels.workspace, launch=launch)
+    first, second = run(replace(machine, kernels=kernels), "f16 NCHW", "the gate at every number")  # type: ignore[arg-type]
+    assert (first["ok"], first["note"]) == (False, "1 wrong, the first: after 0 cases: TypeError: not this")
+    assert second["ok"]
+
+
 def test_a_wrong_gate_fails_the_check(machine: Machine) -> None:
     def gate(square: torch.Tensor, to: torch.Tensor, stream: int) -> int:
         to.copy_(2 * torch.sigmoid(square.double() + 0.5) * (1 + 3e-5))

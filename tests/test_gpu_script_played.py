@@ -147,6 +147,15 @@ def test_the_whole_command(
     assert [row["table"] for row in kept_run["rows"]] == ["check"] + ["sanitizer"] * 5 + ["speed"] * 2
     assert (kept_run["device"], kept_run["multiprocessors"]) == ("emulator", 132)
 
+    def breaks(*_: object) -> None:
+        raise PermissionError("compute-sanitizer")
+
+    monkeypatch.setattr(script.sanitize, "run_all", breaks)
+    assert script.main(["--only", "s8 CHW4", "--keep", str(tmp_path / "other.jsonl")]) == 1
+    said = capsys.readouterr().out
+    assert re.search(r"sanitize +0 +0 +FAILED +PermissionError: compute-sanitizer", said)
+    assert re.search(r"int8 s8 CHW4 14x14 .*>= 0.60", said)
+
     assert script.main(["tune", "--only", "int8 s8 CHW4", "--keep", str(kept)]) == 0
     said = capsys.readouterr().out
     assert {word for line in said.splitlines() for word in line.split()} >= {"automatic", "split"}
@@ -179,12 +188,17 @@ def test_torch_compile_ahead_of_time(machine: Machine, monkeypatch: pytest.Monke
     assert [shape[1:] for shape in tried] == [(8, 7, 7), (8, 14, 14)]
 
 
-def test_processes_ahead_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_ahead_end(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     right = sys.executable
+    monkeypatch.setattr(precompile, "SAID", tmp_path / "build/said.txt")
     monkeypatch.setattr(precompile.sys, "executable", "sleep")  # of "-m": it ends at once, with an error
     with precompile.Ahead(2, "") as ahead:
         ahead.wait(Clock(60))
         assert [each.poll() is None for each in ahead._running] == [False, False]
+    assert "2 of 2 processes failed" in capsys.readouterr().err
+    assert "sleep" in (tmp_path / "build/said-1.txt").read_text()
     monkeypatch.setattr(precompile.sys, "executable", right)
     with precompile.Ahead(1, "") as ahead:
         assert ahead._running[0].poll() is None  # it imports PyTorch

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -41,8 +42,9 @@ def run_all(machine: Machine, sizes: Sizes, clock: Clock, names: Sequence[str]) 
                 clock.still(f"check: {name}: {cases} cases, {verdict.name}")
                 if cut := clock.left() < 0:
                     break
-        except RuntimeError as error:  # the device's: nothing after it can be trusted
-            wrong.append(f"after {cases} cases: {error}")
+        except Exception as error:  # the device's: nothing after it can be trusted; or ours: the others are run
+            traceback.print_exc()
+            wrong.append(f"after {cases} cases: {type(error).__name__}: {error}")
         if not cases and not wrong:
             yield {
                 "table": "check",

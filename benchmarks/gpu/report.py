@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,6 +33,8 @@ def summary(rows: Sequence[Row]) -> str:
         met = sum(row["ok"] for row in speed)
         lines.append(f"{met} of {len(speed)} rows meet their target")
         lines += [row["note"] for row in rows if row["table"] == "note"]
+        notes = Counter(note for row in speed for note in row["note"].split("; ") if note)
+        lines += [f"not timed in {count} of {len(speed)} rows: {note}" for note, count in notes.most_common()]
         if wrong := [row["row"] for row in speed if not row["worst"] <= 1]:
             lines.append(f"WRONG RESULTS in: {', '.join(wrong)}")
         rivals = [row for row in speed if row["over_compile"]]
