@@ -118,7 +118,7 @@ WRONG: dict[str, tuple[str, Launch]] = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_wrong_kernel_fails_the_check(machine: Machine, name: str) -> None:
+def test_a_wrong_kernel_fails_the_check(machine: Machine, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     words, wrong = WRONG[name]
     right = machine.kernels
     kernels = SimpleNamespace(
@@ -129,6 +129,8 @@ def test_a_wrong_kernel_fails_the_check(machine: Machine, name: str) -> None:
     (row,) = run(replace(machine, kernels=kernels), name)  # type: ignore[arg-type]
     assert not row["ok"]
     assert words in row["note"], row["note"]
+    assert words in row["wrong"][0]
+    assert words in capsys.readouterr().err
     assert report.failed([row])
 
 

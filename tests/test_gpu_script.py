@@ -240,12 +240,14 @@ def test_a_table_is_made_of_the_newest_run(tmp_path: Path) -> None:
     old.add(check)
     old.add(speed_row(us=99.0))
     record.Growing(kept, device="new", **where).add(speed_row(us=11.0))
+    record.Growing(kept, device="newest", only="7x7", **where).add(speed_row(us=7.0))
     text = table.tables(kept)
     assert "| f16 NCHW | 9 | 0.5 | ok |" in text
     assert "| medium f16 NCHW 56x56 |  | 11 |" in text
     assert "| 99 |" not in text
     assert "old, driver 580" in text
     assert "new, driver 580" in text
+    assert "newest" not in text
 
 
 def test_the_page_is_what_was_kept() -> None:

@@ -122,6 +122,21 @@ def test_a_wrong_kernel_in_a_graph(what: str, played: Played, monkeypatch: pytes
     assert words in row["note"]
 
 
+def test_what_went_wrong_in_a_capture_is_what_is_said(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+    def invalidated(_: object) -> None:
+        raise RuntimeError("operation failed due to a previous error during capture")
+
+    monkeypatch.setattr(torch.cuda.CUDAGraph, "capture_end", invalidated)
+
+    def work() -> None:
+        raise MemoryError("no room")
+
+    with pytest.raises(MemoryError, match="no room"):
+        checks.capture(work)
+    with pytest.raises(RuntimeError, match="a previous error"):
+        checks.capture(lambda: None)
+
+
 def test_the_whole_command(
     played: Played, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -167,6 +167,7 @@ def _conditions(machine: Machine, asked: argparse.Namespace) -> dict[str, Any]:
         "driver": _driver(),
         "cuda": torch.version.cuda,
         "parts": list(asked.parts) or list(PARTS),
+        "only": asked.only,
     }
 
 

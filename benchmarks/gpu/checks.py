@@ -25,6 +25,8 @@ from benchmarks.gpu.verdict import Check, Sizes, Verdict, compare, judge, judge_
 
 STREAMS = (8, 64)
 """How many at once, and how many launches on each."""
+SHOWN, KEPT = 5, 30
+"""How many wrong cases of a check are shown as they come, and how many are kept with it."""
 
 
 def run_all(machine: Machine, sizes: Sizes, clock: Clock, names: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -39,6 +41,8 @@ def run_all(machine: Machine, sizes: Sizes, clock: Clock, names: Sequence[str]) 
                 worst = max(worst, verdict.share)
                 if not verdict.ok:
                     wrong.append(f"{verdict.name}: {verdict.why or f'{verdict.share:.3g} of what is allowed'}")
+                    if len(wrong) <= SHOWN:
+                        clock.say(f"WRONG {wrong[-1]}")
                 clock.still(f"check: {name}: {cases} cases, {verdict.name}")
                 if cut := clock.left() < 0:
                     break
@@ -57,7 +61,7 @@ def run_all(machine: Machine, sizes: Sizes, clock: Clock, names: Sequence[str]) 
             continue
         notes = [f"{len(wrong)} wrong, the first: {each}" for each in wrong[:1]] + ["cut: no time left"] * cut
         row = {"table": "check", "check": name, "cases": cases, "worst": worst, "ok": not notes}
-        yield {**row, "note": "; ".join(notes)}
+        yield {**row, "note": "; ".join(notes), "wrong": wrong[:KEPT]}
 
 
 def all_checks() -> dict[str, Check]:
