@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -21,7 +22,9 @@ from benchmarks.gpu import __main__ as script  # noqa: E402
 from benchmarks.gpu import baselines, build, checks, precompile, rows, speed, verdict  # noqa: E402
 from benchmarks.gpu.api import Kernels, Machine, SimamParams  # noqa: E402
 from benchmarks.gpu.clock import Clock  # noqa: E402
-from tests.gpu_machine import GPU_ONLY, TINY, emulated_machine, run, sanitizer_script  # noqa: E402
+from tests.gpu_machine import TINY, emulated_machine, run, sanitizer_script  # noqa: E402
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +95,7 @@ def played(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Played:
 
 def test_graphs_and_streams(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "STREAMS", (2, 2))
-    done = run(played, *sorted(GPU_ONLY))
+    done = run(played, "captured in a graph", "eight streams")
     assert [(row["ok"], row["note"]) for row in done] == [(True, "")] * 2
     assert all(row["cases"] > 20 for row in done)
 
@@ -120,6 +123,30 @@ def test_a_wrong_kernel_in_a_graph(what: str, played: Played, monkeypatch: pytes
     (row,) = run(replace(played, kernels=kernels), name)  # type: ignore[arg-type]
     assert not row["ok"]
     assert words in row["note"]
+
+
+IN_PYTORCH = """
+import sys, torch, simam_deploy
+from simam_deploy import torch_kernel
+from tests.gpu_machine import TINY, emulated_machine
+from benchmarks.gpu import module
+torch_kernel.DEVICES = ("cuda", "cpu")
+right, factor = simam_deploy.SimAM, float(sys.argv[1])
+simam_deploy.SimAM = lambda e_lambda, **more: right(factor * e_lambda, **more)
+machine = emulated_machine()
+played = type("Played", (type(machine),), {"emulated": False})(*vars(machine).values())
+done = list(module.check(played, TINY))
+print(len(done), sum(each.ok for each in done), torch_kernel._kernels.path == machine.kernels.path)
+print(*(f"{each.name}: {each.share} {each.why}" for each in done if not each.ok), sep="\\n")
+"""
+
+
+@pytest.mark.parametrize(("factor", "right"), [(1, 27), (3e3, 3)])
+def test_the_module_in_pytorch(factor: float, right: int, machine: Machine) -> None:
+    """In a process by itself: the operator is registered once. What is compiled has eager's bits, right or not."""
+    command = [sys.executable, "-c", IN_PYTORCH, str(factor)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.split("\n")[0] == f"27 {right} True", done.stdout + done.stderr
 
 
 def test_what_went_wrong_in_a_capture_is_what_is_said(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:

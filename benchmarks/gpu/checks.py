@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.gpu import reference
+from benchmarks.gpu import module, reference
 from benchmarks.gpu.api import INVALID, TACTICS, TYPES, Machine
 from benchmarks.gpu.clock import Clock
 from benchmarks.gpu.problem import LAYOUTS, OPS, PLAIN, Run, Values, Way, values
@@ -85,6 +85,7 @@ def all_checks() -> dict[str, Check]:
         "eight streams": _streams,
         "the gate at every number": _gate,
         "refused, and empty": _refused,
+        "SimAM in PyTorch": module.check,
     }
 
 
