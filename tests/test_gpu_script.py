@@ -137,6 +137,9 @@ def test_a_launch_that_fails_is_a_failure_and_the_next_row_is_timed(
     assert (first["ok"], first["note"]) == (False, "tiny f16 NCHW 7x7: simam_launch gives error 700")
     assert (second["ok"], second["note"]) == (False, "KeyError: 'HWC4'")
     assert third["table"] == "speed"
+    tuned = list(speed.tune(broken, HostTimer(), [SOME[0], SOME[3]], Clock(100)))
+    assert [each["table"] for each in tuned[:5]] == ["check"] * 5
+    assert {each["table"] for each in tuned[5:]} == {"tune"}
     assert report.failed([third, first])
     assert report.failed([third, second])
 

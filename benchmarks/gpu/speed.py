@@ -63,11 +63,20 @@ def run_all(
         try:
             yield measure(machine, timer, row, Effort.of(row, machine), free, rivals)
         except Exception as error:  # whatever it was, the other rows are timed
-            traceback.print_exc()
-            note = baselines.first_line(error)
-            yield {"table": "check", "check": row.name, "cases": 1, "worst": 0.0, "ok": False, "note": note}
-        with suppress(RuntimeError):  # of a device that is lost the next row says so
-            torch.cuda.empty_cache()  # what the graphs had
+            yield _failure(row, error)
+        _free()
+
+
+def _failure(row: Row, error: Exception) -> dict[str, Any]:
+    traceback.print_exc()
+    note = baselines.first_line(error)
+    return {"table": "check", "check": row.name, "cases": 1, "worst": 0.0, "ok": False, "note": note}
+
+
+def _free() -> None:
+    """What the graphs had."""
+    with suppress(RuntimeError):  # of a device that is lost the next row says so
+        torch.cuda.empty_cache()
 
 
 def measure(
@@ -180,7 +189,11 @@ def tune(machine: Machine, timer: Timer, rows: Sequence[Row], clock: Clock) -> I
                 return
             effort = Effort.of(row, machine)
             clock.say(f"tune {sized.name} {sized.op} {sized.shape}")
-            yield from _tactics(machine, timer, sized.filled(effort.size), effort)
+            try:
+                yield from _tactics(machine, timer, sized.filled(effort.size), effort)
+            except Exception as error:  # as above
+                yield _failure(sized, error)
+            _free()
 
 
 def _of_planes(row: Row, planes: int) -> Row:
