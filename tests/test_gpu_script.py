@@ -209,7 +209,10 @@ def test_a_missed_target_is_said_and_is_no_failure() -> None:
     assert "1 of 2 rows meet their target" in text
     assert "1.5 times as fast or more in 1 of 2 rows, slower in medium f16 NCHW 28x28" in text
     assert not report.failed([slow])
-    assert report.failed([speed_row(worst=math.nan)])
+    wrong = speed_row(worst=math.nan)
+    assert report.failed([wrong])
+    assert re.search(r"0\.950 +>= 0\.92 +WRONG", report.text([wrong]))
+    assert "0 of 1 rows meet their target" in report.text([wrong])
     assert report.failed([])
 
 
