@@ -7,6 +7,7 @@ import math
 import re
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,8 +18,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from benchmarks import record  # noqa: E402
-from benchmarks.gpu import __main__ as script  # noqa: E402
 from benchmarks.gpu import build, report, rows, sanitize, speed, table  # noqa: E402
+from benchmarks.gpu import command as script  # noqa: E402
 from benchmarks.gpu.api import Machine, chip_emulated  # noqa: E402
 from benchmarks.gpu.clock import Clock  # noqa: E402
 from benchmarks.gpu.timing import HostTimer  # noqa: E402
@@ -266,9 +267,40 @@ def test_the_page_is_what_was_kept() -> None:
 def test_the_command_on_the_emulator(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
     assert script.main(["checks", "--emulate", "--only", "s8 CHW4"]) == 0
     assert "1 of 1 checks are right" in capsys.readouterr().out
-    assert script.main(["--emulate", "--only", "no such check"]) == 1
     assert script.main(["speed", "--emulate"]) == 2
     assert "--emulate goes with checks" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (["--emulate", "--only", "s9"], r"error: --only 's9' is in no name of these:\n  the .*\n  s8 CHW4\n"),
+        (["--emulate", "--only", "medium f16 NCHW 56x56"], "in no name of these:"),  # a row's, and no check's
+        (["tune", "--only", "eight streams"], r"in no name of these:\n  tiny f16 NCHW 7x7\n"),
+        (["--only", "no such thing"], r"in no name of these:\n  the reference itself\n.*\n  batch 1 f16"),
+        (["sanitize", "--only", "f16"], "--only 'f16' is not for sanitize\n"),
+        (["checks", "table"], "table is made of what was kept; ask for it alone"),
+        *((["--minutes", text], f"--minutes: '{text}' is no time; it must be a number above 0, as 7.5")
+          for text in ("nan", "-1", "0", "inf", "soon")),
+    ],
+)  # fmt: skip
+def test_what_the_command_refuses(asked: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        status = script.main(asked)
+    except SystemExit as error:  # of argparse
+        status = error.code  # type: ignore[assignment]
+    said = capsys.readouterr()
+    assert (status, said.out) == (2, "")
+    assert re.search(words, said.err, re.DOTALL)
+
+
+@pytest.mark.parametrize("device", ["a GPU", "132,90", "0,90,1", "132,90,1,", "132,90,x", "99999999999,90,1", ""])
+def test_an_emulated_device_that_is_none(
+    device: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SIMAM_EMULATED_DEVICE", device)
+    assert script.main(["--emulate"]) == 2
+    assert f"error: SIMAM_EMULATED_DEVICE is {device!r}; it must be multiproc" in capsys.readouterr().err
 
 
 def test_the_command_with_a_wrong_kernel(
@@ -324,10 +356,21 @@ def test_numpy_and_torch_are_enough(machine: Machine) -> None:
     missing = ("onnx", "onnx_ir", "onnxruntime", "openvino", "rich", "typer", "PIL", "triton", "cupy", "scipy")
     code = (
         f"import sys; sys.modules.update(dict.fromkeys({missing!r}))\n"
-        "from benchmarks.gpu.__main__ import main; sys.exit(main(['--emulate', '--only', 'the reference']))"
+        "from benchmarks.gpu.command import main; sys.exit(main(['--emulate', '--only', 'the reference']))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("missing", ["numpy", "torch"])
+def test_without_numpy_or_torch_the_command_says_so(missing: str, tmp_path: Path) -> None:
+    (tmp_path / f"{missing}.py").write_text(f"raise ModuleNotFoundError('no {missing}')")
+    command = [sys.executable, "-m", "benchmarks.gpu", "--emulate"]
+    environment = {"PYTHONPATH": str(tmp_path)}  # before the packages that are there
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    words = rf"error: the checks .* need NumPy and PyTorch, and .* cannot import them: no {missing}; .*PYTHON=...`\n"
+    assert re.fullmatch(words, done.stderr)
 
 
 def test_an_emulated_device_without_clusters(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -387,8 +430,13 @@ def test_a_tool_without_time_ends_with_the_program_it_started(
     monkeypatch.setenv("SANITIZER", str(fake))
 
     def still_there() -> list[bool]:
-        there = [Path("/proc", pid) for pid in (tmp_path / "started").read_text().split()]
-        return [path.exists() and bool((path / "cmdline").read_text()) for path in there]  # a zombie has none
+        there = [Path("/proc", pid, "cmdline") for pid in (tmp_path / "started").read_text().split()]
+        for _ in range(100):  # what was killed may take a moment; a zombie's file is empty
+            left = [path.exists() and bool(path.read_text()) for path in there]
+            if not any(left):
+                break
+            time.sleep(0.1)
+        return left
 
     done = list(sanitize.run_all(Path("program"), Clock(2)))
     assert [row["kernels"][:11] for row in done[:4]] == ["did not end"] * 4

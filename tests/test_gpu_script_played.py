@@ -18,10 +18,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from benchmarks.gpu import __main__ as script  # noqa: E402
 from benchmarks.gpu import baselines, build, checks, precompile, rows, speed, verdict  # noqa: E402
-from benchmarks.gpu.api import Kernels, Machine, SimamParams  # noqa: E402
+from benchmarks.gpu import command as script  # noqa: E402
+from benchmarks.gpu.api import Kernels, Machine  # noqa: E402
 from benchmarks.gpu.clock import Clock  # noqa: E402
+from simam_deploy.cuda_library import Params  # noqa: E402
 from tests.gpu_machine import TINY, emulated_machine, run, sanitizer_script  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
@@ -46,13 +47,13 @@ class Deferring:
     def __init__(self, kernels: Kernels) -> None:
         self._kernels = kernels
         self.accepts, self.workspace = kernels.accepts, kernels.workspace
-        self.collected: list[SimamParams] | None = None
+        self.collected: list[Params] | None = None
 
-    def launch(self, params: SimamParams, stream: int) -> int:
+    def launch(self, params: Params, stream: int) -> int:
         assert stream == 77
         if self.collected is None:
             return self._kernels.launch(params, stream)
-        self.collected.append(SimamParams.from_buffer_copy(params))
+        self.collected.append(Params.from_buffer_copy(params))
         return 0
 
 
@@ -100,7 +101,7 @@ def test_graphs_and_streams(played: Played, monkeypatch: pytest.MonkeyPatch) -> 
     assert all(row["cases"] > 20 for row in done)
 
 
-Launch = Callable[[SimamParams, int], int]
+Launch = Callable[[Params, int], int]
 WRONG: dict[str, tuple[str, str, Callable[[Deferring], Launch]]] = {
     "runs at once": ("captured in a graph", "capturing it ran it", lambda right: right._kernels.launch),
     "captures nothing": ("captured in a graph", "inf of what", lambda right: lambda *_: 0),

@@ -108,6 +108,41 @@ def test_cmake_writes_what_is_missing_where_it_is_read(tmp_path: Path) -> None:
     ]
 
 
+def test_cmake_remembers_the_header_and_says_what_it_takes_away(tmp_path: Path) -> None:
+    if not shutil.which("cmake") or not shutil.which("c++"):
+        pytest.skip("cmake or a C++ compiler is not installed")
+    shutil.copytree(ROOT / "plugins", tmp_path / "plugins")  # next to no build/headers
+    build, header = tmp_path / "build", tmp_path / "headers/onnxruntime_c_api.h"
+    libraries = [build / native.NAME, build / "libsimam_tensorrt.so"]
+
+    def configure(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        command = ["cmake", "-S", str(tmp_path / "plugins"), "-B", str(build), *arguments]
+        unset = {"ONNXRUNTIME_INCLUDE_DIR", "TENSORRT_INCLUDE_DIR"}
+        environment = {name: value for name, value in os.environ.items() if name not in unset} | variables
+        return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+    header.parent.mkdir()
+    header.touch()
+    first = configure(ONNXRUNTIME_INCLUDE_DIR=str(header.parent))
+    assert (first.returncode, first.stderr) == (0, "")
+    for library in libraries:
+        library.write_text("built")
+    second = configure()
+    assert second.stderr == f"simam: removed {libraries[1]}, which this build does not make\n"
+    assert libraries[0].exists()
+    assert not (build / "missing.txt").exists()
+    header.unlink()
+    third = " ".join(configure().stderr.split())
+    assert f"ONNXRUNTIME_INCLUDE_DIR is {header.parent}; there is no onnxruntime_c_api.h in it. Set it" in third
+    assert libraries[0].exists()
+    last = configure("-DONNXRUNTIME_INCLUDE_DIR=")
+    assert last.returncode == 0
+    if "kernel library" not in last.stderr:
+        pytest.skip("ONNX Runtime's header is in /usr")
+    assert f"simam: removed {libraries[0]}, which this build does not make\n" in last.stderr
+    assert not libraries[0].exists()
+
+
 # refusing one
 
 

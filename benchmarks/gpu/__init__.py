@@ -1,5 +1,6 @@
 """What a machine with a GPU proves of the CUDA kernels: `make gpu`, one command, a table at the end.
 
+    command     what is run, and for how long
     api         simam_cuda.h in ctypes, and the machine that it runs on
     build       the libraries, with plain nvcc and g++, into build/gpu
     problem     inputs in each type and layout, between guards
@@ -9,5 +10,5 @@
     speed       how fast, next to a copy; baselines: next to PyTorch and ONNX Runtime; tune: each tactic
     report      the table that is printed, and what is kept; table: the one in docs/gpu.md
 
-Needs NumPy and PyTorch; everything else is used where it is there.
+Needs NumPy and PyTorch, and says so where they are not there; everything else is used where it is there.
 """
