@@ -17,7 +17,7 @@ from benchmarks.gpu.verdict import Sizes
 from simam_deploy.cuda_library import Params
 
 TINY = Sizes(((1, 2), (7, 9), (12, 24)), (OPS[5],), ((7, 7), (12, 24)), (2, 33, 520), small=True)
-GPU_ONLY = {"captured in a graph", "eight streams"}
+GPU_ONLY = {"captured in a graph", "eight streams", "SimAM in PyTorch"}
 
 
 def emulated_machine() -> Machine:

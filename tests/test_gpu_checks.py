@@ -115,7 +115,7 @@ WRONG: dict[str, tuple[str, Launch]] = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_wrong_kernel_fails_the_check(machine: Machine, name: str) -> None:
+def test_a_wrong_kernel_fails_the_check(machine: Machine, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     words, wrong = WRONG[name]
     right = machine.kernels
     kernels = SimpleNamespace(
@@ -126,7 +126,19 @@ def test_a_wrong_kernel_fails_the_check(machine: Machine, name: str) -> None:
     (row,) = run(replace(machine, kernels=kernels), name)  # type: ignore[arg-type]
     assert not row["ok"]
     assert words in row["note"], row["note"]
+    assert words in row["wrong"][0]
+    assert words in capsys.readouterr().err
     assert report.failed([row])
+
+
+def test_a_check_that_breaks_does_not_end_the_others(machine: Machine) -> None:
+    def launch(*_: object) -> int:
+        raise TypeError("not this")
+
+    kernels = SimpleNamespace(accepts=machine.kernels.accepts, workspace=machine.kernels.workspace, launch=launch)
+    first, second = run(replace(machine, kernels=kernels), "f16 NCHW", "the gate at every number")  # type: ignore[arg-type]
+    assert (first["ok"], first["note"]) == (False, "1 wrong, the first: after 0 cases: TypeError: not this")
+    assert second["ok"]
 
 
 def test_a_wrong_gate_fails_the_check(machine: Machine) -> None:

@@ -19,6 +19,7 @@ import os
 import signal
 import subprocess
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -38,13 +39,15 @@ except (ImportError, OSError) as error:  # not there, or a library of theirs is 
 from benchmarks import record
 from benchmarks.gpu import build, checks, precompile, report, sanitize, speed, table, verdict
 from benchmarks.gpu.api import Kernels, Machine, Planner, Probe, chip_emulated, chip_here
-from benchmarks.gpu.clock import Clock
+from benchmarks.gpu.clock import Clock, Watch
 from benchmarks.gpu.rows import all_rows
 from benchmarks.gpu.timing import CudaTimer
 
 PARTS = ("checks", "sanitize", "speed")
 SHARES = {"checks": 0.35, "sanitize": 0.5}
 """Of the whole time, what must be over when this part is."""
+GRACE_SECONDS = 60.0
+"""Behind the whole time: then something does not end."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -113,18 +116,27 @@ def _run(
 ) -> int:
     rows: list[dict[str, Any]] = []
     kept = None if asked.emulate else record.Growing(asked.keep, **_conditions(machine, asked))
+
+    def say_all() -> None:
+        print(report.text(rows))
+        if kept and rows:
+            print(f"kept in {asked.keep}")
+
+    def last_words() -> None:
+        say_all()
+        ahead.stop()
+
     try:
-        for row in _rows(parts, machine, libraries, asked, clock, ahead):
-            rows.append(row)
-            if kept:
-                kept.add(row)
+        with Watch(clock.left() + GRACE_SECONDS, last_words):
+            for row in _rows(parts, machine, libraries, asked, clock, ahead):
+                rows.append(row)
+                if kept:
+                    kept.add(row)
     except (KeyboardInterrupt, SystemExit):
         clock.say("stopped")
         return 130
     finally:
-        print(report.text(rows))
-        if kept and rows:
-            print(f"kept in {asked.keep}")
+        say_all()
     return 1 if report.failed(rows) else 0
 
 
@@ -141,19 +153,24 @@ def _rows(
     sizes = verdict.SMALL if machine.emulated else verdict.FULL
     for part in parts:
         until = clock if len(parts) == 1 else clock.until(whole * SHARES.get(part, 1.0))
-        # Not the default stream, on which others would wait.
-        with nullcontext() if machine.emulated else torch.cuda.stream(torch.cuda.Stream()):
-            if part == "checks":
-                yield from checks.run_all(
-                    machine, sizes, until, [name for name in checks.all_checks() if asked.only in name]
-                )
-            elif part == "sanitize":
-                yield from sanitize.run_all(libraries.sanitized, until)
-            elif part == "speed":
-                ahead.wait(clock.until(whole * SHARES["sanitize"]))
-                yield from speed.run_all(machine, CudaTimer(), wanted, until)
-            else:
-                yield from speed.tune(machine, CudaTimer(), wanted, until)
+        try:
+            # Not the default stream, on which others would wait.
+            with nullcontext() if machine.emulated else torch.cuda.stream(torch.cuda.Stream()):
+                if part == "checks":
+                    yield from checks.run_all(
+                        machine, sizes, until, [name for name in checks.all_checks() if asked.only in name]
+                    )
+                elif part == "sanitize":
+                    yield from sanitize.run_all(libraries.sanitized, until)
+                elif part == "speed":
+                    ahead.wait(clock.until(whole * SHARES["sanitize"]))
+                    yield from speed.run_all(machine, CudaTimer(), wanted, until)
+                else:
+                    yield from speed.tune(machine, CudaTimer(), wanted, until)
+        except Exception as error:  # the other parts are run all the same
+            traceback.print_exc()
+            note = f"{type(error).__name__}: {error}"
+            yield {"table": "check", "check": part, "cases": 0, "worst": 0.0, "ok": False, "note": note}
 
 
 def _machine(emulate: bool, clock: Clock) -> tuple[Machine, build.Libraries]:
@@ -185,14 +202,15 @@ def _conditions(machine: Machine, asked: argparse.Namespace) -> dict[str, Any]:
         "driver": _driver(),
         "cuda": torch.version.cuda,
         "parts": list(asked.parts) or list(PARTS),
+        "only": asked.only,
     }
 
 
 def _driver() -> str:
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[0]
-    except (OSError, subprocess.CalledProcessError, IndexError):
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.split()[0]
+    except (OSError, subprocess.SubprocessError, IndexError):
         return "unknown"
 
 
