@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
+from benchmarks.graph_writer import GraphWriter
 from benchmarks.record import keep
 from simam_deploy import blocks, onnx_file, show
 from simam_deploy.fuse import fuse
@@ -32,24 +33,9 @@ LENGTHENED = 1000
 """Nodes; Relus at the end make them up."""
 
 
-class _Writer:
-    def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.weights: list[onnx.TensorProto] = []
-
-    def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        name = f"{kind}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(kind, inputs, [f"{name}_out"], name=name, **attributes))
-        return f"{name}_out"
-
-    def constant(self, value: object, dtype: type = np.float32) -> str:
-        self.weights.append(numpy_helper.from_array(np.array(value, dtype=dtype), f"w{len(self.weights)}"))
-        return self.weights[-1].name
-
-
 def network(*, dynamic: bool) -> onnx.ModelProto:
     """Convolution, BatchNorm, Relu, Add and SimAM again and again: (1, 3, 160, 160), or all axes but C dynamic."""
-    write = _Writer()
+    write = GraphWriter()
     x = "image"
     channels = 3
     for size, wider in STAGES:
@@ -74,12 +60,12 @@ def network(*, dynamic: bool) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
 
 
-def _conv(write: _Writer, x: str, channels: int, wider: int, kernel: int, **more: Any) -> str:
+def _conv(write: GraphWriter, x: str, channels: int, wider: int, kernel: int, **more: Any) -> str:
     weights = np.zeros((wider, channels, kernel, kernel))
     return write.op("Conv", x, write.constant(weights), **more)
 
 
-def _simam(write: _Writer, x: str, size: int | None) -> str:
+def _simam(write: GraphWriter, x: str, size: int | None) -> str:
     axes = write.constant([2, 3], np.int64)
     d = write.op("Pow", write.op("Sub", x, write.op("ReduceMean", x, axes)), write.constant(2))
     if size is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any
 
 import torch
@@ -30,12 +31,12 @@ def _simam(x: Tensor, e_lambda: float) -> Tensor:
 def _simam_by(x: Tensor, e_lambda: float, kernel: str, training: bool) -> Tensor:
     """SimAM of x, by the kernel where it may and can. One node, as above."""
     _refuse(x)
-    reasons = _reasons_against(x, training)
+    reasons = _reasons_against(x, e_lambda, training)
     if not reasons:
         return torch_kernel.call(x, e_lambda)
     if kernel == "require" and not _is_leaving():
         raise RuntimeUnavailable(
-            f"SimAM(kernel='require') cannot run the kernel: {'; '.join(reasons)}; or use kernel='auto'"
+            f"SimAM(kernel='require') cannot run the kernel: {'; '.join(reasons)}; or use kernel='auto'{_re_check()}"
         )
     return _formula(x, e_lambda)
 
@@ -45,12 +46,23 @@ def _is_leaving() -> bool:
     return _is_exporting() or torch.onnx.is_in_onnx_export() or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
 
 
-def _reasons_against(x: Tensor, training: bool) -> list[str]:
+def _re_check() -> str:
+    """What else to say where torch.jit.trace, once it has traced the formula, runs the module itself to compare."""
+    frame = None if torch.compiler.is_compiling() else sys._getframe()
+    while frame is not None and frame.f_code.co_name != "_check_trace":
+        frame = frame.f_back
+    if frame is None:
+        return ""
+    return "; torch.jit.trace has traced the formula, and its check runs the module itself: pass check_trace=False"
+
+
+def _reasons_against(x: Tensor, e_lambda: float, training: bool) -> list[str]:
     if not torch.compiler.is_compiling():
         torch_kernel.prepare()
+    if _is_leaving():  # where sizes may be no numbers
+        return ["it is being exported or traced"]
     reasons = ["the module is in training mode; call eval()"] if training else []
-    reasons += ["it is being exported or traced"] if _is_leaving() else []
-    return reasons + torch_kernel.reasons_against(x)
+    return reasons + torch_kernel.reasons_against(x, e_lambda)
 
 
 def _refuse(x: Tensor) -> None:
@@ -95,9 +107,12 @@ class SimAM(nn.Module):
 
     kernel : "off" (default): torch's own operators, as above.
              "auto": the CUDA kernel where it can, else as above: `kernel_use(x)` says which, and why. It can in eval
-             mode, on a GPU, in float16, bfloat16 and float32, where no gradient of x is asked for and the library is
-             there (`make native-cuda`). While the model is exported or traced it never does: files hold the formula.
+             mode, on a GPU, in float16, bfloat16 and float32, where no gradient of x is asked for, λ is at most
+             3.4e38 (the largest float32) and the library is there (`make native-cuda`). While the model is exported
+             or traced it never does: files hold the formula.
              "require": the same, and RuntimeUnavailable with every reason where it cannot; exports stay as they are.
+             torch.jit.trace traces the formula, and then compares it with the module itself, which runs the kernel:
+             that fails where "require" does, and two roundings of float16 differ. Pass check_trace=False.
              May be set later: `module.kernel = "auto"`. The state_dict stays empty; copies and pickles keep it.
              Raises ValueError for another word, NativeError for a library that is there and broken.
     """
@@ -140,9 +155,13 @@ class SimAM(nn.Module):
         self._kernel = kernel
 
     def kernel_use(self, x: Tensor) -> str:
-        """What forward(x) would run: `kernel`, or `formula: ` and every reason."""
-        reasons = ["kernel='off'"] if self._kernel == "off" else _reasons_against(x, self.training)
-        return f"formula: {'; '.join(reasons)}" if reasons else "kernel"
+        """What forward(x) would run: `kernel`, or `formula: ` and every reason; `nothing: ` and the reasons where
+        kernel="require" makes of them an error. Raises ShapeError where forward does.
+        """
+        _refuse(x)
+        reasons = ["kernel='off'"] if self._kernel == "off" else _reasons_against(x, self.e_lambda, self.training)
+        word = "nothing" if self._kernel == "require" and not _is_leaving() else "formula"
+        return f"{word}: {'; '.join(reasons)}" if reasons else "kernel"
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""

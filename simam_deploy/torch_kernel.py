@@ -21,6 +21,9 @@ from simam_deploy.errors import NativeError, ShapeError
 OPERATOR = "simam::SimAM"
 DEVICES = ("cuda",)
 TYPES = {torch.float32: cuda_library.F32, torch.float16: cuda_library.F16, torch.bfloat16: cuda_library.BF16}
+LARGEST_LAMBDA = torch.finfo(torch.float32).max
+MOST = 2**30
+"""Planes, and values of a plane: simam_cuda.h."""
 
 # Of the process: dynamo reads `_missing` while it traces, and makes a guard of it.
 _missing: str | None = None  # why there are no kernels; "" if there are; None: nobody has asked
@@ -43,13 +46,18 @@ def prepare() -> None:
         _missing = "" if _kernels is not None else cuda_library.why_not()
 
 
-def reasons_against(x: Tensor) -> list[str]:
-    """Why the operator cannot take x here and now; empty if it can. All that dynamo can trace."""
+def reasons_against(x: Tensor, e_lambda: float) -> list[str]:
+    """Why the operator cannot take x : (N, C, H, W) and λ here and now; empty if it can. Dynamo can trace it."""
     reasons = []
     if x.device.type not in DEVICES:
         reasons.append(f"x is on {x.device.type}, not on {' or '.join(DEVICES)}")
     if x.dtype not in TYPES:
         reasons.append(f"x is {x.dtype}; it takes float32, float16 and bfloat16")
+    if e_lambda > LARGEST_LAMBDA:
+        reasons.append(f"e_lambda is {e_lambda:g}; it takes {LARGEST_LAMBDA:.8g} at most, the largest float32")
+    planes, pixels = x.shape[0] * x.shape[1], x.shape[2] * x.shape[3]
+    if planes > MOST or pixels > MOST:
+        reasons.append(f"x has {planes} planes of {pixels} values; it takes 2**30 of each at most")
     if torch.is_grad_enabled() and x.requires_grad:
         reasons.append("x requires a gradient, which it does not compute; use torch.no_grad()")
     if _has_tangent(x):
@@ -78,6 +86,8 @@ def _simam(x: Tensor, e_lambda: float) -> Tensor:
     """y, in the memory format of x. What is neither contiguous nor channels_last is copied first."""
     if x.dim() != 4 or x.shape[2] * x.shape[3] == 1:
         raise ShapeError(f"{OPERATOR} takes x of shape (N, C, H, W) with H*W >= 2; got {tuple(x.shape)}")
+    if not 0 <= e_lambda <= LARGEST_LAMBDA:
+        raise ValueError(f"{OPERATOR} takes 0 <= e_lambda <= {LARGEST_LAMBDA:.8g}, as float32; got {e_lambda}")
     y = torch.empty_like(x)
     if x.numel() == 0:
         return y

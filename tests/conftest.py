@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,9 +18,8 @@ import torch_lookups
 from simam_deploy import native
 
 if TYPE_CHECKING:
+    from command_line import Run
     from stand_in import StandIn
-
-TINY = Path(__file__).with_name("tiny.py")
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +31,8 @@ def lookups_are_kept() -> None:
 @pytest.fixture(scope="session")
 def tiny_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`tiny.py:build` exported in form function; do not write to it."""
+    from command_line import TINY
+
     from simam_deploy.export import export
     from simam_deploy.source import load
 
@@ -38,6 +41,32 @@ def tiny_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert example is not None
     export(module, example, path, exporter="torchscript", opset=17, check=False)
     return path
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command line in this process: exit status, stdout, stderr without the lines of progress."""
+    from simam_deploy import cli
+
+    def run_it(line: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["simam-deploy", *shlex.split(line)])
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        out, err = capsys.readouterr()
+        status = exit_.value.code
+        return int(status or 0), out, "".join(x for x in err.splitlines(True) if not x.startswith("... "))
+
+    return run_it
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder full of files, sound and broken, in which the commands are run."""
+    from command_line import write_files
+
+    write_files(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 @pytest.fixture(scope="session")

@@ -10,13 +10,14 @@ import pytest
 import torch
 
 from benchmarks.gpu import build, checks
-from benchmarks.gpu.api import Kernels, Machine, Planner, Probe, SimamParams, chip_emulated
+from benchmarks.gpu.api import Kernels, Machine, Planner, Probe, chip_emulated
 from benchmarks.gpu.clock import Clock
 from benchmarks.gpu.problem import OPS
 from benchmarks.gpu.verdict import Sizes
+from simam_deploy.cuda_library import Params
 
 TINY = Sizes(((1, 2), (7, 9), (12, 24)), (OPS[5],), ((7, 7), (12, 24)), (2, 33, 520), small=True)
-GPU_ONLY = {"captured in a graph", "eight streams"}
+GPU_ONLY = {"captured in a graph", "eight streams", "SimAM in PyTorch"}
 
 
 def emulated_machine() -> Machine:
@@ -35,12 +36,12 @@ def run(machine: Machine, *names: str, seconds: float = 1000.0) -> list[dict[str
     return list(checks.run_all(machine, TINY, Clock(seconds), names))
 
 
-Launch = Callable[[SimamParams, Callable[[SimamParams], int]], int]
+Launch = Callable[[Params, Callable[[Params], int]], int]
 
 
 def changed(**factors: float) -> Launch:
-    def launch(params: SimamParams, kernel: Callable[[SimamParams], int]) -> int:
-        other = SimamParams.from_buffer_copy(params)
+    def launch(params: Params, kernel: Callable[[Params], int]) -> int:
+        other = Params.from_buffer_copy(params)
         for name, factor in factors.items():
             setattr(other, name, type(getattr(params, name))(getattr(params, name) * factor))
         return kernel(other)

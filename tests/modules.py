@@ -56,6 +56,20 @@ def simam(x: Tensor, e_lambda: float = 1e-4) -> Tensor:
     return x * torch.sigmoid(d / (4 * (v + e_lambda)) + 0.5)
 
 
+class SimAMWith(nn.Module):
+    """SimAM, with something beside it."""
+
+    e_lambda = 0.1
+
+    def __init__(self, **attributes: object) -> None:
+        super().__init__()
+        for name, value in attributes.items():
+            setattr(self, name, value)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return simam(x, self.e_lambda)
+
+
 def with_view(x: Tensor, e_lambda: float) -> Tensor:
     b, c, h, w = x.shape
     planes = x.view(b, c, -1)

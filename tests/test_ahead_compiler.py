@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ahead import CUDA, H200, case
 from simam_deploy.ahead_of_time import Device, compiler, device, plugin, source
 from simam_deploy.errors import (
     BuildError,
+    InputError,
     RuntimeUnavailable,
 )
 
@@ -35,6 +37,25 @@ def planner() -> None:
 )
 def test_the_newest_ptx_of_a_driver(cuda: tuple[int, int], ptx: tuple[int, int]) -> None:
     assert device.newest_ptx_of(*cuda) == ptx
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"multiprocessors": 0}, "multiprocessors of a device is 0; it is an integer: how many"),
+        ({"multiprocessors": 2**31}, "multiprocessors of a device is 2147483648"),
+        ({"multiprocessors": True}, "multiprocessors of a device is True"),
+        ({"capability": 9}, r"capability of a device is 9; it is an integer: 10 \* major \+ minor, as 90 for 9.0"),
+        ({"capability": 9.0}, r"capability of a device is 9.0"),
+        ({"capability": "sm_90"}, "capability of a device is 'sm_90'"),
+        ({"l2": -1}, "l2 of a device is -1; it is an integer: bytes"),
+        ({"newest_ptx": "9.0"}, "newest_ptx of a device is '9.0'; it must be two integers"),
+        ({"newest_ptx": (9, 0.5)}, "newest_ptx of a device is"),
+    ],
+)
+def test_a_device_that_is_none(changed: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        replace(H200, **changed)
 
 
 def test_the_device_here(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,8 +98,36 @@ def test_no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(RuntimeUnavailable, match="nowhere, which is no file"):
         compiler.find(tmp_path / "nowhere")
     (tmp_path / "libnvrtc.so.13").write_bytes(b"not ELF")
+    with pytest.raises(RuntimeUnavailable, match="lists no GPU that it compiles for: no CUDA compiler"):
+        compiler.find("/bin/true")("", entry="e", capability=90, headers=CUDA)
     with pytest.raises(RuntimeUnavailable, match="is no NVRTC that can be used"):
         compiler.find(tmp_path / "libnvrtc.so.13")
+
+
+NVRTC = """
+#include <dlfcn.h>
+char const* nvrtcGetErrorString(int status) { return "builtins not found"; }
+int nvrtcGetNumSupportedArchs(int* count) {
+  *count = 1;
+  return dlopen("libnvrtc-builtins.so.99.0", RTLD_LAZY) ? 0 : 7;
+}
+int nvrtcGetSupportedArchs(int* found) { return *found = 90, 0; }
+"""
+
+
+def test_nvrtc_finds_its_builtins_beside_it(tmp_path: Path) -> None:
+    """As the 13.0 wheel's, which opens them by name, and does not look into its own folder."""
+    if (cc := shutil.which("cc")) is None:
+        pytest.skip("there is no C compiler")
+    (tmp_path / "nvrtc.c").write_text(NVRTC)
+    (tmp_path / "empty.c").touch()
+    builtins = tmp_path / "libnvrtc-builtins.so.99.0"
+    for out, source_file in ((tmp_path / "libnvrtc.so.99", "nvrtc.c"), (builtins, "empty.c")):
+        command = [cc, "-shared", "-fPIC", f"-Wl,-soname,{out.name}", "-o", out, tmp_path / source_file, "-ldl"]
+        subprocess.run(command, check=True)
+    made = compiler.find(tmp_path / "libnvrtc.so.99")
+    with pytest.raises(BuildError, match=r"compiles for no GPU of compute capability 7\.5"):
+        made("", entry="e", capability=75, headers=CUDA)
 
 
 def real_compilers() -> list[Any]:

@@ -201,8 +201,24 @@ def test_a_newer_tensorrt_without_the_module(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_no_tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)
-    with pytest.raises(RuntimeUnavailable, match=r"no TensorRT here .*10.9 or newer.*simam-deploy\[tensorrt\]"):
+    with pytest.raises(RuntimeUnavailable, match=r"no TensorRT here .*10.9 or newer.*simam-deploy\[ahead-of-time\]"):
         register()
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (("tensorrt",), r"takes the imported module .*register\(tensorrt\).*got 'tensorrt'"),
+        ((Options(A100),), r"takes the imported module .*got Options\("),
+        ((None, {"device": A100}), r"options is \{'device': .*must be an ahead_of_time.Options"),
+    ],
+)
+def test_what_register_does_not_take(given: tuple[Any, ...], words: str, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=words):
+        register(*given)
+    onnx.save(model("SimAM", (1, 8, 14, 14)), tmp_path / "m.onnx")
+    with pytest.raises(TypeError, match=words):
+        build(tmp_path / "m.onnx", tmp_path / "m.engine", **dict(zip(("tensorrt", "options"), given, strict=False)))
 
 
 def test_registered_once(trt: ModuleType) -> None:
@@ -243,12 +259,24 @@ def test_a_model_without_simam_and_a_parser_that_does_not_take_it(
         built(tmp_path, trt, proto, Options(A100))
 
 
+def test_a_compiler_that_is_not_there(tmp_path: Path, trt: ModuleType) -> None:
+    with pytest.raises(RuntimeUnavailable, match=r"compiler .*, which is a folder; name nvcc or libnvrtc"):
+        built(tmp_path, trt, model("SimAM", (1, 8, 14, 14)), Options(A100, compiler=tmp_path))
+    assert not (tmp_path / "m.engine").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         ({"tactics": ()}, "tactics is empty"),
         ({"newest_ptx": "8.5"}, "two integers"),
         ({"newest_ptx": 8.5}, "two integers"),
+        ({"newest_ptx": ("8", "5")}, "two integers"),
+        ({"newest_ptx": (8, -5)}, "two integers"),
+        ({"device": 0}, "device is 0; it must be an ahead_of_time.Device, or None"),
+        ({"device": "H200"}, "device is 'H200'; it must be an ahead_of_time.Device"),
+        ({"compiler": 13}, "compiler is 13; it must be the path of libnvrtc or nvcc, or None"),
+        ({"compiler": b"nvcc"}, "compiler is b'nvcc'; it must be the path"),
     ],
 )
 def test_options_that_are_none(options: dict, words: str) -> None:

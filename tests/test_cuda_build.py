@@ -1,6 +1,7 @@
 """What nvcc made of the CUDA kernels, as `make native-cuda-check` measured it; and that check on made-up builds."""
 
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -63,7 +64,7 @@ def test_what_was_built_keeps_to_the_rules_and_the_budget() -> None:
     if kept.stat().st_mtime < max(path.stat().st_mtime for path in sources):
         pytest.skip("the CUDA kernels were changed after they were measured: `make native-cuda-check`")
     built = check.from_json(kept.read_text())
-    assert check.report(check.judge(built, *check.read_budget(check.BUDGET.read_text()))) == []
+    assert check.report(check.judge(built, *check.budget_here())) == []
     assert {row.arch for row in built.code} == check.ARCHITECTURES
 
 
@@ -84,8 +85,7 @@ def test_the_numbers_stand_in_the_sources_too() -> None:
     }
     for name in ("planes", "tiles"):
         assert f"k{name[:-1].title()}Threads = {sass.THREADS[name]};" in plan
-    budget = check.BUDGET.read_text()
-    _, limits = check.read_budget(budget)
+    _, limits = check.budget_here()
     for format in sass.BYTES:
         assert sum(name.startswith(f"{format} ") for name in limits) == 40
 
@@ -142,6 +142,52 @@ def test_the_budget_of_instructions_is_one_for_each_generation() -> None:
     by_nvcc = replace(slower, nvcc="13.5")
     assert said(by_nvcc) == [], "another compiler's registers are not this one's"
     assert said(replace(build(lambda row: of(row.kernel, row.arch, LDL=1)), nvcc="13.5")) != []
+
+
+BROKEN = {
+    "empty": (lambda text: "", "it is empty"),
+    "of something else": (lambda text: "kernel\n" + text, "line 1 is to be `# nvcc 13.0; ...`, it is 'kernel'"),
+    "of a conflict": (
+        lambda text: text.replace("F16", "<<<<<<< HEAD\nF16", 1),
+        "line 3 .* numbers; it is '<<<<<<< H",
+    ),
+    "head alone": (lambda text: text.splitlines(keepends=True)[0], "there is no kernel in it"),
+    "without kernels": (lambda text: "".join(text.splitlines(keepends=True)[:2]), "there is no kernel in it"),
+    "other columns": (lambda text: text.replace("stack", "heap"), "line 2 is to name the columns kernel, registers"),
+    "cut off in a number": (lambda text: text[:-1], "line 3 is cut off"),
+    "cut off between": (lambda text: text.rpartition("\t")[0], "line 3 is to be a kernel and 7 numbers; it is 'F16"),
+    "a word": (lambda text: text.replace("\t74\t", "\tmany\t"), "line 3 is to be a kernel and 7 numbers"),
+    "no number": (lambda text: text.replace("\t74\t", "\tnan\t"), "line 3 is to be a kernel and 7 numbers"),
+    "twice": (lambda text: text + text.splitlines(keepends=True)[-1], f"line 4 is the second of {LARGE}"),
+    "bytes": (lambda text: text.replace("F16", "\udcff"), "utf-8"),
+    "gone": (None, "No such file"),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_broken_budget_is_told(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    change, words = BROKEN[what]
+    budget = tmp_path / "budget.tsv"
+    if change is not None:
+        budget.write_bytes(change(check.write_budget(build())).encode(errors="surrogateescape"))
+    monkeypatch.setattr(check, "BUDGET", budget)
+    monkeypatch.setattr(check, "look", lambda *_: pytest.fail("it is read before the build is measured"))
+    monkeypatch.setattr(sys, "argv", ["check.py", str(tmp_path), "--tools", str(tmp_path)])
+    with pytest.raises(SystemExit, match=rf"{budget}: .*{words}.*; `make native-cuda-budget` writes it anew"):
+        check.main()
+
+
+def test_a_broken_budget_is_written_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    budget = tmp_path / "budget.tsv"
+    budget.write_text("<<<<<<< HEAD\n")
+    monkeypatch.setattr(check, "BUDGET", budget)
+    monkeypatch.setattr(check, "look", lambda *_: build())
+    monkeypatch.setattr(check, "judge", lambda *_: [])
+    monkeypatch.setattr(sys, "argv", ["check.py", str(tmp_path), "--tools", str(tmp_path), "--update"])
+    with pytest.raises(SystemExit) as ended:
+        check.main()
+    assert ended.value.code == 0
+    assert budget.read_text() == check.write_budget(build())
 
 
 def test_what_is_missing_is_found() -> None:

@@ -8,10 +8,10 @@ import numpy as np
 import onnx
 import pytest
 from cases import make
+from graphs import file
 
-from simam_deploy import doctor, native, onnx_file, open_session
+from simam_deploy import doctor, native, open_session
 from simam_deploy.errors import NativeError, RuntimeUnavailable
-from simam_deploy.forms import alone
 from simam_deploy.formula import reference, tolerance
 from simam_deploy.runtimes import KernelUse, ort
 
@@ -22,12 +22,6 @@ BUILD_IT = (
     "no kernel library for CUDA: build it with `make native-cuda` in a checkout of simam-deploy; "
     "or name its file with SIMAM_LIBRARY"
 )
-
-
-def file(folder: Path, form: str = "function") -> Path:
-    path = folder / f"{form}.onnx"
-    onnx_file.save(alone(form, ("n", "c", "h", "w")), path)
-    return path
 
 
 @pytest.fixture

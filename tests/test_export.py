@@ -222,6 +222,27 @@ def test_a_full_disk_is_no_refusal_of_the_exporter(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"opset_version": 16}, "asked for opset 17; the exporter wrote 16\nleave --opset out"),
+        (
+            {"dynamic_axes": {}},
+            "asked for dynamic batch; the exporter fixed it for input 'x'.*\nleave it out of --dynamic",
+        ),
+    ],
+    ids=["opset", "axis"],
+)
+def test_what_the_exporter_did_not_make_as_asked_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict, words: str
+) -> None:
+    real = torch.onnx.export
+    monkeypatch.setattr(room.torch.onnx, "export", lambda *args, **asked: real(*args, **(asked | change)))
+    with pytest.raises(InputError, match=words):
+        export(SimAM(), X, tmp_path / "m.onnx", exporter="torchscript", opset=17, dynamic=("batch",))
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.slow
 def test_weights_beyond_2_gib_go_to_a_file_beside(tmp_path: Path) -> None:
     if shutil.disk_usage(tmp_path).free < 8 * 2**30:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-import re
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,10 +12,9 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from benchmarks.gpu import checks, reference, report, verdict  # noqa: E402
-from benchmarks.gpu.api import Machine, SimamParams  # noqa: E402
+from benchmarks.gpu.api import Machine  # noqa: E402
+from simam_deploy.cuda_library import Params  # noqa: E402
 from tests.gpu_machine import GPU_ONLY, Launch, changed, emulated_machine, run  # noqa: E402
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +34,8 @@ def test_the_kernels_pass_each_check(machine: Machine, capsys: pytest.CaptureFix
 # What a wrong kernel would do, done around a right one: the parameters are changed before it, or memory behind it.
 
 
-def poking(at: Callable[[SimamParams], int], byte: int) -> Launch:
-    def launch(params: SimamParams, kernel: Callable[[SimamParams], int]) -> int:
+def poking(at: Callable[[Params], int], byte: int) -> Launch:
+    def launch(params: Params, kernel: Callable[[Params], int]) -> int:
         error = kernel(params)
         if not error:
             ctypes.memset(at(params), byte, 1)
@@ -47,13 +44,13 @@ def poking(at: Callable[[SimamParams], int], byte: int) -> Launch:
     return launch
 
 
-def bytes_of(params: SimamParams) -> int:
+def bytes_of(params: Params) -> int:
     size = (4, 2, 2, 1)[params.type]
     return int(params.images * -(-params.channels // params.group) * params.group * params.pixels * size)
 
 
-def unwritten(params: SimamParams, kernel: Callable[[SimamParams], int]) -> int:
-    other = SimamParams.from_buffer_copy(params)
+def unwritten(params: Params, kernel: Callable[[Params], int]) -> int:
+    other = Params.from_buffer_copy(params)
     other.images -= 1
     return kernel(other)
 
@@ -61,13 +58,13 @@ def unwritten(params: SimamParams, kernel: Callable[[SimamParams], int]) -> int:
 def moody() -> Launch:
     calls = iter(range(1_000_000))
 
-    def launch(params: SimamParams, kernel: Callable[[SimamParams], int]) -> int:
-        return changed(lambda_=1.0 + 1e-2 * (next(calls) % 2))(params, kernel)
+    def launch(params: Params, kernel: Callable[[Params], int]) -> int:
+        return changed(e_lambda=1.0 + 1e-2 * (next(calls) % 2))(params, kernel)
 
     return launch
 
 
-def spreading(params: SimamParams, kernel: Callable[[SimamParams], int]) -> int:
+def spreading(params: Params, kernel: Callable[[Params], int]) -> int:
     """A NaN in each first element: one plane is not the only one that has it."""
     error = kernel(params)
     size = (4, 2, 2, 1)[params.type]
@@ -75,27 +72,27 @@ def spreading(params: SimamParams, kernel: Callable[[SimamParams], int]) -> int:
     return error
 
 
-def apart(params: SimamParams, kernel: Callable[[SimamParams], int]) -> int:
+def apart(params: Params, kernel: Callable[[Params], int]) -> int:
     """In place, it works on an x that it has half overwritten."""
     if params.y in (params.x, params.residual):
         ctypes.memset(params.x, 0, bytes_of(params) // 2)
     return kernel(params)
 
 
-def fewer_pixels(params: SimamParams, kernel: Callable[[SimamParams], int]) -> int:
-    other = SimamParams.from_buffer_copy(params)
+def fewer_pixels(params: Params, kernel: Callable[[Params], int]) -> int:
+    other = Params.from_buffer_copy(params)
     other.pixels = max(2, params.pixels - 1)
     return kernel(other)
 
 
-def float16_sums(params: SimamParams, kernel: Callable[[SimamParams], int]) -> int:
+def float16_sums(params: Params, kernel: Callable[[Params], int]) -> int:
     """The variance is infinite, and each gate sigmoid(1/2)."""
-    return changed(lambda_=1e30)(params, kernel)
+    return changed(e_lambda=1e30)(params, kernel)
 
 
 WRONG: dict[str, tuple[str, Launch]] = {
-    "f32 NCHW": ("of what is allowed", changed(lambda_=1.5)),
-    "f16 NCHW": ("of what is allowed", changed(lambda_=1e3)),
+    "f32 NCHW": ("of what is allowed", changed(e_lambda=1.5)),
+    "f16 NCHW": ("of what is allowed", changed(e_lambda=1e3)),
     "bf16 HWC8": ("padding is not zero", unwritten),
     "s8 HWC16": ("of what is allowed", changed(y_scale=1.1)),
     "s8 CHW32": ("padding is not zero", poking(lambda p: p.y + bytes_of(p) - 1, 1)),
@@ -107,9 +104,9 @@ WRONG: dict[str, tuple[str, Launch]] = {
     "bf16 NCHW": ("of what is allowed", changed(channels=0.5)),
     "every number of pixels": ("of what is allowed", fewer_pixels),
     "offsets of 2, 4, 8 bytes": ("written outside residual", poking(lambda p: p.residual - 1, 1)),
-    "mean / spread of 1 to 1e5": ("of what is allowed", changed(lambda_=30.0)),
+    "mean / spread of 1 to 1e5": ("of what is allowed", changed(e_lambda=30.0)),
     "sums beyond float16": ("of what is allowed", float16_sums),
-    "constant, faint, outlier": ("of what is allowed", changed(lambda_=1.1)),
+    "constant, faint, outlier": ("of what is allowed", changed(e_lambda=1.1)),
     "NaN and infinity": ("inf of what is allowed", spreading),
     "in place": ("of what is allowed", apart),
     "the same bits again": ("other bits", moody()),
@@ -118,7 +115,7 @@ WRONG: dict[str, tuple[str, Launch]] = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_wrong_kernel_fails_the_check(machine: Machine, name: str) -> None:
+def test_a_wrong_kernel_fails_the_check(machine: Machine, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     words, wrong = WRONG[name]
     right = machine.kernels
     kernels = SimpleNamespace(
@@ -129,7 +126,19 @@ def test_a_wrong_kernel_fails_the_check(machine: Machine, name: str) -> None:
     (row,) = run(replace(machine, kernels=kernels), name)  # type: ignore[arg-type]
     assert not row["ok"]
     assert words in row["note"], row["note"]
+    assert words in row["wrong"][0]
+    assert words in capsys.readouterr().err
     assert report.failed([row])
+
+
+def test_a_check_that_breaks_does_not_end_the_others(machine: Machine) -> None:
+    def launch(*_: object) -> int:
+        raise TypeError("not this")
+
+    kernels = SimpleNamespace(accepts=machine.kernels.accepts, workspace=machine.kernels.workspace, launch=launch)
+    first, second = run(replace(machine, kernels=kernels), "f16 NCHW", "the gate at every number")  # type: ignore[arg-type]
+    assert (first["ok"], first["note"]) == (False, "1 wrong, the first: after 0 cases: TypeError: not this")
+    assert second["ok"]
 
 
 def test_a_wrong_gate_fails_the_check(machine: Machine) -> None:
@@ -183,18 +192,3 @@ def test_half_an_ulp() -> None:
         bits = y.abs().to(dtype).view(torch.int16)
         above = (bits + 1).view(dtype).double() - bits.view(dtype).double()
         torch.testing.assert_close(reference.half_ulp(type, bits.view(dtype).double()), above / 2, rtol=0, atol=0)
-
-
-def test_the_structure_is_that_of_the_header() -> None:
-    header = (ROOT / "plugins/cuda/simam_cuda.h").read_text()
-    body = re.search(r"struct SimamParams \{(.*?)\};", header, re.DOTALL)
-    assert body is not None
-    lines = [line.partition("//")[0].strip() for line in body[1].splitlines()]
-    kinds = {"int32_t": ctypes.c_int32, "int64_t": ctypes.c_int64, "float": ctypes.c_float, "size_t": ctypes.c_size_t}
-    fields: list[tuple[str, object]] = []
-    for line in filter(None, lines):
-        kind, _, names = line.rstrip(";").partition(" ")
-        for name in names.split(", "):
-            pointer = "*" in line
-            fields.append((name.split()[-1], ctypes.c_void_p if pointer else kinds[kind]))
-    assert fields == [(name.rstrip("_"), kind) for name, kind in SimamParams._fields_]

@@ -7,6 +7,7 @@ import math
 import re
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -125,23 +126,59 @@ def test_a_launch_that_fails_is_a_failure_and_the_next_row_is_timed(
         accepts=right.accepts,
         launch=lambda params, stream: 700 if params.type == 1 else right.launch(params, stream),
     )
+
+    def lost() -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(torch.cuda, "empty_cache", lost)
     monkeypatch.setattr(speed.Effort, "of", staticmethod(lambda *_: speed.Effort(1 << 12, 2, 2, 1)))
     broken = replace(machine, kernels=kernels)  # type: ignore[arg-type]
-    first, second = speed.run_all(broken, HostTimer(), [SOME[0], SOME[3]], Clock(20), rivals=False)
+    odd = rows.Row("HWC8", "f32", "HWC4", (0, 8, 7, 7))
+    first, second, third = speed.run_all(broken, HostTimer(), [SOME[0], odd, SOME[3]], Clock(20), rivals=False)
     assert (first["ok"], first["note"]) == (False, "tiny f16 NCHW 7x7: simam_launch gives error 700")
-    assert second["table"] == "speed"
-    assert report.failed([second, first])
+    assert (second["ok"], second["note"]) == (False, "KeyError: 'HWC4'")
+    assert third["table"] == "speed"
+    tuned = list(speed.tune(broken, HostTimer(), [SOME[0], SOME[3]], Clock(100)))
+    assert [each["table"] for each in tuned[:5]] == ["check"] * 5
+    assert {each["table"] for each in tuned[5:]} == {"tune"}
+    assert report.failed([third, first])
+    assert report.failed([third, second])
 
 
 def test_a_rival_that_fails_is_a_note(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_: object) -> None:
-        raise RuntimeError("out of memory\nand more")
+    for error, words in (
+        (RuntimeError("out of memory\nand more"), "eager: out of memory;"),
+        (RuntimeError(), "eager: RuntimeError: ;"),
+        (KeyError("x"), "eager: KeyError: 'x';"),  # as ONNX Runtime's errors are no RuntimeError
+    ):
 
-    monkeypatch.setattr(speed.baselines, "eager", fail)
-    done = timed(machine, SOME[0], monkeypatch)
-    assert done["eager_us"] is None
-    assert "eager: out of memory;" in done["note"]
-    assert report.cells(done)[8] == "-"
+        def fail(_: object, error: Exception = error) -> None:
+            raise error
+
+        monkeypatch.setattr(speed.baselines, "eager", fail)
+        done = timed(machine, SOME[0], monkeypatch)
+        assert done["eager_us"] is None
+        assert words in done["note"]
+        assert report.cells(done)[8] == "-"
+        assert f"not timed in 1 of 1 rows: {words[:-1]}" in report.summary([done])
+
+
+def test_rows_to_come_are_not_given_up_for_torch_compile(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = []
+    monkeypatch.setattr(speed, "measure", lambda *given: left.append(given[4].left()))
+    list(speed.run_all(machine, HostTimer(), SOME * 10, Clock(1000)))
+    assert 900 < left[0] < 951
+    assert 950 < left[-1] <= 1000
+
+
+def test_what_torch_compile_times_ahead_is_not_kept(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch._inductor.config as inductor
+
+    seen = []
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: lambda *_: seen.append(inductor.autotune_local_cache))
+    speed.baselines.compiled([rows.Filled(machine, SOME[0].filled(20_000), 0)])
+    assert seen == [False]
+    assert inductor.autotune_local_cache
 
 
 def test_without_time_rows_are_missing_and_it_is_said(machine: Machine) -> None:
@@ -173,7 +210,10 @@ def test_a_missed_target_is_said_and_is_no_failure() -> None:
     assert "1 of 2 rows meet their target" in text
     assert "1.5 times as fast or more in 1 of 2 rows, slower in medium f16 NCHW 28x28" in text
     assert not report.failed([slow])
-    assert report.failed([speed_row(worst=math.nan)])
+    wrong = speed_row(worst=math.nan)
+    assert report.failed([wrong])
+    assert re.search(r"0\.950 +>= 0\.92 +WRONG", report.text([wrong]))
+    assert "0 of 1 rows meet their target" in report.text([wrong])
     assert report.failed([])
 
 
@@ -207,12 +247,14 @@ def test_a_table_is_made_of_the_newest_run(tmp_path: Path) -> None:
     old.add(check)
     old.add(speed_row(us=99.0))
     record.Growing(kept, device="new", **where).add(speed_row(us=11.0))
+    record.Growing(kept, device="newest", only="7x7", **where).add(speed_row(us=7.0))
     text = table.tables(kept)
     assert "| f16 NCHW | 9 | 0.5 | ok |" in text
     assert "| medium f16 NCHW 56x56 |  | 11 |" in text
     assert "| 99 |" not in text
     assert "old, driver 580" in text
     assert "new, driver 580" in text
+    assert "newest" not in text
 
 
 def test_the_page_is_what_was_kept() -> None:
@@ -225,9 +267,40 @@ def test_the_page_is_what_was_kept() -> None:
 def test_the_command_on_the_emulator(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
     assert script.main(["checks", "--emulate", "--only", "s8 CHW4"]) == 0
     assert "1 of 1 checks are right" in capsys.readouterr().out
-    assert script.main(["--emulate", "--only", "no such check"]) == 1
     assert script.main(["speed", "--emulate"]) == 2
     assert "--emulate goes with checks" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (["--emulate", "--only", "s9"], r"error: --only 's9' is in no name of these:\n  the .*\n  s8 CHW4\n"),
+        (["--emulate", "--only", "medium f16 NCHW 56x56"], "in no name of these:"),  # a row's, and no check's
+        (["tune", "--only", "eight streams"], r"in no name of these:\n  tiny f16 NCHW 7x7\n"),
+        (["--only", "no such thing"], r"in no name of these:\n  the reference itself\n.*\n  batch 1 f16"),
+        (["sanitize", "--only", "f16"], "--only 'f16' is not for sanitize\n"),
+        (["checks", "table"], "table is made of what was kept; ask for it alone"),
+        *((["--minutes", text], f"--minutes: '{text}' is no time; it must be a number above 0, as 7.5")
+          for text in ("nan", "-1", "0", "inf", "soon")),
+    ],
+)  # fmt: skip
+def test_what_the_command_refuses(asked: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        status = script.main(asked)
+    except SystemExit as error:  # of argparse
+        status = error.code  # type: ignore[assignment]
+    said = capsys.readouterr()
+    assert (status, said.out) == (2, "")
+    assert re.search(words, said.err, re.DOTALL)
+
+
+@pytest.mark.parametrize("device", ["a GPU", "132,90", "0,90,1", "132,90,1,", "132,90,x", "99999999999,90,1", ""])
+def test_an_emulated_device_that_is_none(
+    device: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SIMAM_EMULATED_DEVICE", device)
+    assert script.main(["--emulate"]) == 2
+    assert f"error: SIMAM_EMULATED_DEVICE is {device!r}; it must be multiproc" in capsys.readouterr().err
 
 
 def test_the_command_with_a_wrong_kernel(
@@ -258,6 +331,21 @@ def test_stopped_it_prints_and_keeps_what_there_is(
     assert json.loads((tmp_path / "gpu.jsonl").read_text())["rows"][0]["check"] == "a"
 
 
+def test_what_does_not_end_is_ended_and_the_table_is_printed() -> None:
+    code = (
+        "import sys, time\n"
+        "from benchmarks.gpu.clock import Watch\n"
+        "with Watch(float(sys.argv[1]), lambda: print('the table', end='')):\n"
+        "    time.sleep(float(sys.argv[2]))\n"
+    )
+    for seconds, status, words in (((0.1, 60), 1, "the table"), ((60, 0), 0, "")):
+        command = [sys.executable, "-c", code, *map(str, seconds)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (status, words)
+        assert ("it does not end" in done.stderr) == bool(status)
+        assert ('File "<string>", line 4' in done.stderr) == bool(status)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_the_command_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert script.main([]) == 2
@@ -272,6 +360,17 @@ def test_numpy_and_torch_are_enough(machine: Machine) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("missing", ["numpy", "torch"])
+def test_without_numpy_or_torch_the_command_says_so(missing: str, tmp_path: Path) -> None:
+    (tmp_path / f"{missing}.py").write_text(f"raise ModuleNotFoundError('no {missing}')")
+    command = [sys.executable, "-m", "benchmarks.gpu", "--emulate"]
+    environment = {"PYTHONPATH": str(tmp_path)}  # before the packages that are there
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    words = rf"error: the checks .* need NumPy and PyTorch, and .* cannot import them: no {missing}; .*PYTHON=...`\n"
+    assert re.fullmatch(words, done.stderr)
 
 
 def test_an_emulated_device_without_clusters(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,6 +410,43 @@ def test_a_race_in_the_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     done = sanitizer(tmp_path, f'{ALL_PLANTED}|"racecheck kernels"', monkeypatch)
     assert [row["tool"] for row in done if not row["ok"]] == ["racecheck"]
     assert report.failed(done)
+
+
+def test_what_a_tool_finds_in_the_kernels_counts_whatever_it_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = sanitizer(tmp_path, '"racecheck kernels"', monkeypatch)
+    assert [(row["tool"], row["kernels"]) for row in done if not row["ok"]] == [("racecheck", "found")]
+    assert "racecheck on the kernels:\n========= COMPUTE-SANITIZER\nfound" in capsys.readouterr().err
+
+
+def test_a_tool_without_time_ends_with_the_program_it_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = tmp_path / "compute-sanitizer"
+    begin = f'case "$8" in kernels) sleep 300 & echo $! >>{tmp_path}/started; wait;; esac'
+    fake.write_text(f"#!/bin/sh\n{begin}\nexit 9\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("SANITIZER", str(fake))
+
+    def still_there() -> list[bool]:
+        there = [Path("/proc", pid, "cmdline") for pid in (tmp_path / "started").read_text().split()]
+        for _ in range(100):  # what was killed may take a moment; a zombie's file is empty
+            left = [path.exists() and bool(path.read_text()) for path in there]
+            if not any(left):
+                break
+            time.sleep(0.1)
+        return left
+
+    done = list(sanitize.run_all(Path("program"), Clock(2)))
+    assert [row["kernels"][:11] for row in done[:4]] == ["did not end"] * 4
+    assert still_there() == [False] * 4
+
+    (tmp_path / "started").unlink()
+    begun = sanitize.run_all(Path("program"), Clock(2))
+    next(begun)
+    begun.close()  # as where the command is stopped
+    assert still_there() == [False] * 4
 
 
 def test_a_tool_that_misses_the_defect_covers_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -19,9 +20,12 @@ torch = pytest.importorskip("torch")
 
 from benchmarks.gpu import __main__ as script  # noqa: E402
 from benchmarks.gpu import baselines, build, checks, precompile, rows, speed, verdict  # noqa: E402
-from benchmarks.gpu.api import Kernels, Machine, SimamParams  # noqa: E402
+from benchmarks.gpu.api import Kernels, Machine  # noqa: E402
 from benchmarks.gpu.clock import Clock  # noqa: E402
-from tests.gpu_machine import GPU_ONLY, TINY, emulated_machine, run, sanitizer_script  # noqa: E402
+from simam_deploy.cuda_library import Params  # noqa: E402
+from tests.gpu_machine import TINY, emulated_machine, run, sanitizer_script  # noqa: E402
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +47,13 @@ class Deferring:
     def __init__(self, kernels: Kernels) -> None:
         self._kernels = kernels
         self.accepts, self.workspace = kernels.accepts, kernels.workspace
-        self.collected: list[SimamParams] | None = None
+        self.collected: list[Params] | None = None
 
-    def launch(self, params: SimamParams, stream: int) -> int:
+    def launch(self, params: Params, stream: int) -> int:
         assert stream == 77
         if self.collected is None:
             return self._kernels.launch(params, stream)
-        self.collected.append(SimamParams.from_buffer_copy(params))
+        self.collected.append(Params.from_buffer_copy(params))
         return 0
 
 
@@ -92,12 +96,12 @@ def played(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Played:
 
 def test_graphs_and_streams(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "STREAMS", (2, 2))
-    done = run(played, *sorted(GPU_ONLY))
+    done = run(played, "captured in a graph", "eight streams")
     assert [(row["ok"], row["note"]) for row in done] == [(True, "")] * 2
     assert all(row["cases"] > 20 for row in done)
 
 
-Launch = Callable[[SimamParams, int], int]
+Launch = Callable[[Params, int], int]
 WRONG: dict[str, tuple[str, str, Callable[[Deferring], Launch]]] = {
     "runs at once": ("captured in a graph", "capturing it ran it", lambda right: right._kernels.launch),
     "captures nothing": ("captured in a graph", "inf of what", lambda right: lambda *_: 0),
@@ -120,6 +124,45 @@ def test_a_wrong_kernel_in_a_graph(what: str, played: Played, monkeypatch: pytes
     (row,) = run(replace(played, kernels=kernels), name)  # type: ignore[arg-type]
     assert not row["ok"]
     assert words in row["note"]
+
+
+IN_PYTORCH = """
+import sys, torch, simam_deploy
+from simam_deploy import torch_kernel
+from tests.gpu_machine import TINY, emulated_machine
+from benchmarks.gpu import module
+torch_kernel.DEVICES = ("cuda", "cpu")
+right, factor = simam_deploy.SimAM, float(sys.argv[1])
+simam_deploy.SimAM = lambda e_lambda, **more: right(factor * e_lambda, **more)
+machine = emulated_machine()
+played = type("Played", (type(machine),), {"emulated": False})(*vars(machine).values())
+done = list(module.check(played, TINY))
+print(len(done), sum(each.ok for each in done), torch_kernel._kernels.path == machine.kernels.path)
+print(*(f"{each.name}: {each.share} {each.why}" for each in done if not each.ok), sep="\\n")
+"""
+
+
+@pytest.mark.parametrize(("factor", "right"), [(1, 27), (3e3, 3)])
+def test_the_module_in_pytorch(factor: float, right: int, machine: Machine) -> None:
+    """In a process by itself: the operator is registered once. What is compiled has eager's bits, right or not."""
+    command = [sys.executable, "-c", IN_PYTORCH, str(factor)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.split("\n")[0] == f"27 {right} True", done.stdout + done.stderr
+
+
+def test_what_went_wrong_in_a_capture_is_what_is_said(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+    def invalidated(_: object) -> None:
+        raise RuntimeError("operation failed due to a previous error during capture")
+
+    monkeypatch.setattr(torch.cuda.CUDAGraph, "capture_end", invalidated)
+
+    def work() -> None:
+        raise MemoryError("no room")
+
+    with pytest.raises(MemoryError, match="no room"):
+        checks.capture(work)
+    with pytest.raises(RuntimeError, match="a previous error"):
+        checks.capture(lambda: None)
 
 
 def test_the_whole_command(
@@ -146,6 +189,15 @@ def test_the_whole_command(
     (kept_run,) = map(json.loads, kept.read_text().splitlines())
     assert [row["table"] for row in kept_run["rows"]] == ["check"] + ["sanitizer"] * 5 + ["speed"] * 2
     assert (kept_run["device"], kept_run["multiprocessors"]) == ("emulator", 132)
+
+    def breaks(*_: object) -> None:
+        raise PermissionError("compute-sanitizer")
+
+    monkeypatch.setattr(script.sanitize, "run_all", breaks)
+    assert script.main(["--only", "s8 CHW4", "--keep", str(tmp_path / "other.jsonl")]) == 1
+    said = capsys.readouterr().out
+    assert re.search(r"sanitize +0 +0 +FAILED +PermissionError: compute-sanitizer", said)
+    assert re.search(r"int8 s8 CHW4 14x14 .*>= 0.60", said)
 
     assert script.main(["tune", "--only", "int8 s8 CHW4", "--keep", str(kept)]) == 0
     said = capsys.readouterr().out
@@ -179,12 +231,17 @@ def test_torch_compile_ahead_of_time(machine: Machine, monkeypatch: pytest.Monke
     assert [shape[1:] for shape in tried] == [(8, 7, 7), (8, 14, 14)]
 
 
-def test_processes_ahead_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_ahead_end(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     right = sys.executable
+    monkeypatch.setattr(precompile, "SAID", tmp_path / "build/said.txt")
     monkeypatch.setattr(precompile.sys, "executable", "sleep")  # of "-m": it ends at once, with an error
     with precompile.Ahead(2, "") as ahead:
         ahead.wait(Clock(60))
         assert [each.poll() is None for each in ahead._running] == [False, False]
+    assert "2 of 2 processes failed" in capsys.readouterr().err
+    assert "sleep" in (tmp_path / "build/said-1.txt").read_text()
     monkeypatch.setattr(precompile.sys, "executable", right)
     with precompile.Ahead(1, "") as ahead:
         assert ahead._running[0].poll() is None  # it imports PyTorch

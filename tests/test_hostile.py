@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hostile_models import HOSTILE
+from hostile import HOSTILE
 
 SECONDS, MIB = 10, 1000
 """Of CPU, and of memory, for each file."""

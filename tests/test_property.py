@@ -6,8 +6,9 @@ import onnx_ir as ir
 import onnxruntime as ort
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
+from benchmarks.graph_writer import GraphWriter
 from simam_deploy.blocks import find
 from simam_deploy.formula import reference, tolerance
 from simam_deploy.fuse import fuse
@@ -16,22 +17,12 @@ OPSETS = (11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21)
 Draw = st.DrawFn
 
 
-class Writer:
-    """Nodes and constants, in the words of one opset."""
+class Writer(GraphWriter):
+    """In the words of one opset."""
 
     def __init__(self, opset: int) -> None:
+        super().__init__()
         self.opset = opset
-        self.nodes: list[onnx.NodeProto] = []
-        self.weights: list[TensorProto] = []
-
-    def op(self, kind: str, *inputs: str, **attributes: object) -> str:
-        name = f"{kind}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(kind, inputs, [f"{name}_out"], name=name, **attributes))
-        return f"{name}_out"
-
-    def constant(self, value: object, dtype: type = np.float32) -> str:
-        self.weights.append(numpy_helper.from_array(np.array(value, dtype=dtype), f"w{len(self.weights)}"))
-        return self.weights[-1].name
 
     def reduce(self, kind: str, x: str, axes: list[int]) -> str:
         if self.opset >= (13 if kind == "ReduceSum" else 18):

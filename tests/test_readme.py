@@ -57,6 +57,21 @@ def test_links_lead_somewhere() -> None:
                 assert (ROOT / name).parent.joinpath(link).exists(), f"{name}: {link}"
 
 
+def test_what_the_prose_and_the_errors_install_is_in_an_extra() -> None:
+    project = (ROOT / "pyproject.toml").read_text()
+    listed = project.partition("[project.optional-dependencies]\n")[2].partition("\n[")[0]
+    extras = set(re.findall(r"^([\w-]+) = \[", listed, re.MULTILINE))
+    sources = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("simam_deploy/**/*.py")]
+    text = "\n".join(path.read_text() for path in sources)
+    named = re.findall(r"simam-deploy\[([\w,-]+)\]", text)
+    assert {"ort-gpu", "ahead-of-time"} <= set(named)
+    assert {each for one in named for each in one.split(",")} <= extras
+    (line,) = re.findall(r"\(extras: ([^)]*)\)", README)
+    assert set(re.findall(r"`([\w-]+)`", line)) == extras - {"dev", "serve"}
+    (nvrtc,) = re.findall(r'"(nvidia-cuda-nvrtc[^"]*)"', listed)
+    assert set(re.findall(r"nvidia-cuda-nvrtc(?!-cu)[^\s`\"]*", text)) == {nvrtc}
+
+
 def test_contributing_names_every_room() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text()
     rooms = {

@@ -6,6 +6,7 @@ process of its own.
 
 import json
 import os
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -122,6 +123,7 @@ def test_right_fields_make_a_plugin(plugin: Path, domain: str) -> None:
         ("BUILD", [], "the field 'e_lambda' is missing"),
         ("BUILD", [("e_lambda", "float32", [-1.0])], "e_lambda is -1; it must be finite and not negative"),
         ("BUILD", [("e_lambda", "float64", [float("nan")])], "e_lambda is nan"),
+        ("BUILD", [("e_lambda", "float64", [1e39])], "e_lambda is inf; it must be finite"),
         ("BUILD", [("e_lambda", "int32", [1])], "must be one float of 32 or 64 bits"),
         ("BUILD", [("e_lambda", "float32", [0.1, 0.1])], "length 2"),
         ("BUILD", [LAMBDA, ("epilogue", "int32", [1])], "there is no field 'epilogue'"),
@@ -137,6 +139,15 @@ def test_wrong_fields_are_refused_in_words(plugin: Path, phase: str, fields: lis
     errors = [text for severity, text in said if severity == "ERROR" and text.startswith("SimAM: layer 'block': ")]
     assert len(errors) == 1
     assert words in errors[0]
+
+
+def test_the_page_names_the_types_that_are_read() -> None:
+    root = Path(__file__).parents[1]
+    read = re.search(r"bool read_float\(.*?\n\}", (root / "plugins/tensorrt/fields.cpp").read_text(), re.DOTALL)
+    page = (root / "docs/tensorrt_plugin.md").read_text()
+    (said,) = re.findall(r"A field is one float of 32 or 64 bits, ((?:kFLOAT\d+(?: or )?)+);", page)
+    assert read is not None
+    assert said.split(" or ") == re.findall(r"PluginFieldType::(\w+)", read[0])
 
 
 def test_a_library_that_registers_says_why_it_does_not(plugin: Path) -> None:

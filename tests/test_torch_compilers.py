@@ -3,6 +3,7 @@
 import copy
 import io
 import pickle
+from pathlib import Path
 
 import onnx
 import pytest
@@ -13,6 +14,7 @@ from stand_in import StandIn, kernel, tensor  # noqa: E402
 from torch._subclasses import FakeTensorMode  # noqa: E402
 
 from simam_deploy import SimAM  # noqa: E402
+from simam_deploy.errors import RuntimeUnavailable  # noqa: E402
 
 # fake tensors and compilers
 
@@ -146,6 +148,25 @@ def test_traces_hold_the_formula(stand_in: StandIn) -> None:
     assert "simam::" not in str(traced.inlined_graph)
     assert torch.equal(traced(tensor()), SimAM(0.1)(tensor()))
     assert stand_in.launches == 0
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace(_method)?` is deprecated:DeprecationWarning")
+def test_where_the_kernel_cannot_run_the_check_of_a_trace_says_what_to_do(no_kernels: Path) -> None:
+    words = r"x is on cpu, not on cuda; .*; or use kernel='auto'; torch.jit.trace has traced the formula.* pass "
+    for module in (kernel(), torch.nn.Sequential(torch.nn.ReLU(), kernel())):
+        with pytest.raises(torch.jit.TracingCheckError, match=words + "check_trace=False"):
+            torch.jit.trace(module, tensor())
+        traced = torch.jit.trace(module, tensor(), check_trace=False)
+        torch.testing.assert_close(traced(tensor().relu()), SimAM(0.1)(tensor().relu()))
+    torch.jit.trace(kernel(use="auto"), tensor())
+    with pytest.raises(RuntimeUnavailable, match=r"or use kernel='auto'$"):
+        kernel()(tensor())
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace(_method)?` is deprecated:DeprecationWarning")
+def test_the_check_of_a_trace_runs_the_kernel_where_it_can(stand_in: StandIn) -> None:
+    torch.jit.trace(kernel(), tensor())
+    assert stand_in.launches == 1
 
 
 def test_an_fx_graph_holds_one_node(stand_in: StandIn) -> None:

@@ -151,11 +151,40 @@ def test_where_it_may_not_run(words: str, change: object, stand_in: StandIn, mon
     assert module.kernel_use(x) == f"formula: {words}"
     assert torch.equal(module(x), SimAM(0.1)(x))
     module.kernel = "require"
+    assert module.kernel_use(x) == f"nothing: {words}"
     with pytest.raises(
         RuntimeUnavailable, match=re.escape(f"require') cannot run the kernel: {words}; or use kernel=")
     ):
         module(x)
     assert stand_in.launches == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_a_lambda_beyond_float32(dtype: torch.dtype, stand_in: StandIn) -> None:
+    x, most = tensor(dtype=dtype), float(np.finfo(np.float32).max)
+    words = "e_lambda is 1e+39; it takes 3.4028235e+38 at most, the largest float32"
+    module = kernel(1e39, use="auto")
+    assert module.kernel_use(x) == f"formula: {words}"
+    assert torch.equal(module(x), SimAM(1e39)(x))
+    torch.testing.assert_close(module(x).double(), x.double() * torch.sigmoid(torch.tensor(0.5)), rtol=5e-3, atol=0)
+    with pytest.raises(RuntimeUnavailable, match=re.escape(f"cannot run the kernel: {words}; or use kernel='auto'")):
+        kernel(1e39)(x)
+    assert stand_in.launches == 0
+    kernel(most)(x)
+    assert (stand_in.launches, stand_in.last.e_lambda) == (1, most)
+    with pytest.raises(ValueError, match=r"takes 0 <= e_lambda <= 3.4028235e\+38, as float32; got 1e\+39"):
+        torch.ops.simam.SimAM(x, 1e39)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 2**15, 2**15 + 1), (2**15, 2**15 + 1, 1, 2)])
+def test_more_than_the_kernels_take(shape: tuple[int, ...], stand_in: StandIn) -> None:
+    header = (ROOT / "plugins/cuda/simam_cuda.h").read_text()
+    assert "pixels and N * C at most 2^30" in header
+    x = torch.zeros(1, 1, 1, 1).expand(shape)
+    sizes = f"{shape[0] * shape[1]} planes of {shape[2] * shape[3]} values"
+    assert kernel(use="auto").kernel_use(x) == f"formula: x has {sizes}; it takes 2**30 of each at most"
+    fits = (shape[0], shape[1] - (shape[1] > 1), shape[2], shape[3] - (shape[3] > 2))
+    assert kernel(use="auto").kernel_use(torch.zeros(1, 1, 1, 1).expand(fits)) == "kernel"
 
 
 def test_every_reason_is_said_and_no_gradient_is_none(stand_in: StandIn) -> None:
@@ -169,11 +198,14 @@ def test_every_reason_is_said_and_no_gradient_is_none(stand_in: StandIn) -> None
 
 
 def test_shapes_are_refused_as_by_the_formula(stand_in: StandIn) -> None:
-    for module in (kernel(), SimAM()):
-        with pytest.raises(ShapeError, match=r"1x1 map is 0/0 .* shape \(1, 8, 1, 1\); leave SimAM out there"):
-            module(torch.zeros(1, 8, 1, 1))
-        with pytest.raises(ShapeError, match=r"\(N, C, H, W\); got 3-D"):
-            module(torch.zeros(3, 5, 7))
+    for module in (kernel(), kernel(use="auto"), SimAM()):
+        for run in (module, module.kernel_use):
+            with pytest.raises(ShapeError, match=r"1x1 map is 0/0 .* shape \(1, 8, 1, 1\); leave SimAM out there"):
+                run(torch.zeros(1, 8, 1, 1))
+            with pytest.raises(ShapeError, match="0x7 map is 0/0"):
+                run(torch.zeros(1, 8, 0, 7))
+            with pytest.raises(ShapeError, match=r"\(N, C, H, W\); got 3-D"):
+                run(torch.zeros(3, 5, 7))
     with pytest.raises(ShapeError, match=r"with H.W >= 2; got"):
         torch.ops.simam.SimAM(torch.zeros(1, 8, 1, 1), 0.1)
     assert stand_in.launches == 0

@@ -1,21 +1,16 @@
 """A module tried by itself: every spelling is found with its λ, every near miss is refused with what is wrong."""
 
-import warnings
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from adopting import says
+from modules import HW, NEAR, SPELLINGS, SimAMWith, simam, simam_module, spelled, squares
+from torch import Tensor
 
 from simam_deploy.adopt.trial import Judgement, Seen, judge
 from simam_deploy.formula import reference, tolerance
-from tests.modules import HW, NEAR, SPELLINGS, simam, simam_module, spelled, squares
-
-
-def says(judged: Judgement, words: str) -> None:
-    with pytest.raises(AssertionError, match=words):
-        raise AssertionError("; ".join(judged.reasons))
 
 
 @pytest.mark.parametrize("e_lambda", [1e-10, 1e-4, 0.1, 0.123456])
@@ -67,157 +62,16 @@ def test_other_modules_are_no_gates(f: Callable[[Tensor], Tensor]) -> None:
     assert not judged.is_gate
 
 
-class SimAMWith(nn.Module):
-    """SimAM, with something beside it."""
+def test_the_first_channels_alone() -> None:
+    def first(x: Tensor, e_lambda: float) -> Tensor:
+        return torch.cat([simam(x[:, :16], e_lambda), x[:, 16:]], 1)
 
-    e_lambda = 0.1
-
-    def __init__(self, **attributes: object) -> None:
-        super().__init__()
-        for name, value in attributes.items():
-            setattr(self, name, value)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return simam(x, self.e_lambda)
-
-
-class Stateful(SimAMWith):
-    calls = 0
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.calls += 1
-        return simam(x, self.e_lambda) * (1 if self.calls < 3 else 1.01)
-
-
-class Remembers(SimAMWith):
-    def forward(self, x: Tensor) -> Tensor:
-        y = super().forward(x)
-        self.attention = y / x
-        return y
-
-
-class Grows(SimAMWith):
-    def __init__(self) -> None:
-        super().__init__(maps=[])
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.maps.append(x)  # type: ignore[operator,union-attr]
-        return super().forward(x)
-
-
-class GrowsBelow(SimAMWith):
-    def __init__(self) -> None:
-        super().__init__(inner=Grows())
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.inner(x)  # type: ignore[no-any-return,operator]
-
-
-class Stores(SimAMWith):
-    """One entry, a new value each time."""
-
-    def __init__(self) -> None:
-        super().__init__(store={"last": None})
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.store["last"] = x  # type: ignore[index,operator]
-        return super().forward(x)
-
-
-class Collects(SimAMWith):
-    def __init__(self) -> None:
-        super().__init__(sizes=set())
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.sizes.add(x.shape)  # type: ignore[operator,union-attr]
-        return super().forward(x)
-
-
-class InEval(SimAMWith):
-    def forward(self, x: Tensor) -> Tensor:
-        return x if self.training else simam(x, self.e_lambda)
-
-
-class OtherLambdaInTraining(SimAMWith):
-    def forward(self, x: Tensor) -> Tensor:
-        return simam(x, 1e-3 if self.training else self.e_lambda)
-
-
-class DropsInTraining(SimAMWith):
-    def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.dropout2d(simam(x, self.e_lambda), 0.1, self.training)
-
-
-class Detached(SimAMWith):
-    def forward(self, x: Tensor) -> Tensor:
-        d = squares(x).detach()
-        return x * torch.sigmoid(d / (4 * (d.sum(HW, keepdim=True) / (d[0, 0].numel() - 1) + 0.1)) + 0.5)
-
-
-class NoGradient(SimAMWith):
-    @torch.no_grad()
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x)
-
-
-class Widens(SimAMWith):
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.float())
-
-
-class Learnable(SimAMWith):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lam = nn.Parameter(torch.tensor(0.1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return simam(x, self.lam)  # type: ignore[arg-type]
-
-
-class Buffered(Learnable):
-    def __init__(self) -> None:
-        SimAMWith.__init__(self)
-        self.register_buffer("lam", torch.tensor(0.1), persistent=False)
-
-
-class Extra(SimAMWith):
-    def get_extra_state(self) -> object:
-        return {"version": 2}
-
-    def set_extra_state(self, state: object) -> None:
-        pass
-
-
-RESERVED = {
-    Remembers: "writes its attribute attention when it runs, which others may read",
-    Grows: "writes its attribute maps when it runs",
-    GrowsBelow: "writes its attribute maps when it runs",
-    Stores: "writes its attribute store when it runs",
-    Collects: "writes its attribute sizes when it runs",
-    InEval: "not in training mode: y / x is not a gate",
-    OtherLambdaInTraining: "not in training mode: λ is 0.001 there",
-    DropsInTraining: "not in training mode: it (gives different results for the same x|draws random numbers)",
-    Detached: r"its gradient is not that of SimAM \(something is detached\)",
-    NoGradient: "no gradient flows through it: RuntimeError",
-    Widens: r"returns torch.float32 for x of torch.float16; let its forward end with .to\(x.dtype\)",
-    Learnable: "^lam of it may change, in training or with a checkpoint",
-    Buffered: "^lam of it may change",
-    Extra: "^_extra_state of it may change",
-}
-
-
-@pytest.mark.parametrize("module", RESERVED)
-def test_simam_with_something_beside_is_not_replaceable(module: type[SimAMWith]) -> None:
-    judged = judge(module())
-    assert judged.e_lambda == pytest.approx(0.1)
-    says(judged, RESERVED[module])
-
-
-def test_a_memory_in_the_result_is_no_simam() -> None:
-    judged = judge(Stateful())
+    judged = judge(spelled(first))
     assert judged.e_lambda is None
-    says(judged, ".")
-    assert judge(Stateful(calls=10**6)).e_lambda is None
+    says(judged, "y / x is not a gate")
+
+
+# sizes and ranks
 
 
 def test_a_fixed_number_of_channels() -> None:
@@ -289,127 +143,6 @@ def test_calls_that_ours_would_not_take(seen: Seen, words: str) -> None:
     judged = judge(simam_module(), seen)
     assert judged.e_lambda == 1e-4
     says(judged, words)
-
-
-def test_random_numbers_are_those_of_the_trial() -> None:
-    """The same verdict each time, and the numbers of the caller go on as if nothing had been."""
-
-    class Draws(simam_module):
-        def forward(self, x: Tensor) -> Tensor:
-            torch.rand(3)
-            return super().forward(x)
-
-    torch.manual_seed(5)
-    before = torch.get_rng_state()
-    says(judge(Draws()), "^it draws random numbers$")
-    assert torch.equal(torch.get_rng_state(), before)
-    verdicts = set()
-    for seed in range(20):
-        torch.manual_seed(seed)
-        verdicts.add(judge(DropsInTraining()))
-    assert len(verdicts) == 1
-
-
-def test_a_trial_leaves_no_trace(capsys: pytest.CaptureFixture[str]) -> None:
-    class Loud(simam_module):
-        runs = 0
-
-        def forward(self, x: Tensor) -> Tensor:
-            print("loud")
-            warnings.warn("loud", stacklevel=1)
-            return super().forward(x)
-
-    module = Loud().train()
-    fired: list[str] = []
-    module.register_forward_hook(lambda *_: fired.append("own"))
-    module.activaton.register_forward_pre_hook(lambda *_: fired.append("child"))
-    with torch.inference_mode():
-        assert judge(module) == Judgement(1e-4)
-    assert capsys.readouterr().out == ""
-    assert fired == []
-    assert module.training
-    assert len(module._forward_hooks) == 1
-
-
-def test_hooks_are_not_even_copied() -> None:
-    class Trainer:
-        def __deepcopy__(self, memo: object) -> None:
-            raise AssertionError("copied")
-
-        def hook(self, *_: object) -> None: ...
-
-    module = simam_module()
-    module.register_forward_hook(Trainer().hook)
-    assert judge(module) == Judgement(1e-4)
-
-
-def test_what_cannot_be_copied() -> None:
-    class Stuck(simam_module):
-        def __deepcopy__(self, memo: object) -> nn.Module:
-            raise TypeError("a lock\nand more")
-
-    judged = judge(Stuck())
-    assert judged.e_lambda is None
-    says(judged, "^it cannot be copied, to be tried apart: TypeError: a lock$")
-
-
-def test_a_copy_that_is_no_copy_is_not_touched() -> None:
-    class Itself(simam_module):
-        def __deepcopy__(self, memo: object) -> nn.Module:
-            return self
-
-    class Around(simam_module):
-        def __init__(self, inner: nn.Module) -> None:
-            super().__init__()
-            self.inner = inner
-
-    itself = Itself()
-    itself.lam = nn.Parameter(torch.tensor(0.1))
-    itself.eval()
-    for module in (itself, Around(itself)):
-        judged = judge(module)
-        assert judged.e_lambda is None
-        says(judged, "^it cannot be copied, to be tried apart: TypeError: its __deepcopy__ does not copy all of it$")
-        assert itself.lam.dtype == torch.float32
-        assert not itself.training
-
-
-def test_the_first_channels_alone() -> None:
-    def first(x: Tensor, e_lambda: float) -> Tensor:
-        return torch.cat([simam(x[:, :16], e_lambda), x[:, 16:]], 1)
-
-    judged = judge(spelled(first))
-    assert judged.e_lambda is None
-    says(judged, "y / x is not a gate")
-
-
-def test_containers_that_are_only_read_are_no_matter() -> None:
-    assert judge(SimAMWith(sizes=[1, 2], names={"a": torch.ones(2)}, kinds={3})) == Judgement(0.1)
-
-
-def test_whatever_it_raises_is_a_reason() -> None:
-    class Tired(simam_module):
-        left = 60
-
-        def forward(self, x: Tensor) -> Tensor:
-            self.left -= 1
-            if self.left < 0:
-                raise RuntimeError
-            return super().forward(x)
-
-    for left in range(80):
-        module = Tired()
-        module.left = left
-        assert judge(module).reasons
-
-
-def test_compiled_code_is_not_compiled_for_a_trial() -> None:
-    compiled = torch.compile(simam, backend=_no_backend)
-    assert judge(spelled(compiled)) == Judgement(1e-4)
-
-
-def _no_backend(*_: object) -> None:
-    raise AssertionError("compiled")
 
 
 def test_the_widest_trial_takes_few_values() -> None:

@@ -1,5 +1,6 @@
 """plugins/cuda/simam_cuda.h in ctypes, and the machine that it runs on.
 
+The structure is that of simam_deploy/cuda_library.py, which needs NumPy alone and is imported from the checkout.
 Pointers are plain addresses; whoever gives them keeps alive what they point to.
 """
 
@@ -7,40 +8,19 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from benchmarks.gpu.build import BuildError
+from simam_deploy.cuda_library import Params
+
 TYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16, "s8": torch.int8}
 TACTICS = ("automatic", "registers", "cluster", "split")
 ACTIVATIONS = ("none", "relu", "silu")
 INVALID = 1  # cudaErrorInvalidValue
-
-
-class SimamParams(ctypes.Structure):
-    """The structure of that name; its fields are explained there."""
-
-    _fields_ = (
-        ("type", ctypes.c_int32),
-        ("activation", ctypes.c_int32),
-        ("tactic", ctypes.c_int32),
-        ("group", ctypes.c_int32),
-        ("x", ctypes.c_void_p),
-        ("y", ctypes.c_void_p),
-        ("residual", ctypes.c_void_p),
-        ("scale", ctypes.c_void_p),
-        ("bias", ctypes.c_void_p),
-        ("images", ctypes.c_int64),
-        ("channels", ctypes.c_int64),
-        ("pixels", ctypes.c_int64),
-        ("lambda_", ctypes.c_float),
-        ("x_scale", ctypes.c_float),
-        ("residual_scale", ctypes.c_float),
-        ("y_scale", ctypes.c_float),
-        ("workspace", ctypes.c_void_p),
-        ("workspace_size", ctypes.c_size_t),
-    )
 
 
 class Kernels:
@@ -49,21 +29,21 @@ class Kernels:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._library = ctypes.CDLL(str(path))
-        params = ctypes.POINTER(SimamParams)
+        params = ctypes.POINTER(Params)
         self._library.simam_launch.argtypes = [params, ctypes.c_void_p]
         self._library.simam_accepts.argtypes = [params]
         self._library.simam_workspace.argtypes = [params]
         self._library.simam_workspace.restype = ctypes.c_size_t
 
-    def launch(self, params: SimamParams, stream: int) -> int:
+    def launch(self, params: Params, stream: int) -> int:
         """A cudaError_t: 0 is success."""
         return int(self._library.simam_launch(ctypes.byref(params), stream))
 
-    def accepts(self, params: SimamParams) -> bool:
+    def accepts(self, params: Params) -> bool:
         """Whether params.tactic takes this shape on this device."""
         return bool(self._library.simam_accepts(ctypes.byref(params)))
 
-    def workspace(self, params: SimamParams) -> int:
+    def workspace(self, params: Params) -> int:
         """Bytes."""
         return int(self._library.simam_workspace(ctypes.byref(params)))
 
@@ -104,11 +84,11 @@ class Planner:
 
     def __init__(self, path: Path, chip: Chip) -> None:
         self._describe = ctypes.CDLL(str(path)).simam_describe_plan
-        self._describe.argtypes = [ctypes.POINTER(SimamParams), ctypes.c_int, ctypes.c_int, ctypes.c_int64]
+        self._describe.argtypes = [ctypes.POINTER(Params), ctypes.c_int, ctypes.c_int, ctypes.c_int64]
         self._describe.argtypes += [ctypes.c_char_p, ctypes.c_size_t]
         self._chip = chip
 
-    def describe(self, params: SimamParams) -> str:
+    def describe(self, params: Params) -> str:
         """Kernel, mode, elements held, threads, blocks; '-' where the tactic does not take the shape."""
         line = ctypes.create_string_buffer(200)
         chip = self._chip
@@ -149,7 +129,12 @@ def chip_here() -> Chip:
 
 
 def chip_emulated() -> Chip:
-    """What SIMAM_EMULATED_DEVICE says, as plugins/tests/emulated.cpp reads it."""
-    numbers = os.environ.get("SIMAM_EMULATED_DEVICE", "132,90,62914560").split(",")
-    multiprocessors, capability, l2 = map(int, numbers)
-    return Chip("emulator", multiprocessors, capability, l2)
+    """What SIMAM_EMULATED_DEVICE says, as plugins/tests/emulated.cpp reads it. Raises BuildError: it is no device."""
+    said = os.environ.get("SIMAM_EMULATED_DEVICE", "132,90,62914560")
+    numbers = re.fullmatch(r"([1-9]\d{,8}),(\d{1,9}),([1-9]\d{,17})", said)
+    if numbers is None:
+        raise BuildError(
+            f"SIMAM_EMULATED_DEVICE is {said!r}; it must be multiprocessors, capability and bytes of L2, as "
+            "132,90,62914560, or not be set"
+        )
+    return Chip("emulator", *map(int, numbers.groups()))

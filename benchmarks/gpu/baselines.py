@@ -20,6 +20,12 @@ class Unavailable(RuntimeError):
     """It cannot be run here, and why."""
 
 
+def first_line(error: Exception) -> str:
+    """What it says first; its kind, where that is not known or it says nothing."""
+    said = str(error).strip().partition("\n")[0]
+    return said if said and isinstance(error, RuntimeError) else f"{type(error).__name__}: {said}"
+
+
 def simam(x: Tensor) -> Tensor:
     """As it is published, but for the number of pixels less one being a number."""
     d = (x - x.mean((2, 3), keepdim=True)).pow(2)
@@ -48,14 +54,20 @@ def eager(sets: Sequence[Filled]) -> Callable[[int], object]:
 
 
 def compiled(sets: Sequence[Filled]) -> Callable[[int], object]:
-    """torch.compile in its default mode, for these shapes alone."""
+    """torch.compile in its default mode, for these shapes alone.
+
+    What it finds out by timing is not kept: precompile.py times on a device that others use, and this is a rival.
+    """
     function, arguments = _function(sets[0])
     torch._dynamo.reset()
     call = _on(sets, torch.compile(function, dynamic=False), arguments)
     try:
-        call(0)
+        import torch._inductor.config as inductor
+
+        with inductor.patch(autotune_local_cache=False):
+            call(0)
     except Exception as error:  # no Triton, no compiler, whatever it may be
-        raise Unavailable(f"torch.compile: {str(error).splitlines()[0]}") from error
+        raise Unavailable(first_line(error)) from error
     return call
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.gpu import reference
+from benchmarks.gpu import module, reference
 from benchmarks.gpu.api import INVALID, TACTICS, TYPES, Machine
 from benchmarks.gpu.clock import Clock
 from benchmarks.gpu.problem import LAYOUTS, OPS, PLAIN, Run, Values, Way, values
@@ -24,6 +25,8 @@ from benchmarks.gpu.verdict import Check, Sizes, Verdict, compare, judge, judge_
 
 STREAMS = (8, 64)
 """How many at once, and how many launches on each."""
+SHOWN, KEPT = 5, 30
+"""How many wrong cases of a check are shown as they come, and how many are kept with it."""
 
 
 def run_all(machine: Machine, sizes: Sizes, clock: Clock, names: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -38,11 +41,14 @@ def run_all(machine: Machine, sizes: Sizes, clock: Clock, names: Sequence[str]) 
                 worst = max(worst, verdict.share)
                 if not verdict.ok:
                     wrong.append(f"{verdict.name}: {verdict.why or f'{verdict.share:.3g} of what is allowed'}")
+                    if len(wrong) <= SHOWN:
+                        clock.say(f"WRONG {wrong[-1]}")
                 clock.still(f"check: {name}: {cases} cases, {verdict.name}")
                 if cut := clock.left() < 0:
                     break
-        except RuntimeError as error:  # the device's: nothing after it can be trusted
-            wrong.append(f"after {cases} cases: {error}")
+        except Exception as error:  # the device's: nothing after it can be trusted; or ours: the others are run
+            traceback.print_exc()
+            wrong.append(f"after {cases} cases: {type(error).__name__}: {error}")
         if not cases and not wrong:
             yield {
                 "table": "check",
@@ -55,7 +61,7 @@ def run_all(machine: Machine, sizes: Sizes, clock: Clock, names: Sequence[str]) 
             continue
         notes = [f"{len(wrong)} wrong, the first: {each}" for each in wrong[:1]] + ["cut: no time left"] * cut
         row = {"table": "check", "check": name, "cases": cases, "worst": worst, "ok": not notes}
-        yield {**row, "note": "; ".join(notes)}
+        yield {**row, "note": "; ".join(notes), "wrong": wrong[:KEPT]}
 
 
 def all_checks() -> dict[str, Check]:
@@ -79,6 +85,7 @@ def all_checks() -> dict[str, Check]:
         "eight streams": _streams,
         "the gate at every number": _gate,
         "refused, and empty": _refused,
+        "SimAM in PyTorch": module.check,
     }
 
 
@@ -278,8 +285,8 @@ def _refused(machine: Machine, sizes: Sizes) -> Iterator[Verdict]:
         ("a tactic of 4", {"tactic": 4}),
         ("a group of 0", {"group": 0}),
         ("a negative size", {"channels": -1}),
-        ("lambda of NaN", {"lambda_": nan}),
-        ("a negative lambda", {"lambda_": -1.0}),
+        ("lambda of NaN", {"e_lambda": nan}),
+        ("a negative lambda", {"e_lambda": -1.0}),
         ("scale without bias", {"bias": None}),
         ("no x", {"x": None}),
         ("split without workspace", {"tactic": TACTICS.index("split"), "workspace": None, "workspace_size": 0}),

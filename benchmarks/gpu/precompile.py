@@ -20,8 +20,12 @@ import torch
 
 from benchmarks.gpu import baselines, speed
 from benchmarks.gpu.api import Machine, chip_here
+from benchmarks.gpu.build import INTO
 from benchmarks.gpu.clock import Clock
 from benchmarks.gpu.rows import Filled, Row, all_rows
+
+SAID = INTO / "precompile.txt"
+"""What they write, with their number behind the name."""
 
 
 class Ahead:
@@ -31,13 +35,15 @@ class Ahead:
         command = [sys.executable, "-m", "benchmarks.gpu.precompile"]
         root = Path(__file__).parents[2]
         alone = os.environ | {"TORCHINDUCTOR_COMPILE_THREADS": "1"}
-        quiet = subprocess.DEVNULL
-        self._running = [
-            subprocess.Popen(
-                [*command, str(i), str(processes), only], cwd=root, env=alone, stdout=quiet, stderr=quiet
-            )
-            for i in range(processes)
-        ]
+        self._running = []
+        for i in range(processes):
+            said = SAID.with_name(f"{SAID.stem}-{i}{SAID.suffix}")
+            said.parent.mkdir(parents=True, exist_ok=True)
+            with said.open("w") as stream:
+                each = [*command, str(i), str(processes), only]
+                self._running.append(
+                    subprocess.Popen(each, cwd=root, env=alone, stdout=stream, stderr=subprocess.STDOUT)
+                )
 
     def __enter__(self) -> Ahead:
         return self
@@ -52,6 +58,8 @@ class Ahead:
         while (running := sum(each.poll() is None for each in self._running)) and clock.left() > 0:
             clock.still(f"torch.compile ahead of time: {running} of {len(self._running)} processes are at it")
             time.sleep(0.2)
+        if failed := sum(each.poll() not in (None, 0) for each in self._running):
+            clock.say(f"{failed} of {len(self._running)} processes failed, see {SAID.with_suffix('')}-*.txt")
         self.stop()
 
     def stop(self) -> None:
@@ -59,7 +67,10 @@ class Ahead:
         for each in self._running:
             each.terminate()
         for each in self._running:
-            each.wait()
+            try:
+                each.wait(10)
+            except subprocess.TimeoutExpired:
+                each.kill()
 
 
 class NoKernels:

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.gpu.api import ACTIVATIONS, TACTICS, TYPES, Machine, SimamParams
+from benchmarks.gpu.api import ACTIVATIONS, TACTICS, TYPES, Machine
+from simam_deploy.cuda_library import Params
 
 GUARD = 256
 """Bytes on either side of what a kernel may touch."""
@@ -197,10 +198,10 @@ class Run:
         self.params.workspace_size = self.workspace.bytes.numel()
         self.fill(of)
 
-    def _params(self) -> SimamParams:
+    def _params(self) -> Params:
         of, op = self.of, self.way.op
         into = {"apart": self.y, "on x": self.x, "on residual": self.residual}[self.way.output]
-        return SimamParams(
+        return Params(
             type=list(TYPES).index(of.type),
             activation=ACTIVATIONS.index(op.activation),
             tactic=TACTICS.index(self.way.tactic),
@@ -213,7 +214,7 @@ class Run:
             images=self.images,
             channels=self.channels,
             pixels=self.pixels,
-            lambda_=of.e_lambda,
+            e_lambda=of.e_lambda,
             x_scale=of.x_scale,
             residual_scale=of.residual_scale,
             y_scale=of.y_scale,

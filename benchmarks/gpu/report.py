@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,9 +30,11 @@ def summary(rows: Sequence[Row]) -> str:
         right = sum(row["ok"] for row in checks)
         lines.append(f"{right} of {len(checks)} checks are right, {sum(row['cases'] for row in checks)} cases")
     if speed := [row for row in rows if row["table"] == "speed"]:
-        met = sum(row["ok"] for row in speed)
+        met = sum(row["ok"] and row["worst"] <= 1 for row in speed)
         lines.append(f"{met} of {len(speed)} rows meet their target")
         lines += [row["note"] for row in rows if row["table"] == "note"]
+        notes = Counter(note for row in speed for note in row["note"].split("; ") if note)
+        lines += [f"not timed in {count} of {len(speed)} rows: {note}" for note, count in notes.most_common()]
         if wrong := [row["row"] for row in speed if not row["worst"] <= 1]:
             lines.append(f"WRONG RESULTS in: {', '.join(wrong)}")
         rivals = [row for row in speed if row["over_compile"]]
@@ -58,7 +61,9 @@ def _number(value: float | None, form: str = ".3g") -> str:
 def _verdict(row: Row) -> str:
     if row.get("cases") == 0 and row["ok"]:
         return "-"
-    return "ok" if row["ok"] else "FAILED" if row["table"] != "speed" else "missed"
+    if row["table"] == "speed":
+        return "WRONG" if not row["worst"] <= 1 else "ok" if row["ok"] else "missed"
+    return "ok" if row["ok"] else "FAILED"
 
 
 def _target(row: Row) -> str:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from benchmarks.gpu.api import ACTIVATIONS, TACTICS, TYPES, Machine, SimamParams
+from benchmarks.gpu.api import ACTIVATIONS, TACTICS, TYPES, Machine
 from benchmarks.gpu.problem import PLAIN, Op, group_of
+from simam_deploy.cuda_library import Params
 
 FUSED = Op(True, True, "relu")
 REGIMES = {"tiny": (7, 14, 20), "medium": (28, 56, 112), "large": (160, 224, 320), "huge": (640,)}
@@ -101,7 +102,7 @@ class Filled:
         self.residual = _random(machine, row.type, count, generator) if row.op.residual else None
         self.scale = torch.rand(channels, generator=generator, device=machine.device) + 0.5
         self.bias = torch.rand(channels, generator=generator, device=machine.device) - 0.5
-        self.params = SimamParams(
+        self.params = Params(
             type=list(TYPES).index(row.type),
             activation=ACTIVATIONS.index(row.op.activation),
             tactic=TACTICS.index(tactic),
@@ -114,7 +115,7 @@ class Filled:
             images=images,
             channels=channels,
             pixels=height * width,
-            lambda_=1e-4,
+            e_lambda=1e-4,
             x_scale=INT8_SCALES[0],
             residual_scale=INT8_SCALES[1],
             y_scale=INT8_SCALES[2],

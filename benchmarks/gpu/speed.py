@@ -10,7 +10,9 @@ Batch 1: many launches in one graph, over sets that stay in L2, and the figure i
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +29,8 @@ COMPILE_SECONDS = 25
 """What must be left for torch.compile to be tried."""
 SECONDS = 4
 """What must be left for a row."""
+OWN_SECONDS = 1
+"""What a row takes without torch.compile: so much is kept for each that is still to come."""
 
 
 @dataclass(frozen=True)
@@ -55,17 +59,30 @@ def run_all(
             yield {"table": "note", "note": f"no time for the last {len(rows) - i} of {len(rows)} rows"}
             return
         clock.say(f"time {i + 1} of {len(rows)}: {row.name} {row.op}")
+        free = clock.until(clock.spent() + clock.left() - OWN_SECONDS * (len(rows) - i - 1))
         try:
-            yield measure(machine, timer, row, Effort.of(row, machine), clock, rivals)
-        except RuntimeError as error:
-            yield {"table": "check", "check": row.name, "cases": 1, "worst": 0.0, "ok": False, "note": str(error)}
-        torch.cuda.empty_cache()  # what the graphs had
+            yield measure(machine, timer, row, Effort.of(row, machine), free, rivals)
+        except Exception as error:  # whatever it was, the other rows are timed
+            yield _failure(row, error)
+        _free()
+
+
+def _failure(row: Row, error: Exception) -> dict[str, Any]:
+    traceback.print_exc()
+    note = baselines.first_line(error)
+    return {"table": "check", "check": row.name, "cases": 1, "worst": 0.0, "ok": False, "note": note}
+
+
+def _free() -> None:
+    """What the graphs had."""
+    with suppress(RuntimeError):  # of a device that is lost the next row says so
+        torch.cuda.empty_cache()
 
 
 def measure(
     machine: Machine, timer: Timer, row: Row, effort: Effort, clock: Clock, rivals: bool = True
 ) -> dict[str, Any]:
-    """One row."""
+    """One row. clock : of torch.compile."""
     row = row.filled(effort.size)
     sets = [Filled(machine, row, seed) for seed in range(effort.sets)]
     counts: dict[str, int] = {}
@@ -83,8 +100,8 @@ def measure(
         try:
             replays[name] = _loop(make(), count) if name == "ort" else timer.prepare(make(), count)
             counts[name] = count
-        except (baselines.Unavailable, RuntimeError) as error:  # out of memory, or no capture: a rival less
-            notes.append(f"{name}: {str(error).splitlines()[0]}")
+        except Exception as error:  # out of memory, no capture, an error of a runtime's own kind: a rival less
+            notes.append(f"{name}: {baselines.first_line(error)}")
     us = medians(timer, replays, counts, effort.rounds)
     copy = min(("memcpy", "kernel"), key=lambda name: us[name])
     share = us["ours"] / us[copy]
@@ -172,7 +189,11 @@ def tune(machine: Machine, timer: Timer, rows: Sequence[Row], clock: Clock) -> I
                 return
             effort = Effort.of(row, machine)
             clock.say(f"tune {sized.name} {sized.op} {sized.shape}")
-            yield from _tactics(machine, timer, sized.filled(effort.size), effort)
+            try:
+                yield from _tactics(machine, timer, sized.filled(effort.size), effort)
+            except Exception as error:  # as above
+                yield _failure(sized, error)
+            _free()
 
 
 def _of_planes(row: Row, planes: int) -> Row:

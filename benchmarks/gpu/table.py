@@ -1,4 +1,4 @@
-"""The tables in docs/gpu.md, from the newest run of results/gpu.jsonl that has them.
+"""The tables in docs/gpu.md, from the newest run of results/gpu.jsonl that has them; not from one of `--only` a few.
 
 python -m benchmarks.gpu table            prints them
 python -m benchmarks.gpu table --write    puts them into docs/gpu.md
@@ -25,7 +25,7 @@ def tables(kept: Path = KEPT) -> str:
     """Each table from the newest run that has rows of it."""
     if not kept.exists():
         return NOT_YET
-    runs = [json.loads(line) for line in kept.read_text().splitlines()]
+    runs = [run for line in kept.read_text().splitlines() if not (run := json.loads(line)).get("only")]
     parts = []
     for name, title in TITLES.items():
         found = [run for run in runs if any(row["table"] == name for row in run["rows"])]

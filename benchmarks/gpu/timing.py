@@ -9,6 +9,7 @@ import gc
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import torch
 
@@ -28,8 +29,11 @@ def capture(work: Callable[[], object]) -> torch.cuda.CUDAGraph:
             graph.capture_begin(capture_error_mode="thread_local")
             try:
                 work()
-            finally:
-                graph.capture_end()
+            except BaseException:
+                with suppress(RuntimeError):  # of a capture that is no good; the cause is what went wrong in it
+                    graph.capture_end()
+                raise
+            graph.capture_end()
     finally:
         if was_enabled:
             gc.enable()

@@ -49,10 +49,12 @@ def main() -> None:
     parser.add_argument("--tools", type=Path, required=True, help="the folder of cuobjdump and nvdisasm")
     parser.add_argument("--update", action="store_true", help="write budget.tsv as the build is")
     asked = parser.parse_args()
+    if not asked.update:
+        budget_here()  # before it is measured, which takes minutes
     build = look(asked.build, asked.tools)
     if asked.update:
         BUDGET.write_text(write_budget(build))
-    version, limits = read_budget(BUDGET.read_text())
+    version, limits = budget_here()
     print(table(build))
     worse = judge(build, version, limits)
     print("\n".join(["", *report(worse)]) if worse else f"{len(build.code)} kernels are as they should be")
@@ -155,14 +157,40 @@ def write_budget(build: Build) -> str:
     return head + "\n".join(["\t".join(["kernel", *COLUMNS]), *lines]) + "\n"
 
 
+def budget_here() -> tuple[str, Limits]:
+    """That of budget.tsv. SystemExit with the file, the line and what to do where it cannot be read."""
+    try:
+        return read_budget(BUDGET.read_text())
+    except (OSError, ValueError) as error:
+        raise SystemExit(
+            f"{BUDGET}: {error}; `make native-cuda-budget` writes it anew, git has the last one"
+        ) from error
+
+
 def read_budget(text: str) -> tuple[str, Limits]:
-    """nvcc's version, and the limits of each kernel."""
-    head, _, *lines = text.splitlines()
-    version = re.match(r"# nvcc (\d+\.\d+);", head)
+    """nvcc's version, and the limits of each kernel. Raises ValueError with the line that is wrong."""
+    lines = text.splitlines()
+    version = re.match(r"# nvcc (\d+\.\d+);", lines[0]) if lines else None
     if version is None:
-        raise SystemExit(f"{BUDGET}: its first line is to be `# nvcc 13.0; ...`, it is {head!r}")
-    rows = [line.split("\t") for line in lines]
-    return version[1], {name: tuple(map(float, row)) for name, *row in rows}
+        raise ValueError(f"line 1 is to be `# nvcc 13.0; ...`, it is {lines[0]!r}" if lines else "it is empty")
+    names = ["kernel", *COLUMNS]
+    limits: Limits = {}
+    for number, line in enumerate(lines[1:], 2):
+        name, *cells = line.split("\t")
+        if number == 2:
+            if [name, *cells] != names:
+                raise ValueError(f"line 2 is to name the columns {', '.join(names)}; it is {line!r}")
+        elif len(cells) != len(COLUMNS) or not all(re.fullmatch(r"\d+(\.\d+)?", cell) for cell in cells):
+            raise ValueError(f"line {number} is to be a kernel and {len(COLUMNS)} numbers; it is {line!r}")
+        elif name in limits:
+            raise ValueError(f"line {number} is the second of {name}")
+        else:
+            limits[name] = tuple(map(float, cells))
+    if not limits:
+        raise ValueError("there is no kernel in it")
+    if not text.endswith("\n"):
+        raise ValueError(f"line {len(lines)} is cut off")
+    return version[1], limits
 
 
 def report(worse: list[Finding | str]) -> list[str]:

@@ -19,8 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from simam_deploy.adopt import run
+from simam_deploy.adopt.apart import hook_dicts
 from simam_deploy.adopt.swap import Swap, take_over
-from simam_deploy.adopt.trial import Judgement, Seen, hook_dicts, judge
+from simam_deploy.adopt.trial import Judgement, Seen, judge
 from simam_deploy.errors import InputError
 from simam_deploy.module import SimAM
 

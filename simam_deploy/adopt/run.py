@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from simam_deploy.adopt.trial import Seen, uncompiled
+from simam_deploy.adopt.apart import HALF, uncompiled
+from simam_deploy.adopt.trial import Seen
 from simam_deploy.errors import InputError, SimAMDeployError
 
 Inputs = tuple[Any, ...]
-HALF = (torch.float16, torch.bfloat16)
 MOST, MOST_HALF = 1e-3, 5e-2
 """Most that an output may differ, in parts of its largest magnitude. Both models compute the same formula in another
 order of float operations, about 1e-6 apart in float32 and 1e-2 in 16 bits, and the layers behind amplify that; a

@@ -8,21 +8,15 @@ rounds to 16 bits inside makes it another function.
 
 from __future__ import annotations
 
-import copy
-import io
-import sys
-import warnings
-from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from simam_deploy.adopt.apart import HALF, Watch, Widened, copied, undisturbed
 from simam_deploy.formula import Float64
 from simam_deploy.module import SimAM
 from simam_deploy.proof import Shape, prove
@@ -33,8 +27,6 @@ may treat the first ones alone."""
 MOST_CHANNELS = 4096
 """A larger number among a module's attributes is not taken for a channel count."""
 OTHER_RANKS = {"(N, C, L)": lambda n, c, h, w: (n, c, h * w), "(N, C, D, H, W)": lambda n, c, h, w: (n, c, h, 1, w)}
-_EVERY_MODULE = frozenset(vars(nn.Module()))
-_HALF = (torch.float16, torch.bfloat16)
 
 
 @dataclass(frozen=True)
@@ -67,12 +59,12 @@ def judge(module: nn.Module, seen: Seen | None = None) -> Judgement:
     """
     seen = seen or Seen()
     try:
-        with _undisturbed():
+        with undisturbed():
             trial = _Trial(module)
     except Exception as error:
         return Judgement(None, (f"it cannot be copied, to be tried apart: {_first_line(error)}",))
     try:
-        with _undisturbed():
+        with undisturbed():
             judged = trial.judge(seen)
     except Exception as error:  # code of the module that fails now and then
         return Judgement(None, (f"it does not run by itself: {_first_line(error)}",))
@@ -85,49 +77,11 @@ def judge(module: nn.Module, seen: Seen | None = None) -> Judgement:
     return replace(judged, reasons=(*judged.reasons, *against)) if judged.e_lambda else judged
 
 
-def hook_dicts(module: nn.Module) -> list[dict[Any, Any]]:
-    """Where a module keeps its hooks, those of state_dict included."""
-    named = vars(module).items()
-    return [held for name, held in named if name[0] == "_" and "_hooks" in name and isinstance(held, dict)]
-
-
-def _parts(module: nn.Module) -> set[int]:
-    """What a trial of a copy may change, by identity."""
-    return {id(part) for part in (*module.modules(), *module.parameters(), *module.buffers())}
-
-
-def _contents(module: nn.Module) -> dict[str, list[_Same]]:
-    """What the lists, dicts and sets among the attributes of `module` hold; not the dicts of every nn.Module."""
-    found = {}
-    for name, held in vars(module).items():
-        if isinstance(held, list | dict | set | deque) and name not in _EVERY_MODULE:
-            flat = [*held, *held.values()] if isinstance(held, dict) else held
-            found[name] = [_Same(value) for value in flat]
-    return found
-
-
-class _Same:
-    """A value that equals itself alone: == of a tensor is a tensor."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self.value is other.value
-
-    __hash__ = None  # type: ignore[assignment]
-
-
 class _Trial:
     """A copy of a module, without hooks."""
 
     def __init__(self, module: nn.Module) -> None:
-        # the hooks, and whatever they hold on to, are not even copied: deepcopy takes these empty ones for copies
-        no_hooks: dict[int, Any] = {id(held): OrderedDict() for m in module.modules() for held in hook_dicts(m)}
-        copied = copy.deepcopy(module, no_hooks)
-        if _parts(copied) & _parts(module):
-            raise TypeError("its __deepcopy__ does not copy all of it")
-        self.module: nn.Module = copied.to("cpu", torch.float64)
+        self.module = copied(module)
         self.layout: Callable[[int, int, int, int], tuple[int, ...]] = lambda *shape: shape
         self.failure = ""
         self.ran_at: Shape | None = None
@@ -149,15 +103,13 @@ class _Trial:
         return replace(judged, reasons=tuple(against))
 
     def _in_this_mode(self, sizes: Iterable[Shape], seen: Seen) -> Judgement:
-        held = [(m, dict(vars(m)), _contents(m)) for m in self.module.modules()]
+        watch = Watch(self.module)
         try:
             judged = self._prove_all(sizes, seen)
         except _Unfit as unfit:
             return Judgement(None, (str(unfit),), self._is_gate())
         # caches of the trial itself aside, a SimAM writes nothing on itself: what it writes, others may read
-        written = {k for m, before, _ in held for k, v in vars(m).items() if before.get(k, before) is not v}
-        written |= {k for m, _, before in held for k, v in _contents(m).items() if before.get(k, v) != v}
-        written.discard("forward")  # TorchScript's own
+        written = watch.written()
         if judged.e_lambda is not None and written:
             names = ", ".join(sorted(written))
             return replace(judged, reasons=(f"it writes its attribute {names} when it runs, which others may read",))
@@ -235,7 +187,7 @@ class _Trial:
         """Run the module: what `prove` runs."""
         shape: Shape = x.shape
         tensor = torch.from_numpy(x.reshape(self.layout(*shape)).copy())
-        widened = _Widened()
+        widened = Widened()
         with torch.no_grad():
             y = self._forward(tensor, widened)
         if not np.array_equal(tensor.numpy(), x.reshape(tensor.shape), equal_nan=True):
@@ -265,7 +217,7 @@ class _Trial:
     def _other_dtypes(self) -> Iterator[str]:
         """Where the module runs in a narrower type, it must keep it; ours does."""
         assert self.ran_at is not None
-        for dtype in (torch.float32, *_HALF):
+        for dtype in (torch.float32, *HALF):
             try:
                 with torch.no_grad():
                     got = self.module.forward(torch.ones(self.ran_at, dtype=dtype)).dtype
@@ -291,7 +243,7 @@ class _Trial:
         with torch.enable_grad():
             expected = torch.autograd.grad((ours(x) * weight).sum(), x)[0]
             try:
-                got = torch.autograd.grad((self._forward(x, _Widened()) * weight).sum(), x)[0]
+                got = torch.autograd.grad((self._forward(x, Widened()) * weight).sum(), x)[0]
             except Exception as error:
                 yield f"no gradient flows through it: {_first_line(error)}"
                 return
@@ -313,46 +265,6 @@ class _Trial:
             return False
         ratio = y / x
         return bool((ratio > 0).all() and (ratio < 1).all() and (y[..., 0, 0] != z[..., 0, 0]).any())
-
-
-class _Widened(TorchFunctionMode):
-    """Inside, float32 is float64: casts to float32 and new tensors become float64."""
-
-    narrowed = False
-    """Whether anything was of 16 bits."""
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: Iterable[Any] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        func = torch.Tensor.double if func is torch.Tensor.float else func
-        wide = {k: _wide(v) for k, v in (kwargs or {}).items()}
-        y = func(*(_wide(a) for a in args), **wide)
-        if not isinstance(y, Tensor):
-            return y
-        self.narrowed |= y.dtype in _HALF
-        return y.double() if y.dtype == torch.float32 else y
-
-
-def _wide(argument: Any) -> Any:
-    return torch.float64 if argument is torch.float32 else argument
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """What the module prints and warns of while it is tried tells nobody anything; its random numbers are its own."""
-    with torch.inference_mode(False), torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        torch.default_generator.manual_seed(0)  # the same verdict each time
-        warnings.simplefilter("ignore")
-        with redirect_stdout(io.StringIO()), np.errstate(all="ignore"), uncompiled():
-            yield
-
-
-@contextmanager
-def uncompiled() -> Iterator[None]:
-    """Inside, compiled code runs as it was written: to see what it does is no reason to compile for minutes."""
-    compiles = "torch._dynamo" in sys.modules  # to import it takes seconds
-    with torch.compiler.set_stance("force_eager") if compiles else nullcontext():
-        yield
 
 
 def _stored(e_lambda: float) -> float:

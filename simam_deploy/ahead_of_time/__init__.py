@@ -15,7 +15,7 @@ use instead:
 - FP32 (LINEAR), FP16 and BF16 (LINEAR and HWC8). For INT8 take the plugin library.
 - The PTX must not be newer than the driver that loads it. CUDA 13.0's compilers write PTX 9.0, which needs a
   driver of CUDA 13.0 (r580) or newer. By default the builder's driver is the limit; `newest_ptx` names another one's.
-- Compiled with NVRTC (`pip install nvidia-cuda-nvrtc`) or nvcc, on the machine that builds.
+- Compiled with NVRTC (`pip install "nvidia-cuda-nvrtc==13.0.*"`) or nvcc, on the machine that builds.
 
 Nothing here was run on a real TensorRT or GPU yet: see docs/ahead_of_time.md.
 """

@@ -40,8 +40,8 @@ def build(
     """Build the engine of a model with fixed shapes, and write it.
 
     model : an ONNX file in form `function` or `custom_op`. Types are those in the graph (a strongly typed network).
-    Raises RuntimeUnavailable as `register`, NoBlockError if no node is an operator of ours, BuildError with
-    TensorRT's own words, ShapeError for dynamic shapes, OutputError.
+    Raises RuntimeUnavailable and TypeError as `register`, NoBlockError if no node is an operator of ours, BuildError
+    with TensorRT's own words, ShapeError for dynamic shapes, OutputError.
     """
     plugins = register(tensorrt, options)
     trt: Any = plugins.tensorrt

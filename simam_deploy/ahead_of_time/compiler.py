@@ -17,7 +17,7 @@ from pathlib import Path
 from simam_deploy.ahead_of_time.device import Version
 from simam_deploy.errors import BuildError, RuntimeUnavailable
 
-_HOW = "`pip install nvidia-cuda-nvrtc`, or put nvcc on the PATH"
+_HOW = '`pip install "nvidia-cuda-nvrtc==13.0.*"`, or put nvcc on the PATH'
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,10 @@ class Compiler:
 
         Raises BuildError with the compiler's own words, RuntimeUnavailable if it cannot be run.
         """
-        known = [each for each in self._architectures() if each <= capability]
+        every = self._architectures()
+        if not every:
+            raise RuntimeUnavailable(f"{self} lists no GPU that it compiles for: no CUDA compiler; {_HOW}")
+        known = [each for each in every if each <= capability]
         if not known:
             raise BuildError(
                 f"{self} compiles for no GPU of compute capability {capability / 10:g}; take an older or newer CUDA"
@@ -113,6 +116,8 @@ class Nvrtc(Compiler):
         super().__init__(path)
         try:
             self._library = ctypes.CDLL(str(path))
+            # When it compiles it opens them by name; that of the 13.0 wheel finds them only where they are loaded.
+            self._builtins = [ctypes.CDLL(str(each)) for each in path.parent.glob("libnvrtc-builtins.so*")]
             self._library.nvrtcGetErrorString.restype = ctypes.c_char_p
             _ = self._library.nvrtcGetSupportedArchs
         except (OSError, AttributeError) as error:
@@ -160,7 +165,8 @@ def find(asked: str | os.PathLike[str] | None = None) -> Compiler:
     if asked is not None:
         path = Path(asked)
         if not path.is_file():
-            raise RuntimeUnavailable(f"asked for the compiler {path}, which is no file; {_HOW}")
+            what = "is a folder" if path.is_dir() else "is no file"
+            raise RuntimeUnavailable(f"asked for the compiler {path}, which {what}; name nvcc or libnvrtc; {_HOW}")
         return Nvrtc(path) if "nvrtc" in path.name else Nvcc(path)
     for path in candidates():
         return Nvrtc(path) if "nvrtc" in path.name else Nvcc(path)

@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import inspect
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simam_deploy.ahead_of_time import compiler
-from simam_deploy.ahead_of_time.device import Device, Version
+from simam_deploy.ahead_of_time.device import Device, Version, expect_version
 from simam_deploy.ahead_of_time.source import MOST_SHARED, TACTICS, TYPES, Case, Source, headers, source_of
 from simam_deploy.errors import BuildError, InputError, RuntimeUnavailable, ShapeError, SimAMDeployError
 from simam_deploy.formula import OP_DOMAIN, OPS, Op
@@ -33,20 +34,26 @@ class Options:
 
     device : None for the current GPU.  compiler : the file of libnvrtc or nvcc, None for the first that is found.
     newest_ptx : of the driver that will load the engine, as (9, 0); None for that of `device`.  tactics : which may
-    be offered to TensorRT, names of TACTICS, one at least. Raises InputError for what is not as said here.
+    be offered to TensorRT, names of TACTICS, one at least. Raises InputError for what is not as said here; whether
+    the compiler is there is seen when it is needed, and is RuntimeUnavailable.
     """
 
     device: Device | None = None
-    compiler: str | None = None
+    compiler: str | os.PathLike[str] | None = None
     newest_ptx: Version | None = None
     tactics: tuple[str, ...] = tuple(TACTICS.values())
 
     def __post_init__(self) -> None:
         if not self.tactics:
             raise InputError(f"tactics is empty: nothing could be offered; there are {', '.join(TACTICS.values())}")
-        newest = self.newest_ptx
-        if newest is not None and not (isinstance(newest, tuple) and len(newest) == 2):
-            raise InputError(f"newest_ptx is {newest!r}; it must be two integers, as (9, 0) for 9.0")
+        if not isinstance(self.device, Device | None):
+            raise InputError(
+                f"device is {self.device!r}; it must be an ahead_of_time.Device, or None for the current GPU"
+            )
+        if not isinstance(self.compiler, str | os.PathLike | None):
+            raise InputError(f"compiler is {self.compiler!r}; it must be the path of libnvrtc or nvcc, or None")
+        if self.newest_ptx is not None:
+            expect_version("newest_ptx", self.newest_ptx)
         for name in self.tactics:
             if name not in TACTICS.values():
                 raise InputError(f"no tactic {name!r}; there are {', '.join(TACTICS.values())}")
@@ -201,9 +208,17 @@ _registered: dict[ModuleType, Plugins] = {}
 def register(tensorrt: ModuleType | None = None, options: Options | None = None) -> Plugins:
     """Register the operators with TensorRT's Python plugins, once in a process; the same again is what there is.
 
-    tensorrt : the module, imported if None.  Raises RuntimeUnavailable: there is none, it is too old, or it is
-    TensorRT-RTX; InputError: they are registered already, with other options.
+    tensorrt : the module, imported if None.  Raises TypeError for what is no module or no Options;
+    RuntimeUnavailable: there is none, it is too old, or it is TensorRT-RTX; InputError: they are registered already,
+    with other options.
     """
+    if not isinstance(tensorrt, ModuleType | None):
+        raise TypeError(
+            "register takes the imported module of TensorRT (import tensorrt; register(tensorrt)), or None to "
+            f"import it; got {tensorrt!r}"
+        )
+    if not isinstance(options, Options | None):
+        raise TypeError(f"options is {options!r}; it must be an ahead_of_time.Options, or None for Options()")
     module = tensorrt if tensorrt is not None else _import()
     wanted = options or Options()
     found = _registered.get(module)
@@ -223,8 +238,8 @@ def check(ptx: compiler.Ptx, case: Case, source: Source, name: str, newest: Vers
         got, most = (".".join(map(str, version)) for version in (ptx.version, newest))
         raise BuildError(
             f"{by} writes PTX {got}, and the driver that is to load the engine takes {most} at most (13.0 of CUDA, "
-            "with the r580 drivers, takes 9.0); pass an older compiler, as `pip install nvidia-cuda-nvrtc-cu12` "
-            "brings, or update the driver"
+            'with the r580 drivers, takes 9.0); pass an older compiler, as `pip install "nvidia-cuda-nvrtc==13.0.*"` '
+            "(9.0) or nvidia-cuda-nvrtc-cu12 (8.x) brings, or update the driver"
         )
     pointers = (_ONE_POINTER,) * (len(input_names(case.op)) + 1)
     wrong = {
@@ -283,7 +298,7 @@ def _import() -> ModuleType:
     except ImportError as error:
         raise RuntimeUnavailable(
             f"no TensorRT here ({error}), and an ahead-of-time plugin needs 10.9 or newer; install it with: "
-            'pip install "simam-deploy[tensorrt]"'
+            'pip install "simam-deploy[ahead-of-time]"'
         ) from error
 
 

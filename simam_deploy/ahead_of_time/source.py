@@ -9,6 +9,7 @@ from pathlib import Path
 
 from simam_deploy import native
 from simam_deploy.ahead_of_time.device import Device
+from simam_deploy.cuda_library import Params
 from simam_deploy.errors import BuildError, NativeError
 from simam_deploy.formula import Op
 
@@ -24,19 +25,6 @@ MOST_SHARED = 48 * 1024
 """Bytes of a block's memory that a kernel has without asking for more: TensorRT gives no way to ask."""
 MOST_CLUSTER = 8
 _ALIGNED = 256  # of TensorRT's tensors
-
-
-class Params(ctypes.Structure):
-    """SimamParams of plugins/cuda/simam_cuda.h."""
-
-    _fields_ = (
-        *((name, ctypes.c_int32) for name in ("type", "activation", "tactic", "group")),
-        *((name, ctypes.c_void_p) for name in ("x", "y", "residual", "scale", "bias")),
-        *((name, ctypes.c_int64) for name in ("images", "channels", "pixels")),
-        *((name, ctypes.c_float) for name in ("lambda", "x_scale", "residual_scale", "y_scale")),
-        ("workspace", ctypes.c_void_p),
-        ("workspace_size", ctypes.c_size_t),
-    )
 
 
 class _Device(ctypes.Structure):
@@ -94,7 +82,7 @@ def source_of(case: Case, device: Device) -> Source:
         "images": images,
         "channels": channels,
         "pixels": height * width,
-        "lambda": case.e_lambda,
+        "e_lambda": case.e_lambda,
     }
     params, ahead = Params(**fields), _Ahead()
     here = _Device(device.multiprocessors, device.capability, device.l2)

@@ -1,0 +1,52 @@
+"""What the files made to do harm are put together from."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+from onnx import TensorProto, helper
+from onnx_models import model as simam
+
+F = TensorProto.FLOAT
+Build = Callable[[], onnx.ModelProto]
+
+
+class Files(dict[str, Callable[[], bytes]]):
+    """ONNX files by name: each a function that returns the bytes."""
+
+    def add(self, build: Build, name: str = "") -> Build:
+        """One more, by the name of the function that builds it if it is given no other."""
+        self[name or build.__name__] = lambda: build().SerializeToString()
+        return build
+
+
+def network(nodes: Sequence[onnx.NodeProto], functions: Sequence[onnx.FunctionProto] = ()) -> onnx.ModelProto:
+    """x, (1, 3, 4, 4), and cond -> y."""
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", F, [1, 3, 4, 4]), helper.make_tensor_value_info("cond", 9, [])],
+        [helper.make_tensor_value_info("y", F, ["a", "b", "c", "d"])],
+    )
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("f", 1)]
+    return helper.make_model(graph, functions=functions, opset_imports=opsets, ir_version=9)
+
+
+def block() -> onnx.ModelProto:
+    """SimAM between two Relus."""
+    return ir.to_proto(simam())
+
+
+def row(ops: Sequence[str], domain: str = "", **more: Any) -> list[onnx.NodeProto]:
+    """x -> ops one after the other -> y."""
+    names = ["x", *(f"t{i}" for i in range(1, len(ops))), "y"]
+    return [
+        helper.make_node(op, [a], [b], domain="" if op == "Relu" else domain, **more)
+        for op, a, b in zip(ops, names, names[1:], strict=False)
+    ]
+
+
+def function(name: str, ops: Sequence[str]) -> onnx.FunctionProto:
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("f", 1)]
+    return helper.make_function("f", name, ["x"], ["y"], row(ops, "f"), opsets)
