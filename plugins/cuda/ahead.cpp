@@ -38,9 +38,7 @@ struct Name<Elements<T>> {
 
 std::string text(bool v) { return v ? "true" : "false"; }
 std::string text(int v) { return std::to_string(v); }
-std::string text(Team v) {
-  return v == Team::lanes ? "Team::lanes" : v == Team::warp ? "Team::warp" : "Team::block";
-}
+std::string text(Team v) { return v == Team::lanes ? "Team::lanes" : "Team::block"; }
 std::string text(Mode v) {
   constexpr char const* kNames[] = {"whole", "cluster", "moments", "gate"};
   return std::string("Mode::") + kNames[static_cast<int>(v)];

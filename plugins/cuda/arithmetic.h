@@ -150,7 +150,7 @@ struct LongSum {
 
 // The gate of one plane: off * (by * off + slope) + base, where off is x - mean, is the argument of exp2 or tanh, by *
 // (off - rest)^2 and what is added to it.
-struct Gate {
+struct alignas(16) Gate {
   float mean, by, slope, base;
 };
 

@@ -92,23 +92,13 @@ def from_json(text: str) -> Build:
     return Build(read["nvcc"], [Measured(**row) for row in read["code"]], [Written(**row) for row in read["ptx"]])
 
 
-def judge(
-    build: Build, version: str, limits: Limits, known: tuple[rules.Known, ...] = rules.KNOWN
-) -> list[Finding | str]:
-    """All that is worse than it may be. `limits` and `known` are of nvcc `version`: another one's build is not held
-    to the first, and need not have the second.
-    """
-    found = [finding for row in build.code for finding in rules.findings(row)]
-    found += [finding for written in build.ptx for finding in rules.findings_in_ptx(written)]
-    worse: list[Finding | str] = [each for each in found if not any(rules.borne(each, one) for one in known)]
+def judge(build: Build, version: str, limits: Limits) -> list[Finding | str]:
+    """All that is worse than it may be. `limits` are of nvcc `version`: another one's build is not held to them."""
+    worse: list[Finding | str] = [finding for row in build.code for finding in rules.findings(row)]
+    worse += [finding for written in build.ptx for finding in rules.findings_in_ptx(written)]
     worse += _missing(build)
     if version != build.nvcc:
         return worse
-    worse += [
-        f"rules.py knows of {one.what} in {one.kernels}, and there is none: take it out of KNOWN"
-        for one in known
-        if not any(rules.borne(each, one) for each in found)
-    ]
     named = {str(row.kernel) for row in build.code}
     worse += [f"{name}: not in budget.tsv; look at it, then --update" for name in sorted(named - limits.keys())]
     worse += [f"{name}: in budget.tsv and in no object; --update" for name in sorted(limits.keys() - named)]

@@ -56,11 +56,7 @@ class Dispatch {
     switch (mode_) {
       case Mode::whole:
         if (!plan_.wide) return run<Planes<Narrow, kHeldElements, Team::block, Mode::whole, kFused>>();
-        if (plan_.held == Held::few)
-          return plan_.problem.team < kWarp ? run<Planes<Wide, kFew, Team::lanes, Mode::whole, kFused>>()
-                                            : run<Planes<Wide, kFew, Team::warp, Mode::whole, kFused>>();
-        if (plan_.held == Held::some && plan_.problem.team == kWarp)
-          return run<Planes<Wide, kSome, Team::warp, Mode::whole, kFused>>();
+        if (plan_.problem.team <= kWarp) return plane_of_lanes<kFused>();
         if (plan_.held == Held::some) return run<Planes<Wide, kSome, Team::block, Mode::whole, kFused>>();
         return run<Planes<Wide, kMany, Team::block, Mode::whole, kFused>>();
       case Mode::cluster:
@@ -72,6 +68,16 @@ class Dispatch {
       case Mode::gate:
         if (plan_.wide) return run<Planes<Wide, kMany, Team::block, Mode::gate, kFused>>();
         return run<Planes<Narrow, kHeldElements, Team::block, Mode::gate, kFused>>();
+    }
+    return kInvalid;
+  }
+
+  template <bool kFused>
+  int plane_of_lanes() {
+    switch (plan_.held) {
+      case Held::few: return run<Planes<Wide, kFew, Team::lanes, Mode::whole, kFused>>();
+      case Held::some: return run<Planes<Wide, kSome, Team::lanes, Mode::whole, kFused>>();
+      case Held::many: return run<Planes<Wide, kMany, Team::lanes, Mode::whole, kFused>>();
     }
     return kInvalid;
   }
@@ -142,8 +148,10 @@ int for_all(Launcher& launcher, bool clusters) {
             plan.wide = wide;
             plan.fused = fused;
             plan.held = held;
-            for (plan.problem.team = 0; plan.problem.team <= kWarp; plan.problem.team += kWarp)
+            for (int32_t const team : {kWarp, 2 * kWarp}) {
+              plan.problem.team = team;
               if (int const error = Dispatch<T, Launcher>(plan, launcher)(Problem{}, mode, 1)) return error;
+            }
           }
   return 0;
 }

@@ -128,9 +128,15 @@ struct BF16 {
   static SIMAM_DEVICE float widen(uint16_t v) { return as_float(static_cast<uint32_t>(v) << 16); }
 
   static SIMAM_DEVICE uint16_t narrow(float v) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    uint16_t low;
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(low) : "f"(v));
+    return low;
+#else
     uint32_t const bits = as_bits(v);
     if ((bits & 0x7FFFFFFFU) > 0x7F800000U) return 0x7FFFU;  // NaN
     return static_cast<uint16_t>((bits + 0x7FFFU + (bits >> 16 & 1U)) >> 16);
+#endif
   }
 
   static SIMAM_DEVICE void widen(Bytes16 const& from, float (&v)[8]) {

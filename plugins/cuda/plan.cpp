@@ -12,6 +12,7 @@ constexpr int kMostParts = 8;            // of a cluster anywhere
 constexpr int kMostPartsOfPlane = 16;    // where the device has clusters of 16: a plane for which 8 are too few
 constexpr int kNarrowTile = 64;          // pixels of a part of tiles without vectors, at least
 constexpr int kSmall = 512;             // pixels of a small plane
+constexpr int kLanesThreads = 128;      // of a block with several planes, at most
 constexpr int64_t kMostMoments = 65536;  // of the workspace, but for a plane with more parts
 constexpr int64_t kMostUnits = 1 << 30;
 constexpr int64_t kMostBlocks = INT32_MAX;
@@ -121,7 +122,7 @@ class Planner {
   bool small() {
     int64_t const pixels = params_.pixels;
     // Planes of vectors stay in registers, unless too many of these were empty.
-    if (pixels > kSmall || (plan_.wide && 3 * chunks_ >= 2 * held(Held::few) * lanes_of(chunks_))) return false;
+    if (pixels > kSmall || (plan_.wide && chunks_ <= most_of_lanes() && lanes_for(chunks_).full >= 0.6)) return false;
     Problem& p = plan_.problem;
     plan_.kernel = Kernel::small;
     plan_.mode = Mode::whole;
@@ -142,15 +143,33 @@ class Planner {
     return true;
   }
 
-  // Lanes of a warp that hold few chunks each.
-  int lanes_of(int64_t chunks) const { return power_of_two(divide_up(chunks, held(Held::few)), kWarp); }
+  // The lanes of a warp that share a plane.
+  struct Lanes {
+    Held held;
+    int count;
+    double full;  // how much of what they can hold is used
+  };
+
+  int64_t most_of_lanes() const { return int64_t{kWarp} * held(Held::many); }
+
+  // Of at most so many chunks. More to a lane leave fewer empty and add up less; but not at the cost of multiprocessors
+  // that have nothing to do.
+  Lanes lanes_for(int64_t chunks) const {
+    Lanes best{};
+    for (Held const held : {Held::few, Held::some, Held::many}) {
+      int const count = power_of_two(divide_up(chunks, this->held(held)), kWarp);
+      if (chunks > int64_t{count} * this->held(held)) continue;
+      if (best.count > 0 && plan_.units * count < kLanesThreads * int64_t{device_.multiprocessors}) break;
+      double const full = static_cast<double>(chunks) / (count * this->held(held));
+      if (full >= best.full) best = {held, count, full};
+    }
+    return best;
+  }
 
   // How much a thread holds of a plane, or a part of one, of so many chunks. Many elements to a thread take the fewest
   // instructions; where there are few blocks, fewer are done sooner.
   Held choose_held(int64_t chunks) const {
-    bool const whole = plan_.mode == Mode::whole;
     if (plan_.mode == Mode::moments) return Held::many;
-    if (whole && chunks <= held(Held::few) * kWarp) return Held::few;
     bool const scarce = plan_.units * plan_.problem.parts < 2 * device_.multiprocessors;
     bool const fits = chunks <= held(Held::some) * (scarce ? kPlaneThreads : kWarp);
     return fits ? Held::some : Held::many;
@@ -160,13 +179,19 @@ class Planner {
     Problem& p = plan_.problem;
     plan_.kernel = Kernel::planes;
     plan_.shared = 512 + kMostPartsOfPlane * static_cast<int>(sizeof(Moments));
+    if (plan_.wide && plan_.mode == Mode::whole && chunks <= most_of_lanes()) {
+      Lanes const lanes = lanes_for(chunks);
+      plan_.held = lanes.held;
+      p.team = lanes.count;
+      int64_t const spread = round_up(divide_up(plan_.units * lanes.count, device_.multiprocessors), kWarp);
+      plan_.threads = static_cast<int>(std::clamp<int64_t>(spread, kWarp, kLanesThreads));
+      return true;
+    }
     plan_.held = choose_held(chunks);
     int64_t const per_thread = plan_.wide ? held(plan_.held) : kHeldElements;
     int64_t const team = round_up(divide_up(chunks, per_thread), kWarp);
     if (team > kPlaneThreads) return false;
-    bool const warps = plan_.wide && plan_.mode == Mode::whole && team == kWarp && plan_.held != Held::many;
-    p.team = warps && plan_.held == Held::few ? lanes_of(chunks) : static_cast<int32_t>(team);
-    plan_.threads = warps ? 4 * kWarp : p.team;
+    p.team = plan_.threads = static_cast<int32_t>(team);
     return true;
   }
 
@@ -230,29 +255,33 @@ class Planner {
   }
 
   // Kept in the registers of a block, or of a cluster of at most `most`. A line of memory is 8 chunks; where the pixels
-  // are too many, or the blocks too few, a tile has fewer.
+  // are too many, or the blocks too few, a tile has fewer. Of small blocks a multiprocessor has two or more: while one
+  // loads, another stores.
   bool tiles_kept(int most) {
     if (!plan_.wide || (most > 1 && !has_clusters())) return false;
     Problem& p = plan_.problem;
     bool const must = params_.tactic == SIMAM_CLUSTER;
-    for (int const lanes : {8, 4, 2}) {
-      choose_tile(lanes);
-      int64_t const fit = int64_t{kTileThreads} / p.team * held(Held::many);
+    struct Try {
+      int threads, lanes;
+    };
+    for (Try const each : {Try{kTileThreads / 2, 8}, Try{kTileThreads / 2, 4}, Try{kTileThreads, 8}, Try{kTileThreads, 4}, Try{kTileThreads, 2}}) {
+      choose_tile(each.lanes);
+      int64_t const fit = int64_t{each.threads} / p.team * held(Held::many);
       int parts = must ? 2 : 1;
       while (parts < most && p.pixels > fit * parts) parts *= 2;
       if (p.pixels > fit * parts) continue;
       auto const few = [&] {  // blocks, each of which has much to do
         return plan_.units * p.tiles * parts < device_.multiprocessors && int64_t{p.pixels} * p.team >= 1024 * parts;
       };
-      if (p.team > 2 && few()) continue;
+      if (each.lanes > 2 && p.team > 2 && few()) continue;
       while (parts < most && few()) parts *= 2;
       p.part = static_cast<int32_t>(divide_up(p.pixels, parts));
       p.parts = static_cast<int32_t>(divide_up(p.pixels, p.part));
       if (p.parts != parts) return false;
       plan_.mode = parts == 1 ? Mode::whole : Mode::cluster;
-      plan_.held = parts == 1 && p.part <= kTileThreads / p.team * held(Held::some) ? Held::some : Held::many;
+      plan_.held = parts == 1 && p.part <= each.threads / p.team * held(Held::some) ? Held::some : Held::many;
       int64_t const wanted = round_up(divide_up(p.part, held(plan_.held)) * p.team, kWarp);
-      plan_.threads = static_cast<int>(std::clamp<int64_t>(wanted, 128, kTileThreads));
+      plan_.threads = static_cast<int>(std::clamp<int64_t>(wanted, 128, each.threads));
       share_tile();
       return true;
     }

@@ -1,6 +1,6 @@
 // Planes in NCHW, one after another: a team of threads keeps a plane, or a part of it, in its registers.
 //
-//   whole    a team has a plane: a few lanes of a warp, a warp, or a whole block
+//   whole    a team has a plane: the lanes of a warp, or some of them, or a whole block
 //   cluster  the blocks of a cluster share a plane and tell one another their moments
 //   moments  `parts` blocks share a plane and write their moments to the workspace ...
 //   gate     ... where a second launch reads them
@@ -15,7 +15,7 @@ namespace simam::cuda {
 constexpr int kWarp = 32;
 constexpr int kMostParts = 16;  // blocks of a cluster
 
-enum class Team { lanes, warp, block };
+enum class Team { lanes, block };
 
 template <class Access, int kHeld, Team team, Mode mode, bool kFused>
 struct Planes {
@@ -33,22 +33,16 @@ struct Planes {
   static SIMAM_DEVICE void run(Problem const& p, Block const& block) {
     if constexpr (mode == Mode::cluster) block.cluster_begin();
     auto const number = static_cast<int>(block.index());
-    int const warp = block.thread() / kWarp;
     int const lane = block.thread() % kWarp;
     int plane = number;
     int part = 0;
-    int first = lane;  // chunk of this thread; it has every 32nd from there on
+    int first = lane + block.thread() / kWarp * kHeld * kWarp;  // chunk of this thread; it has every step-th from there on
     int step = kWarp;
     if constexpr (team == Team::lanes) {
       int const shift = log2_of(p.team);
       step = p.team;
       first = lane & (step - 1);
       plane = number * (block.threads() >> shift) + (block.thread() >> shift);
-    } else if constexpr (team == Team::warp) {
-      plane = number * (block.threads() / kWarp) + warp;
-      if (plane >= p.count) return;
-    } else {
-      first += warp * kHeld * kWarp;
     }
     if constexpr (mode != Mode::whole) {
       plane = number / p.parts;

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 MODES = ("whole", "cluster", "moments", "gate")
-TEAMS = ("lanes", "warp", "block")
+TEAMS = ("lanes", "block")
 BYTES = {"F32": 4, "F16": 2, "BF16": 2, "S8": 1}
 THREADS = {"planes": 640, "tiles": 512, "small": 128}  # the most of a block, as kernels.cu bounds them
 

@@ -45,17 +45,16 @@ struct Tiles {
     int const in_group = tile * p.team * kCount + in_tile;
     int const from = part * p.part;
     int const end = in_group >= p.group ? 0 : p.pixels - from < p.part ? p.pixels : from + p.part;
-    int64_t const start = (p.first + at) * p.pixels * p.group + in_group;
-    auto const place = [&](int i) {  // of this thread's i-th pixel, in chunks
-      return (start + static_cast<int64_t>(from + row + i * rows) * p.group) / kCount;
-    };
-    Tile const here{lane, in_tile, p.team * kCount, from + row, rows, end};
+    Tile const here{in_tile, p.team * kCount, from + row, rows, end};
+    // Of this thread's first pixel, and to its next one, in chunks.
+    int64_t const start = (((p.first + at) * p.pixels + here.pixel) * p.group + in_group) / kCount;
+    int64_t const step = static_cast<int64_t>(rows) * p.group / kCount;
 
     Chunk held[kHeld];
-    auto const* const x = static_cast<Chunk const*>(p.x);
+    auto const* const x = block.settled(static_cast<Chunk const*>(p.x) + start);
     SIMAM_UNROLL
     for (int i = 0; i < kHeld; ++i)
-      if (here.has(i)) held[i] = block.load(x + place(i));
+      if (here.has(i)) held[i] = block.load(x + i * step);
 
     auto* const shared = reinterpret_cast<Shared*>(block.shared());
     bool const leads = block.thread() < here.channels;  // this thread goes on with this channel of the tile
@@ -86,14 +85,14 @@ struct Tiles {
       int const side_by_side = p.group >> log2_of(p.fold);
       int const first = static_cast<int>(group) * side_by_side;
       int const within = p.fold > 1 ? side_by_side - 1 : -1;  // a mask
-      store(block, p, held, here, place, [&](int j) { return first + ((in_group + j) & within); });
+      store(block, p, held, here, start, step, [&](int j) { return first + ((in_group + j) & within); });
     }
   }
 
  private:
   struct Tile {
-    int lane, in_tile, channels;  // channels of the tile; in_tile: the thread's first
-    int pixel, rows, end;         // the thread's pixels: pixel + i * rows, below end
+    int in_tile, channels;     // channels of the tile; in_tile: the thread's first
+    int pixel, rows, end;      // the thread's pixels: pixel + i * rows, below end
 
     SIMAM_DEVICE bool has(int i) const { return pixel + i * rows < end; }
   };
@@ -201,12 +200,16 @@ struct Tiles {
   }
 
   // channel(j): that of element j, in its image. What is beyond the last channel is written as zeros.
-  template <class Block, class Place, class Channel>
+  template <class Block, class Channel>
   static SIMAM_DEVICE void store(Block const& block, Problem const& p, Chunk const (&held)[kHeld], Tile const& here,
-                                 Place const& place, Channel const& channel) {
+                                 int64_t start, int64_t step, Channel const& channel) {
     auto const* const shared = reinterpret_cast<Shared const*>(block.shared());
-    auto* const y = static_cast<Chunk*>(p.y);
-    auto const* const residual = static_cast<Chunk const*>(p.residual);
+    auto* const y = block.settled(static_cast<Chunk*>(p.y) + start);
+    Chunk const* residual = nullptr;
+    if constexpr (kFused)
+      if (p.residual != nullptr) residual = static_cast<Chunk const*>(p.residual) + start;
+    bool padded = false;  // some channels are beyond the last one
+    for (int j = 0; j < kCount; ++j) padded = padded || channel(j) >= p.channels;
     Gate gates[kCount];
     // Of 16 channels the parameters are not kept: there are not so many registers.
     constexpr bool kKept = kCount <= 8;
@@ -217,7 +220,7 @@ struct Tiles {
       if constexpr (kFused && kKept) last[j] = finish_of<T>(p, channel(j));
     }
     Chunk next{};  // as in planes.h
-    if (kFused && residual != nullptr && here.has(0)) next = block.load(residual + place(0));
+    if (kFused && residual != nullptr && here.has(0)) next = block.load(residual);
     float v[kCount];
     float more[kCount] = {};
     SIMAM_UNROLL
@@ -227,12 +230,13 @@ struct Tiles {
         if constexpr (kFused)
           if (residual != nullptr) {
             widen<Access>(next, more);
-            if (i + 1 < kHeld && here.has(i + 1)) next = block.load(residual + place(i + 1));
+            if (i + 1 < kHeld && here.has(i + 1)) next = block.load(residual + (i + 1) * step);
           }
         finish<T, kFused>(v, more, [&](int j) { return gates[j]; }, [&](int j) { return kKept ? last[j] : finish_of<T>(p, channel(j)); }, p);
-        for (int j = 0; j < kCount; ++j)
-          if (channel(j) >= p.channels) v[j] = 0;
-        block.store(y + place(i), narrow<Access>(v));
+        if (padded)
+          for (int j = 0; j < kCount; ++j)
+            if (channel(j) >= p.channels) v[j] = 0;
+        block.store(y + i * step, narrow<Access>(v));
       }
   }
 };

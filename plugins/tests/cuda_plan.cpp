@@ -95,7 +95,7 @@ void all_kernels_are_planned(int32_t type) {
   for (cuda::Device const& device : {kHopper, kOrin, kTiny})
     for (int32_t const tactic : {SIMAM_AUTOMATIC, SIMAM_REGISTERS, SIMAM_CLUSTER, SIMAM_SPLIT})
       for (int32_t const group : {1, 4, 16, 64})
-        for (int64_t const pixels : {4, 49, 64, 196, 289, 400, 512, 700, 1024, 2048, 12544, 51200, 102400})
+        for (int64_t const pixels : {4, 49, 64, 196, 289, 400, 512, 700, 1024, 1536, 2048, 12544, 51200, 102400})
           for (int64_t const images : {1, 100})
             for (int const misaligned : {0, 4})
               for (int32_t const activation : {SIMAM_NONE, SIMAM_RELU}) {
