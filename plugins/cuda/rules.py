@@ -7,7 +7,6 @@ instructions of one thread.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -56,7 +55,7 @@ def _rules(row: Measured) -> Iterator[tuple[str, float, float, float]]:
     if not kernel.wide:
         return
     yield "bytes of stack", row.stack, 0, 0
-    yield LOCAL, count("LDL|STL"), 0, 0
+    yield "accesses of local memory (LDL, STL)", count("LDL|STL"), 0, 0
     # Without a RET it is no call: sm_80 leaves a loop in front of a barrier by one.
     yield "calls", count("CALL") if count("RET") else 0, 0, 0
     yield "narrow accesses of x or y", count(r"(LDG|STG)\S*\.[US](8|16)\b"), 0, 0
