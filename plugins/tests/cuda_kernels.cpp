@@ -149,6 +149,24 @@ TEST(several_launches) {
     }
 }
 
+// The same of each kernel: the plan has 2^30 planes in a launch.
+TEST(several_launches_of_each_kernel) {
+  for (Type const type : kTypes)
+    for (SimamTactic const tactic : kTactics)
+      for (int const group : {1, 8})
+        for (int64_t const m : {49, 1024}) {
+          CudaWay way;
+          way.device = kTiny;
+          way.tactic = tactic;
+          way.group = group;
+          way.launch = 5;
+          Problem const p = with(make(type, input("normal"), 7, 3, m, 15), kOps[5]);
+          checked(p, way, tactic == SIMAM_SPLIT || tactic == SIMAM_AUTOMATIC);
+          CudaResult const result = run(p, way);
+          CHECK(!result.accepted || result.plan.per_launch < result.plan.units, "one launch has all");
+        }
+}
+
 TEST(the_order_of_threads_changes_nothing) {
   for (Type const type : kTypes)
     for (int const group : {1, 16})
