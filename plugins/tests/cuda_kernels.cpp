@@ -76,6 +76,23 @@ TEST(every_operator) {
         }
 }
 
+// simam_cuda.h takes each part alone, though no shell's operator does.
+TEST(what_follows_alone) {
+  constexpr Op kAlone[] = {{"residual alone", false, true, Activation::none},
+                           {"relu alone", false, false, Activation::relu},
+                           {"residual, silu", false, true, Activation::silu}};
+  for (Type const type : kTypes)
+    for (Op const& op : kAlone)
+      for (int const group : {1, 8})
+        for (int64_t const m : {49, 1024})
+          for (SimamTactic const tactic : {SIMAM_AUTOMATIC, SIMAM_SPLIT}) {
+            CudaWay way;
+            way.tactic = tactic;
+            way.group = group;
+            checked(with(make(type, input("offset 1e3"), 1, 3, m, 16), op), way);
+          }
+}
+
 // Of each regime up to where it ends: 320 x 320, and 640 x 640 of which a block has an eighth.
 TEST(large_planes) {
   for (Type const type : kTypes)

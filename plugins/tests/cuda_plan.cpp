@@ -169,8 +169,9 @@ TEST(the_workspace_of_the_largest_is_enough) {
 
 TEST(a_grid_has_less_than_2_31_blocks) {
   for (int32_t const tactic : {SIMAM_CLUSTER, SIMAM_SPLIT, SIMAM_REGISTERS})
-    for (int32_t const group : {1, 4}) {
+    for (int32_t const group : {1, 4, 256}) {  // of the last one, 8 tiles
       SimamParams p = params(SIMAM_F32, 32768, 32768, 16, group);
+      if (group == 256) p.images = int64_t{1} << 30, p.channels = 1;
       p.tactic = tactic;
       cuda::Plan plan{};
       if (cuda::make_plan(p, kHopper, plan)) check_plan(p, kHopper, plan);
