@@ -133,6 +133,19 @@ TEST(channels_last_of_large_planes) {
       }
 }
 
+// More parts than a warp has threads: the second kernel gathers them with several warps.
+TEST(many_parts) {
+  for (Type const type : kTypes)
+    for (int64_t const m : {40001, 480000}) {
+      if (thin() && m > 50000) continue;
+      CudaWay way;
+      way.tactic = SIMAM_SPLIT;
+      Problem const p = make(type, input("offset 1e3"), 1, 1, m, 17);
+      checked(p, way);
+      CHECK(run(p, way).plan.problem.parts > 32, "%s: as few parts as threads", describe(p, way).c_str());
+    }
+}
+
 // Parts of a plane that are unlike one another: a bar on top, values in order.
 TEST(parts_unlike_one_another) {
   double (*const kinds[])(Random&, int64_t, int64_t) = {
