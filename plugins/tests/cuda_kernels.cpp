@@ -190,7 +190,7 @@ TEST(several_launches_of_each_kernel) {
           way.tactic = tactic;
           way.group = group;
           way.launch = 5;
-          Problem const p = with(make(type, input("normal"), 7, 3, m, 15), kOps[5]);
+          Problem const p = with(make(type, input("normal"), 3, 11, m, 15), kOps[5]);
           checked(p, way, tactic == SIMAM_SPLIT || tactic == SIMAM_AUTOMATIC);
           CudaResult const result = run(p, way);
           CHECK(!result.accepted || result.plan.per_launch < result.plan.units, "one launch has all");
