@@ -44,6 +44,8 @@ void check_plan(SimamParams const& p, cuda::Device const& device, cuda::Plan con
     CHECK(device.capability >= 90 && (q.parts == 2 || q.parts == 4 || q.parts == 8 ||
                                       (q.parts == 16 && p.group == 1 && sixteen)),
           "%s: a cluster of %d", what.c_str(), q.parts);
+  cuda::Mode const modes[] = {plan.mode, cuda::Mode::whole, cuda::Mode::cluster, cuda::Mode::moments};
+  CHECK(plan.mode == modes[p.tactic], "%s: another tactic's", what.c_str());
   if (plan.mode == cuda::Mode::whole) CHECK(q.parts == 1, "%s: whole in parts", what.c_str());
   CHECK((plan.mode == cuda::Mode::moments) == (plan.workspace > 0), "%s: workspace", what.c_str());
   int64_t const held = plan.wide ? cuda::held_of(plan.held, static_cast<int>(size)) : cuda::kHeldElements;
@@ -210,23 +212,53 @@ TEST(refused) {
     void (*spoil)(SimamParams& p);
   } const cases[] = {
       {"type is none", [](SimamParams& p) { p.type = 4; }},
+      {"type is none", [](SimamParams& p) { p.type = -1; }},
       {"activation is none", [](SimamParams& p) { p.activation = -1; }},
-      {"tactic is none", [](SimamParams& p) { p.tactic = 9; }},
+      {"activation is none", [](SimamParams& p) { p.activation = 3; }},
+      {"tactic is none", [](SimamParams& p) { p.tactic = -1; }},
+      {"tactic is none", [](SimamParams& p) { p.tactic = 4; }},
+      {"size is negative", [](SimamParams& p) { p.images = -1; }},
       {"size is negative", [](SimamParams& p) { p.channels = -1; }},
+      {"size is negative", [](SimamParams& p) { p.pixels = -1; }},
       {"group is less", [](SimamParams& p) { p.group = 0; }},
       {"lambda must be", [](SimamParams& p) { p.lambda = NAN; }},
       {"lambda must be", [](SimamParams& p) { p.lambda = -1e-4F; }},
       {"lambda must be", [](SimamParams& p) { p.lambda = INFINITY; }},
       {"both or neither", [](SimamParams& p) { p.scale = &p.lambda; }},
+      {"both or neither", [](SimamParams& p) { p.bias = &p.lambda; }},
       {"x_scale and y_scale", [](SimamParams& p) { p.x_scale = 0; }},
       {"x_scale and y_scale", [](SimamParams& p) { p.y_scale = NAN; }},
       {"residual_scale", [](SimamParams& p) { p.residual = &p; p.residual_scale = -1; }},
+      {"x_scale and y_scale", [](SimamParams& p) { p.x_scale = INFINITY; }},
       {"0/0", [](SimamParams& p) { p.pixels = 1; }},
+      {"0/0", [](SimamParams& p) { p.pixels = p.images = 1; }},
+      {"at most 2^30", [](SimamParams& p) { p.images = 0x20000000, p.channels = 3; }},
+      {"at most 2^30", [](SimamParams& p) { p.images = 1, p.channels = (int64_t{1} << 30) + 1; }},
+      {"at most 2^30", [](SimamParams& p) { p.group = (1 << 30) + 1; }},
       {"at most 2^30", [](SimamParams& p) { p.images = int64_t{1} << 30; }},
       {"at most 2^30", [](SimamParams& p) { p.pixels = (int64_t{1} << 30) + 1; }},
       {"aligned as its elements", [](SimamParams& p) { p.type = SIMAM_F32; p.x = reinterpret_cast<void const*>(2); }},
+      {"aligned as its elements", [](SimamParams& p) { p.type = SIMAM_F16; p.y = reinterpret_cast<void*>(1); }},
+      {"aligned as its elements", [](SimamParams& p) { p.type = SIMAM_F32; p.residual = reinterpret_cast<void*>(6); }},
+      {"misaligned", [](SimamParams& p) { p.scale = reinterpret_cast<float*>(2), p.bias = reinterpret_cast<float*>(4); }},
+      {"misaligned", [](SimamParams& p) { p.scale = reinterpret_cast<float*>(4), p.bias = reinterpret_cast<float*>(2); }},
       {"misaligned", [](SimamParams& p) { p.workspace = reinterpret_cast<void*>(8); }},
   };
+  // What is at its bound, or needs no scale, is taken.
+  void (*const fine[])(SimamParams&) = {
+      [](SimamParams& p) { p.lambda = 0; },
+      [](SimamParams& p) { p.pixels = p.group = 1 << 30; },
+      [](SimamParams& p) { p.images = 1, p.channels = 1 << 30; },
+      [](SimamParams& p) { p.images = 0, p.pixels = 1; },
+      [](SimamParams& p) { p.pixels = 0; },
+      [](SimamParams& p) { p.residual_scale = 0; },
+      [](SimamParams& p) { p.type = SIMAM_F16, p.x_scale = p.y_scale = NAN; },
+      [](SimamParams& p) { p.type = SIMAM_F16, p.residual = &p, p.residual_scale = 0; }};
+  for (auto const& change : fine) {
+    SimamParams p = good;
+    change(p);
+    CHECK(cuda::refuse(p) == nullptr, "%s", cuda::refuse(p));
+  }
   for (auto const& each : cases) {
     SimamParams bad = good;
     each.spoil(bad);
