@@ -110,11 +110,14 @@ TEST(sizes_around_what_fills) {
 TEST(many_small_planes) {
   for (Type const type : kTypes)
     for (int64_t const planes : {1, 15, 16, 17, 31, 33, 100, 257})
-      for (int64_t const m : {2, 3, 49, 196}) {
-        CudaWay way;
-        way.device = kTiny;
-        check(problem(type, 1, planes, m, 5), way);
-      }
+      for (int64_t const m : {2, 3, 49, 196})
+        for (int const off : {0, 3}) {  // a block's piece is full, and begins behind a multiple of 16
+          CudaWay way;
+          way.device = kTiny;
+          way.x_off = off;
+          way.residual_off = off / 3;
+          check(problem(type, 1, planes, m, 5), way);
+        }
 }
 
 int main(int count, char** names) { return run_tests(count, names); }
