@@ -1,5 +1,8 @@
 // Memory: what the CUDA kernels touch, wherever x, y and residual begin.
+#include <csignal>
+
 #include "cuda_problem.h"
+#include "memory.h"
 
 using namespace simam;
 using namespace simam::test;
@@ -45,6 +48,37 @@ TEST(misaligned_channels_last) {
       }
 }
 
+// Against a page that nobody may touch, on either side: elsewhere AddressSanitizer alone sees what is read outside.
+TEST(nothing_outside_is_read) {
+  std::signal(SIGSEGV, report_fault);
+  for (Type const type : kTypes)
+    for (int const group : {1, 8, 16})
+      // 1028, 1032 and 1040: one chunk for the second warp, with 4, 2 and 1 bytes of an element
+      for (int64_t const m : {49, 1000, 1024, 1028, 1032, 1040, 2048})
+        for (SimamTactic const tactic : {SIMAM_AUTOMATIC, SIMAM_REGISTERS, SIMAM_CLUSTER, SIMAM_SPLIT})
+          for (auto const against : {Fenced::Against::begin, Fenced::Against::end}) {
+            Problem const p = problem(type, 1, 3, m, 5);
+            CudaWay way;
+            way.tactic = tactic;
+            way.group = group;
+            std::snprintf(current, sizeof current, "%s", describe(p, way).c_str());
+            size_t const bytes = static_cast<size_t>(group == 1 ? 3 * m : group * m) * format(type).bytes;
+            size_t const each = p.scale.size() * sizeof(float);
+            Fenced x(bytes), residual(bytes), y(bytes), scale(each), bias(each);
+            SimamParams params = params_of(p, way);
+            params.x = x.array(bytes, against);
+            params.residual = residual.array(bytes, against);
+            params.y = y.array(bytes, against);
+            params.scale = static_cast<float*>(std::memcpy(scale.array(each, against), p.scale.data(), each));
+            params.bias = static_cast<float*>(std::memcpy(bias.array(each, against), p.bias.data(), each));
+            cuda::Plan plan{};
+            if (!cuda::make_plan(params, kHopper, plan)) continue;
+            Fenced workspace(static_cast<size_t>(plan.workspace) + 16);
+            params.workspace = workspace.array(static_cast<size_t>(plan.workspace), against);
+            CHECK(launch_emulated(params, plan, Order::forward) == 0, "%s", current);
+          }
+}
+
 TEST(in_place) {
   for (Type const type : kTypes)
     for (int const group : {1, 8, 32})
@@ -76,11 +110,14 @@ TEST(sizes_around_what_fills) {
 TEST(many_small_planes) {
   for (Type const type : kTypes)
     for (int64_t const planes : {1, 15, 16, 17, 31, 33, 100, 257})
-      for (int64_t const m : {2, 3, 49, 196}) {
-        CudaWay way;
-        way.device = kTiny;
-        check(problem(type, 1, planes, m, 5), way);
-      }
+      for (int64_t const m : {2, 3, 49, 196})
+        for (int const off : {0, 3}) {  // a block's piece is full, and begins behind a multiple of 16
+          CudaWay way;
+          way.device = kTiny;
+          way.x_off = off;
+          way.residual_off = off / 3;
+          check(problem(type, 1, planes, m, 5), way);
+        }
 }
 
 int main(int count, char** names) { return run_tests(count, names); }

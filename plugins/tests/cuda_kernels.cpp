@@ -76,6 +76,23 @@ TEST(every_operator) {
         }
 }
 
+// simam_cuda.h takes each part alone, though no shell's operator does.
+TEST(what_follows_alone) {
+  constexpr Op kAlone[] = {{"residual alone", false, true, Activation::none},
+                           {"relu alone", false, false, Activation::relu},
+                           {"residual, silu", false, true, Activation::silu}};
+  for (Type const type : kTypes)
+    for (Op const& op : kAlone)
+      for (int const group : {1, 8})
+        for (int64_t const m : {49, 1024})
+          for (SimamTactic const tactic : {SIMAM_AUTOMATIC, SIMAM_SPLIT}) {
+            CudaWay way;
+            way.tactic = tactic;
+            way.group = group;
+            checked(with(make(type, input("offset 1e3"), 1, 3, m, 16), op), way);
+          }
+}
+
 // Of each regime up to where it ends: 320 x 320, and 640 x 640 of which a block has an eighth.
 TEST(large_planes) {
   for (Type const type : kTypes)
@@ -117,6 +134,19 @@ TEST(channels_last_of_large_planes) {
         }
 }
 
+// More parts than a warp has threads: the second kernel gathers them with several warps.
+TEST(many_parts) {
+  for (Type const type : kTypes)
+    for (int64_t const m : {40001, 480000}) {
+      if (thin() && m > 50000) continue;
+      CudaWay way;
+      way.tactic = SIMAM_SPLIT;
+      Problem const p = make(type, input("offset 1e3"), 1, 1, m, 17);
+      checked(p, way);
+      CHECK(run(p, way).plan.problem.parts > 32, "%s: as few parts as threads", describe(p, way).c_str());
+    }
+}
+
 // Parts of a plane that are unlike one another: a bar on top, values in order.
 TEST(parts_unlike_one_another) {
   double (*const kinds[])(Random&, int64_t, int64_t) = {
@@ -150,6 +180,24 @@ TEST(several_launches) {
     }
 }
 
+// The same of each kernel: the plan has 2^30 planes in a launch.
+TEST(several_launches_of_each_kernel) {
+  for (Type const type : kTypes)
+    for (SimamTactic const tactic : kTactics)
+      for (int const group : {1, 8})
+        for (int64_t const m : {49, 1024}) {
+          CudaWay way;
+          way.device = kTiny;
+          way.tactic = tactic;
+          way.group = group;
+          way.launch = 5;
+          Problem const p = with(make(type, input("normal"), 3, 11, m, 15), kOps[5]);
+          checked(p, way, tactic == SIMAM_SPLIT || tactic == SIMAM_AUTOMATIC);
+          CudaResult const result = run(p, way);
+          CHECK(!result.accepted || result.plan.per_launch < result.plan.units, "one launch has all");
+        }
+}
+
 TEST(the_order_of_threads_changes_nothing) {
   for (Type const type : kTypes)
     for (int const group : {1, 16})
@@ -176,7 +224,7 @@ TEST(nan_and_infinity_stay_in_their_plane) {
             CudaWay way;
             way.tactic = tactic;
             way.group = group;
-            Problem p = make(type, input("normal"), 1, 3, m, 9);
+            Problem p = with(make(type, input("normal"), 1, 3, m, 9), kOps[m == 49 ? 5 : 0]);  // 5: relu of NaN
             p.x[m + m / 2] = strange;
             CudaResult const result = run(p, way);
             if (!result.accepted) continue;

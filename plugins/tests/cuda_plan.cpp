@@ -39,9 +39,14 @@ void check_plan(SimamParams const& p, cuda::Device const& device, cuda::Plan con
   CHECK(q.pixels * q.fold == p.pixels && q.group == p.group * q.fold, "%s: %d pixels a chunk", what.c_str(), q.fold);
   CHECK(q.parts >= 1 && int64_t{q.part} * q.parts >= q.pixels && int64_t{q.part} * (q.parts - 1) < q.pixels,
         "%s: %d parts of %d", what.c_str(), q.parts, q.part);
+  // Clusters of 16 are those of the data centre's chips alone.
+  bool const sixteen = device.capability == 90 || device.capability == 100 || device.capability == 103;
   if (plan.mode == cuda::Mode::cluster)
-    CHECK(device.capability >= 90 && (q.parts == 2 || q.parts == 4 || q.parts == 8 || (q.parts == 16 && p.group == 1)), "%s: a cluster of %d", what.c_str(),
-          q.parts);
+    CHECK(device.capability >= 90 && (q.parts == 2 || q.parts == 4 || q.parts == 8 ||
+                                      (q.parts == 16 && p.group == 1 && sixteen)),
+          "%s: a cluster of %d", what.c_str(), q.parts);
+  cuda::Mode const modes[] = {plan.mode, cuda::Mode::whole, cuda::Mode::cluster, cuda::Mode::moments};
+  CHECK(plan.mode == modes[p.tactic], "%s: another tactic's", what.c_str());
   if (plan.mode == cuda::Mode::whole) CHECK(q.parts == 1, "%s: whole in parts", what.c_str());
   CHECK((plan.mode == cuda::Mode::moments) == (plan.workspace > 0), "%s: workspace", what.c_str());
   int64_t const held = plan.wide ? cuda::held_of(plan.held, static_cast<int>(size)) : cuda::kHeldElements;
@@ -138,6 +143,18 @@ TEST(random_sizes) {
   CHECK(accepted > 100000, "%d accepted", accepted);
 }
 
+TEST(smallest_sizes) {
+  for (int32_t type = SIMAM_F32; type <= SIMAM_S8; ++type)
+    for (int32_t const tactic : {SIMAM_AUTOMATIC, SIMAM_REGISTERS, SIMAM_CLUSTER, SIMAM_SPLIT})
+      for (int32_t const group : {1, 4, 8, 32})
+        for (int64_t pixels = 2; pixels <= 70; ++pixels) {
+          SimamParams p = params(type, 1, 3, pixels, group);
+          p.tactic = tactic;
+          cuda::Plan plan{};
+          if (cuda::make_plan(p, kHopper, plan)) check_plan(p, kHopper, plan);
+        }
+}
+
 TEST(every_kernel_is_planned) {
   all_kernels_are_planned<cuda::F32>(SIMAM_F32);
   all_kernels_are_planned<cuda::F16>(SIMAM_F16);
@@ -150,7 +167,7 @@ TEST(the_workspace_of_the_largest_is_enough) {
   Random random(13);
   for (int i = 0; i < 50000; ++i) {
     SimamParams large = params(static_cast<int32_t>(random.below(4)), 1 + random.below(64), 1 + random.below(2000),
-                               2 + random.below(2000000));
+                               2 + random.below(i % 4 == 0 ? (int64_t{1} << 30) - 2 : 2000000));
     bool const planes = random.below(2) == 0;
     large.tactic = SIMAM_SPLIT;
     SimamParams small = large;
@@ -170,8 +187,9 @@ TEST(the_workspace_of_the_largest_is_enough) {
 
 TEST(a_grid_has_less_than_2_31_blocks) {
   for (int32_t const tactic : {SIMAM_CLUSTER, SIMAM_SPLIT, SIMAM_REGISTERS})
-    for (int32_t const group : {1, 4}) {
+    for (int32_t const group : {1, 4, 256}) {  // of the last one, 8 tiles
       SimamParams p = params(SIMAM_F32, 32768, 32768, 16, group);
+      if (group == 256) p.images = int64_t{1} << 30, p.channels = 1;
       p.tactic = tactic;
       cuda::Plan plan{};
       if (cuda::make_plan(p, kHopper, plan)) check_plan(p, kHopper, plan);
@@ -195,23 +213,53 @@ TEST(refused) {
     void (*spoil)(SimamParams& p);
   } const cases[] = {
       {"type is none", [](SimamParams& p) { p.type = 4; }},
+      {"type is none", [](SimamParams& p) { p.type = -1; }},
       {"activation is none", [](SimamParams& p) { p.activation = -1; }},
-      {"tactic is none", [](SimamParams& p) { p.tactic = 9; }},
+      {"activation is none", [](SimamParams& p) { p.activation = 3; }},
+      {"tactic is none", [](SimamParams& p) { p.tactic = -1; }},
+      {"tactic is none", [](SimamParams& p) { p.tactic = 4; }},
+      {"size is negative", [](SimamParams& p) { p.images = -1; }},
       {"size is negative", [](SimamParams& p) { p.channels = -1; }},
+      {"size is negative", [](SimamParams& p) { p.pixels = -1; }},
       {"group is less", [](SimamParams& p) { p.group = 0; }},
       {"lambda must be", [](SimamParams& p) { p.lambda = NAN; }},
       {"lambda must be", [](SimamParams& p) { p.lambda = -1e-4F; }},
       {"lambda must be", [](SimamParams& p) { p.lambda = INFINITY; }},
       {"both or neither", [](SimamParams& p) { p.scale = &p.lambda; }},
+      {"both or neither", [](SimamParams& p) { p.bias = &p.lambda; }},
       {"x_scale and y_scale", [](SimamParams& p) { p.x_scale = 0; }},
       {"x_scale and y_scale", [](SimamParams& p) { p.y_scale = NAN; }},
       {"residual_scale", [](SimamParams& p) { p.residual = &p; p.residual_scale = -1; }},
+      {"x_scale and y_scale", [](SimamParams& p) { p.x_scale = INFINITY; }},
       {"0/0", [](SimamParams& p) { p.pixels = 1; }},
+      {"0/0", [](SimamParams& p) { p.pixels = p.images = 1; }},
+      {"at most 2^30", [](SimamParams& p) { p.images = 0x20000000, p.channels = 3; }},
+      {"at most 2^30", [](SimamParams& p) { p.images = 1, p.channels = (int64_t{1} << 30) + 1; }},
+      {"at most 2^30", [](SimamParams& p) { p.group = (1 << 30) + 1; }},
       {"at most 2^30", [](SimamParams& p) { p.images = int64_t{1} << 30; }},
       {"at most 2^30", [](SimamParams& p) { p.pixels = (int64_t{1} << 30) + 1; }},
       {"aligned as its elements", [](SimamParams& p) { p.type = SIMAM_F32; p.x = reinterpret_cast<void const*>(2); }},
+      {"aligned as its elements", [](SimamParams& p) { p.type = SIMAM_F16; p.y = reinterpret_cast<void*>(1); }},
+      {"aligned as its elements", [](SimamParams& p) { p.type = SIMAM_F32; p.residual = reinterpret_cast<void*>(6); }},
+      {"misaligned", [](SimamParams& p) { p.scale = reinterpret_cast<float*>(2), p.bias = reinterpret_cast<float*>(4); }},
+      {"misaligned", [](SimamParams& p) { p.scale = reinterpret_cast<float*>(4), p.bias = reinterpret_cast<float*>(2); }},
       {"misaligned", [](SimamParams& p) { p.workspace = reinterpret_cast<void*>(8); }},
   };
+  // What is at its bound, or needs no scale, is taken.
+  void (*const fine[])(SimamParams&) = {
+      [](SimamParams& p) { p.lambda = 0; },
+      [](SimamParams& p) { p.pixels = p.group = 1 << 30; },
+      [](SimamParams& p) { p.images = 1, p.channels = 1 << 30; },
+      [](SimamParams& p) { p.images = 0, p.pixels = 1; },
+      [](SimamParams& p) { p.pixels = 0; },
+      [](SimamParams& p) { p.residual_scale = 0; },
+      [](SimamParams& p) { p.type = SIMAM_F16, p.x_scale = p.y_scale = NAN; },
+      [](SimamParams& p) { p.type = SIMAM_F16, p.residual = &p, p.residual_scale = 0; }};
+  for (auto const& change : fine) {
+    SimamParams p = good;
+    change(p);
+    CHECK(cuda::refuse(p) == nullptr, "%s", cuda::refuse(p));
+  }
   for (auto const& each : cases) {
     SimamParams bad = good;
     each.spoil(bad);

@@ -1,6 +1,8 @@
 // A problem of problem.h run by the CUDA kernels on the emulator.
 #pragma once
 
+#include <algorithm>
+
 #include "emulated.h"
 #include "problem.h"
 
@@ -17,6 +19,7 @@ struct CudaWay {
   Way::Output output = Way::Output::apart;
   int x_off = 0, y_off = 0, residual_off = 0;  // elements behind a multiple of 16 bytes
   Order order = Order::forward;
+  int64_t launch = 0;  // units of a launch, at most; small planes: rounded up to those of a block. 0: as planned
 };
 
 inline std::string describe(Problem const& p, CudaWay const& way) {
@@ -90,6 +93,10 @@ inline CudaResult run(Problem const& p, CudaWay const& way) {
   CHECK(why == nullptr, "%s: %s", describe(p, way).c_str(), why);
   if (why != nullptr || !cuda::make_plan(params, way.device, result.plan)) return result;
   result.accepted = true;
+  if (way.launch > 0) {
+    int64_t const block = std::max(1, result.plan.problem.per_block);
+    result.plan.per_launch = std::min(result.plan.per_launch, (way.launch + block - 1) / block * block);
+  }
   Guarded workspace(static_cast<size_t>(result.plan.workspace), 0, 64, 0xFF);
   params.workspace = workspace.data();
   params.workspace_size = static_cast<size_t>(result.plan.workspace);

@@ -114,9 +114,29 @@ TEST(what_is_there_stays) {
     void* const plugin = dlopen((folder + "/libsimam_tensorrt.so").c_str(), RTLD_NOW);
     if (host == nullptr || plugin == nullptr) return false;
     symbol<void(void*)>(host, "fake_load")(dlsym(plugin, "getCreators"));
-    return dlopen(autoreg().c_str(), RTLD_NOW) != nullptr && entries(host) == all_entries();
+    // A finder too: none was given, so nothing is logged.
+    return dlopen(autoreg().c_str(), RTLD_NOW) != nullptr && entries(host) == all_entries() &&
+           symbol<char const*()>(host, "fake_refusal")() == std::string();
   });
   CHECK(outcome.ended && silent(outcome), "registered twice");
+}
+
+TEST(others_are_there) {
+  Outcome const outcome = in_process([&] {
+    void* const host = open_host(major, RTLD_NOW);
+    if (host == nullptr) return false;
+    symbol<void()>(host, "fake_add_others")();
+    return dlopen(autoreg().c_str(), RTLD_NOW) != nullptr && entries(host) == all_entries();
+  });
+  CHECK(outcome.ended && silent(outcome), "a creator of another kind or version");
+}
+
+TEST(no_registry) {
+  Outcome const outcome = in_process([&] {
+    setenv("FAKE_NO_REGISTRY", "1", 1);
+    return open_host(major, RTLD_NOW) != nullptr && dlopen(autoreg().c_str(), RTLD_NOW) != nullptr;
+  });
+  CHECK(outcome.ended && one_line(outcome, "TensorRT gives no plugin registry"), "what it said");
 }
 
 TEST(shows_nothing) {
@@ -128,6 +148,7 @@ TEST(shows_nothing) {
   CHECK(pclose(pipe) == 0, "nm");
 }
 
+// Though the loader would find one: LD_LIBRARY_PATH names its folder.
 TEST(no_tensorrt) {
   Outcome const outcome = in_process([&] { return dlopen(autoreg().c_str(), RTLD_NOW) != nullptr; });
   CHECK(outcome.ended, "it loads all the same");

@@ -141,6 +141,9 @@ TEST(shapes) {
                            "bias must have one dimension of 5, one element for each channel of x; it has 1, of 1"},
                           {{{2, 5, 3, 4}, {1, 5, 1, 1}, {5}, {2, 5, 3, 4}}, "scale must have one dimension"},
                           {{{2, 5, 3, 4}, {5}, {}, {2, 5, 3, 4}}, "bias must have one dimension"},
+                          {{{2, 5, 3, 4}, {5, 1}, {5}, {2, 5, 3, 4}}, "it has 2, the first of 5"},
+                          {{{2, 5, 3, 4}, {5}, {5}, {2, 5, 3, 4, 1}}, "residual must have the shape of x"},
+                          {{{2, 5, 2, 2, 3}, {5}, {5}, {2, 5, 2, 2, 4}}, "residual must have the shape of x"},
                           {{{2, 5, 3, 4}, {5}, {5}, {2, 5, 4, 3}}, "residual must have the shape of x"},
                           {{{2, 5, 3, 4}, {5}, {5}, {1, 5, 3, 4}}, "no broadcasting"},
                           {{{2, 5, 3, 4}, {5}, {5}, {2, 5, 12}}, "residual must have"},
@@ -203,13 +206,18 @@ TEST(tactics) {
     int32_t room[2] = {-7, -7};
     CHECK(made.build->getValidTactics(room, 2) != 0 && room[0] == -7, "%s", op.name);
     CHECK(complained("there are 0 tactics, and room for 2"), "%s", op.name);
-    // Sizes that are not known yet, and none at all.
+    // Sizes that are not known yet, and none at all: the kernels are not asked, and would say yes.
+    fake_cuda = {};
     auto unknown = fixed(op, {2, 5, -1, -1}, DataType::kFLOAT);
     CHECK(configure(made, unknown) == 0 && tactics_of(made).empty() && quiet(), "%s: unknown", op.name);
     for (auto& one : unknown) one.min = one.opt = one.max = Dims{};
     CHECK(configure(made, unknown) == 0 && tactics_of(made).empty() && quiet(), "%s: no profile", op.name);
     CHECK(configure(made, fixed(op, {0, 5, 3, 3}, DataType::kFLOAT)) == 0 && tactics_of(made).empty() && quiet(),
           "%s: empty", op.name);
+    CHECK(fake_cuda.asked.empty(), "%s: %zu asked", op.name, fake_cuda.asked.size());
+    CHECK(configure(made, profile_of(op, {0, 5, 3, 3}, {2, 5, 3, 3}, {4, 5, 3, 3}, DataType::kFLOAT)) == 0 && quiet() &&
+              tactics_of(made) == (std::vector<int32_t>{1, 2, 3}) && fake_cuda.asked.size() == 6,
+          "%s: a profile that begins with nothing: %zu asked", op.name, fake_cuda.asked.size());
   }
   fake_cuda = {};
 }
@@ -243,6 +251,8 @@ TEST(refused_profiles) {
   CHECK(made.build->configurePlugin(good.data(), 4, good.data() + 4, 0) != 0 && complained("gives 1 output"), "no y");
   auto wide = fixed(op_named("SimAM"), {1, int64_t{1} << 40, 1, 2}, DataType::kFLOAT, Format::kHWC);
   CHECK(configure(make(op_named("SimAM")), wide) != 0 && complained("channels are too many"), "2^40 channels");
+  wide = fixed(op_named("SimAM"), {1, int64_t{1} << 31, 1, 2}, DataType::kFLOAT, Format::kHWC);
+  CHECK(configure(make(op_named("SimAM")), wide) != 0 && complained("channels are too many"), "2^31 channels");
   wide = fixed(op_named("SimAM"), {1, INT64_MAX, 1, 2}, DataType::kHALF, Format::kHWC16);
   CHECK(configure(make(op_named("SimAM")), wide) != 0 && complained("channels are too many"), "2^63 - 1 channels");
 }

@@ -96,6 +96,7 @@ TEST(wrong_fields) {
   add(std::move(good().f32("x_scale", 0.1F)), "SimAM",
       "'y_scale' is missing; int8 needs all the scales: x_scale and y_scale");
   add(std::move(good().f32("y_scale", 0.1F)), "SimAM", "'x_scale' is missing");
+  add(std::move(good().f32("residual_scale", 0.1F)), "SimAMAffineAdd", "'x_scale' is missing");
   add(scaled(0.1F, 0.1F), "SimAMAffineAdd",
       "'residual_scale' is missing; int8 needs all the scales: x_scale, residual_scale");
   add(std::move(scaled(0.1F, 0.1F).f32("residual_scale", 0.1F)), "SimAMAffine", "there is no field 'residual_scale'");
@@ -193,7 +194,9 @@ TEST(timing_cache) {
     CHECK(id == text("simam1;%s", op.name), "%s", id.c_str());
     ids.push_back(id);
     CHECK(std::strcmp(a.build->getMetadataString(), "e_lambda=0.100000001") == 0, "%s", a.build->getMetadataString());
-    CHECK(std::strstr(c.build->getMetadataString(), ";x_scale=0.25;") != nullptr, "%s", c.build->getMetadataString());
+    char const* const scales = op.residual ? ";x_scale=0.25;residual_scale=0.5;y_scale=0.125"
+                                           : ";x_scale=0.25;residual_scale=0;y_scale=0.125";
+    CHECK(std::strstr(c.build->getMetadataString(), scales) != nullptr, "%s", c.build->getMetadataString());
   }
   CHECK(ids.size() == std::size(kOps), "%zu", ids.size());
 }

@@ -225,7 +225,7 @@ class Dimension final : public nvinfer1::IDimensionExpr {
   struct Value final : nvinfer1::apiv::VDimensionExpr {
     explicit Value(int64_t value_) : value(value_) {}
     bool isConstant() const override { return value >= 0; }
-    int64_t getConstantValue() const override { return value; }  // -1: it is not constant
+    int64_t getConstantValue() const override { return value >= 0 ? value : INT64_MIN; }  // as the real one
     bool isSizeTensor() const override { return false; }
     int64_t value;
   };

@@ -168,6 +168,13 @@ TEST(loggers) {
   struct First : nvinfer1::ILoggerFinder {
     nvinfer1::ILogger* findLogger() override { return &host_logger; }
   };
+  struct Versioned : nvinfer1::IVersionedInterface {  // as the finder of TensorRT 11 is, and no finder
+    nvinfer1::InterfaceInfo getInterfaceInfo() const noexcept override { return {"other", 1, 0}; }
+  };
+  struct Behind final : Versioned, First {
+  } behind;
+  plugin_library().set_logger_finder(static_cast<First*>(&behind));
+  CHECK(refused() && quiet(), "a finder behind another interface");
   struct Both final : First, Plain {
   } both;
   plugin_library().set_logger_finder(&both);

@@ -1,6 +1,5 @@
 // A libnvinfer with a registry, a logger and a version, and nothing else: one for each major, by its own headers.
-// The tests steer it by the environment: FAKE_REGISTERED=1 has the plugin's own creators in it already, FAKE_REFUSING=1
-// takes none.
+// The tests steer it by the environment: FAKE_REFUSING=1 takes no creators, FAKE_NO_REGISTRY=1 has no registry.
 #include <cstdlib>
 #include <cstring>
 #include <string>
@@ -71,6 +70,30 @@ class Registry final : public nvinfer1::IPluginRegistry {
 #endif
 };
 
+// Of another kind: behind what all creators have lie other functions.
+class Older : public IPluginCreatorInterface {
+ public:
+  nvinfer1::InterfaceInfo getInterfaceInfo() const noexcept override { return {"PLUGIN CREATOR_V1", 1, 0}; }
+  virtual void a() { unexpected(); }
+  virtual void b() { unexpected(); }
+  virtual void c() { unexpected(); }
+  virtual void d() { unexpected(); }
+  virtual void e() { unexpected(); }
+};
+
+// Of the plugin's next version.
+class Later final : public nvinfer1::IPluginCreatorV3One {
+ public:
+  nvinfer1::IPluginV3* createPlugin(AsciiChar const*, nvinfer1::PluginFieldCollection const*,
+                                    nvinfer1::TensorRTPhase) noexcept override {
+    unexpected();
+  }
+  nvinfer1::PluginFieldCollection const* getFieldNames() noexcept override { unexpected(); }
+  AsciiChar const* getPluginName() const noexcept override { return "SimAM"; }
+  AsciiChar const* getPluginVersion() const noexcept override { return "2"; }
+  AsciiChar const* getPluginNamespace() const noexcept override { return ""; }
+};
+
 class Logger final : public nvinfer1::ILogger {
  public:
   void log(Severity, AsciiChar const* message) noexcept override { log_text += message; }
@@ -78,10 +101,14 @@ class Logger final : public nvinfer1::ILogger {
 
 Registry registry;
 Logger logger;
+Older older;
+Later later;
 
 }  // namespace
 
-SIMAM_FAKE nvinfer1::IPluginRegistry* getPluginRegistry() noexcept { return &registry; }
+SIMAM_FAKE nvinfer1::IPluginRegistry* getPluginRegistry() noexcept {
+  return std::getenv("FAKE_NO_REGISTRY") != nullptr ? nullptr : &registry;
+}
 SIMAM_FAKE nvinfer1::ILogger* getLogger() noexcept { return &logger; }
 SIMAM_FAKE int32_t getInferLibVersion() noexcept { return NV_TENSORRT_VERSION + 305; }  // a later one of this major
 
@@ -105,7 +132,10 @@ SIMAM_FAKE char const* fake_refusal() noexcept {
   return log_text.c_str();
 }
 
-// As IPluginRegistry::loadLibrary does.
+// They are listed, and are no entries.
+SIMAM_FAKE void fake_add_others() noexcept { creators.insert(creators.end(), {&older, &later}); }
+
+// As IPluginRegistry::loadLibrary does, but for the finder.
 SIMAM_FAKE void fake_load(IPluginCreatorInterface* const* (*get_creators)(int32_t&)) noexcept {
   int32_t count = 0;
   IPluginCreatorInterface* const* const all = get_creators(count);
