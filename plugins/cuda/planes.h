@@ -69,7 +69,7 @@ struct Planes {
         residual = reinterpret_cast<Chunk const*>(static_cast<typename T::Element const*>(p.residual) + start) + first;
         SIMAM_UNROLL
         for (int i = 0; i < kHeld; ++i)  // one thread for each line of 128 bytes
-          if (lane * sizeof(Chunk) % 128 == 0 && first + i * step < chunks) block.prefetch(residual + i * step);
+          if (first * sizeof(Chunk) % 128 == 0 && first + i * step < chunks) block.prefetch(residual + i * step);
       }
 
     auto* const shared = reinterpret_cast<Shared*>(block.shared());
