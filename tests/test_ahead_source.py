@@ -61,13 +61,13 @@ def test_the_numbers_of_the_source() -> None:
     ("kernel", "start", "has", "cluster"),
     [
         (case(shape=(4, 64, 7, 7)), "Small<F16", "false>", 1),
-        (case(shape=(4, 64, 20, 20)), "Planes<Vectors<F16>", "Team::warp, Mode::whole, false>", 1),
+        (case(shape=(4, 64, 20, 20)), "Planes<Vectors<F16>", "Team::lanes, Mode::whole, false>", 1),
         (case(shape=(1, 64, 13, 101)), "Planes<Elements<F16>", "Team::block, Mode::whole, false>", 1),
         (case(shape=(1, 64, 224, 224), tactic=2), "Planes<Vectors<F16>", "Team::block, Mode::cluster, false>", 8),
         (case("SimAMAffine", (3, 20, 14, 14), "BF16", 24), "Tiles<Vectors<BF16>", "Mode::whole, true>", 1),
-        (case(shape=(3, 16, 56, 56), group=16, tactic=2), "Tiles<Vectors<F16>", "Mode::cluster, false>", 2),
+        (case(shape=(3, 16, 56, 56), group=16, tactic=2), "Tiles<Vectors<F16>", "Mode::cluster, false>", 8),
     ],
-    ids=["small", "warp", "odd", "cluster", "tile", "tile-cluster"],
+    ids=["small", "lanes", "odd", "cluster", "tile", "tile-cluster"],
 )
 def test_the_kernel_that_the_library_would_launch(kernel: Any, start: str, has: str, cluster: int) -> None:
     made = source.source_of(kernel, H200)

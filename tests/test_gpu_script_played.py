@@ -181,11 +181,11 @@ def test_the_whole_command(
     kept = tmp_path / "gpu.jsonl"
     assert script.main(["--only", "s8 CHW4", "--keep", str(kept)]) == 0
     said = capsys.readouterr().out
-    assert re.search(r"s8 CHW4 +6 .* ok", said)
+    assert re.search(r"s8 CHW4 +8 .* ok", said)
     assert re.search(r"memcheck +caught +clean +ok", said)
     assert re.search(r"racecheck +not caught +not covered", said)
     assert re.search(r"int8 s8 CHW4 14x14 .*>= 0.60", said)
-    assert "1 of 1 checks are right, 6 cases" in said
+    assert "1 of 1 checks are right, 8 cases" in said
     (kept_run,) = map(json.loads, kept.read_text().splitlines())
     assert [row["table"] for row in kept_run["rows"]] == ["check"] + ["sanitizer"] * 5 + ["speed"] * 2
     assert (kept_run["device"], kept_run["multiprocessors"]) == ("emulator", 132)

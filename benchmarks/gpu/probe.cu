@@ -8,7 +8,7 @@ namespace {
 
 // x = 2 and a mean of 1: the square is 1, so the gate is that of d / (4 (v + lambda)) = square. Twice of it.
 SIMAM_DEVICE float gate_at(float square) {
-  return simam_of<F16>(2.0F, Gate{1.0F, 0.0F, 0.5F * square});
+  return simam_of<F16>(2.0F, Gate{1.0F, 0.5F * square, 0.0F, 0.25F});
 }
 
 }  // namespace
