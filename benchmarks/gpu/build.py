@@ -17,6 +17,7 @@ CUDA = ROOT / "plugins/cuda"
 TESTS = ROOT / "plugins/tests"
 HERE = Path(__file__).parent
 INTO = ROOT / "build/gpu"
+PLAN = (CUDA / "plan.cpp", CUDA / "refuse.cpp")
 FORMATS = ("F32", "F16", "BF16", "S8")
 
 
@@ -42,7 +43,7 @@ def for_device(capability: int) -> Libraries:
     flags = ["-std=c++17", "-O3", "-DNDEBUG", f"-gencode=arch=compute_{capability},code=sm_{capability}"]
     flags += ["-Xcompiler=-fPIC,-fvisibility=hidden"]
     sources = [(f"kernels_{f}", CUDA / "kernels.cu", [f"-DSIMAM_FORMAT={f}"]) for f in FORMATS]
-    sources += [("simam_cuda", CUDA / "simam_cuda.cpp", []), ("plan", CUDA / "plan.cpp", [])]
+    sources += [(source.stem, source, []) for source in (CUDA / "simam_cuda.cpp", *PLAN)]
     objects = [into / f"{name}.o" for name, _, _ in sources]
     exports = CUDA / "exports.map"
     found = Libraries(into / "libsimam_cuda.so", into / "libprobe.so", INTO / "libplan.so", into / "sanitized")
@@ -81,7 +82,7 @@ def emulated() -> Libraries:
     shared = [cxx, "-std=c++17", "-O1", "-shared", "-fPIC", "-Wno-psabi"]
     kernels, probe = INTO / "libsimam_emulated.so", INTO / "libprobe_emulated.so"
     hidden = ["-fvisibility=hidden", f"-Wl,--version-script={CUDA / 'exports.map'}"]
-    sources = [str(TESTS / "emulated.cpp"), str(TESTS / "emulated_kernels.cpp"), str(CUDA / "plan.cpp")]
+    sources = [str(TESTS / "emulated.cpp"), str(TESTS / "emulated_kernels.cpp"), *map(str, PLAN)]
     read = [
         TESTS / name for name in ("emulated.cpp", "emulated_kernels.cpp", "emulated.h", "emulator.h", "harness.h")
     ]
@@ -115,7 +116,7 @@ def _cxx() -> str:
 
 
 def _plan() -> _Job:
-    sources = [TESTS / "describe_plan.cpp", CUDA / "plan.cpp"]
+    sources = [TESTS / "describe_plan.cpp", *PLAN]
     command = [_cxx(), "-std=c++17", "-O1", "-shared", "-fPIC", *map(str, sources)]
     return _Job(INTO / "libplan.so", command, [*_read_by(CUDA), *sources])
 

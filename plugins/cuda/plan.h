@@ -46,6 +46,8 @@ struct Plan {
 
 // Null, or why these parameters are none.
 char const* refuse(SimamParams const& params);
+int element_size(int32_t type);            // bytes
+int misaligned(void const* p, int by);     // bytes behind a multiple of `by`
 
 // The plan of params.tactic, or of the best one for SIMAM_AUTOMATIC. false: it does not accept this shape here.
 // `params` is one that was not refused, and not empty.
