@@ -125,7 +125,8 @@ class Planner {
       p.team *= 2;
     int64_t const step = 16 / size_;  // planes of a block that make its piece a multiple of 16 bytes
     int64_t const spread = divide_up(plan_.units, 2 * static_cast<int64_t>(device_.multiprocessors));
-    int64_t const wanted = std::max<int64_t>(kSmallPlaneThreads / p.team, 8192 / (pixels * size_));
+    int64_t const at_once = kSmallPlaneThreads / p.team;
+    int64_t const wanted = round_up(std::max<int64_t>(at_once, 8192 / (pixels * size_)), at_once);
     p.per_block = static_cast<int32_t>(round_up(std::clamp<int64_t>(spread, 1, wanted), step));
     int64_t const most = params_.residual == nullptr ? 32768 : 20480;
     while (p.per_block > step && p.per_block * pixels * size_ > most) p.per_block -= static_cast<int32_t>(step);
