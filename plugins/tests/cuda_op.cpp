@@ -1,7 +1,7 @@
-// The operators for CUDA on a fake ONNX Runtime and a fake launcher: what reaches the kernels, and what is refused.
+// The operators for CUDA on a fake ONNX Runtime and fakes of the kernels: what reaches the kernels, and what is refused.
 #include <limits>
 
-#include "fake_launcher.h"
+#include "fake_cuda.h"
 #include "node.h"
 
 namespace simam::test {
@@ -15,9 +15,7 @@ void* const kStream = &dummy;
 
 // A node for CUDA that is right, on a stream, with everything that was written down before forgotten.
 Node cuda_node(char const* name, Type type, std::vector<int64_t> const& dims) {
-  launcher::launches.clear();
-  launcher::launch_result = launcher::prepare_result = launcher::prepared = 0;
-  launcher::workspace = 0;
+  fake_cuda = {};
   asked.clear();
   Node node = right_node(find_op(kDomain, name, type, kCuda), dims);
   node.stream = kStream;
@@ -61,10 +59,10 @@ TEST(what_is_launched) {
         node.on_x = on_x;
         Outcome const outcome = node.run();
         CHECK(!outcome.failed(), "%s: %s", op.name, outcome.message().c_str());
-        CHECK(launcher::launches.size() == 1 && launcher::prepared == 1, "%zu", launcher::launches.size());
-        if (launcher::launches.size() != 1) continue;
-        SimamParams const& p = launcher::launches[0].params;
-        CHECK(launcher::launches[0].stream == kStream, "%s: another stream", op.name);
+        CHECK(fake_cuda.launches.size() == 1 && fake_cuda.prepared == 1, "%zu", fake_cuda.launches.size());
+        if (fake_cuda.launches.size() != 1) continue;
+        SimamParams const& p = fake_cuda.launches[0].params;
+        CHECK(fake_cuda.launches[0].stream == kStream, "%s: another stream", op.name);
         CHECK(p.type == types[t] && p.activation == activation_of(op.activation), "%s: %d %d", op.name,
               static_cast<int>(p.type), static_cast<int>(p.activation));
         CHECK(p.tactic == SIMAM_AUTOMATIC && p.group == 1, "%s", op.name);
@@ -79,10 +77,10 @@ TEST(what_is_launched) {
         CHECK(p.workspace == nullptr && p.workspace_size == 0 && asked.empty(), "%s: memory was asked for", op.name);
       }
   Node node = cuda_node("SimAM", Type::f32, {2, 6, 5, 7});
-  CHECK(!node.run().failed() && launcher::launches[0].params.lambda == kDefaultLambda, "the default of e_lambda");
+  CHECK(!node.run().failed() && fake_cuda.launches[0].params.lambda == kDefaultLambda, "the default of e_lambda");
   node = cuda_node("SimAM", Type::f32, {2, 6, 5, 7});
   node.stream = nullptr;
-  CHECK(!node.run().failed() && launcher::launches[0].stream == nullptr, "no stream: the provider's business");
+  CHECK(!node.run().failed() && fake_cuda.launches[0].stream == nullptr, "no stream: the provider's business");
   CHECK(handed_out == 0, "%d not released", handed_out);
 }
 
@@ -90,32 +88,32 @@ TEST(what_is_launched) {
 TEST(workspace) {
   for (bool const stream : {true, false}) {
     Node node = cuda_node("SimAMAffineAddRelu", Type::f16, {2, 6, 5, 7});
-    launcher::workspace = 144;
+    fake_cuda.workspace = [](SimamParams const&) -> size_t { return 144; };
     node.stream = stream ? kStream : nullptr;
     Outcome const outcome = node.run();
     CHECK(!outcome.failed(), "%s", outcome.message().c_str());
     CHECK(asked.size() == 1 && asked[0].bytes == 144 && asked[0].scratch == stream, "%zu asked", asked.size());
     CHECK(asked[0].place != &node.inputs[0].value.memory, "memory next to the input");
-    SimamParams const& p = launcher::launches[0].params;
+    SimamParams const& p = fake_cuda.launches[0].params;
     CHECK(p.workspace != nullptr && p.workspace_size == 144, "%zu", p.workspace_size);
     CHECK(handed_out == 0, "%d not released", handed_out);
-    launcher::launch_result = 1;
+    fake_cuda.launch_error = 1;
     CHECK(node.run().failed() && handed_out == 0, "%d not released", handed_out);
   }
 }
 
 TEST(errors_of_cuda) {
   Node node = cuda_node("SimAMAffine", Type::f32, {2, 6, 5, 7});
-  launcher::launch_result = 700;
+  fake_cuda.launch_error = 700;
   Outcome const launched = node.run();
   CHECK(launched.says("SimAMAffine of x of shape (2, 6, 5, 7): the GPU's kernel failed: cudaError_t 700"), "%s",
         launched.message().c_str());
   node = cuda_node("SimAMAffine", Type::f32, {2, 6, 5, 7});
-  launcher::prepare_result = 209;
+  fake_cuda.prepare_error = 209;
   Outcome const prepared = node.run();
   CHECK(prepared.says("SimAMAffine: its kernels cannot be loaded into this GPU: cudaError_t 209"), "%s",
         prepared.message().c_str());
-  CHECK(launcher::launches.empty() && handed_out == 0, "%d not released", handed_out);
+  CHECK(fake_cuda.launches.empty() && handed_out == 0, "%d not released", handed_out);
 }
 
 // In the words of the CPU: both read a node with the same code, and each must call it.
@@ -147,7 +145,7 @@ TEST(refusals_are_those_of_the_cpu) {
       node.inputs[c.input] = Tensor(c.dims, sizeof(float));
       node.info.attributes[kLambda] = c.lambda;
       messages[provider == kCuda] = node.run().message();
-      CHECK(launcher::launches.empty(), "%s: launched all the same", c.words);
+      CHECK(fake_cuda.launches.empty(), "%s: launched all the same", c.words);
     }
     CHECK(messages[0] == messages[1] && messages[1].find(c.words) != std::string::npos, "'%s', on the CPU '%s'",
           messages[1].c_str(), messages[0].c_str());
@@ -157,8 +155,8 @@ TEST(refusals_are_those_of_the_cpu) {
 TEST(nothing_to_do) {
   for (std::vector<int64_t> const& dims : {std::vector<int64_t>{0, 2, 1, 1}, {1, 0, 3, 3}, {1, 2, 0, int64_t{1} << 62}}) {
     Node node = cuda_node("SimAM", Type::f32, dims);
-    launcher::workspace = 16;
-    CHECK(!node.run().failed() && launcher::launches.empty() && asked.empty(), "an empty x");
+    fake_cuda.workspace = [](SimamParams const&) -> size_t { return 16; };
+    CHECK(!node.run().failed() && fake_cuda.launches.empty() && asked.empty(), "an empty x");
   }
 }
 
@@ -166,7 +164,7 @@ TEST(nothing_to_do) {
 TEST(failing_calls) {
   for (int i = 0;; ++i) {
     Node node = cuda_node("SimAMAffineAddSilu", Type::f32, {1, 16, 3, 3});
-    launcher::workspace = 1000;
+    fake_cuda.workspace = [](SimamParams const&) -> size_t { return 1000; };
     node.info.attributes[kLambda] = 0.1F;
     calls_to_fail = i;
     Outcome const outcome = node.run();
@@ -177,7 +175,7 @@ TEST(failing_calls) {
       CHECK(!outcome.failed() && i > 15, "%d calls: %s", i, outcome.message().c_str());
       break;
     }
-    CHECK(outcome.failed() && launcher::launches.empty(), "call %d failed and nobody noticed", i);
+    CHECK(outcome.failed() && fake_cuda.launches.empty(), "call %d failed and nobody noticed", i);
   }
 }
 

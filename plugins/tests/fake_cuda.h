@@ -1,4 +1,4 @@
-// The four functions of simam_cuda.h without a GPU: they note what they were asked, and answer what a test wants.
+// The calls of cuda/simam_cuda.h without a GPU: they note what they were asked, and answer what a test wants.
 #pragma once
 
 #include <cstddef>
