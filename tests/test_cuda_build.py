@@ -83,8 +83,8 @@ def test_the_numbers_stand_in_the_sources_too() -> None:
     assert {4: int(table[1]), 2: int(table[2]), 1: int(table[3])} == {
         sass.BYTES[name]: held for name, held in rules.MOST_HELD.items()
     }
-    for name in ("planes", "tiles"):
-        assert f"k{name[:-1].title()}Threads = {sass.THREADS[name]};" in plan
+    for name, threads in (("Plane", "planes"), ("Tile", "tiles"), ("Lanes", "lanes")):
+        assert f"k{name}Threads = {sass.THREADS[threads]};" in plan
     _, limits = check.budget_here()
     for format in sass.BYTES:
         assert sum(name.startswith(f"{format} ") for name in limits) == 38

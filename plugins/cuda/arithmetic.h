@@ -164,8 +164,11 @@ SIMAM_DEVICE Gate gate_of(Moments const& m, Problem const& p) {
   float by = reciprocal(four);
   by = fused_multiply_add(fused_multiply_add(-four, by, 1), by, by) * (kExact<T> ? -kLog2e : 0.5F);
   by = fused_multiply_add(0, v, by);  // a sum of squares beyond floats is NaN, not a gate of sigmoid(1/2)
-  float const steep = by * m.rest;
-  return {m.mean, by, -2 * steep, fused_multiply_add(steep, m.rest, kExact<T> ? -0.5F * kLog2e : 0.25F)};
+  // The nearest float, and what that misses: of a rounded quotient more is missed, and off would be small beside rest.
+  float const mean = m.mean + m.rest;
+  float const rest = (m.mean - mean) + m.rest;
+  float const steep = by * rest;
+  return {mean, by, -2 * steep, fused_multiply_add(steep, rest, kExact<T> ? -0.5F * kLog2e : 0.25F)};
 }
 
 // x * sigmoid(d + 1/2)

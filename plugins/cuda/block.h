@@ -58,10 +58,11 @@ class Block {
 #endif
   }
 
-  // A pointer, worked out here once and not at each use of it.
+  // A pointer, worked out here once and not at each use of it. Only of vectors: of others nvcc would forget that it
+  // points to device memory.
   template <class T>
   __device__ static T* settled(T* pointer) {
-    asm("" : "+l"(pointer));
+    if constexpr (sizeof(T) == sizeof(Bytes16)) asm("" : "+l"(pointer));
     return pointer;
   }
 

@@ -8,15 +8,21 @@
 namespace simam::cuda {
 namespace {
 
+// Of a block, at most, and blocks of a multiprocessor, at least.
+struct Bounds {
+  int threads, blocks;
+};
 template <class Kernel>
-constexpr int kMostThreads = kPlaneThreads;
+constexpr Bounds kBounds{kPlaneThreads, 1};
 template <class Access, int kHeld, Mode mode, bool kFused>
-constexpr int kMostThreads<Tiles<Access, kHeld, mode, kFused>> = kTileThreads;
+constexpr Bounds kBounds<Planes<Access, kHeld, Team::lanes, mode, kFused>>{kLanesThreads, 5};
+template <class Access, int kHeld, Mode mode, bool kFused>
+constexpr Bounds kBounds<Tiles<Access, kHeld, mode, kFused>>{kTileThreads, 1};
 template <class T, int kHeld, bool kAligned, bool kFused>
-constexpr int kMostThreads<Small<T, kHeld, kAligned, kFused>> = kSmallPlaneThreads;
+constexpr Bounds kBounds<Small<T, kHeld, kAligned, kFused>>{kLanesThreads, kFused ? 4 : 5};
 
 template <class Kernel>
-__global__ void __launch_bounds__(kMostThreads<Kernel>, 1) entry(__grid_constant__ Problem const problem) {
+__global__ void __launch_bounds__(kBounds<Kernel>.threads, kBounds<Kernel>.blocks) entry(__grid_constant__ Problem const problem) {
   Kernel::run(problem, Block{});
 }
 

@@ -10,10 +10,10 @@ constexpr int kWarp = 32;
 constexpr int kMostParts = 8;            // of a cluster anywhere
 constexpr int kMostPartsOfPlane = 16;    // where the device has clusters of 16: a plane for which 8 are too few
 constexpr int kNarrowTile = 64;          // pixels of a part of tiles without vectors, at least
-constexpr int kSmall = 512;             // pixels of a small plane
-constexpr int kLanesThreads = 128;      // of a block with several planes, at most
+constexpr int kSmall = 1024;            // pixels of a small plane
 constexpr int64_t kMostMoments = 65536;  // of the workspace, but for a plane with more parts
 constexpr int64_t kMostUnits = 1 << 30;
+constexpr float kMostLambda = 1e37F;  // four times it and of a variance is a float
 constexpr int64_t kMostBlocks = INT32_MAX;
 
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -33,7 +33,7 @@ Problem describe(SimamParams const& params) {
   p.group = params.group;
   p.groups = static_cast<int32_t>(divide_up(params.channels, params.group));
   p.activation = params.activation;
-  p.lambda = params.lambda;
+  p.lambda = std::min(params.lambda, kMostLambda);
   p.per_rest = static_cast<float>(1 / static_cast<double>(params.pixels - 1));
   p.parts = 1;
   p.part = p.pixels;
@@ -41,7 +41,7 @@ Problem describe(SimamParams const& params) {
   if (params.type == SIMAM_S8) {
     double const x = params.x_scale;
     bool const fused = params.scale != nullptr || params.residual != nullptr || params.activation != SIMAM_NONE;
-    p.lambda = static_cast<float>(params.lambda / (x * x));
+    p.lambda = static_cast<float>(std::min(params.lambda / (x * x), static_cast<double>(kMostLambda)));
     p.in_scale = fused ? params.x_scale : static_cast<float>(x / params.y_scale);
     p.residual_scale = params.residual_scale;
     p.out_scale = static_cast<float>(1 / static_cast<double>(params.y_scale));
@@ -121,16 +121,16 @@ class Planner {
     plan_.mode = Mode::whole;
     plan_.wide = aligned_;
     p.team = power_of_two(divide_up(pixels, kHeldOfSmall), kWarp);
-    while (p.team < kWarp && pixels >= 16 * p.team && 2 * p.team * plan_.units <= kSmallPlaneThreads * int64_t{device_.multiprocessors})
+    while (p.team < kWarp && pixels >= 16 * p.team && 2 * p.team * plan_.units <= kLanesThreads * int64_t{device_.multiprocessors})
       p.team *= 2;
     int64_t const step = 16 / size_;  // planes of a block that make its piece a multiple of 16 bytes
     int64_t const spread = divide_up(plan_.units, 2 * static_cast<int64_t>(device_.multiprocessors));
-    int64_t const at_once = kSmallPlaneThreads / p.team;
+    int64_t const at_once = kLanesThreads / p.team;
     int64_t const wanted = round_up(std::max<int64_t>(at_once, 8192 / (pixels * size_)), at_once);
     p.per_block = static_cast<int32_t>(round_up(std::clamp<int64_t>(spread, 1, wanted), step));
     int64_t const most = params_.residual == nullptr ? 32768 : 20480;
     while (p.per_block > step && p.per_block * pixels * size_ > most) p.per_block -= static_cast<int32_t>(step);
-    plan_.threads = static_cast<int>(std::min<int64_t>(kSmallPlaneThreads, round_up(static_cast<int64_t>(p.per_block) * p.team, kWarp)));
+    plan_.threads = static_cast<int>(std::min<int64_t>(kLanesThreads, round_up(static_cast<int64_t>(p.per_block) * p.team, kWarp)));
     int64_t const room = (p.per_block * pixels * size_ + 31) / 16 * 16;
     plan_.shared = static_cast<int>(params_.residual == nullptr ? room : 2 * room);
     plan_.per_launch = std::min(plan_.units, kMostUnits / p.per_block * p.per_block);
@@ -160,21 +160,25 @@ class Planner {
     return best;
   }
 
-  // How much a thread holds of a plane, or a part of one, of so many chunks. Many elements to a thread take the fewest
-  // instructions; where there are few blocks, fewer are done sooner.
+  // How much a thread of a block holds of a plane, or a part of one, of so many chunks. Many elements to a thread take
+  // the fewest instructions, where they save threads; where there are few threads, fewer are done sooner.
   Held choose_held(int64_t chunks) const {
-    if (plan_.mode == Mode::moments) return Held::many;
-    bool const scarce = plan_.units * plan_.problem.parts < 2 * device_.multiprocessors;
-    bool const fits = chunks <= held(Held::some) * (scarce ? kPlaneThreads : kWarp);
-    return fits ? Held::some : Held::many;
+    int64_t const with_some = round_up(divide_up(chunks, held(Held::some)), kWarp);
+    int64_t const with_many = round_up(divide_up(chunks, held(Held::many)), kWarp);
+    if (plan_.mode == Mode::moments || with_some > kPlaneThreads) return Held::many;
+    bool const saves = with_many < with_some && !scarce(plan_.units * plan_.problem.parts * with_many);
+    return saves ? Held::many : Held::some;
   }
+
+  // Whether the device has room for so many threads several times.
+  bool scarce(int64_t threads) const { return threads < 512 * int64_t{device_.multiprocessors}; }
 
   bool hold(int64_t chunks) {
     Problem& p = plan_.problem;
     plan_.kernel = Kernel::planes;
     plan_.shared = 512 + kMostPartsOfPlane * static_cast<int>(sizeof(Moments));
-    if (plan_.wide && plan_.mode == Mode::whole && chunks <= most_of_lanes()) {
-      Lanes const lanes = lanes_for(chunks);
+    Lanes const lanes = plan_.wide && plan_.mode == Mode::whole && chunks <= most_of_lanes() ? lanes_for(chunks) : Lanes{};
+    if (lanes.count > 0 && (lanes.held != Held::many || !scarce(plan_.units * lanes.count))) {
       plan_.held = lanes.held;
       p.team = lanes.count;
       int64_t const spread = round_up(divide_up(plan_.units * lanes.count, device_.multiprocessors), kWarp);
@@ -227,11 +231,14 @@ class Planner {
     return true;
   }
 
-  // So many units in a launch that the second kernel finds in L2 what the first one read. bound: the moments of a unit,
+  // So many units in a launch that the second kernel finds in L2 what the first one read, unless they leave most of the
+  // device idle. bound: the moments of a unit,
   // at most, with and without vectors; so that a workspace does for smaller sizes and other alignments too.
   void split(int64_t bytes, int64_t moments, int64_t bound) {
     int64_t const in_l2 = device_.l2 * 4 / 10 / std::max<int64_t>(1, 2 * bytes);
-    plan_.per_launch = std::clamp<int64_t>(std::min(in_l2, kMostMoments / moments), 1, plan_.per_launch);
+    int64_t const to_fill = divide_up(2 * device_.multiprocessors, int64_t{plan_.problem.parts} * std::max(1, plan_.problem.tiles));
+    int64_t const wanted = std::max(in_l2, to_fill);
+    plan_.per_launch = std::clamp<int64_t>(std::min(wanted, kMostMoments / moments), 1, plan_.per_launch);
     plan_.workspace = std::max(kMostMoments, bound) * static_cast<int64_t>(sizeof(Moments));
   }
 
@@ -244,7 +251,8 @@ class Planner {
 
   void share_tile() {
     int const parts = plan_.mode == Mode::cluster ? kMostParts * 128 : 1;
-    int const sums = 2 * (plan_.threads / kWarp) * plan_.problem.team * count_;
+    int const of_warps = 2 * (plan_.threads / kWarp) * plan_.problem.team * count_;
+    int const sums = plan_.mode == Mode::whole ? of_warps : std::max(of_warps, 3 * plan_.threads);
     plan_.shared = static_cast<int>(round_up(parts * static_cast<int>(sizeof(Moments)) + 128 * (4 + 16), 16)) + 4 * sums;
   }
 

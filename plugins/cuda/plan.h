@@ -28,7 +28,7 @@ constexpr int kHeldOfSmall = 64;
 // Threads of a block, at most: a quarter of the warps shares 16384 registers: 96 and 128 for a thread.
 constexpr int kPlaneThreads = 640;
 constexpr int kTileThreads = 512;
-constexpr int kSmallPlaneThreads = 128;
+constexpr int kLanesThreads = 128;  // of a block with several planes
 
 // Sizes are those of one launch; a large problem, and one whose two kernels are to meet in L2, takes several.
 struct Plan {

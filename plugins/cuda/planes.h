@@ -138,11 +138,13 @@ struct Planes {
     for (int i = 0; i < kHeld; ++i) {
       float const centre = first + i * step < chunks ? mean : 0;  // of zeros beyond the end: they add nothing
       widen<Access>(held[i], v);
+      float squares = 0;  // of a few first: a long chain would lose more
       for (int j = 0; j < kCount; ++j) {
         float const d = v[j] - centre;
         sums[0] += d;
-        sums[1] = fused_multiply_add(d, d, sums[1]);
+        squares = fused_multiply_add(d, d, squares);
       }
+      sums[1] += squares;
     }
     over_team(block, step, shared->sums[1], sums);
     return about(mean, count, sums[0], sums[1]);

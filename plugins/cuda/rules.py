@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ptx import Written
-from sass import BYTES, THREADS, Kernel, Measured
+from sass import BYTES, Kernel, Measured
 
 # Instructions per element of the kernels that large tensors take, by format.
 CEILING = {"F32": 22.0, "F16": 18.0, "BF16": 18.0, "S8": 18.0}
@@ -117,7 +117,7 @@ def findings_in_ptx(written: Written) -> Iterator[Finding]:
     """What is wrong with a kernel in PTX."""
     kernel = written.kernel
     rules: list[tuple[str, float, float, float]] = [
-        ("PTX: threads of a block", written.threads, *2 * (THREADS[kernel.shape],)),
+        ("PTX: threads of a block", written.threads, *2 * (kernel.threads,)),
         ("PTX: ld.global.nc", written.non_coherent, 0, 0),
         ("PTX: instructions of clusters", written.cluster, *((3, 64) if kernel.mode == "cluster" else (0, 0))),
     ]

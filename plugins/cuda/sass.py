@@ -16,7 +16,7 @@ from pathlib import Path
 MODES = ("whole", "cluster", "moments", "gate")
 TEAMS = ("lanes", "block")
 BYTES = {"F32": 4, "F16": 2, "BF16": 2, "S8": 1}
-THREADS = {"planes": 640, "tiles": 512, "small": 128}  # the most of a block, as kernels.cu bounds them
+THREADS = {"planes": 640, "tiles": 512, "lanes": 128}  # the most of a block, as kernels.cu bounds them
 
 # entry<Planes<Vectors<F16>, 7, Team::block, Mode::whole, false>>, as the linker calls it
 _ENTRY = re.compile(
@@ -43,6 +43,11 @@ class Kernel:
         access = "wide" if self.wide else "narrow"
         fused = "fused" if self.fused else ""
         return " ".join(filter(None, (self.format, self.shape, access, str(self.held), self.team, self.mode, fused)))
+
+    @property
+    def threads(self) -> int:
+        """Of a block, at most."""
+        return THREADS["lanes" if self.shape == "small" or self.team == "lanes" else self.shape]
 
     @property
     def elements(self) -> int:

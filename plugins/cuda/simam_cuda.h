@@ -7,8 +7,8 @@
 // Everything inside is float32, reduced in a fixed order: the same x on the same device gives the same bits.
 // A NaN or infinity makes its own plane NaN and touches no other.
 //
-// It ends where the squares of floats do: a plane whose sum of (x - mean)^2 exceeds 8e37 may come out as NaN, and where
-// lambda is below 1e-37 and |x - mean| below 1e-18 the gate is wrong.
+// It ends where floats do: a plane whose sum exceeds 3e38, or whose sum of (x - mean)^2 exceeds 8e37, may come out as NaN;
+// where lambda is below 1e-37 and |x - mean| below 1e-18 the gate is wrong or NaN; a lambda above 1e37 counts as 1e37.
 #pragma once
 
 #include <stddef.h>

@@ -171,15 +171,20 @@ struct Small {
     sum_over(block, p.team, sum);
     float const mean = sum[0] * reciprocal(count);
     float sums[2] = {};  // of x - mean, and of its square
-    auto const add = [&](float v) {
-      float const d = v - mean;
-      sums[0] += d;
-      sums[1] = fused_multiply_add(d, d, sums[1]);
+    auto const add = [&](auto const& values) {
+      float squares = 0;  // of a few first: a long chain would lose more
+      for (float const v : values) {
+        float const d = v - mean;
+        sums[0] += d;
+        squares = fused_multiply_add(d, d, squares);
+      }
+      sums[1] += squares;
     };
-    each_group(place, [&](int g) {
-      for (float const v : run[g]) add(v);
+    each_group(place, [&](int g) { add(run[g]); });
+    each_of_tail(place, [&](int i) {
+      float const one[] = {T::widen(x[i])};
+      add(one);
     });
-    each_of_tail(place, [&](int i) { add(T::widen(x[i])); });
     sum_over(block, p.team, sums);
     return about(mean, count, sums[0], sums[1]);
   }

@@ -22,7 +22,8 @@ struct Tiles {
   using Chunk = typename Access::Chunk;
   static constexpr int kCount = Access::kCount;
 
-  // Of a block; behind it lie the warps' sums: a float for each channel of the tile and each warp, twice.
+  // Of a block; behind it lie slots for sums: a float for each channel of the tile and each warp, twice, or three for
+  // each thread, whichever are more.
   struct Shared {
     Moments parts[mode == Mode::cluster ? kMostTileParts * kMostChannels : 1];
     float mean[kMostChannels];
@@ -63,10 +64,9 @@ struct Tiles {
       own = moments(block, held, here, p, p.pixels - from < p.part ? p.pixels - from : p.part);
     }
     // Channel after channel, part after part.
-    Moments* const workspace =
-        p.workspace + static_cast<int64_t>(tile_number) * p.parts * here.channels + block.thread();
+    Moments* const workspace = p.workspace + static_cast<int64_t>(tile_number) * p.parts * here.channels;
     if constexpr (mode == Mode::moments) {
-      if (leads) workspace[part * here.channels] = own;
+      if (leads) workspace[part * here.channels + block.thread()] = own;
     } else {
       if constexpr (mode == Mode::cluster) {
         block.cluster_wait();  // the others have begun
@@ -75,10 +75,10 @@ struct Tiles {
             block.store_remote(&shared->parts[block.thread() * kMostTileParts + part], to, own);
         block.cluster_arrive();
         block.cluster_wait();
-        if (leads) own = gather(&shared->parts[block.thread() * kMostTileParts], 1, p.parts, p.pixels * p.fold);
+        own = gather(block, here, p, [&](int channel, int i) { return shared->parts[channel * kMostTileParts + i]; });
       }
       if constexpr (mode == Mode::gate)
-        if (leads) own = gather(workspace, here.channels, p.parts, p.pixels * p.fold);
+        own = gather(block, here, p, [&](int channel, int i) { return workspace[i * here.channels + channel]; });
       if (leads) shared->gates[block.thread()] = gate_of<T>(own, p);
       block.sync();
       auto const group = static_cast<uint32_t>(p.first + at) % static_cast<uint32_t>(p.groups);  // all are below 2^31
@@ -97,26 +97,48 @@ struct Tiles {
     SIMAM_DEVICE bool has(int i) const { return pixel + i * rows < end; }
   };
 
-  // All parts' moments made one; they are `step` apart.
-  static SIMAM_DEVICE Moments gather(Moments const* parts, int step, int count, int pixels) {
-    float const centre = parts[0].mean;
+  template <class Block>
+  static SIMAM_DEVICE float* slots_of(Block const& block) {
+    return reinterpret_cast<float*>(block.shared() + sizeof(Shared));
+  }
+
+  // All parts' moments of each channel made one: part(channel, i) is the i-th. A thread adds up every so many of them.
+  template <class Block, class Part>
+  static SIMAM_DEVICE Moments gather(Block const& block, Tile const& here, Problem const& p, Part const& part) {
+    int const channel = block.thread() & (here.channels - 1);
+    int const step = block.threads() >> log2_of(here.channels);
+    int const first = block.thread() >> log2_of(here.channels);
+    float* const slots = slots_of(block);
+    auto const over_all = [&](float const* own) {
+      LongSum all;
+      for (int i = 0; i < step; ++i) all.add(own[i * here.channels + channel]);
+      return all.sum;
+    };
+    float const centre = part(channel, 0).mean;
     LongSum off;
     SIMAM_UNROLL_BY_4
-    for (int i = 0; i < count; ++i) {
-      Moments const part = parts[i * step];
-      off.add(part.count * apart_of(part, centre, 0));
+    for (int i = first; i < p.parts; i += step) {
+      Moments const each = part(channel, i);
+      off.add(each.count * apart_of(each, centre, 0));
     }
-    Moments const mean = mean_of(centre, static_cast<float>(pixels), off.sum);
+    slots[block.thread()] = off.sum;
+    block.sync();
+    Moments const mean = mean_of(centre, static_cast<float>(p.pixels * p.fold), over_all(slots));
     LongSum rest;
     LongSum squares;
     SIMAM_UNROLL_BY_4
-    for (int i = 0; i < count; ++i) {
-      Moments const part = parts[i * step];
-      float const apart = apart_of(part, mean.mean, mean.rest);
-      rest.add(part.count * apart);
-      squares.add(fused_multiply_add(part.count * apart, apart, part.m2));
+    for (int i = first; i < p.parts; i += step) {
+      Moments const each = part(channel, i);
+      float const apart = apart_of(each, mean.mean, mean.rest);
+      rest.add(each.count * apart);
+      squares.add(fused_multiply_add(each.count * apart, apart, each.m2));
     }
-    return merged(mean, rest.sum, squares.sum);
+    float* const of_rest = slots + block.threads();
+    float* const of_squares = of_rest + block.threads();
+    of_rest[block.thread()] = rest.sum;
+    of_squares[block.thread()] = squares.sum;
+    block.sync();
+    return merged(mean, over_all(of_rest), over_all(of_squares));
   }
 
   // The sums over the warp go into its slots. Of the channels that two threads add up, each goes on with half.
@@ -161,7 +183,7 @@ struct Tiles {
   static SIMAM_DEVICE Moments moments(Block const& block, Chunk const (&held)[kHeld], Tile const& here,
                                       Problem const& p, int length) {
     auto* const shared = reinterpret_cast<Shared*>(block.shared());
-    auto* const slots = reinterpret_cast<float*>(block.shared() + sizeof(Shared));
+    float* const slots = slots_of(block);
     float* const more_slots = slots + block.threads() / kWarp * here.channels;
     bool const leads = block.thread() < here.channels;
     auto const count = static_cast<float>(length * p.fold);

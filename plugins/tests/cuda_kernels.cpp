@@ -147,6 +147,47 @@ TEST(many_parts) {
     }
 }
 
+// Squares in an order that a long chain of additions loses most of.
+TEST(squares_are_not_added_in_one_chain) {
+  char const* const kOrder = "cbcbcbcbcbcbcbcbdbdbcbabcbdbcbcbcbcbcbcbcbcbcbcbcbcbcbcbcbcbcbc";
+  constexpr double kValues[] = {-0x1.aa461cp+3, -0x1.d302b2p+1, 0x1.d302b2p+1, 0x1.aa3306p+3};
+  CudaWay way;
+  way.device = {1, 90, int64_t{60} << 20};
+  Problem p = make(Type::f32, input("normal"), 1, 80, 63, 1);  // so many planes that one lane has each
+  for (int64_t i = 0; i < p.size(); ++i) p.x[static_cast<size_t>(i)] = kValues[kOrder[i % 63] - 'a'];
+  checked(p, way);
+}
+
+// The mean is so far from every float quotient that what it misses is more than lambda's root.
+TEST(constant_planes) {
+  for (float const value : {806413.0F, 1234567.0F, 9999999.0F, -3333333.0F})
+    for (int64_t const m : {49, 63, 784, 3136})
+      for (int const group : {1, 8}) {
+        if (thin() && m > 100) continue;
+        CudaWay way;
+        way.group = group;
+        Problem p = make(Type::f32, input("normal"), 1, 3, m, 1);
+        for (double& v : p.x) v = static_cast<double>(value);
+        checked(p, way);
+      }
+  for (double const scale : {30.0, 100.0, 300.0}) {
+    Problem p = make(Type::s8, input("constant"), 1, 2, 586, 1);
+    p.x_scale = p.residual_scale = p.y_scale = static_cast<float>(scale);
+    for (double& v : p.x) v = 124 * scale;
+    checked(p, {});
+  }
+}
+
+// Where floats end: a lambda beyond them leaves a gate of sigmoid(1/2).
+TEST(large_lambdas) {
+  for (Type const type : kTypes)
+    for (float const lambda : {3e37F, 1e38F, 3.4e38F}) {
+      Problem p = make(type, input("normal"), 1, 3, 49, 1);
+      p.lambda = lambda;
+      checked(p, {});
+    }
+}
+
 // Parts of a plane that are unlike one another: a bar on top, values in order.
 TEST(parts_unlike_one_another) {
   double (*const kinds[])(Random&, int64_t, int64_t) = {

@@ -56,7 +56,7 @@ void check_plan(SimamParams const& p, cuda::Device const& device, cuda::Plan con
       CHECK(q.per_block * p.pixels * size % 16 == 0, "%s: a block's piece", what.c_str());
       CHECK(q.per_block * p.pixels * size + 16 <= plan.shared, "%s: room", what.c_str());
       CHECK(plan.per_launch == plan.units || plan.per_launch % q.per_block == 0, "%s: launches", what.c_str());
-      CHECK(plan.threads <= cuda::kSmallPlaneThreads, "%s: %d threads", what.c_str(), plan.threads);
+      CHECK(plan.threads <= cuda::kLanesThreads, "%s: %d threads", what.c_str(), plan.threads);
       break;
     }
     case cuda::Kernel::planes:

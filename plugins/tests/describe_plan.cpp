@@ -15,10 +15,10 @@ extern "C" int simam_describe_plan(SimamParams const* params, int multiprocessor
   int const element = params->type == SIMAM_F32 ? 4 : params->type == SIMAM_S8 ? 1 : 2;
   int64_t const launches = (plan.units + plan.per_launch - 1) / plan.per_launch;
   int held = plan.wide ? held_of(plan.held, element) : plan.kernel == Kernel::tiles ? kHeldOfTile : kHeldElements;
-  if (plan.kernel == Kernel::small) held = plan.held == Held::few ? 8 : 16;
-  std::snprintf(line, size, "%s %s%s held %d, %d threads, %lld blocks, %d parts, %d B%s%.0lld",
+  if (plan.kernel == Kernel::small) held = kHeldOfSmall;
+  std::snprintf(line, size, "%s %s%s held %d, team %d, %d threads, %lld blocks, %d parts, %d B%s%.0lld",
                 kernels[static_cast<int>(plan.kernel)], modes[static_cast<int>(plan.mode)], plan.wide ? "" : " narrow",
-                held, plan.threads, static_cast<long long>(blocks_of(plan, plan.per_launch)), plan.problem.parts,
+                held, plan.problem.team, plan.threads, static_cast<long long>(blocks_of(plan, plan.per_launch)), plan.problem.parts,
                 plan.shared, launches > 1 ? ", launches " : "", static_cast<long long>(launches > 1 ? launches : 0));
   return 1;
 }
