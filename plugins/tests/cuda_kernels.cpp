@@ -198,17 +198,19 @@ TEST(several_launches_of_each_kernel) {
         }
 }
 
+// 8192: blocks of several warps, and parts. Group 128: a tile is full, or has neighbours.
 TEST(the_order_of_threads_changes_nothing) {
   for (Type const type : kTypes)
-    for (int const group : {1, 16})
+    for (int const group : {1, 16, 128})
       for (SimamTactic const tactic : kTactics)
-        for (int64_t const m : {49, 300, 1024}) {
+        for (int64_t const m : {49, 300, 1024, 8192}) {
+          if ((group == 128 && m > 300) || (thin() && m > 1024)) continue;
           CudaWay way;
           way.tactic = tactic;
           way.group = group;
           Problem const p = with(make(type, input("normal"), 1, 3, m, 8), kOps[4]);
           CudaResult const first = run(p, way);
-          for (Order const order : {Order::backward, Order::mixed, Order::block_by_block}) {
+          for (Order const order : {Order::backward, Order::mixed, Order::block_by_block, Order::warp_by_warp}) {
             way.order = order;
             CHECK(run(p, way).bytes == first.bytes, "%s: other bits", describe(p, way).c_str());
           }
