@@ -325,8 +325,8 @@ inline void Emulator::run_cluster(int64_t first, int threads, int shared, int cl
     if (progress_ == before) emulator_error("the threads wait for different things");
   }
   for (auto const& block : blocks_)
-    for (size_t i = 0; i < kFence; ++i)
-      if (block->memory[static_cast<size_t>(shared) + i] != '\xFF') emulator_error("written behind the shared memory");
+    for (char const* at = block->memory + shared; at != block->memory + shared + kFence; ++at)
+      if (*at != '\xFF') emulator_error("written behind the shared memory");
 }
 
 }  // namespace simam::test
