@@ -54,7 +54,8 @@ void check_plan(SimamParams const& p, cuda::Device const& device, cuda::Plan con
     case cuda::Kernel::small: {
       CHECK(p.pixels <= cuda::kHeldOfSmall * q.team && q.team <= 32 && (q.team & (q.team - 1)) == 0, "%s: lanes", what.c_str());
       CHECK(q.per_block * p.pixels * size % 16 == 0, "%s: a block's piece", what.c_str());
-      CHECK(q.per_block * p.pixels * size + 16 <= plan.shared, "%s: room", what.c_str());
+      // Of each piece, and for where it begins: a vector more.
+      CHECK((q.per_block * p.pixels * size + 16) * (p.residual != nullptr ? 2 : 1) <= plan.shared, "%s: room", what.c_str());
       CHECK(plan.per_launch == plan.units || plan.per_launch % q.per_block == 0, "%s: launches", what.c_str());
       CHECK(plan.threads <= cuda::kLanesThreads, "%s: %d threads", what.c_str(), plan.threads);
       break;
@@ -130,6 +131,7 @@ TEST(random_sizes) {
     p.tactic = static_cast<int32_t>(random.below(4));
     p.activation = static_cast<int32_t>(random.below(3));
     p.x = reinterpret_cast<void const*>(static_cast<uintptr_t>(random.below(4) == 0 ? 8 : 16));
+    p.residual = reinterpret_cast<void const*>(static_cast<uintptr_t>(i % 8 < 4 ? 0 : i % 8 == 4 ? 8 : 16));
     cuda::Device const devices[] = {kHopper, kOrin, kTiny, {1, 75, 0}, {160, 120, int64_t{128} << 20}};
     cuda::Device const& device = devices[random.below(5)];
     cuda::Plan plan{};

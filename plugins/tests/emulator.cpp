@@ -29,7 +29,7 @@ bool depends_on_order(Kernel const& kernel, int cluster = 1) {
     auto const other = written(kernel, order, cluster);
     return std::memcmp(first.data(), other.data(), first.size() * sizeof(float)) != 0;
   };
-  return differs(Order::backward) || differs(Order::mixed);
+  return differs(Order::backward) || differs(Order::mixed) || differs(Order::warp_by_warp);
 }
 
 // Each thread reads what the one opposite wrote.
@@ -39,6 +39,18 @@ void exchange(Emulator::View const& block, float* out) {
   shared[block.thread()] = static_cast<float>(block.thread());
   if (kSync) block.sync();
   out[block.thread()] = shared[63 - block.thread()];
+}
+
+// The same, and then each thread writes again. The threads of a warp have met, so that all of it have read.
+template <bool kSync>
+void write_again(Emulator::View const& block, float* out) {
+  auto* const shared = reinterpret_cast<float*>(block.shared());
+  shared[block.thread()] = static_cast<float>(block.thread());
+  block.sync();
+  out[block.thread()] = shared[63 - block.thread()];
+  if (kSync) block.sync();
+  cuda::sum_of(block, 1.0F);
+  shared[block.thread()] = -1;
 }
 
 // A block writes into the other one's memory, which reads it.
@@ -85,6 +97,18 @@ TEST(a_missing_barrier_is_seen) {
   CHECK(depends_on_order(exchange<false>), "without a barrier the order does not matter");
 }
 
+TEST(a_warp_that_runs_ahead_is_seen) {
+  CHECK(!depends_on_order(write_again<true>), "with a barrier the order matters");
+  CHECK(depends_on_order(write_again<false>), "without a barrier the order does not matter");
+}
+
+TEST(two_blocks_that_write_one_place_are_seen) {
+  auto const both = [](Emulator::View const& block, float* out) {
+    out[block.thread() - 64 * static_cast<int>(block.index())] = static_cast<float>(block.index());
+  };
+  CHECK(depends_on_order(both), "the order of blocks does not matter");
+}
+
 TEST(a_missing_cluster_barrier_is_seen) {
   CHECK(!depends_on_order(exchange_in_cluster<true>, 2), "with a barrier the order matters");
   CHECK(depends_on_order(exchange_in_cluster<false>, 2), "without a barrier the order does not matter");
@@ -110,6 +134,10 @@ TEST(what_is_wrong_ends_the_process) {
         "a thread of a warp is missing");
   CHECK(dies([](Emulator::View const& b, float*) { b.store_remote(reinterpret_cast<cuda::Moments*>(b.shared()), 1, {}); },
              "has not begun", 2), "another block is written to too early");
+#if !defined(SIMAM_ASAN)  // it says so on stderr
+  CHECK(dies([](Emulator::View const& b, float*) { if (b.thread() == 7) b.shared()[256] = 0; }, "behind the shared memory"),
+        "a byte behind the shared memory");
+#endif
 }
 
 int main(int count, char** names) { return run_tests(count, names); }

@@ -1,7 +1,8 @@
 // A block of threads and a cluster of blocks on the host: each thread is a coroutine, run in turn until it waits. The
 // kernels see what cuda/block.h shows them of a GPU. Slow, and strict: a vector that is not aligned, threads that wait
-// for different things and a block that leaves too early are errors; shared memory begins as NaN, and is as large as
-// asked to the byte. In what order the threads run is a choice: where a barrier is missing the results depend on it.
+// for different things and a block that leaves too early are errors; shared memory begins as NaN, is as large as asked
+// to the byte, and what is written behind it is seen. In what order the threads run is a choice: where a barrier is
+// missing the results depend on it.
 #pragma once
 
 #include <setjmp.h>
@@ -30,8 +31,9 @@
 
 namespace simam::test {
 
-// block_by_block: the next block of a cluster begins when no thread of this one can go on.
-enum class Order { forward, backward, mixed, block_by_block };
+// backward: the last thread of the last cluster is the first. block_by_block, warp_by_warp: the next one of a cluster
+// begins when no thread of this one can go on.
+enum class Order { forward, backward, mixed, block_by_block, warp_by_warp };
 
 [[noreturn]] inline void emulator_error(char const* what) {
   std::printf("  FAILED: emulator: %s\n", what);
@@ -91,13 +93,19 @@ class Emulator {
     if (threads % kWarpSize != 0 || threads > 1024 || blocks % cluster != 0) emulator_error("a wrong launch");
     body_ = &body;
     call_ = [](void const* body, View const& view) { (*static_cast<Body const*>(body))(view); };
-    for (int64_t first = 0; first < blocks; first += cluster) run_cluster(first, threads, shared, cluster);
+    for (int64_t first = 0; first < blocks; first += cluster)
+      run_cluster(order == Order::backward ? blocks - cluster - first : first, threads, shared, cluster);
   }
 
   class View;
 
  private:
   static constexpr size_t kStack = 256 * 1024;
+#if defined(SIMAM_ASAN)
+  static constexpr size_t kFence = 0;  // AddressSanitizer has its own, and sees what is read there too
+#else
+  static constexpr size_t kFence = 64;  // bytes behind a block's memory: they stay as they are
+#endif
 
   void run_cluster(int64_t first, int threads, int shared, int cluster);
   void add_thread();
@@ -284,9 +292,9 @@ inline void Emulator::run_cluster(int64_t first, int threads, int shared, int cl
     block->warps.resize(static_cast<size_t>(threads / kWarpSize));
     for (EmulatedWarp& warp : block->warps) warp.meeting.expected = kWarpSize;
     block->barrier.expected = threads;
-    block->storage.reset(new cuda::Bytes16[static_cast<size_t>(shared) / 16]);
+    block->storage.reset(new cuda::Bytes16[(static_cast<size_t>(shared) + kFence) / 16]);
     block->memory = reinterpret_cast<char*>(block->storage.get());
-    std::memset(block->memory, 0xFF, static_cast<size_t>(shared));
+    std::memset(block->memory, 0xFF, static_cast<size_t>(shared) + kFence);
     blocks_.push_back(std::move(block));
   }
   while (threads_.size() < count) add_thread();
@@ -305,15 +313,20 @@ inline void Emulator::run_cluster(int64_t first, int threads, int shared, int cl
       for (size_t i = count - 1; i > 0; --i)
         std::swap(turns[i], turns[static_cast<size_t>(random.below(static_cast<int64_t>(i) + 1))]);
     uint64_t const before = progress_;
-    size_t const together = order == Order::block_by_block ? static_cast<size_t>(threads) : count;
+    size_t const together = order == Order::block_by_block ? static_cast<size_t>(threads)
+                            : order == Order::warp_by_warp ? size_t{kWarpSize}
+                                                           : count;
     for (size_t from = 0; from < count; from += together)
       for (bool again = true; again;) {
         uint64_t const since = progress_;
         for (size_t i = from; i < from + together; ++i) left -= take_turn(*threads_[turns[i]]);
-        again = order == Order::block_by_block && progress_ != since;
+        again = together < count && progress_ != since;
       }
     if (progress_ == before) emulator_error("the threads wait for different things");
   }
+  for (auto const& block : blocks_)
+    for (char const* at = block->memory + shared; at != block->memory + shared + kFence; ++at)
+      if (*at != '\xFF') emulator_error("written behind the shared memory");
 }
 
 }  // namespace simam::test
