@@ -162,8 +162,8 @@ SIMAM_DEVICE Gate gate_of(Moments const& m, Problem const& p) {
   float const v = m.m2 * p.per_rest;
   float const four = 4 * (v + p.lambda);
   float by = reciprocal(four);
+  // Of infinity, a sum of squares beyond floats, this makes NaN, and not a gate of sigmoid(1/2).
   by = fused_multiply_add(fused_multiply_add(-four, by, 1), by, by) * (kExact<T> ? -kLog2e : 0.5F);
-  by = fused_multiply_add(0, v, by);  // a sum of squares beyond floats is NaN, not a gate of sigmoid(1/2)
   // The nearest float, and what that misses: of a rounded quotient more is missed, and off would be small beside rest.
   float const mean = m.mean + m.rest;
   float const rest = (m.mean - mean) + m.rest;

@@ -182,7 +182,9 @@ struct Planes {
       rest += parts[i].count * apart;
       squares += fused_multiply_add(parts[i].count * apart, apart, parts[i].m2);
     }
-    return merged(mean, over(shared.sums[1], rest), over(shared.sums[2], squares));
+    rest = over(shared.sums[1], rest);
+    squares = over(shared.sums[2], squares);
+    return merged(mean, rest, squares);
   }
 
   template <class Block>
