@@ -379,6 +379,19 @@ def test_on_a_full_disk_the_run_goes_on_and_says_so(
     assert not list(tmp_path.glob("*.jsonl.*"))
 
 
+@pytest.mark.parametrize("variable", ["CXX", "CUDACXX", "NVCC"])
+def test_a_compiler_that_is_none(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CXX", "CUDACXX", "NVCC"):
+        monkeypatch.delenv(name, raising=False)
+    ask = build._cxx if variable == "CXX" else build.find_nvcc
+    for named in ("nonsense", "ccache g++", "/"):
+        monkeypatch.setenv(variable, named)
+        with pytest.raises(build.BuildError, match=f"{variable} is '{re.escape(named)}', which is no program here"):
+            ask()
+    monkeypatch.setenv(variable, sys.executable)
+    assert ask() == sys.executable
+
+
 def test_what_does_not_end_is_ended_and_the_table_is_printed() -> None:
     code = (
         "import sys, time\n"
