@@ -27,18 +27,33 @@ class Growing:
     """A run whose rows are kept as they come: what is measured stays, whatever happens afterwards."""
 
     def __init__(self, path: Path, **conditions: Any) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.rows: list[Mapping[str, Any]] = []
         self._path = path
-        self._earlier = path.read_text() if path.exists() else ""
+        self._earlier = earlier(path)
         self._conditions = _here() | conditions
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Write the file with this row in it beside, and rename it."""
         self.rows.append(row)
-        beside = self._path.with_name(f"{self._path.name}.{os.getpid()}")
-        beside.write_text(self._earlier + _line(self.rows, self._conditions))
-        beside.replace(self._path)
+        beside = _beside(self._path)
+        try:
+            beside.write_text(self._earlier + _line(self.rows, self._conditions))
+            beside.replace(self._path)
+        except OSError:  # a full disk
+            beside.unlink(missing_ok=True)
+            raise
+
+
+def earlier(path: Path) -> str:
+    """What is in a file that is to grow. Raises OSError or ValueError where it cannot be read, or written beside."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _beside(path).touch()
+    _beside(path).unlink()
+    return path.read_text() if path.exists() else ""
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.{os.getpid()}")
 
 
 def _here() -> dict[str, Any]:

@@ -56,8 +56,11 @@ build)
         echo "no nvcc of CUDA 13.0 or newer on the PATH, in CUDACXX or in /usr/local/cuda, and none from PyPI" >&2
         exit 1
     }
+    echo "compiling the CUDA kernels with $nvcc; the first time takes several minutes"
     build "$nvcc" || exit 1
-    echo "built by $nvcc:"
+    sed -n 's/^-- simam: /simam: /p' build/cuda.log  # which doors were left out, and why
+    built=$(sed -n 's/^SIMAM_CUDA_ARCHITECTURES:[A-Z]*=//p' $BUILD/CMakeCache.txt)
+    echo "built by $nvcc, for the architectures ${built:-that CMake was told}:"
     ls "$PWD"/$BUILD/libsimam_*.so
     ;;
 check | update)

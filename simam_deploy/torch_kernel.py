@@ -68,8 +68,22 @@ def reasons_against(x: Tensor, e_lambda: float) -> list[str]:
 
 
 def _has_tangent(x: Tensor) -> bool:
-    """Whether x is differentiated forwards, by torch.autograd.forward_ad or torch.func.jvp."""
-    return not torch.compiler.is_compiling() and forward_ad.unpack_dual(x).tangent is not None  # type: ignore[no-untyped-call]
+    """Whether x is differentiated forwards, by torch.autograd.forward_ad or torch.func.jvp; or where x cannot be
+    asked, under torch.compile and torch.vmap, whether anything is.
+    """
+    if torch.compiler.is_compiling():  # where none is open it is read a second time, for dynamo to make a guard of it
+        return _dual_level() >= 0 or forward_ad._current_level >= 0
+    if forward_ad._current_level < 0:
+        return False
+    return torch._C._functorch.is_batchedtensor(x) or forward_ad.unpack_dual(x).tangent is not None  # type: ignore[no-untyped-call]
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _dual_level() -> int:
+    """The innermost forward derivative that is open, -1: none. To dynamo a constant without a guard, as the code that
+    it traces may have opened it. So what is first compiled within one stays the formula, outside too.
+    """
+    return forward_ad._current_level
 
 
 def call(x: Tensor, e_lambda: float) -> Tensor:

@@ -234,7 +234,14 @@ def _compare(
             raise InputError(f"{label}: output {name!r} has shape {got[0].shape}; the truth has {true[0].shape}")
         errors = [np.abs(g - t) for g, t in zip(got, true, strict=True)]
         errors = [np.where(np.isnan(e), np.inf, e) for e in errors]
-        by_element = np.concatenate([e.reshape(len(e), -1).max(axis=1) if e.ndim else e.reshape(1) for e in errors])
+        if not any(e.size for e in errors):
+            raise InputError(
+                f"{label}: output {name!r} has shape {got[0].shape} on the inputs {case}: there is nothing to "
+                "compare; give inputs for which it holds numbers (--inputs FILE.npz, or --shape)"
+            )
+        by_element = np.concatenate(
+            [e.max(axis=tuple(range(1, e.ndim)), initial=0) if e.ndim else e.reshape(1) for e in errors]
+        )
         worst = float(by_element.max(initial=0))
         signal = sum(float(np.sum(t * t)) for t in true)
         noise = sum(float(np.sum(e * e)) for e in errors)

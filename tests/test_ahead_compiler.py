@@ -104,6 +104,16 @@ def test_no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         compiler.find(tmp_path / "libnvrtc.so.13")
 
 
+def test_an_empty_cuda_home_is_not_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib/libnvrtc.so.13").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
+    assert tmp_path / "lib/libnvrtc.so.13" in compiler.candidates()
+    monkeypatch.setenv("CUDA_HOME", "")
+    assert Path("lib/libnvrtc.so.13") not in compiler.candidates()
+
+
 NVRTC = """
 #include <dlfcn.h>
 char const* nvrtcGetErrorString(int status) { return "builtins not found"; }

@@ -331,6 +331,67 @@ def test_stopped_it_prints_and_keeps_what_there_is(
     assert json.loads((tmp_path / "gpu.jsonl").read_text())["rows"][0]["check"] == "a"
 
 
+def test_where_nothing_can_be_kept_the_command_does_not_begin(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "binary.jsonl").write_bytes(b"\xff\xfe")
+    for keep in (tmp_path / "file/gpu.jsonl", tmp_path, tmp_path / "binary.jsonl"):
+        assert script.main(["checks", "--keep", str(keep)]) == 2
+        said = capsys.readouterr().err
+        assert f"error: nothing can be kept in {keep}: " in said
+        assert "name a file with --keep" in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["binary.jsonl", "file"]
+
+
+@pytest.mark.parametrize(
+    ("full_at", "end"), [((1,), "kept in {}\n"), ((2,), "kept in {}, without the last 1 rows\n"), ((1, 2), "")]
+)
+def test_on_a_full_disk_the_run_goes_on_and_says_so(
+    full_at: tuple[int, ...],
+    end: str,
+    machine: Machine,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    names, keep = ("a", "b"), tmp_path / "gpu.jsonl"
+    every = [{"table": "check", "check": name, "cases": 1, "worst": 0.1, "ok": True, "note": ""} for name in names]
+    monkeypatch.setattr(script, "_machine", lambda *_: (machine, build.Libraries(Path(), Path(), Path())))
+    monkeypatch.setattr(script, "_rows", lambda *_: iter(every))
+    write = Path.write_text
+
+    def full(path: Path, text: str) -> int:
+        written = write(path, text)
+        if text.count('"check": "') in full_at:
+            raise OSError(28, "No space left on device")
+        return written
+
+    monkeypatch.setattr(Path, "write_text", full)
+    assert script.main(["checks", "--keep", str(keep)]) == (0 if end == "kept in {}\n" else 1)
+    said = capsys.readouterr()
+    assert f"a row cannot be kept in {keep}: [Errno 28] No space left on device" in said.out + said.err
+    assert "2 of 2 checks are right" in said.out
+    assert said.out.endswith(end.format(keep)), said.out
+    assert ("kept in" in said.out.splitlines()[-1]) == bool(end)
+    kept = [row["check"] for row in json.loads(keep.read_text())["rows"]] if keep.exists() else []
+    assert kept == {(1,): ["a", "b"], (2,): ["a"], (1, 2): []}[full_at]
+    assert not list(tmp_path.glob("*.jsonl.*"))
+
+
+@pytest.mark.parametrize("variable", ["CXX", "CUDACXX", "NVCC"])
+def test_a_compiler_that_is_none(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CXX", "CUDACXX", "NVCC"):
+        monkeypatch.delenv(name, raising=False)
+    ask = build._cxx if variable == "CXX" else build.find_nvcc
+    for named in ("nonsense", "ccache g++", "/"):
+        monkeypatch.setenv(variable, named)
+        with pytest.raises(build.BuildError, match=f"{variable} is '{re.escape(named)}', which is no program here"):
+            ask()
+    monkeypatch.setenv(variable, sys.executable)
+    assert ask() == sys.executable
+
+
 def test_what_does_not_end_is_ended_and_the_table_is_printed() -> None:
     code = (
         "import sys, time\n"

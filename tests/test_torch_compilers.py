@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 
 from stand_in import StandIn, kernel, tensor  # noqa: E402
 from torch._subclasses import FakeTensorMode  # noqa: E402
+from torch.autograd import forward_ad  # noqa: E402
 
 from simam_deploy import SimAM  # noqa: E402
 from simam_deploy.errors import RuntimeUnavailable  # noqa: E402
@@ -71,6 +72,32 @@ def test_compiled_in_training_it_is_the_formula(backend: str, stand_in: StandIn)
     SimAM(0.1)(same).sum().backward()
     torch.testing.assert_close(x.grad, same.grad)
     assert stand_in.launches == 0
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")  # torch's own, of jvp
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_compiled_forward_derivatives_are_those_of_the_formula(backend: str, stand_in: StandIn) -> None:
+    x, tangent = tensor(), torch.ones_like(tensor())
+
+    def jvp(module: object) -> torch.Tensor:
+        return torch.func.jvp(module, (x,), (tangent,))[1]
+
+    def dual(module: object) -> torch.Tensor:
+        with forward_ad.dual_level():
+            return forward_ad.unpack_dual(module(forward_ad.make_dual(x, tangent))).tangent
+
+    expected = jvp(SimAM(0.1).eval())
+    for derive in (jvp, dual):
+        torch._dynamo.reset()
+        module = kernel(use="auto")
+        torch.testing.assert_close(torch.compile(derive, fullgraph=True, backend=backend)(module), expected)
+        compiled = torch.compile(module, backend=backend)
+        before = stand_in.launches
+        compiled(x)
+        assert stand_in.launches == before + 1
+        torch.testing.assert_close(derive(compiled), expected)
+        assert stand_in.launches == before + 1
+    torch._dynamo.reset()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)

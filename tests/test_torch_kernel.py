@@ -221,6 +221,24 @@ def test_forward_derivatives_are_those_of_the_formula(stand_in: StandIn) -> None
         assert "carries a forward-mode tangent" in kernel(use="auto").kernel_use(dual)
         assert torch.equal(forward_ad.unpack_dual(kernel(use="auto")(dual)).tangent, expected)
     assert stand_in.launches == 0
+    with forward_ad.dual_level():  # of another tensor: x has none
+        kernel()(x)
+    assert stand_in.launches == 1
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+def test_forward_derivatives_through_vmap(stand_in: StandIn) -> None:
+    """Of a batched x torch cannot tell whether it has a tangent."""
+    x, tangent = tensor(), torch.ones_like(tensor())
+
+    def each(module: SimAM) -> object:
+        return lambda x: torch.vmap(module)(x[:, None])[:, 0]
+
+    expected = torch.func.jvp(each(SimAM(0.1).eval()), (x,), (tangent,))[1]
+    torch.testing.assert_close(torch.func.jvp(each(kernel(use="auto")), (x,), (tangent,))[1], expected)
+    with pytest.raises(RuntimeUnavailable, match="carries a forward-mode tangent"):
+        torch.func.jvp(each(kernel()), (x,), (tangent,))
+    assert stand_in.launches == 0
 
 
 def test_gradients_are_those_of_the_formula(stand_in: StandIn) -> None:

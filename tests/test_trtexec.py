@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -305,6 +306,14 @@ def test_what_is_not_there(play: Callable[..., tuple], tmp_path: Path, monkeypat
         trtexec.find(None)
     with pytest.raises(RuntimeUnavailable, match="'elsewhere': no program to run"):
         trtexec.find("elsewhere")
+
+
+def test_a_folder_that_cannot_be_written(play: Callable[..., tuple], tmp_path: Path) -> None:
+    status, _, said = play("", "--out", str(tmp_path / "plugin.so/out"))
+    assert status == 2
+    assert re.search(
+        r"error: .*plugin\.so/out'; everything is kept in .*plugin\.so/out: name another with --out", said
+    )
 
 
 def test_a_program_that_does_not_start(tmp_path: Path) -> None:

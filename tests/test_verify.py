@@ -212,6 +212,16 @@ def test_masks_and_indices_are_compared_too() -> None:
     assert not run(lambda: Made(lambda x: x > 1, lambda x: x.argmax(axis=1), names=("mask", "index"))).passed
 
 
+def test_an_output_that_holds_nothing_is_an_input_error() -> None:
+    """As the boxes of a detector that found none."""
+    words = r"candidate: output 'y' has shape \(.*0.*\) on the inputs plain: there is nothing to compare; give inputs"
+    for nothing in (X[:0], X[:, :0]):
+        with pytest.raises(InputError, match=words):
+            check(lambda x: x, Case("plain", ((nothing,), (nothing,))))
+    assert check(lambda x: x, Case("plain", ((X[:0],), (X,)))).passed
+    assert not check(lambda x: x + 1, Case("plain", ((X[:, :0],), (X,)))).passed
+
+
 def test_a_truth_without_numbers_is_named() -> None:
     nothing = Case("nothing", ((np.full_like(X, np.nan),),))
     report = check(lambda x: x, nothing)

@@ -7,8 +7,8 @@
     python -m benchmarks.gpu checks --emulate      small ones on the emulator, where there is no GPU
     python -m benchmarks.gpu table [--write]       the table in docs/gpu.md, from what was kept
 
-Exit status 1: a check failed, a sanitizer found something, a timed result was wrong, or there was no time for a
-check. 2: it could not begin. A missed target is said, and is no failure.
+Exit status 1: a check failed, a sanitizer found something, a timed result was wrong, there was no time for a
+check, or a row could not be kept. 2: it could not begin. A missed target is said, and is no failure.
 """
 
 from __future__ import annotations
@@ -78,6 +78,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         print(f"error: --only {asked.only!r} {what}", file=sys.stderr)
         return 2
+    if not asked.emulate:
+        try:
+            record.earlier(asked.keep)
+        except (OSError, ValueError) as error:
+            print(f"error: nothing can be kept in {asked.keep}: {error}; name a file with --keep", file=sys.stderr)
+            return 2
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the table is printed all the same
     clock = Clock(60 * asked.minutes)
     rivals = "speed" in parts and torch.cuda.is_available()
@@ -116,11 +122,12 @@ def _run(
 ) -> int:
     rows: list[dict[str, Any]] = []
     kept = None if asked.emulate else record.Growing(asked.keep, **_conditions(machine, asked))
+    lost = 0
 
     def say_all() -> None:
         print(report.text(rows))
-        if kept and rows:
-            print(f"kept in {asked.keep}")
+        if kept and len(rows) > lost:
+            print(f"kept in {asked.keep}" + (f", without the last {lost} rows" if lost else ""))
 
     def last_words() -> None:
         say_all()
@@ -131,13 +138,18 @@ def _run(
             for row in _rows(parts, machine, libraries, asked, clock, ahead):
                 rows.append(row)
                 if kept:
-                    kept.add(row)
+                    try:
+                        kept.add(row)
+                        lost = 0
+                    except OSError as error:  # the disk is full: the table is printed all the same
+                        lost += 1
+                        clock.say(f"a row cannot be kept in {asked.keep}: {error}")
     except (KeyboardInterrupt, SystemExit):
         clock.say("stopped")
         return 130
     finally:
         say_all()
-    return 1 if report.failed(rows) else 0
+    return 1 if lost or report.failed(rows) else 0
 
 
 def _rows(

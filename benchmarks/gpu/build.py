@@ -97,22 +97,31 @@ def emulated() -> Libraries:
 
 
 def find_nvcc() -> str:
-    """NVCC, the PATH, then the newest /usr/local/cuda*; raises BuildError."""
-    named = os.environ.get("NVCC")
+    """CUDACXX, as for `make native-cuda`, or NVCC, the PATH, then the newest /usr/local/cuda*; raises BuildError."""
+    if named := _named("CUDACXX") or _named("NVCC"):
+        return named
     installed = sorted(Path("/usr/local").glob("cuda*/bin/nvcc"), reverse=True)
-    found = named or shutil.which("nvcc") or next(map(str, installed), None)
+    found = shutil.which("nvcc") or next(map(str, installed), None)
     if found is None:
         raise BuildError(
-            "there is no nvcc on the PATH nor in /usr/local/cuda*/bin; install CUDA's compiler or set NVCC"
+            "there is no nvcc on the PATH nor in /usr/local/cuda*/bin; install CUDA's compiler or set CUDACXX"
         )
     return found
 
 
 def _cxx() -> str:
-    found = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
+    found = _named("CXX") or shutil.which("g++") or shutil.which("clang++")
     if found is None:
         raise BuildError("there is no g++ and no clang++ on the PATH; install one, or set CXX")
     return found
+
+
+def _named(variable: str) -> str | None:
+    """The program that a variable names; None where it is not set. Raises BuildError for what is no program."""
+    named = os.environ.get(variable)
+    if named and shutil.which(named) is None:
+        raise BuildError(f"{variable} is {named!r}, which is no program here; name one, without options, or unset it")
+    return named or None
 
 
 def _plan() -> _Job:

@@ -34,6 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SimAMDeployError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:  # a folder that cannot be made or written, a full disk
+        print(f"error: {error}; everything is kept in {asked.out}: name another with --out FOLDER", file=sys.stderr)
+        return 2
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

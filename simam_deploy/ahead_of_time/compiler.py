@@ -186,7 +186,7 @@ def candidates() -> list[Path]:
         if spec
         else []
     )
-    home = Path(os.environ.get("CUDA_HOME", "/usr/local/cuda"))
+    home = Path(os.environ.get("CUDA_HOME") or "/usr/local/cuda")  # set and empty, it would be the current folder
     found = [path for folder in (*folders, home) for lib in ("lib", "lib64") for path in _newest(folder / lib)]
     if nvcc := os.environ.get("CUDACXX") or shutil.which("nvcc"):
         found.append(Path(nvcc))
