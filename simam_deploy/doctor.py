@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from simam_deploy import __version__, formula, inputs, native, onnx_file
+from simam_deploy import __version__, cuda_library, formula, inputs, native, onnx_file
 from simam_deploy.errors import NativeError, RuntimeUnavailable, SimAMDeployError
 from simam_deploy.forms import alone
 from simam_deploy.runtimes import KernelUse, graph, open_session
@@ -62,6 +62,7 @@ def examine(on_progress: Callable[[str], None] | None = None) -> list[Row]:
             rows.append(_attempt(name, attempt, file))
         say("try the kernel library")
         rows.append(_library(file))
+        rows.append(_cuda_kernels())
         rows.append(_attempt("ort, CUDA", lambda f: _try_session(f, "ort", "CUDAExecutionProvider"), file, "ort-gpu"))
     version = _version(PACKAGES["tensorrt"][1])
     detail = "installed; the engine builder of this version uses TensorRT-RTX" if version else _mend("tensorrt")
@@ -100,6 +101,28 @@ def _library(file: Path) -> Row:
     use = kernel_in(file)
     what = f"{library.path}; {library.target} on {library.machine}; in ort: {use}{use.why and f', {use.why}'}"
     return Row(name, str(library.version), use.ran == use.of, what)
+
+
+def _cuda_kernels() -> Row:
+    """The CUDA kernels as PyTorch takes them: found, loaded, and seen to run where there is a GPU."""
+    name = "CUDA kernels"
+    try:
+        found = cuda_library.kernels()
+        if found is None:
+            return Row(name, "-", False, cuda_library.why_not())
+        import torch
+
+        from simam_deploy.module import SimAM
+
+        if not torch.cuda.is_available():
+            return Row(name, "-", False, f"{found.path}; not run: torch sees no GPU")
+        x = np.random.default_rng(0).standard_normal((2, 2, 5, 7)).astype(np.float32)
+        y = SimAM(kernel="require").eval()(torch.from_numpy(x).cuda()).cpu().numpy()
+    except Exception as error:  # of a driver or a broken installation, in any type
+        return Row(name, "-", False, (str(error).splitlines() or [type(error).__name__])[0])
+    return Row(
+        name, "-", True, f"{found.path}; SimAM on {torch.cuda.get_device_name()} at {_share(y, x):.2f} of tolerance"
+    )
 
 
 def _attempt(name: str, attempt: Callable[[Path], str], file: Path, extra: str | None = None) -> Row:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simam_deploy import doctor, formula, native
+from simam_deploy import cuda_library, doctor, formula, native
 from simam_deploy.runtimes import RUNTIMES, installed
 
 PIP = {
@@ -35,11 +35,13 @@ def test_a_row_for_every_runtime(rows: dict[str, doctor.Row]) -> None:
         "torch",
         *RUNTIMES,
         "kernel library",
+        "CUDA kernels",
         "ort, CUDA",
         "tensorrt_rtx",
         "tensorrt",
     } - {"eager"}
-    assert all(row.works or "pip install" in row.detail or "make native" in row.detail for row in rows.values())
+    mended = ("pip install", "make native", "torch sees no GPU")
+    assert all(row.works or any(words in row.detail for words in mended) for row in rows.values())
 
 
 @pytest.mark.parametrize("name", ["torch", "onnx_reference", "ort", "openvino"])
@@ -100,6 +102,17 @@ def test_a_broken_kernel_library_is_no_fault_of_ort(tmp_path: Path, monkeypatch:
     assert found["ort"].works, found["ort"].detail
     assert not found["kernel library"].works
     assert "unset that, or let it name another" in found["kernel library"].detail
+
+
+def test_cuda_kernels_that_are_not_there_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda_library, "kernels", lambda: None)
+    assert "make native-cuda" in doctor._cuda_kernels().detail
+    monkeypatch.undo()
+    (tmp_path / "libsimam_cuda.so").write_text("no library")
+    monkeypatch.setenv("SIMAM_CUDA_LIBRARY", str(tmp_path / "libsimam_cuda.so"))
+    row = doctor._cuda_kernels()
+    assert not row.works
+    assert "libsimam_cuda.so" in row.detail
 
 
 @pytest.mark.usefixtures("quick")

@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch")
 from stand_in import StandIn, kernel, tensor  # noqa: E402
 from torch.autograd import forward_ad  # noqa: E402
 
-from simam_deploy import SimAM, cuda_library, formula, torch_kernel  # noqa: E402
+from simam_deploy import SimAM, cuda_library, doctor, formula, torch_kernel  # noqa: E402
 from simam_deploy.cuda_library import Params  # noqa: E402
 from simam_deploy.errors import NativeError, RuntimeUnavailable, ShapeError  # noqa: E402
 
@@ -323,3 +323,17 @@ print(failed)
     environment = {"SIMAM_CUDA_LIBRARY": str(built_kernels), "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("result", [0, 700])
+def test_the_doctor_runs_it_where_there_is_a_gpu(
+    result: int, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a processor")
+    monkeypatch.setattr(torch.Tensor, "cuda", lambda self: self)
+    stand_in.number("result").value = result
+    row = doctor._cuda_kernels()
+    assert row.works == (result == 0)
+    assert stand_in.launches == 1
+    assert ("SimAM on a processor at 0." if row.works else "700") in row.detail
