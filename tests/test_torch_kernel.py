@@ -329,11 +329,12 @@ print(failed)
 def test_the_doctor_runs_it_where_there_is_a_gpu(
     result: int, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a processor")
-    monkeypatch.setattr(torch.Tensor, "cuda", lambda self: self)
     stand_in.number("result").value = result
-    row = doctor._cuda_kernels()
+    with monkeypatch.context() as here:
+        here.setattr(torch.cuda, "is_available", lambda: True)
+        here.setattr(torch.cuda, "get_device_name", lambda: "a processor")
+        here.setattr(torch.Tensor, "cuda", lambda self: self)
+        row = doctor._cuda_kernels()
     assert row.works == (result == 0)
     assert stand_in.launches == 1
     assert ("SimAM on a processor at 0." if row.works else "700") in row.detail
