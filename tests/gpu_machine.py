@@ -57,3 +57,16 @@ def sanitizer_script(folder: Path, finds: str) -> Path:
     )
     fake.chmod(0o755)
     return fake
+
+
+def speed_row(**more: Any) -> dict[str, Any]:
+    numbers = {"us": 10.0, "copy_us": 9.5, "tb_s": 4.1, "figure": 0.95, "target": 0.92, "worst": 0.5}
+    rivals = {"eager_us": 60.0, "compile_us": 20.0, "ort_us": None, "over_compile": 2.0}
+    words = {
+        "table": "speed",
+        "row": "medium f16 NCHW 56x56",
+        "regime": "medium",
+        "op": "simam",
+        "plan": "planes whole",
+    }
+    return {**numbers, **rivals, **words, "ok": True, "shape": [2, 256, 56, 56], "note": "", **more}
