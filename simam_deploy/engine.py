@@ -29,7 +29,6 @@ from simam_deploy import __version__, manifest, onnx_file
 from simam_deploy.errors import BuildError, InputError, RuntimeUnavailable
 from simam_deploy.files import refuse_overwriting_inputs, staging
 from simam_deploy.formula import OP_DOMAIN
-from simam_deploy.runtimes.graph import external_files
 from simam_deploy.walk import nodes
 
 WORKER: tuple[str, ...] = (sys.executable, "-m", "simam_deploy.engine_worker")
@@ -109,8 +108,7 @@ def build_engine(
     model = onnx_file.read(model_path)
     _refuse_unknown_nodes(model, model_path)
     profiles = _profiles(model, shapes or {})
-    inputs = [model_path, *(model_path.parent / location for location in external_files(model))]
-    refuse_overwriting_inputs(engine_path, inputs)
+    refuse_overwriting_inputs(engine_path, [model_path, *onnx_file.weight_files(model, model_path)])
     job = {
         "model": str(model_path),
         "targets": wanted,

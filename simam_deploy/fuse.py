@@ -304,7 +304,7 @@ def fuse_file(
     """`fuse` from one ONNX file to another, with a manifest beside it. Raises as `fuse`, `onnx_file.load` and
     `files.staging` do; nothing is written then, and `source` is never touched."""
     model = onnx_file.load(source)
-    refuse_overwriting_inputs(target, [source, *onnx_file.weight_files(model)])
+    refuse_overwriting_inputs(target, [source, *onnx_file.weight_files(model, source)])
     with staging(target) as staged, onnx_file.blaming(source):
         fused = fuse(model, form, on_progress, repair=repair, neighbours=neighbours)
         write(fused, staged, manifest.file_source(Path(source)))

@@ -228,7 +228,7 @@ def specialise_file(
     """`specialise` from one ONNX file to another, with a manifest beside it. Raises as `specialise`, `onnx_file.load`
     and `files.staging` do; nothing is written then, and `source` is never touched."""
     model = onnx_file.load(source)
-    refuse_overwriting_inputs(target, [source, *onnx_file.weight_files(model)])
+    refuse_overwriting_inputs(target, [source, *onnx_file.weight_files(model, source)])
     with staging(target) as staged, onnx_file.blaming(source):
         made = specialise(model, on_progress, neighbours=neighbours, check=check, sizes=sizes)
         mark = manifest.specialisation(made.machine, made.block, ort_layout.version())

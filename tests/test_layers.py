@@ -8,7 +8,9 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "simam_deploy"
 RANKS = [
     {"errors", "walk"},
-    {"formula", "files", "manifest", "onnx_file", "widen"},
+    {"opening"},
+    {"formula", "manifest", "widen"},
+    {"files", "onnx_file"},
     {"native", "proof", "evaluator", "shapes"},
     {"cuda_library"},
     {"torch_kernel"},

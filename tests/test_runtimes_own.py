@@ -156,7 +156,7 @@ def test_openvino_inlines_and_gets_the_options(function_file: Path, tmp_path: Pa
 
 
 def test_openvino_copies_weights_where_links_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise OSError("cross-device link")
 
     monkeypatch.setattr("os.link", refuse)

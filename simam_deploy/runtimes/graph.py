@@ -7,13 +7,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import onnx
-from onnx import external_data_helper
 
 from simam_deploy import manifest, onnx_file
 from simam_deploy.errors import InputError, RuntimeUnavailable
 from simam_deploy.formula import BLOCKED_DOMAIN, OP_DOMAIN, OP_NAME
 from simam_deploy.runtimes.session import TensorSpec
-from simam_deploy.walk import nodes, tensors
+from simam_deploy.walk import nodes
 
 DOMAINS = (OP_DOMAIN, BLOCKED_DOMAIN)
 """Of our operators: the second has them on ONNX Runtime's blocked layout. Their names begin with OP_NAME."""
@@ -39,17 +38,6 @@ def read(artifact: object, runtime: str) -> tuple[Path, onnx.ModelProto]:
 def specialisation(model: onnx.ModelProto) -> manifest.Record | None:
     """What the file was specialised for; None if it is portable."""
     return manifest.specialised({entry.key: entry.value for entry in model.metadata_props})
-
-
-def external_files(model: onnx.ModelProto) -> dict[str, int]:
-    """Where the weights outside of the file are, with the size in bytes that each of those files has at least."""
-    files: dict[str, int] = {}
-    for tensor in tensors(model):
-        if external_data_helper.uses_external_data(tensor):
-            info = external_data_helper.ExternalDataInfo(tensor)
-            end = int(info.offset or 0) + int(info.length or 0)
-            files[info.location] = max(end, files.get(info.location, 0))
-    return files
 
 
 def ours(model: onnx.ModelProto) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -14,6 +12,7 @@ from typing import Any
 import onnx
 import onnx.inliner
 
+from simam_deploy import onnx_file
 from simam_deploy.errors import RuntimeUnavailable
 from simam_deploy.formula import OP_DOMAIN
 from simam_deploy.runtimes import graph
@@ -71,8 +70,8 @@ class OpenVinoSession(Session):
     def _loadable(self, path: Path, model: onnx.ModelProto, cleanup: ExitStack) -> str | bytes:
         """The file itself, or what OpenVINO can read of it.
 
-        OpenVINO looks for weights below the folder of the model and follows no link out of it, so these become
-        hard links beside the changed model, or copies where the file system has none.
+        OpenVINO looks for weights below the folder of the model and follows no link out of it, so they go beside the
+        changed model.
         """
         ours = [(f.domain, f.name) for f in model.functions if f.domain == OP_DOMAIN]
         if not ours:
@@ -80,18 +79,11 @@ class OpenVinoSession(Session):
         count = sum(node.domain == OP_DOMAIN for node in nodes(model))
         self.notes.append(f"{count} {OP_DOMAIN} node(s) replaced by their bodies, as OpenVINO knows no functions")
         inlined = onnx.inliner.inline_selected_functions(model, ours)
-        weights = graph.external_files(inlined)
-        if not weights:
+        if not onnx_file.weight_files(inlined, path):
             return bytes(inlined.SerializeToString())
-        folder = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="simam-deploy-"))
-        for location in weights:
-            beside = Path(folder, location)
-            beside.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                os.link((path.parent / location).resolve(), beside)
-            except OSError:
-                shutil.copyfile(path.parent / location, beside)
-        changed = Path(folder, "model.onnx")
+        folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="simam-deploy-")))
+        onnx_file.put_beside(inlined, path, folder)
+        changed = folder / "model.onnx"
         changed.write_bytes(inlined.SerializeToString())
         return str(changed)
 

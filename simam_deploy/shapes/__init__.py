@@ -9,7 +9,8 @@ from functools import cached_property
 import onnx
 import onnx_ir as ir
 
-from simam_deploy.onnx_file.stream import in_memory, without_values
+from simam_deploy.onnx_file.external import in_memory
+from simam_deploy.onnx_file.stream import without_values
 from simam_deploy.shapes.ort_ops import stand_in
 from simam_deploy.shapes.propagate import propagate
 from simam_deploy.walk import graphs, inside, nodes
