@@ -308,7 +308,7 @@ def fuse_file(
     with staging(target) as staged, onnx_file.blaming(source):
         fused = fuse(model, form, on_progress, repair=repair, neighbours=neighbours)
         write(fused, staged, manifest.file_source(Path(source)))
-    return fused
+    return replace(fused, notes=(*fused.notes, *manifest.stale(Path(target))))
 
 
 def write(

@@ -47,12 +47,11 @@ def opened(path: str | os.PathLike[str], kind: type[InputError] = InputError, wh
         raise kind(f"cannot read {source}: {error.strerror}") from error
 
 
-def sha256(path: str | os.PathLike[str]) -> str:
-    """Of the bytes of a file, in hexadecimal. Raises as `opened`."""
+def sha256(stream: BinaryIO) -> str:
+    """Of the bytes that are left in `stream`, in hexadecimal."""
     digest = hashlib.sha256()
-    with opened(path) as stream:
-        while block := stream.read(2**20):
-            digest.update(block)
+    while block := stream.read(2**20):
+        digest.update(block)
     return digest.hexdigest()
 
 

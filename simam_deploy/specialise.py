@@ -233,7 +233,7 @@ def specialise_file(
         made = specialise(model, on_progress, neighbours=neighbours, check=check, sizes=sizes)
         mark = manifest.specialisation(made.machine, made.block, ort_layout.version())
         write(made, staged, manifest.file_source(Path(source)), ("onnx", "onnx-ir", "onnxruntime"), mark)
-    return made
+    return replace(made, notes=(*made.notes, *manifest.stale(Path(target))))
 
 
 def _compare(portable: ir.Model, specialised: ir.Model, sizes: Sequence[inputs.Size] | None) -> None:

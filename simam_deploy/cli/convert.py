@@ -131,6 +131,7 @@ def inspect(file: OneFile, as_json: Json = False) -> None:
     rows = [(b.node, b.shape, b.dtype.name, b.e_lambda, b.form, b.op) for b in found.blocks]
     shared = [f"{b.node}: {', '.join(b.shared)}" for b in found.blocks if b.shared]
     mark = manifest.specialised(model.metadata_props)
+    doubts = manifest.disagreements(file)
     opset, weight_mb = model.opset_imports.get(""), onnx_file.weight_bytes(model) / 2**20
     if as_json:
         keys = ("node", "shape", "dtype", "e_lambda", "form", "op")
@@ -145,6 +146,7 @@ def inspect(file: OneFile, as_json: Json = False) -> None:
                 "shared": shared,
                 "near_misses": _misses(found.near_misses),
                 "specialised": mark,
+                "manifest": doubts,
             }
         )
         return
@@ -153,6 +155,7 @@ def inspect(file: OneFile, as_json: Json = False) -> None:
         ours = sum(node.domain == BLOCKED_DOMAIN for node in model.graph)
         where = f"{mark.get('machine')} with ONNX Runtime {mark.get('onnxruntime')}"
         show.lines([f"specialised for {where}: {ours} SimAM operators in the blocked layout"])
+    show.lines(doubts)
     if rows:
         shown = [(n, show.shape(s), d, f"{e:g}", f, op) for n, s, d, e, f, op in rows]
         show.table(f"{len(rows)} SimAM blocks", ("node", "x", "type", "λ", "form", "operator"), shown)

@@ -63,7 +63,7 @@ def export(
     computes half models in float32 and takes M - 1 from the shape of x. The file is compared with the model as given.
     neighbours : fold what follows SimAM into its node, see `fuse`.
     source : how to name the model in the manifest; its class name by default.
-    The model is not changed; it is exported as in eval mode. Weights beyond 2 GiB go to `<path>.data`.
+    The model is not changed; it is exported as in eval mode. Weights beyond 2 GiB go to `<path>.<hash>.data`.
     Raises InputError (the model does not run on args, an axis stayed fixed, the exporter refuses), NoBlockError,
     FormError, OutputError; nothing is written then.
     """
@@ -98,6 +98,7 @@ def export(
         if parity is not None:
             manifest.write({**made, "parity": [asdict(row) for row in parity.rows]}, staged)
         _drop(folder)
+    fused = replace(fused, notes=(*fused.notes, *manifest.stale(Path(path))))
     return Exported(Path(path), fused, parity, swapped if swapped is None else replace(swapped, model=model))
 
 

@@ -13,8 +13,9 @@ from typing import BinaryIO
 import onnx
 import onnx_ir as ir
 
+from simam_deploy.manifest import data_file
 from simam_deploy.onnx_file.external import copy, in_memory
-from simam_deploy.opening import sha256
+from simam_deploy.opening import opened, sha256
 
 _LEAST, _PAGE = 1024, 4096
 """Bytes. Smaller weights stay in the model; larger ones begin at a page, so that they can be mapped."""
@@ -65,7 +66,9 @@ def write_beside(model: ir.Model, path: Path) -> None:
                     stream.write(bytes(-stream.tell() % _PAGE))
                     places.append((value, stream.tell()))
                     _write_values(tensor, stream)
-    named = data.rename(path.with_name(f"{path.name}.{sha256(data)[:16]}.data"))
+    with opened(data) as written:
+        digest = sha256(written)
+    named = data.rename(data_file(path, digest))
     for value, offset in places:
         tensor = value.const_value
         assert tensor is not None
