@@ -26,6 +26,7 @@ from simam_deploy.recognise.ops import Ops, has_tail
 from simam_deploy.recognise.ranks import rank_near
 from simam_deploy.recognise.tail import Tail
 from simam_deploy.shapes import Dims, Shapes
+from simam_deploy.text import on_one_line
 
 RANKS = (3, 4, 5)
 MOST_TRIES = 16
@@ -77,7 +78,7 @@ class NearMiss:
     """The block that it is at every size once M - 1, a constant in the file, comes from the shape of x."""
 
     def __str__(self) -> str:
-        return "\n  ".join((f"{self.node}:", *self.reasons))
+        return "\n  ".join((f"{on_one_line(self.node)}:", *map(on_one_line, self.reasons)))
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from simam_deploy import __version__, manifest, onnx_file
 from simam_deploy.errors import BuildError, InputError, RuntimeUnavailable
 from simam_deploy.files import refuse_overwriting_inputs, staging
 from simam_deploy.formula import OP_DOMAIN
+from simam_deploy.text import on_one_line
 from simam_deploy.walk import nodes
 
 WORKER: tuple[str, ...] = (sys.executable, "-m", "simam_deploy.engine_worker")
@@ -153,17 +154,16 @@ def _refuse_unknown_nodes(model: onnx.ModelProto, path: Path) -> None:
     bodies = {(function.domain, function.name) for function in model.functions}
     for node in nodes(model):
         if node.domain not in _KNOWN_DOMAINS and (node.domain, node.op_type) not in bodies:
-            what = (
-                f"{path}: node {node.name or node.output[0]!r} is {node.domain}::{node.op_type}, and no body for it"
-            )
+            op = on_one_line(f"{node.domain}::{node.op_type}")
+            what = f"{path}: node {node.name or node.output[0]!r} is {op}, and no body for it"
             if node.domain == OP_DOMAIN:
                 raise BuildError(
                     f"{what} is in the file (form custom_op); TensorRT-RTX takes no plugins in its networks; put the "
                     f"body in with: simam-deploy fuse {path} -o OUT.onnx --form function"
                 )
             raise BuildError(
-                f"{what} is in the file; TensorRT-RTX goes by the name alone, so it would not know {node.op_type} "
-                f"or take it for ONNX's own; export the model without {node.domain}::{node.op_type}"
+                f"{what} is in the file; TensorRT-RTX goes by the name alone, so it would not know {op} "
+                f"or take it for ONNX's own; export the model without {op}"
             )
 
 

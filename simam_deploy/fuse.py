@@ -20,6 +20,7 @@ from simam_deploy.formula import OP_DOMAIN, OP_NAME, OP_VERSION, OPS
 from simam_deploy.neighbours import with_neighbours
 from simam_deploy.recognise.operators import PASSING
 from simam_deploy.shapes import Dims, Shapes
+from simam_deploy.text import on_one_line
 
 BODIES = {(OP_DOMAIN, name, "") for name in OPS}
 """The identifiers of the functions that are the bodies of our operators."""
@@ -180,9 +181,10 @@ def _declare_calls(form: str, blocks: list[Block], model: ir.Model) -> None:
     for scope in _scopes(model)[1:]:
         for node in scope.all_nodes():
             if node.op_identifier() in holding:
+                called, caller = (on_one_line(name) for name in (f"{node.domain}::{node.op_type}", scope.name or ""))
                 raise FormError(
-                    f"form 'custom_op' cannot lower the SimAM block in the function {node.domain}::{node.op_type}, "
-                    f"which the function {scope.name} calls: ONNX Runtime does not open such a file\n"
+                    f"form 'custom_op' cannot lower the SimAM block in the function {called}, "
+                    f"which the function {caller} calls: ONNX Runtime does not open such a file\n"
                     "put the functions in place first (onnx.inliner), or use --form function"
                 )
     shapes = Shapes(model)

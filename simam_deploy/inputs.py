@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from simam_deploy import npz
 from simam_deploy.errors import InputError
+from simam_deploy.opening import opened
 from simam_deploy.runtimes.session import TensorSpec, is_float
 
 Array = NDArray[Any]
@@ -37,6 +38,12 @@ DEFAULT = ("plain", "faint", "outlier", "large")
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 """ImageNet's, with which pictures of three channels are normalised."""
 _PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp"})
+_FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
+"""Whatever its name says, a picture is opened as one of these: Pillow has readers that start other programs."""
+MOST_PIXELS = 2**26
+"""Of a picture, before it is resized; it is refused before it is decoded."""
+MOST_NUMBERS = 2**28
+"""In what a model takes, for pictures."""
 
 
 _CHOICES = f"{', '.join(MADE)}, adversarial (all of {', '.join(ADVERSARIAL)}), FILE.npz, a folder of pictures"
@@ -117,16 +124,11 @@ def _from_npz(path: Path, specs: Sequence[TensorSpec]) -> Case:
 
     Numbers without an axis go whole to every batch.
     """
-    arrays: dict[str, Array] = {}
-    try:
-        with zipfile.ZipFile(path) as archive:  # np.load takes other files too, and leaves broken ones open
-            for entry in archive.namelist():
-                with archive.open(entry) as stream:
-                    arrays[entry.removesuffix(".npy")] = np.lib.format.read_array(stream, allow_pickle=False)
-    except FileNotFoundError:
-        raise InputError(f"there is no file {path}") from None
-    except (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"cannot read {path} as an .npz file of numpy.savez: {error}") from error
+    with opened(path, what=".npz file") as stream:
+        try:
+            arrays = dict(npz.arrays(stream))
+        except npz.BROKEN as error:
+            raise InputError(f"cannot read {path} as an .npz file of numpy.savez: {error}") from error
     names = [spec.name for spec in specs]
     if len(arrays) < len(specs) or (len(arrays) > len(specs) and not set(names) <= set(arrays)):
         raise InputError(f"{path} holds {', '.join(arrays) or 'nothing'}; the model's inputs are {', '.join(names)}")
@@ -155,6 +157,8 @@ def _from_pictures(folder: Path, specs: Sequence[TensorSpec], sizes: Sequence[Si
         )
     if not is_float(specs[0].dtype):
         raise InputError(f"pictures are fed as floats; {specs[0].name!r} takes {specs[0].dtype}: give an .npz")
+    if math.prod(sizes[0]) > MOST_NUMBERS:
+        raise InputError(f"{specs[0].name!r} takes {sizes[0]}, more numbers than pictures are made to; give an .npz")
     files = sorted(p for p in folder.iterdir() if p.suffix.lower() in _PICTURES)
     if not files:
         raise InputError(f"{folder} holds no picture ({', '.join(sorted(_PICTURES))})")
@@ -162,11 +166,15 @@ def _from_pictures(folder: Path, specs: Sequence[TensorSpec], sizes: Sequence[Si
     stack = []
     for file in files:
         try:
-            with Image.open(file) as picture:
+            with opened(file) as stream, Image.open(stream, formats=_FORMATS) as picture:
+                if math.prod(picture.size) > MOST_PIXELS:
+                    raise InputError(
+                        f"{file} has {picture.width} x {picture.height} pixels; up to {MOST_PIXELS:,} are read"
+                    )
                 if picture.mode[0] in "IF":
                     raise InputError(f"{file} has more than 8 bits per pixel (mode {picture.mode}); save it with 8")
                 pixels = np.asarray(picture.convert("RGB" if channels == 3 else "L").resize((width, height))) / 255.0
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, MemoryError) as error:
             raise InputError(f"cannot read the picture {file}: {error}") from error
         stack.append(((pixels - MEAN) / STD).transpose(2, 0, 1) if channels == 3 else pixels[None])
     array = np.stack(stack).astype(specs[0].dtype)

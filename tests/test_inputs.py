@@ -211,9 +211,11 @@ def test_what_is_no_npz(tmp_path: Path) -> None:
     (tmp_path / "array.npy").rename(tmp_path / "array.npz")
     (tmp_path / "text.npz").write_text("hello")
     (tmp_path / "folder.npz").mkdir()
-    for name in ("array.npz", "text.npz", "folder.npz"):
+    for name in ("array.npz", "text.npz"):
         with pytest.raises(InputError, match=f"cannot read .*{name} as an .npz file"):
             only(tmp_path / name, X)
+    with pytest.raises(InputError, match=r"folder.npz is a folder; give the .npz file in it"):
+        only(tmp_path / "folder.npz", X)
     with pytest.raises(InputError, match=r"there is no file .*nowhere.npz"):
         only(tmp_path / "nowhere.npz", X)
 

@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "simam_deploy"
 RANKS = [
-    {"errors", "walk"},
+    {"errors", "npz", "text", "walk"},
     {"opening"},
     {"formula", "manifest", "widen"},
     {"files", "onnx_file"},

@@ -12,7 +12,6 @@ import traceback
 from typing import Annotated
 
 import typer
-from rich.text import Text
 
 from simam_deploy import __version__, show
 from simam_deploy.cli import compare, convert
@@ -51,8 +50,8 @@ def main() -> None:
             status = 1
             if error.report is not None:
                 show.json(error.report.as_dict()) if "--json" in sys.argv else show.parity(error.report)
-        show.err.print(Text(f"error: {error}"), style="red", markup=False, highlight=False, soft_wrap=True)
+        show.error(f"error: {error}")
         raise SystemExit(status) from None
     except Exception:
-        traceback.print_exc()
+        show.error(traceback.format_exc())
         raise SystemExit(70) from None

@@ -17,6 +17,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from simam_deploy.errors import ModelFileError
 from simam_deploy.onnx_file import external
 from simam_deploy.onnx_file.constants import tensors
+from simam_deploy.text import on_one_line
 from simam_deploy.walk import fields, graphs, messages, nodes
 
 DEEPEST_CALLS = 100
@@ -106,7 +107,7 @@ def _check_functions(proto: onnx.ModelProto, source: Path) -> None:
     try:
         order = list(TopologicalSorter({f: bodies.keys() & body.keys() for f, body in bodies.items()}).static_order())
     except CycleError as error:
-        names = " -> ".join(f"{domain}::{name}" for domain, name, _ in error.args[1][:9])
+        names = " -> ".join(on_one_line(f"{domain}::{name}") for domain, name, _ in error.args[1][:9])
         raise ModelFileError(f"{source} is damaged: functions call themselves: {names}") from None
     size: dict[tuple[str, str, str], int] = {}
     depth: dict[tuple[str, str, str], int] = {}

@@ -12,6 +12,7 @@ from simam_deploy import manifest, onnx_file
 from simam_deploy.errors import InputError, RuntimeUnavailable
 from simam_deploy.formula import BLOCKED_DOMAIN, OP_DOMAIN, OP_NAME
 from simam_deploy.runtimes.session import TensorSpec
+from simam_deploy.text import on_one_line
 from simam_deploy.walk import nodes
 
 DOMAINS = (OP_DOMAIN, BLOCKED_DOMAIN)
@@ -69,8 +70,8 @@ def refuse_without_body(model: onnx.ModelProto, path: Path, runtime: str, why: s
     why : there is none; it takes no libraries if "".
     """
     if bare := without_body(model):
-        names = sorted({f"{node.domain}.{node.op_type}" for node in bare})
-        where = bare[0].name or bare[0].output[0]
+        names = sorted({on_one_line(f"{node.domain}.{node.op_type}") for node in bare})
+        where = on_one_line(bare[0].name or bare[0].output[0])
         raise RuntimeUnavailable(
             f"{runtime} cannot run {path}: {', '.join(names)} (form custom_op, {len(bare)} nodes, the first at "
             f"'{where}') has no body in the file, and {why or f'{runtime} has no kernel for it'}; use --form function"
@@ -92,7 +93,7 @@ def _spec(value: onnx.ValueInfoProto, path: Path) -> TensorSpec:
     kind = value.type.tensor_type
     if not value.type.HasField("tensor_type") or not kind.elem_type:
         declared = value.type.WhichOneof("value") or "nothing"
-        raise InputError(f"{path}: '{value.name}' is declared as {declared}; only typed tensors can be fed and read")
+        raise InputError(f"{path}: {value.name!r} is declared as {declared}; only typed tensors can be fed and read")
     dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)
     shape: list[int | str | None] = [
         dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None for dim in kind.shape.dim

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simam_deploy.errors import InputError, RuntimeUnavailable
+from simam_deploy.text import on_one_line
 
 Array = NDArray[Any]
 
@@ -31,7 +32,7 @@ class TensorSpec:
     def __str__(self) -> str:
         """As in `x: float32[N, 3, ?, ?]`."""
         sizes = "..." if self.shape is None else ", ".join("?" if d is None else str(d) for d in self.shape)
-        return f"{self.name}: {self.dtype}[{sizes}]"
+        return on_one_line(f"{self.name}: {self.dtype}[{sizes}]")
 
 
 @dataclass(frozen=True)
