@@ -123,6 +123,8 @@ def _publish(staged: Path, place: Path) -> None:
         _refuse_special(place / source.name)
         if (place / source.name).is_symlink():
             raise OutputError(f"cannot write {place / source.name}: it is a symbolic link now; take it away")
+        if (place / source.name).exists():
+            shutil.copymode(place / source.name, source)
         with source.open("rb+") as stream:
             os.fsync(stream.fileno())
     for source in files:

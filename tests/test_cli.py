@@ -16,7 +16,18 @@ from simam_deploy import __version__, cli, native
 ROOT = Path(__file__).parents[1]
 COMMANDS = ("export", "fuse", "inspect", "verify", "bench", "build", "doctor")
 INSPECTED = {
-    *("file", "opset", "ir_version", "weights_mib", "blocks", "kernel", "shared", "near_misses", "specialised"),
+    *(
+        "file",
+        "opset",
+        "ir_version",
+        "weights_mib",
+        "blocks",
+        "kernel",
+        "shared",
+        "near_misses",
+        "specialised",
+        "disagreements",
+    ),
 }
 
 

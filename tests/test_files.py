@@ -117,6 +117,15 @@ with staging(sys.argv[1]) as path:
     assert leftover.startswith(".simam-deploy-")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="permissions as POSIX has them")
+def test_who_may_read_a_file_stays(target: Path) -> None:
+    target.chmod(0o600)
+    with staging(target) as path:
+        path.write_bytes(b"new")
+    assert target.stat().st_mode & 0o777 == 0o600
+    assert target.read_bytes() == b"new"
+
+
 # links, and files of others
 
 

@@ -146,7 +146,7 @@ def inspect(file: OneFile, as_json: Json = False) -> None:
                 "shared": shared,
                 "near_misses": _misses(found.near_misses),
                 "specialised": mark,
-                "manifest": doubts,
+                "disagreements": doubts,
             }
         )
         return
