@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+from graphs import save, simam
 from onnx import helper, parser
 from onnx_models import CHAIN, again
 
-from simam_deploy import onnx_file
+from simam_deploy import onnx_file, open_session
 from simam_deploy.blocks import find
 from simam_deploy.fuse import fuse_file
 
@@ -90,7 +92,9 @@ def test_what_stands_behind(odd: str, tmp_path: Path) -> None:
     assert {"SimAM"} <= {node.op_type for node in onnx.load(tmp_path / "fused.onnx").graph.node}
 
 
-@pytest.mark.parametrize("declared", ["float[1] half", "int64 half", "float[2, 2] hw", "float[2, 35] c_2", "int64 d_2"])
+@pytest.mark.parametrize(
+    "declared", ["float[1] half", "int64 half", "float[2, 2] hw", "float[2, 35] c_2", "int64 d_2"]
+)
 def test_a_declared_type_that_is_not_so(declared: str) -> None:
     """ONNX Runtime warns, and goes on."""
     proto = network("sequence", "n, 3, 5, 7", behind=False)
@@ -123,7 +127,7 @@ def test_a_size_below_0_is_not_known(size: str, everywhere: bool) -> None:
         proto.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", 1, [-1, -1, -1, -1]))
     proto.graph.input[0].CopyFrom(wanted[0])
     (block,) = find(ir.from_proto(proto)).blocks
-    assert [None if str(d).startswith("unk__") else d for d in block.shape] == list(dims)
+    assert block.shape == dims
 
 
 def test_a_constant_n_is_no_block_where_a_size_is_below_0() -> None:
@@ -138,6 +142,18 @@ def test_a_constant_n_is_no_block_where_a_size_is_below_0() -> None:
     found = find(ir.from_proto(proto))
     assert not found.blocks
     assert "M - 1 is a constant" in str(found.near_misses[0])
+
+
+def test_a_size_below_0_takes_any_input(tmp_path: Path) -> None:
+    path = save(simam("1, 3, 5, 7"), tmp_path / "m.onnx")
+    proto = onnx.load(path)
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = value.type.tensor_type.shape.dim[2].dim_value = -1
+    onnx.save(proto, path)
+    fuse_file(path, tmp_path / "fused.onnx")
+    with open_session(tmp_path / "fused.onnx", "ort") as session:
+        assert [spec.shape for spec in (*session.inputs, *session.outputs)] == [(None, 3, None, 7)] * 2
+        assert session.run({"x": np.ones((2, 3, 4, 7), np.float32)})["y"].shape == (2, 3, 4, 7)
 
 
 # what stands behind, where the sizes are not fixed

@@ -41,7 +41,7 @@ class Shapes:
             given = _closer(given, self._inferred.get(value))
         if is_open(given):
             given = _closer(given, self._followed(value))
-        return given
+        return None if given is None else tuple(None if _is_invented(d) else d for d in given)
 
     def dtype(self, value: ir.Value) -> ir.DataType:
         """Element type of `value`; FLOAT if even inference cannot tell."""
@@ -150,7 +150,11 @@ def _sizes(shape: Iterable[int | ir.SymbolicDim]) -> Dims:
 
 def is_open(dims: Dims | None) -> bool:
     """Whether a size is not known, nor named by whoever made the file."""
-    return dims is None or any(d is None or str(d).startswith(_INVENTED) for d in dims)
+    return dims is None or any(d is None or _is_invented(d) for d in dims)
+
+
+def _is_invented(dim: int | str | None) -> bool:
+    return str(dim).startswith(_INVENTED)
 
 
 def _closer(dims: Dims | None, known: Known | None) -> Dims | None:
