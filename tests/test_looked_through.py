@@ -207,7 +207,7 @@ def test_the_inputs_may_be_fed_as_before() -> None:
 def test_an_input_without_a_default_is_no_constant() -> None:
     proto = with_inputs(["lam"], 8)
     del proto.graph.initializer[[t.name for t in proto.graph.initializer].index("lam")]
-    with pytest.raises(NoBlockError, match="it is made of more than one value: .*'lam' .an input"):
+    with pytest.raises(NoBlockError, match=r"it is made of more than one value: .*'lam' .an input"):
         fuse(ir.from_proto(proto))
 
 
