@@ -104,7 +104,7 @@ def fuse(
         nodes = _nodes(chosen, block, _opset(block, result), neighbours)
         _replace(block, nodes)
         written.update(nodes)
-    notes += _shared(blocks)
+    notes += _shared(blocks) + _defaults(blocks)
     for scope in _scopes(result):
         _make_names_unique(scope, written)
     for identifier in BODIES - {node.op_identifier() for node in kept}:
@@ -200,6 +200,16 @@ def _shared(blocks: list[Block]) -> list[str]:
         f"{block.node}: {', '.join(block.shared)}; so that stays, and is computed twice"
         for block in blocks
         if any(node.graph is not None and node.op_type not in PASSING for node in block.inside)
+    ]
+
+
+def _defaults(blocks: list[Block]) -> list[str]:
+    """Inputs of the graph that stay, and are of no use any more."""
+    return [
+        f"{block.node}: judged with the defaults of the inputs {', '.join(map(repr, block.defaults))}; "
+        "these may be fed as before, and change nothing in it any more"
+        for block in blocks
+        if block.defaults
     ]
 
 

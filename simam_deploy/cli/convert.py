@@ -130,6 +130,7 @@ def inspect(file: OneFile, as_json: Json = False) -> None:
         use = doctor.kernel_in(file)
     rows = [(b.node, b.shape, b.dtype.name, b.e_lambda, b.form, b.op) for b in found.blocks]
     shared = [f"{b.node}: {', '.join(b.shared)}" for b in found.blocks if b.shared]
+    defaults = [f"{b.node}: {', '.join(b.defaults)}" for b in found.blocks if b.defaults]
     mark = manifest.specialised(model.metadata_props)
     doubts = manifest.disagreements(file)
     opset, weight_mb = model.opset_imports.get(""), onnx_file.weight_bytes(model) / 2**20
@@ -144,6 +145,7 @@ def inspect(file: OneFile, as_json: Json = False) -> None:
                 "blocks": [dict(zip(keys, row, strict=True)) for row in rows],
                 "kernel": asdict(use),
                 "shared": shared,
+                "defaults": defaults,
                 "near_misses": _misses(found.near_misses),
                 "specialised": mark,
                 "disagreements": doubts,
@@ -167,6 +169,7 @@ def inspect(file: OneFile, as_json: Json = False) -> None:
             [f"compiled kernel, in ort: {seen}{f' ({use.target})' if use.target else ''}{use.why and f'; {use.why}'}"]
         )
     show.lines(shared, "inner values that others use too; fuse keeps these and says so:")
+    show.lines(defaults, "inputs whose defaults are its constants; after fuse, feeding others changes nothing in it:")
     show.near_misses(found.near_misses)
 
 

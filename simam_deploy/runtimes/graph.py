@@ -96,6 +96,7 @@ def _spec(value: onnx.ValueInfoProto, path: Path) -> TensorSpec:
         raise InputError(f"{path}: {value.name!r} is declared as {declared}; only typed tensors can be fed and read")
     dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)
     shape: list[int | str | None] = [
-        dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None for dim in kind.shape.dim
+        dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else dim.dim_param or None
+        for dim in kind.shape.dim  # below 0 is dynamic, as ONNX Runtime takes it
     ]
     return TensorSpec(value.name, dtype, tuple(shape) if kind.HasField("shape") else None)
