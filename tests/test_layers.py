@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "simam_deploy"
 RANKS = [
-    {"errors", "walk"},
+    {"errors", "processes", "walk"},
     {"formula", "files", "manifest", "onnx_file", "widen"},
     {"native", "proof", "evaluator", "shapes"},
     {"cuda_library"},
