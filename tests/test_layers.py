@@ -7,9 +7,9 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "simam_deploy"
 RANKS = [
-    {"errors", "processes", "walk"},
+    {"errors", "file_kinds", "processes", "walk"},
     {"formula", "files", "manifest", "onnx_file", "widen"},
-    {"native", "proof", "evaluator", "shapes"},
+    {"native", "proof", "evaluator", "shapes", "checkpoint"},
     {"cuda_library"},
     {"torch_kernel"},
     {"module"},

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from simam_deploy.errors import ModelFileError, SimAMDeployError
+from simam_deploy.file_kinds import what_is
 from simam_deploy.onnx_file.check import check_graphs, check_message, tensor_attributes, tensors
 from simam_deploy.onnx_file.stream import in_memory, write_inline
 
@@ -43,7 +44,7 @@ def _open(source: Path) -> tuple[onnx.ModelProto, ir.Model]:
     except OSError as error:
         raise ModelFileError(f"cannot read {source}: {error.strerror}") from error
     except (DecodeError, ValueError, UnicodeDecodeError) as error:
-        raise ModelFileError(f"{source} is not an ONNX file, or is truncated: {error}") from error
+        raise ModelFileError(what_is(source) or f"{source} is not an ONNX file, or is truncated: {error}") from error
     check_message(proto, source)
     try:
         model = ir.from_proto(proto)
