@@ -1,9 +1,11 @@
 """Files that are not ONNX: each is named as what it is, with the commands that do the job, and none is opened."""
 
 import io
+import json
 import pickle
 import re
 import shlex
+import subprocess
 import sys
 import types
 import zipfile
@@ -211,8 +213,11 @@ COMMANDS = (
     "inspect {}",
     "fuse {} -o out.onnx",
     "verify {}",
+    "verify out.onnx --against {}",
     "bench {}",
     "build {} -o out.engine --targets sm86",
+    "export {} -o new.onnx",
+    "export {}:model -o new.onnx",
 )
 
 
@@ -227,3 +232,26 @@ def test_every_command_names_the_file(folder: Path, run: Run, monkeypatch: pytes
         "\n  yolo export model=best.pt format=onnx opset=17\n  simam-deploy fuse best.onnx -o best.simam.onnx\n"
         in err
     )
+
+
+def test_an_onnx_file_is_no_model_to_export(folder: Path, run: Run) -> None:
+    status, _, err = run("export fixed.onnx -o new.onnx")
+    assert status == 2
+    assert "does not name a model" in err
+    assert "fixed.onnx is an ONNX file already: simam-deploy fuse fixed.onnx -o OUT.onnx" in err
+
+
+@pytest.mark.parametrize("command", ["export w.pt -o new.onnx", "inspect w.pt"])
+def test_torch_is_not_imported_for_it(tmp_path: Path, command: str) -> None:
+    torch.save(nn.Linear(2, 3).state_dict(), tmp_path / "w.pt")
+    code = (
+        "import sys\nfrom simam_deploy.cli import main\n"
+        f"sys.argv = ['simam-deploy', *{command.split()!r}]\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    print([end.code, 'torch' in sys.modules])\n"
+    )
+    environment = {"PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout.lower()) == [2, False]
+    assert "w.pt is a file of weights" in done.stderr
