@@ -145,7 +145,7 @@ def _manifest(report: EngineReport, source: manifest.Record) -> manifest.Record:
             "tensorrt_rtx": report.version,
             "onnx": onnx.__version__,
             "python": platform.python_version(),
-            "platform": platform.platform(),
+            "platform": f"{platform.system()}-{platform.release()}-{platform.machine()}",  # platform() starts `uname`
         },
     }
 

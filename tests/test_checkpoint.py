@@ -118,6 +118,14 @@ def test_averaged_models_of_torch(tmp_path: Path) -> None:
     assert said.endswith('w.pth, prefix "module." taken off, n_averaged left out')
 
 
+def test_a_count_without_a_prefix_is_left_out_and_a_weight_is_not(tmp_path: Path) -> None:
+    net, said = loaded(trained() | {"n_averaged": torch.tensor(5)}, tmp_path)
+    assert same(net, trained())
+    assert said.endswith("w.pth, n_averaged left out")
+    refused(trained() | {"temperature": torch.tensor(0.5)}, tmp_path, "left over: temperature$")
+    refused(trained() | {"table": torch.tensor([1, 2])}, tmp_path, "left over: table$")
+
+
 @pytest.mark.parametrize("extra", [{"step": torch.tensor([7])}, {"decay": torch.tensor(0.99)}, {"epoch": 3}])
 def test_a_count_beside_a_prefix_is_left_out_and_said(tmp_path: Path, extra: Weights) -> None:
     assert loaded(prefixed("ema_model.", trained()) | extra, tmp_path)[1].endswith(f"{next(iter(extra))} left out")

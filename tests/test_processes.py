@@ -21,6 +21,7 @@ COMMANDS = (
     "build m.onnx -o m.engine --targets sm86",
     "doctor",
 )
+PROGRAMS = ("uname", "nvcc", "cc", "gcc", "c++", "ldconfig", "nvidia-smi", "lscpu", "cmake", "ptxas")
 CONSOLE_SCRIPT = """
 import shlex, sys
 from simam_deploy.cli import main
@@ -45,6 +46,9 @@ def evil(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         place.write_text(
             f"open({str(tmp_path / 'ran')!r}, 'a').write(__file__ + '\\n')\nraise RuntimeError('evil')\n"
         )
+    for name in PROGRAMS:
+        (folder / name).write_text(f"#!/bin/sh\necho {name} >> {tmp_path / 'ran'}\nexit 1\n")
+        (folder / name).chmod(0o755)
     onnx_file.save(alone("primitive", (1, 2, 4, 4)), folder / "m.onnx")
     monkeypatch.chdir(folder)
     monkeypatch.setenv("PYTHONPATH", ROOT)
@@ -75,7 +79,10 @@ def test_the_commands_import_nothing_of_the_current_folder(evil: Path) -> None:
     (evil.parent / "bin").mkdir()
     script = evil.parent / "bin/simam-deploy"
     script.write_text(CONSOLE_SCRIPT)
-    done = subprocess.run([sys.executable, str(script), *COMMANDS], capture_output=True, text=True, check=True)
+    environment = {**os.environ, "PATH": f":.:{os.environ['PATH']}"}
+    done = subprocess.run(
+        [sys.executable, str(script), *COMMANDS], env=environment, capture_output=True, text=True, check=True
+    )
     assert [f"{command} -> 0" for command in COMMANDS[:3]] == [
         line for line in done.stdout.splitlines() if ".onnx ->" in line or "plain ->" in line
     ]

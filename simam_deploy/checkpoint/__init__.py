@@ -39,7 +39,7 @@ def load(module: nn.Module, path: Path, wanted: str = "") -> str:
     own = without_wrappers(held)
     names = dict(zip(own, held, strict=True))
     part, others = choose(list(parts(read(path), own)), own, path, wanted)
-    given = {name: value for name, value in part.inside().items() if name in own or isinstance(value, torch.Tensor)}
+    given = {name: value for name, value in part.inside().items() if name in own or not _counts(name, value)}
     outside = [name for name in part.entries if not name.startswith(part.prefix)]
     strangers = [] if part.is_called(wanted) else [name for name in outside if _is_of_the_model(name, part, others)]
     wrong = [f"{shown(name)}: {why}" for name in given if name in own and (why := misfit(given[name], own[name]))]
@@ -55,12 +55,17 @@ def load(module: nn.Module, path: Path, wanted: str = "") -> str:
     return _summary(path, part, others, left_out, given, own)
 
 
+def _counts(name: str, value: Any, *, also_floats: bool = False) -> bool:
+    """Whether an entry is no weight: `n_averaged` of an AveragedModel, a step, an epoch that is no tensor."""
+    if not isinstance(value, torch.Tensor):
+        return True
+    return "." not in name and value.numel() <= 1 and (also_floats or not value.is_floating_point())
+
+
 def _is_of_the_model(name: str, part: Part, others: Sequence[Part]) -> bool:
-    """Whether an entry outside the prefix may belong to the model: no other whole model, and no single number."""
-    value = part.entries[name]
+    """Whether an entry outside the prefix may be a weight of the model: no count, nothing of another whole model."""
     twins = tuple(other.prefix for other in others if other.entries is part.entries and other.prefix)
-    counts = "." not in name and isinstance(value, torch.Tensor) and value.numel() <= 1  # n_averaged, step
-    return isinstance(value, torch.Tensor) and not counts and not name.startswith(twins)
+    return not _counts(name, part.entries[name], also_floats=True) and not name.startswith(twins)
 
 
 def _is_shared(name: str, own: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
