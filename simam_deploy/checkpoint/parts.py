@@ -144,7 +144,9 @@ def choose(found: Sequence[Part], own: Mapping[str, Any], path: Path, wanted: st
 
 
 def _values(part: Part, own: Mapping[str, Any]) -> Found:
-    return {name: v for name, v in part.inside().items() if name in own and not name.endswith(NOT_NEEDED)}
+    """What the model would take: a tensor of another shape may claim any number of elements."""
+    names = {name: v for name, v in part.inside().items() if name in own and not name.endswith(NOT_NEEDED)}
+    return {name: value for name, value in names.items() if same_shape(value, own[name])}
 
 
 def _same(one: Found, other: Found) -> bool:
