@@ -64,8 +64,10 @@ _BY_HEAD = (
     (4, b"TFL3", _LITE),
     (4, b"ORTM", f"a model in ONNX Runtime's own format. {_ONE_WAY}"),
     (0, b"7767517", f"an ncnn model. {_ONE_WAY}"),
+    (0, b"RKNN", f"a model for RKNN. {_ONE_WAY}"),
     (0, b"\x93NUMPY", "an array of NumPy, and no model"),
     (0, b"\x1f\x8b", "compressed with gzip; unpack it first"),
+    (257, b"ustar", "a tar archive; unpack it first"),
     (
         0,
         b"version https://git-lfs",

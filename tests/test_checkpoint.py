@@ -360,8 +360,7 @@ def test_dicts_that_hold_themselves_come_to_an_end(tmp_path: Path) -> None:
 
 
 def test_tensors_that_claim_more_than_they_hold_are_not_read(tmp_path: Path) -> None:
-    huge = torch.zeros(1).expand(2**20, 2**20)
-    held = {part: {**trained(), "head.weight": huge} for part in ("a", "b")}
+    held = {part: {**trained(), "head.weight": torch.zeros(1).expand(2**20, 2**20)} for part in ("a", "b")}
     refused(held, tmp_path, r"head.weight: shape \(1048576, 1048576\) in the file, \(3, 2\) in the model")
 
 

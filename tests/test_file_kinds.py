@@ -147,6 +147,8 @@ def npz() -> bytes:
         ),
         ("m.npy", b"\x93NUMPY\x01\x00" + bytes(90), "is an array of NumPy, and no model"),
         ("m.npz", npz(), "is an archive of NumPy arrays, and no model"),
+        ("m.rknn", b"RKNN" + bytes(90), f"is a model for RKNN. It {ONE_WAY}"),
+        ("m.tar", bytes(257) + b"ustar" + bytes(250), "is a tar archive; unpack it first"),
         ("m.onnx.gz", b"\x1f\x8b\x08" + bytes(90), "is compressed with gzip; unpack it first"),
         (
             "m.onnx",

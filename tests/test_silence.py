@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from command_line import Run
 from graphs import save, simam
 
 from simam_deploy.runtimes.session import SILENT, framework
@@ -89,6 +90,14 @@ def test_the_variable_is_set_before_the_import_unless_the_user_did(
         monkeypatch.setenv("ORT_DISABLE_TELEMETRY", set_by_user)
     framework("onnxruntime", "ort", "ort")
     assert seen == [then]
+
+
+def test_a_model_that_imports_onnxruntime_finds_it_silent(
+    folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "mine.py").write_text("import os\nraise OSError(os.environ.get('ORT_DISABLE_TELEMETRY'))\n")
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY")
+    assert "OSError: 1" in run("export mine.py:build -o new.onnx")[2]
 
 
 @pytest.mark.parametrize("place", ["simam_deploy", "benchmarks"])
