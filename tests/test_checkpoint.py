@@ -168,6 +168,10 @@ def test_a_moving_average_beside_the_model_in_one_dict(tmp_path: Path) -> None:
     assert same(net, trained(2))
     assert "to take state_dict.model instead" in said
     assert same(loaded(held, tmp_path, "model")[0], trained(1))
+    count = {"ema.n_averaged": torch.tensor(3)}
+    net, said = loaded(prefixed("model.", trained(1)) | prefixed("ema.module.", trained(2)) | count, tmp_path)
+    assert same(net, trained(2))
+    assert "to take model instead" in said
 
 
 def test_several_parts_that_fit_are_for_the_user_to_choose(tmp_path: Path) -> None:

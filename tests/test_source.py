@@ -264,6 +264,15 @@ def test_no_code_of_a_checkpoint_runs(home: Path, zipped: bool) -> None:
     assert (home / "proof").exists()  # the file is as malicious as it should be
 
 
+def test_a_pickled_class_in_a_zip_that_python_does_not_take(home: Path) -> None:
+    torch.save({"x": Malicious()}, home / "w.pt")
+    whole = bytearray((home / "w.pt").read_bytes())
+    whole[whole.index(b"PK\x06\x07") + 4] = 1  # the disk of the directory; torch does not ask
+    (home / "w.pt").write_bytes(whole)
+    with pytest.raises(ModelFileError, match=r"holds a pickled \w+\.mkdir, not weights alone; opening it runs code"):
+        load("models.py:build", "w.pt")
+
+
 def test_plain_pickles_run_no_code_either(home: Path) -> None:
     (home / "w.pt").write_bytes(pickle.dumps(Malicious()))
     with pytest.raises(ModelFileError, match=r"w.pt"):

@@ -55,17 +55,20 @@ def load(module: nn.Module, path: Path, wanted: str = "") -> str:
     return _summary(path, part, others, left_out, given, own)
 
 
-def _counts(name: str, value: Any, *, also_floats: bool = False) -> bool:
+def _counts(name: str, value: Any) -> bool:
     """Whether an entry is no weight: `n_averaged` of an AveragedModel, a step, an epoch that is no tensor."""
-    if not isinstance(value, torch.Tensor):
-        return True
-    return "." not in name and value.numel() <= 1 and (also_floats or not value.is_floating_point())
+    single = not isinstance(value, torch.Tensor) or (value.numel() <= 1 and not value.is_floating_point())
+    return single and ("." not in name or not isinstance(value, torch.Tensor))
 
 
 def _is_of_the_model(name: str, part: Part, others: Sequence[Part]) -> bool:
     """Whether an entry outside the prefix may be a weight of the model: no count, nothing of another whole model."""
+    value = part.entries[name]
     twins = tuple(other.prefix for other in others if other.entries is part.entries and other.prefix)
-    return not _counts(name, part.entries[name], also_floats=True) and not name.startswith(twins)
+    single = not isinstance(value, torch.Tensor) or (
+        value.numel() <= 1 and not ("." in name and value.is_floating_point())
+    )
+    return not single and not name.startswith(twins)
 
 
 def _is_shared(name: str, own: Mapping[str, Any], given: Mapping[str, Any]) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 import re
 import warnings
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +47,8 @@ def _why(path: Path, error: Exception) -> str:
     if isinstance(error, pickle.UnpicklingError) and (named := re.search(r"GLOBAL (\S+)", str(error))):
         if "opening it runs code" in words:
             return words
-        sure = "" if zipfile.is_zipfile(path) else " (or is truncated)"
+        with path.open("rb") as stream:
+            sure = "" if stream.read(2) == b"PK" else " (or is truncated)"
         held = shown(named[1])
         return f"{path} holds a pickled {held}, not weights alone{sure}; opening it runs code, and is refused"
     if words and "--weights" not in words:
