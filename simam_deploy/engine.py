@@ -13,7 +13,6 @@ import json
 import platform
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -29,10 +28,11 @@ from simam_deploy import __version__, manifest, onnx_file
 from simam_deploy.errors import BuildError, InputError, RuntimeUnavailable
 from simam_deploy.files import refuse_overwriting_inputs, staging
 from simam_deploy.formula import OP_DOMAIN
+from simam_deploy.processes import environment, python_command
 from simam_deploy.text import on_one_line
 from simam_deploy.walk import nodes
 
-WORKER: tuple[str, ...] = (sys.executable, "-m", "simam_deploy.engine_worker")
+WORKER = python_command("simam_deploy.engine_worker")
 KINDS = {kind.__name__: kind for kind in (InputError, RuntimeUnavailable, BuildError)}
 _KNOWN_DOMAINS = ("", "ai.onnx", "trt")
 
@@ -144,7 +144,7 @@ def _manifest(report: EngineReport, source: manifest.Record) -> manifest.Record:
             "tensorrt_rtx": report.version,
             "onnx": onnx.__version__,
             "python": platform.python_version(),
-            "platform": platform.platform(),
+            "platform": f"{platform.system()}-{platform.release()}-{platform.machine()}",  # platform() starts `uname`
         },
     }
 
@@ -214,7 +214,9 @@ def _run(
     end = time.monotonic() + (threading.TIMEOUT_MAX if timeout_s is None else timeout_s)
     with (
         tempfile.TemporaryFile() as stderr,
-        subprocess.Popen([*WORKER, json.dumps(job)], stdout=subprocess.PIPE, stderr=stderr) as process,
+        subprocess.Popen(
+            [*WORKER, json.dumps(job)], stdout=subprocess.PIPE, stderr=stderr, env=environment()
+        ) as process,
     ):
         timer = threading.Timer(max(0, end - time.monotonic()), process.kill)
         timer.start()

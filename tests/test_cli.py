@@ -80,7 +80,7 @@ def test_version(run: Run) -> None:
         ("bench dynamic.onnx --json --seconds 0.1 --shape 1,3,8,8", {"threads", "rows", "left_out"}),
         (
             f"{EXPORT}build -o new.onnx --json --exporter torchscript --dynamic batch",
-            {"file", "adopted", "blocks", "near_misses", "notes", "parity"},
+            {"file", "adopted", "weights", "blocks", "near_misses", "notes", "parity"},
         ),
     ],
     ids=["fuse", "inspect", "inspect a near miss", "verify", "bench", "export"],

@@ -7,11 +7,11 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "simam_deploy"
 RANKS = [
-    {"errors", "npz", "text", "walk"},
+    {"errors", "file_kinds", "npz", "processes", "text", "walk"},
     {"opening"},
     {"formula", "manifest", "widen"},
     {"files", "onnx_file"},
-    {"native", "proof", "evaluator", "shapes"},
+    {"native", "proof", "evaluator", "shapes", "checkpoint"},
     {"cuda_library"},
     {"torch_kernel"},
     {"module"},

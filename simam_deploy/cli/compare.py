@@ -75,7 +75,8 @@ def verify(
         _refuse_nothing(chosen)
         with open_session(files[0], "onnx_reference") as session:
             specs = session.inputs
-        module = None if against is None else _module(against, weights)
+        notes: list[str] = []
+        module = None if against is None else _module(against, weights, notes)
         report = library.verify(
             chosen.open,
             list(cases(parts(inputs), specs, sizes=sizes(shape))),
@@ -84,7 +85,7 @@ def verify(
             taps=chosen.taps,
             on_progress=say,
         )
-    report.notes += [f"left out: {reason}" for reason in chosen.skipped]
+    report.notes += [*notes, *(f"left out: {reason}" for reason in chosen.skipped)]
     show.json(report.as_dict()) if as_json else show.parity(report)
     if not report.passed:
         raise SystemExit(1)
@@ -149,10 +150,10 @@ def doctor(as_json: Json = False) -> None:
     )
 
 
-def _module(spec: str, weights: Path | None) -> Any:
+def _module(spec: str, weights: Path | None, notes: list[str]) -> Any:
     from simam_deploy import source
 
-    return source.load(spec, weights)[0]
+    return source.load(spec, weights, notes)[0]
 
 
 def _baseline(file: Path, module: Any, dtype: str | None) -> Any:

@@ -31,14 +31,17 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Export a PyTorch model to one ONNX file, and prove it equal."""
-    from simam_deploy import export as library
     from simam_deploy import source
 
-    read = [path for path in (source.code_file(model), weights) if path is not None]
+    code = source.code_file(model)
+    from simam_deploy import export as library  # imports torch: a file that is no model has been refused before
+
+    read = [path for path in (code, weights and source.weights_file(weights)[0]) if path is not None]
     files.refuse_overwriting_inputs(output, read)
+    notes: list[str] = []
     with show.progress() as say:
         say(f"build {model}")
-        module, args = _torch_model(model, weights, shape)
+        module, args = _torch_model(model, weights, shape, notes)
         done = library.export(
             module,
             args,
@@ -56,9 +59,16 @@ def export(
     if as_json:
         parity = None if done.parity is None else done.parity.as_dict()
         show.json(
-            {"file": str(output), "adopted": _adopted_dict(done.adopted), **_fused_dict(done.fused), "parity": parity}
+            {
+                "file": str(output),
+                "weights": notes,
+                "adopted": _adopted_dict(done.adopted),
+                **_fused_dict(done.fused),
+                "parity": parity,
+            }
         )
         return
+    show.lines(notes)
     if done.adopted is not None:
         _adopted(done.adopted)
     _fused(done.fused, f"{output}: SimAM blocks")
@@ -207,12 +217,12 @@ def build(
     show.table(str(output), ("engine", ""), facts)
 
 
-def _torch_model(spec: str, weights: Path | None, shape: Sequence[str] | None) -> Any:
+def _torch_model(spec: str, weights: Path | None, shape: Sequence[str] | None, notes: list[str]) -> Any:
     import torch
 
     from simam_deploy import source
 
-    module, example = source.load(spec, weights)
+    module, example = source.load(spec, weights, notes)
     given = sizes(shape)
     if given is None and example is None:
         raise InputError(f"{spec} gives no example input; say its size with --shape, as --shape 1,3,224,224")

@@ -13,6 +13,7 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from simam_deploy.errors import ModelFileError, SimAMDeployError
+from simam_deploy.file_kinds import what_is
 from simam_deploy.onnx_file import constants, external
 from simam_deploy.onnx_file.check import check_graphs, check_message
 from simam_deploy.onnx_file.external import bring_in, put_beside
@@ -55,13 +56,15 @@ def read(path: str | os.PathLike[str]) -> onnx.ModelProto:
 def _open(source: Path) -> tuple[onnx.ModelProto, ir.Model]:
     with opened(source, ModelFileError, ".onnx file") as stream:
         if (size := os.fstat(stream.fileno()).st_size) >= 2**31:
-            raise ModelFileError(f"{source} is not an ONNX file: it has {size:,} bytes, and ONNX files end at 2 GiB")
+            why = f"{source} is not an ONNX file: it has {size:,} bytes, and ONNX files end at 2 GiB"
+            raise ModelFileError(what_is(source) or why)
         try:
             proto = onnx.load(stream, format="protobuf", load_external_data=False)
         except OSError as error:
             raise ModelFileError(f"cannot read {source}: {error.strerror}") from error
         except (DecodeError, ValueError, UnicodeDecodeError) as error:
-            raise ModelFileError(f"{source} is not an ONNX file, or is truncated: {error}") from error
+            why = f"{source} is not an ONNX file, or is truncated: {error}"
+            raise ModelFileError(what_is(source) or why) from error
     check_message(proto, source)
     try:
         model = ir.from_proto(proto)

@@ -107,17 +107,17 @@ def _port(ports: list[Any], name: str, path: Path) -> int:
 def _import_openvino() -> Any:
     """The module openvino. Importing it must not report to its maker that it was imported, as it does.
 
-    It goes without the package openvino_telemetry where that is not installed, so for the time of the first import
-    it is not.
+    Where the package openvino_telemetry is not installed it takes a stub in its place, for its later reports too: of
+    a conversion, for instance. So for the time of the first import it is not.
     """
-    hide = "openvino" not in sys.modules and "openvino_telemetry" not in sys.modules
-    if hide:
-        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    reports = "openvino_telemetry"
+    held = {reports: sys.modules[reports]} if reports in sys.modules else {}
+    sys.modules[reports] = None  # type: ignore[assignment]
     try:
         return framework("openvino", "openvino", "openvino")
     finally:
-        if hide:
-            del sys.modules["openvino_telemetry"]
+        del sys.modules[reports]
+        sys.modules.update(held)
 
 
 SESSION = OpenVinoSession

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -154,8 +155,23 @@ def is_float(dtype: np.dtype[Any]) -> bool:
     return dtype.kind == "f" or dtype.name == "bfloat16"
 
 
+SILENT = {"onnxruntime": "ORT_DISABLE_TELEMETRY"}
+"""Framework -> the variable that, set to 1 before its import, keeps it from reporting to its maker."""
+
+
+def silence() -> None:
+    """Set the variables of SILENT that the user has not set. Done before a framework is imported, by anyone."""
+    for variable in SILENT.values():
+        os.environ.setdefault(variable, "1")
+
+
 def framework(name: str, runtime: str, extra: str) -> Any:
-    """The imported module `name`. Raises RuntimeUnavailable with the pip line if that fails."""
+    """The imported module `name`, which reports to its maker only if the user has set its variable so.
+
+    ONNX Runtime 1.32 writes an identifier into the user's cache and sends events while a session is open.
+    Raises RuntimeUnavailable with the pip line if it cannot be imported.
+    """
+    silence()
     try:
         return import_module(name)
     except ImportError as error:
