@@ -17,9 +17,9 @@ from simam_deploy.blocks import find
 from simam_deploy.errors import FormError, InputError, SimAMDeployError
 from simam_deploy.forms import FORMS
 from simam_deploy.fuse import fuse
+from simam_deploy.gates import Tap
 from simam_deploy.runtimes import OPTIONS, RUNTIMES, open_session
 from simam_deploy.runtimes.session import Session
-from simam_deploy.verify import Tap
 
 T = TypeVar("T")
 NO_KERNEL = "form custom_op has no body; besides onnx_reference only ort runs it, with the kernel library"

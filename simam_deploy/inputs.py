@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simam_deploy.errors import InputError
+from simam_deploy.runtimes.names import Names
 from simam_deploy.runtimes.session import TensorSpec, is_float
 
 Array = NDArray[Any]
@@ -44,10 +45,14 @@ _CHOICES = f"{', '.join(MADE)}, adversarial (all of {', '.join(ADVERSARIAL)}), F
 
 @dataclass(frozen=True)
 class Case:
-    """Inputs under one name. feeds : one or more tuples of arrays, in the order of the model's inputs."""
+    """Inputs under one name. feeds : one or more tuples of arrays, in the order of the model's inputs.
+
+    note : what is to be said of them; "" if nothing.
+    """
 
     name: str
     feeds: tuple[tuple[Array, ...], ...]
+    note: str = ""
 
 
 def cases(
@@ -113,7 +118,7 @@ def _with_outlier(x: Array) -> Array:
 
 
 def _from_npz(path: Path, specs: Sequence[TensorSpec]) -> Case:
-    """Arrays by input name, or in order. Along the first axis they are cut into batches that the model takes.
+    """Arrays as `_chosen`. Along the first axis they are cut into batches that the model takes.
 
     Numbers without an axis go whole to every batch.
     """
@@ -127,10 +132,7 @@ def _from_npz(path: Path, specs: Sequence[TensorSpec]) -> Case:
         raise InputError(f"there is no file {path}") from None
     except (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"cannot read {path} as an .npz file of numpy.savez: {error}") from error
-    names = [spec.name for spec in specs]
-    if len(arrays) < len(specs) or (len(arrays) > len(specs) and not set(names) <= set(arrays)):
-        raise InputError(f"{path} holds {', '.join(arrays) or 'nothing'}; the model's inputs are {', '.join(names)}")
-    chosen = [arrays[n] for n in names] if set(names) <= set(arrays) else list(arrays.values())
+    chosen, note = _chosen(path, arrays, [spec.name for spec in specs])
     for spec, array in zip(specs, chosen, strict=True):
         if not np.can_cast(array.dtype, spec.dtype, "same_kind"):
             raise InputError(f"{path}: an array of {array.dtype} does not fit {spec.name!r} of {spec.dtype}")
@@ -141,7 +143,19 @@ def _from_npz(path: Path, specs: Sequence[TensorSpec]) -> Case:
             s for s, d in zip(array.shape[1:], spec.shape[1:], strict=True) if isinstance(d, int)
         ]:
             raise InputError(f"{path}: an array of shape {array.shape} does not fit {spec.name!r} {spec.shape}")
-    return Case(path.name, _batches([a.astype(s.dtype) for a, s in zip(chosen, specs, strict=True)], specs, path))
+    given = [a.astype(s.dtype) for a, s in zip(chosen, specs, strict=True)]
+    return Case(path.name, _batches(given, specs, path), note)
+
+
+def _chosen(path: Path, arrays: dict[str, Array], names: Sequence[str]) -> tuple[list[Array], str]:
+    """One array for each input: by name, or in order where no name is the same, which is said; arr_0 is no name."""
+    if set(names) <= set(arrays):
+        return [arrays[name] for name in names], ""
+    if len(arrays) != len(names):
+        raise InputError(f"{path} holds {', '.join(arrays) or 'nothing'}; the model's inputs are {', '.join(names)}")
+    named = list(arrays) != [f"arr_{i}" for i in range(len(arrays))]
+    order, note = Names("inputs", "the model", names).match(path.name, arrays, named=named)
+    return [arrays[name] for name in order], note
 
 
 def _from_pictures(folder: Path, specs: Sequence[TensorSpec], sizes: Sequence[Size]) -> Case:

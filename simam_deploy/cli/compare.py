@@ -81,6 +81,7 @@ def verify(
             list(cases(parts(inputs), specs, sizes=sizes(shape))),
             truth=lambda: _baseline(files[0], module, "float64"),
             twin=lambda: _baseline(files[0], module, None),
+            inputs=[spec.name for spec in specs],
             taps=chosen.taps,
             on_progress=say,
         )
@@ -107,6 +108,7 @@ def bench(
     from simam_deploy import bench as library
     from simam_deploy.candidates import gather
     from simam_deploy.inputs import cases
+    from simam_deploy.runtimes.names import Names
     from simam_deploy.verify import run_once
 
     names = [name for name in runtimes_of(runtimes, provider) if runtimes or name != "onnx_reference"]
@@ -120,8 +122,10 @@ def bench(
             session.label = label
             sessions.append(session)
         (case,) = cases(["plain"], sessions[0].inputs, sizes=sizes(shape))
+        given = Names("inputs", sessions[0].label, (spec.name for spec in sessions[0].inputs))
         for session in sessions:
-            run_once(session, case.feeds[0])
+            order, _ = given.match(session.label, [spec.name for spec in session.inputs])
+            run_once(session, case.feeds[0], order)
         rows = library.bench(
             sessions, case.feeds[0], seconds=seconds, on_progress=lambda done: say(f"measure: {done:.0%}")
         )
@@ -130,6 +134,7 @@ def bench(
         return
     used = str(threads) if threads else "as each runtime chooses"
     show.timing(f"time per call, interleaved; threads: {used}", rows)
+    show.lines([row.note for row in rows if row.note])
     show.lines([f"left out: {reason}" for reason in chosen.skipped])
 
 

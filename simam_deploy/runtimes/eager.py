@@ -29,6 +29,7 @@ class EagerSession(Session):
     Runs of several threads take turns, as a module may keep what it computed; with `threads`, those of all sessions.
     """
 
+    named = False
     _turn_of_process = threading.Lock()
 
     def __init__(self, module: Any, *, threads: int = 0, dtype: str = "float32") -> None:

@@ -64,11 +64,13 @@ class Session(ABC):
     label    names it in reports, as in `ort[CPUExecutionProvider]`. Yours to change.
     notes    what had to be done to the model to load it; empty if nothing.
     inputs   what `run` takes, in the order of the model.
-    outputs  what `run` returns, in the order of the model.
+    outputs  what `run` returns, in the order of the model. A file may list one twice; `run` returns it once.
+    named    whether these have names of their own, as in a file. Those of a PyTorch module are made from its code.
     """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    named = True
 
     def __init__(self, label: str) -> None:
         self.label = label
