@@ -5,7 +5,8 @@ the ONNX file on the reference evaluator), and the yardstick is what float32 its
 program, by the same runtime, in float32. A runtime that computes the same function in another order makes errors of
 that size; `slack` times as much is tolerated. Inside a network each SimAM block is also judged by itself: its gate is
 compared with the formula, for the λ in the file, on the very x that this runtime computed, so that a block cannot
-hide behind the others. That the λ is the trained one shows in the outputs alone, best on inputs that are faint.
+hide behind the others. That the λ is the trained one shows in the outputs, best on inputs that are faint; `export`
+compares it with that of the module.
 """
 
 from __future__ import annotations
