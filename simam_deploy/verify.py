@@ -93,25 +93,18 @@ def verify(
     Raises InputError when a session has other inputs or outputs than the truth, or when every output is empty.
     """
     say = on_progress or (lambda _: None)
-    say("truth in float64")
     with truth() as session:
         given = Names("inputs", "the truth", _inputs(session), named=session.named)
         if inputs is not None:
             given = Names("inputs", "the first file", inputs)
         order, _ = given.match("the truth", _inputs(session), named=session.named)
-        results = [[run_once(session, feed, order) for feed in case.feeds] for case in cases]
+        results = _run_all("truth in float64", session, cases, order, say)
         names = next((list(result) for feeds in results for result in feeds), [spec.name for spec in session.outputs])
         made = Names("outputs", "the truth", names, named=session.named)
         exact = [[_ordered(made, "the truth", result, session)[0] for result in feeds] for feeds in results]
-    say("yardstick in float32")
     with twin() as session:
-        yardstick = [
-            [
-                _ordered(made, "the truth in float32", run_once(session, feed, order), session)[0]
-                for feed in case.feeds
-            ]
-            for case in cases
-        ]
+        results = _run_all("yardstick in float32", session, cases, order, say)
+        yardstick = [[_ordered(made, "the yardstick", result, session)[0] for result in feeds] for feeds in results]
     bounds = [slack(c) * np.array(_costs(e, y)) for c, e, y in zip(cases, exact, yardstick, strict=True)]
     notes = [*(case.note for case in cases), *_about_the_truth(cases, exact, yardstick, made.names)]
     report = Report()
@@ -123,6 +116,7 @@ def verify(
             notes.append(note)
             tapped = list((taps or {}).get(label, ()))
             for case, truths, bound in zip(cases, exact, bounds, strict=True):
+                say(f"{label} ({case.name})")
                 answers = [run_once(session, feed, order) for feed in case.feeds]
                 values = [_ordered(made, label, answer, session, tapped) for answer in answers]
                 rows, unlike = _compare(case.name, label, made.names, [v for v, _ in values], truths, bound)
@@ -138,6 +132,17 @@ def verify(
         )
     report.notes = list(dict.fromkeys(filter(None, notes)))
     return report
+
+
+def _run_all(
+    what: str, session: Session, cases: Sequence[Case], order: Sequence[str], say: Callable[[str], None]
+) -> list[list[dict[str, Array]]]:
+    """Per case, the results of its feeds."""
+    results = []
+    for case in cases:
+        say(f"{what} ({case.name})")
+        results.append([run_once(session, feed, order) for feed in case.feeds])
+    return results
 
 
 def _inputs(session: Session) -> list[str]:

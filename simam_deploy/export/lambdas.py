@@ -22,9 +22,7 @@ Call = tuple[str, float]
 """The name of a module, and its λ."""
 
 
-def compare(
-    model: nn.Module, inputs: tuple[Any, ...], adopted: Adopted | None, rows: Sequence[BlockRow]
-) -> list[str]:
+def compare(model: nn.Module, inputs: run.Inputs, adopted: Adopted | None, rows: Sequence[BlockRow]) -> list[str]:
     """Raise VerificationError where a block has another λ than its module; return notes.
 
     model : as it was given; it runs once more. Its modules with a known λ are our SimAM and those that were adopted.
@@ -58,7 +56,7 @@ def _close(row: BlockRow, call: Call) -> bool:
     return math.isclose(row.e_lambda, call[1], rel_tol=CLOSE)
 
 
-def _calls(model: nn.Module, inputs: tuple[Any, ...], adopted: Adopted | None) -> list[Call]:
+def _calls(model: nn.Module, inputs: run.Inputs, adopted: Adopted | None) -> list[Call]:
     """Of the modules whose λ is known, in the order in which the model calls them."""
     known: dict[nn.Module, Call] = {
         m: (shown((n,)), m.e_lambda) for n, m in model.named_modules() if type(m) is SimAM
