@@ -32,6 +32,27 @@ MADE: dict[str, Callable[[np.random.Generator, Size], Array]] = {
 
 The last two axes are taken for H and W, so that an input of fewer axes is one plane."""
 
+INTEGERS: dict[str, Callable[[np.random.Generator, Size, int, int], Array]] = {
+    "plain": lambda rng, size, low, high: rng.integers(low, high, size, endpoint=True),
+    "uniform": lambda rng, size, low, high: rng.integers(low, high, size, endpoint=True),
+    "constant": lambda rng, size, low, high: np.broadcast_to(
+        rng.integers(low, high, (*size[:-2], *[1] * len(size[-2:])), endpoint=True), size
+    ),
+    "offset": lambda rng, size, low, high: rng.integers(max(low, high - FEW), high, size, endpoint=True),
+    "faint": lambda rng, size, low, high: rng.integers(
+        max(low, min(0, high)), min(high, max(0, low) + 1), size, endpoint=True
+    ),
+    "outlier": lambda rng, size, low, high: _with_outlier(
+        rng.integers(low, min(high, low + FEW), size, endpoint=True), high
+    ),
+    "large": lambda rng, size, low, high: rng.choice([low, high], size),
+}
+"""The same for integers from low to high, both included."""
+FEW = 9
+"""The largest integer, if nothing is known of an input of 32 or 64 bits."""
+WHOLE_BITS = 16
+"""Integers of so many bits or fewer are drawn from all that there are."""
+
 ADVERSARIAL = ("plain", "constant", "offset", "faint", "outlier", "large")
 DEFAULT = ("plain", "faint", "outlier", "large")
 """What networks are compared on if nothing is said. The others ask more of a runtime's sums than real inputs do."""
@@ -61,6 +82,9 @@ def cases(
     """The inputs that `what` names, for a model with inputs `specs`.
 
     what : names in MADE, "adversarial" (all of ADVERSARIAL), a path to an .npz, a path to a folder of pictures.
+    Integers of 8 and 16 bits go over all that their type holds, as pixels and sound do: uint8 from 0 to 255. Indices
+    stay in the axis that they index, where the graph tells its size (`TensorSpec.range`). Others go from 0 to 9, to
+    be small enough for sizes and counts. "large" holds the extremes alone, "outlier" the largest, "faint" 0 and 1.
     sizes : one per input, for its dynamic axes; without it a first axis is 2 and the others are 64.
     Raises InputError when a name is unknown or what it holds does not fit the inputs.
     """
@@ -101,8 +125,8 @@ def _made(kind: str, specs: Sequence[TensorSpec], sizes: Sequence[Size], seed: i
     rng = np.random.default_rng(seed)
     feed = []
     for spec, size in zip(specs, sizes, strict=True):
-        if np.issubdtype(spec.dtype, np.integer) or spec.dtype == np.bool_:
-            feed.append(rng.integers(0, 2, size).astype(spec.dtype))
+        if spec.dtype.kind in "biu":
+            feed.append(np.array(INTEGERS[kind](rng, size, *_range(spec)), dtype=spec.dtype, order="C"))
         elif not is_float(spec.dtype):
             raise InputError(f"nothing is made for input {spec.name!r} of type {spec.dtype}; give an .npz")
         else:
@@ -110,10 +134,22 @@ def _made(kind: str, specs: Sequence[TensorSpec], sizes: Sequence[Size], seed: i
     return Case(kind, (tuple(feed),))
 
 
-def _with_outlier(x: Array) -> Array:
+def _range(spec: TensorSpec) -> tuple[int, int]:
+    """Of the integers that are made for it."""
+    if spec.dtype.kind == "b":
+        return 0, 1
+    whole = np.iinfo(spec.dtype)
+    low, high = spec.range or ((whole.min, whole.max) if whole.bits <= WHOLE_BITS else (0, FEW))
+    low, high = max(low, whole.min), min(high, whole.max)
+    if low > high:
+        raise InputError(f"input {spec.name!r} is an index for which the graph leaves no value; give an .npz")
+    return low, high
+
+
+def _with_outlier(x: Array, value: float = 1e3) -> Array:
     x = np.asarray(x)
     at: tuple[Any, ...] = (..., *[-1] * min(2, x.ndim))
-    x[at] = 1e3
+    x[at] = value
     return x
 
 

@@ -202,6 +202,9 @@ def run_once(session: Session, feed: Sequence[Array], names: Sequence[str] | Non
     except Exception as error:  # each framework has its own
         sizes = ", ".join(str(array.shape) for array in feed)
         mend = "if the model takes other sizes, give them with --shape"
+        if whole := [array for array in feed if array.dtype.kind in "iu" and array.size]:
+            ends = f"from {min(int(a.min()) for a in whole)} to {max(int(a.max()) for a in whole)}"
+            mend += f"; its integers are {ends}: if it takes others, give them with --inputs FILE.npz"
         if session.label == "eager[float64]":
             mend += "; if it casts to float32 inside, it has no float64 truth: export with --no-check"
         raise InputError(

@@ -23,11 +23,13 @@ class TensorSpec:
 
     shape : a size is an int where it is fixed, a str where it has a name, None where it has none.
             The whole is None where not even the number of dimensions is declared.
+    range : the least and the largest value that an integer input may hold, where the graph tells; see ranges.py.
     """
 
     name: str
     dtype: np.dtype[Any]
     shape: tuple[int | str | None, ...] | None
+    range: tuple[int, int] | None = None
 
     def __str__(self) -> str:
         """As in `x: float32[N, 3, ?, ?]`."""
