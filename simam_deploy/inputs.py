@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from simam_deploy import onnx_file
 from simam_deploy.errors import InputError
+from simam_deploy.runtimes import graph
 from simam_deploy.runtimes.names import Names
+from simam_deploy.runtimes.ranges import ranges
 from simam_deploy.runtimes.session import TensorSpec, is_float
 
 Array = NDArray[Any]
@@ -79,11 +83,11 @@ class Case:
 def cases(
     what: Sequence[str], specs: Sequence[TensorSpec], *, sizes: Sequence[Size] | None = None, seed: int = 0
 ) -> Iterator[Case]:
-    """The inputs that `what` names, for a model with inputs `specs`.
+    """The inputs that `what` names, for a model with inputs `specs`: those of a session, or of `specs(path)`.
 
     what : names in MADE, "adversarial" (all of ADVERSARIAL), a path to an .npz, a path to a folder of pictures.
     Integers of 8 and 16 bits go over all that their type holds, as pixels and sound do: uint8 from 0 to 255. Indices
-    stay in the axis that they index, where the graph tells its size (`TensorSpec.range`). Others go from 0 to 9, to
+    stay in the axis that they index, where the graph tells its size (`specs(path)`). Others go from 0 to 9, to
     be small enough for sizes and counts. "large" holds the extremes alone, "outlier" the largest, "faint" 0 and 1.
     sizes : one per input, for its dynamic axes; without it a first axis is 2 and the others are 64.
     Raises InputError when a name is unknown or what it holds does not fit the inputs.
@@ -106,6 +110,14 @@ def cases(
             yield _from_pictures(path, specs, list(map(resolve, specs, given)))
         else:
             raise InputError(f"{name!r} names no inputs; there are {_CHOICES}")
+
+
+def specs(path: str | os.PathLike[str]) -> tuple[TensorSpec, ...]:
+    """What an ONNX file takes, with the ranges of its integers that the graph tells. Raises as `onnx_file.read`."""
+    model = onnx_file.read(path)
+    with onnx_file.blaming(path):
+        held = ranges(model)
+    return tuple(replace(spec, range=held.get(spec.name)) for spec in graph.input_specs(model, Path(path)))
 
 
 def resolve(spec: TensorSpec, size: Size | None) -> Size:

@@ -52,7 +52,7 @@ def verify(
     from simam_deploy import verify as library
     from simam_deploy.candidates import gather
     from simam_deploy.inputs import cases
-    from simam_deploy.runtimes import open_session
+    from simam_deploy.inputs import specs as inputs_of
 
     if weights is not None and against is None:
         raise InputError("--weights are for a PyTorch model; name it with --against package.module:callable")
@@ -73,8 +73,7 @@ def verify(
             on_progress=lambda node: say(f"prove the block at {node}"),
         )
         _refuse_nothing(chosen)
-        with open_session(files[0], "onnx_reference") as session:
-            specs = session.inputs
+        specs = inputs_of(files[0])
         module = None if against is None else _module(against, weights)
         report = library.verify(
             chosen.open,
@@ -108,6 +107,7 @@ def bench(
     from simam_deploy import bench as library
     from simam_deploy.candidates import gather
     from simam_deploy.inputs import cases
+    from simam_deploy.inputs import specs as inputs_of
     from simam_deploy.runtimes.names import Names
     from simam_deploy.verify import run_once
 
@@ -121,8 +121,9 @@ def bench(
             session = stack.enter_context(open_candidate())
             session.label = label
             sessions.append(session)
-        (case,) = cases(["plain"], sessions[0].inputs, sizes=sizes(shape))
-        given = Names("inputs", sessions[0].label, (spec.name for spec in sessions[0].inputs))
+        specs = inputs_of(files[0])
+        (case,) = cases(["plain"], specs, sizes=sizes(shape))
+        given = Names("inputs", sessions[0].label, (spec.name for spec in specs))
         for session in sessions:
             order, _ = given.match(session.label, [spec.name for spec in session.inputs])
             run_once(session, case.feeds[0], order)

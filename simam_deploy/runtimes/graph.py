@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -13,7 +12,6 @@ from onnx import external_data_helper
 from simam_deploy import manifest, onnx_file
 from simam_deploy.errors import InputError, RuntimeUnavailable
 from simam_deploy.formula import BLOCKED_DOMAIN, OP_DOMAIN, OP_NAME
-from simam_deploy.runtimes.ranges import ranges
 from simam_deploy.runtimes.session import TensorSpec
 from simam_deploy.walk import nodes, tensors
 
@@ -94,9 +92,7 @@ def refuse_without_body(model: onnx.ModelProto, path: Path, runtime: str, why: s
 def input_specs(model: onnx.ModelProto, path: Path) -> tuple[TensorSpec, ...]:
     """What the model takes. Old files list their weights among the inputs: these are left out."""
     weights = {tensor.name for tensor in model.graph.initializer}
-    held = ranges(model)
-    given = [value for value in model.graph.input if value.name not in weights]
-    return tuple(replace(_spec(value, path), range=held.get(value.name)) for value in given)
+    return tuple(_spec(value, path) for value in model.graph.input if value.name not in weights)
 
 
 def output_specs(model: onnx.ModelProto, path: Path) -> tuple[TensorSpec, ...]:

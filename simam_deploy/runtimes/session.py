@@ -23,7 +23,7 @@ class TensorSpec:
 
     shape : a size is an int where it is fixed, a str where it has a name, None where it has none.
             The whole is None where not even the number of dimensions is declared.
-    range : the least and the largest value that an integer input may hold, where the graph tells; see ranges.py.
+    range : the least and the largest value that an integer input may hold; None if not known. See `inputs.specs`.
     """
 
     name: str
