@@ -243,7 +243,7 @@ def _compare(portable: ir.Model, specialised: ir.Model, sizes: Sequence[inputs.S
         onnx_file.save(portable, paths[0])
         onnx_file.save(specialised, paths[1])
         with open_session(paths[0], "ort") as before, _opened(paths[1]) as after:
-            (case,) = inputs.cases(["plain"], before.inputs, sizes=sizes)
+            (case,) = inputs.cases(["plain"], inputs.specs(paths[0]), sizes=sizes)
             wanted, got = run_once(before, case.feeds[0]), run_once(after, case.feeds[0])
     for name, exact in wanted.items():
         if not is_float(exact.dtype):

@@ -18,7 +18,7 @@ RANKS = [
     {"adopt", "recognise", "source"},
     {"blocks"},
     {"forms", "runtimes", "engine_worker", "neighbours"},
-    {"fuse", "inputs", "bench", "engine"},
+    {"fuse", "inputs", "bench", "engine", "gates"},
     {"doctor", "verify", "ahead_of_time"},
     {"candidates", "show", "specialise"},
     {"export"},

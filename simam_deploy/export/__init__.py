@@ -16,6 +16,7 @@ from simam_deploy import manifest, native
 from simam_deploy.adopt import Adopted, adopted
 from simam_deploy.candidates import gather
 from simam_deploy.errors import InputError, SimAMDeployError, VerificationError
+from simam_deploy.export import lambdas
 from simam_deploy.export.exporters import AXES, Tensors, check_options, torch_export
 from simam_deploy.files import staging
 from simam_deploy.forms import form_named
@@ -57,8 +58,8 @@ def export(
     dynamic : any of "batch", "height", "width"; other axes are fixed at the sizes of `args`.
     exporter : "dynamo" (torch.export, opset >= 18) or "torchscript".
     check : compare the file with `model` on every installed runtime, at the example, on inputs.DEFAULT, and at
-    another size where axes are dynamic. For float32 models. If a row fails, nothing is written, and VerificationError
-    carries the report.
+    another size where axes are dynamic, and the λ of each block with that of its module. For float32 models. If a row
+    fails, or a λ, nothing is written, and VerificationError carries the report, or says which λ.
     adopt : put our SimAM in the place of modules that compute SimAM (adopt.py) while torch exports the model. Ours
     computes half models in float32 and takes M - 1 from the shape of x. The file is compared with the model as given.
     neighbours : fold what follows SimAM into its node, see `fuse`.
@@ -90,12 +91,14 @@ def export(
             "adopted": None if swapped is None else [name for row in swapped.rows for name in row.names],
         }
         made = write(fused, staged, origin, ("torch", "onnx", "onnx-ir", "onnxscript"))
+        notes = lambdas.compare(model, inputs, swapped, fused.rows) if check else []
         parity = _check(model, inputs, dynamic, form, staged, say) if check else None
         if parity is not None and not parity.passed:
             raise VerificationError(
                 f"{Path(path).name} is not equal to the model, so it was not written; see the table", parity
             )
         if parity is not None:
+            parity.notes += notes
             manifest.write({**made, "parity": [asdict(row) for row in parity.rows]}, staged)
         _drop(folder)
     fused = replace(fused, notes=(*fused.notes, *manifest.stale(Path(path))))

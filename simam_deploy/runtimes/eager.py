@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -25,7 +26,11 @@ class EagerSession(Session):
              tuple or list `output_0`, `output_1`, those of a dict by their keys.
     Feeds are copied, since a module may work in place. With dtype float64, float feeds of any width are widened.
     threads : for each run torch.set_num_threads is called, which holds for the process, and then put back.
+    Runs of several threads take turns, as a module may keep what it computed; with `threads`, those of all sessions.
     """
+
+    named = False
+    _turn_of_process = threading.Lock()
 
     def __init__(self, module: Any, *, threads: int = 0, dtype: str = "float32") -> None:
         self._torch = torch = framework("torch", "eager", "torch")
@@ -36,6 +41,7 @@ class EagerSession(Session):
         super().__init__(f"eager[{dtype}]")
         self._dtype = np.dtype(dtype)
         self._threads = threads
+        self._turn = self._turn_of_process if threads else threading.Lock()
         self.inputs = tuple(TensorSpec(name, self._dtype, None) for name in _arguments(module))
         self.outputs = ()
         wanted = getattr(torch, dtype)
@@ -58,16 +64,17 @@ class EagerSession(Session):
         torch = self._torch
         arrays = [feeds[spec.name] for spec in self.inputs]
         copies = [np.array(a, dtype=self._dtype if is_float(a.dtype) else a.dtype, order="C") for a in arrays]
-        before = torch.get_num_threads()
-        try:
-            if self._threads:
-                torch.set_num_threads(self._threads)
-            with torch.inference_mode():
-                result = self._module(*(torch.from_numpy(a).to(self._device) for a in copies))
-        finally:
-            if self._threads:
-                torch.set_num_threads(before)
-        outputs = {name: self._numpy(tensor) for name, tensor in self._flat(result, "")}
+        with self._turn:
+            before = torch.get_num_threads()
+            try:
+                if self._threads:
+                    torch.set_num_threads(self._threads)
+                with torch.inference_mode():
+                    result = self._module(*(torch.from_numpy(a).to(self._device) for a in copies))
+            finally:
+                if self._threads:
+                    torch.set_num_threads(before)
+            outputs = {name: self._numpy(tensor) for name, tensor in self._flat(result, "")}
         self.outputs = tuple(TensorSpec(name, a.dtype, None) for name, a in outputs.items())
         narrow = [str(s) for s in self.outputs if is_float(s.dtype) and s.dtype != np.float64]
         if narrow and self._dtype == np.float64:

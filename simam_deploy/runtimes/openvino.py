@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -34,6 +35,7 @@ class OpenVinoSession(Session):
     nodes, in memory, and `notes` says so. On CPUs with bfloat16 units the plugin would round every layer to
     bfloat16, so float32 is asked for, and checked.
     threads : of one inference; 0 leaves the number to OpenVINO.
+    An infer request holds the inputs and outputs of one inference, so each thread that runs the session has its own.
     """
 
     def __init__(self, artifact: object, *, threads: int = 0) -> None:
@@ -46,8 +48,9 @@ class OpenVinoSession(Session):
         self.outputs = graph.output_specs(model, path)
         refuse_types_outside_numpy("openvino", self.inputs + self.outputs)
         with ExitStack() as cleanup:
-            self._request = self._load(path, model, threads, cleanup)
+            self._compiled = self._load(path, model, threads, cleanup)
             self._cleanup = cleanup.pop_all()
+        self._of_thread = threading.local()
 
     def _load(self, path: Path, model: onnx.ModelProto, threads: int, cleanup: ExitStack) -> Any:
         config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
@@ -65,7 +68,7 @@ class OpenVinoSession(Session):
             raise RuntimeUnavailable(f"openvino: asked for float32, got {got.to_string()}")
         self._inputs = [_port(compiled.inputs, spec.name, path) for spec in self.inputs]
         self._outputs = [_port(compiled.outputs, spec.name, path) for spec in self.outputs]
-        return compiled.create_infer_request()
+        return compiled
 
     def _loadable(self, path: Path, model: onnx.ModelProto, cleanup: ExitStack) -> str | bytes:
         """The file itself, or what OpenVINO can read of it.
@@ -89,11 +92,14 @@ class OpenVinoSession(Session):
 
     def _run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         arrays = {port: feeds[spec.name] for port, spec in zip(self._inputs, self.inputs, strict=True)}
-        results = self._request.infer(arrays, share_inputs=False, share_outputs=False)  # copied: its memory is reused
+        request = getattr(self._of_thread, "request", None)
+        if request is None:
+            request = self._of_thread.request = self._compiled.create_infer_request()
+        results = request.infer(arrays, share_inputs=False, share_outputs=False)  # copied: its memory is reused
         return pick(self.outputs, [results[port] for port in self._outputs])
 
     def _close(self) -> None:
-        del self._request
+        del self._of_thread, self._compiled
         self._cleanup.close()
 
 
