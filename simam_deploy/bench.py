@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simam_deploy.errors import InputError
-from simam_deploy.runtimes.names import Names
+from simam_deploy.runtimes.matching import Names
 from simam_deploy.runtimes.session import Session, is_float
 
 Array = NDArray[Any]

@@ -16,7 +16,7 @@ from simam_deploy import npz, onnx_file
 from simam_deploy.errors import InputError
 from simam_deploy.opening import opened
 from simam_deploy.runtimes import graph
-from simam_deploy.runtimes.names import Names
+from simam_deploy.runtimes.matching import Names
 from simam_deploy.runtimes.ranges import ranges
 from simam_deploy.runtimes.session import TensorSpec, is_float
 

@@ -23,7 +23,7 @@ from simam_deploy.errors import InputError, SimAMDeployError
 from simam_deploy.gates import GateRow, Tap, judge
 from simam_deploy.inputs import Case
 from simam_deploy.manifest import finite
-from simam_deploy.runtimes.names import Names
+from simam_deploy.runtimes.matching import Names
 from simam_deploy.runtimes.session import Session, first_line
 
 Array = NDArray[Any]

@@ -26,6 +26,7 @@ INSPECTED = {
         "shared",
         "near_misses",
         "specialised",
+        "defaults",
         "disagreements",
     ),
 }

@@ -109,7 +109,7 @@ def bench(
     from simam_deploy.candidates import gather
     from simam_deploy.inputs import cases
     from simam_deploy.inputs import specs as inputs_of
-    from simam_deploy.runtimes.names import Names
+    from simam_deploy.runtimes.matching import Names
     from simam_deploy.verify import run_once
 
     names = [name for name in runtimes_of(runtimes, provider) if runtimes or name != "onnx_reference"]
