@@ -37,7 +37,7 @@ KEEPING_RANK = _names("BatchNormalization Clip Concat Dropout HardSigmoid HardSw
 MEASURES = _names("Shape Size")
 KNOWN = STATISTICS | GATES | ELEMENTWISE | SHAPING | PICKING | PIECEWISE
 ON_SIZES = _names(
-    """Abs Add And Cast CastLike Ceil Clip Concat Constant ConstantOfShape Div Equal Expand Flatten Floor Gather
+    """Abs Add And Cast CastLike Ceil Clip Concat Constant ConstantOfShape Div Equal Expand Flatten Floor Gather Gemm
     Greater GreaterOrEqual Identity Less LessOrEqual Max Min Mod Mul Neg Not Or Pow Range Reciprocal ReduceMax
     ReduceMean ReduceMin ReduceProd ReduceSum Reshape Round Slice Split Sqrt Squeeze Sub Sum Tile Transpose Unsqueeze
     Where"""
