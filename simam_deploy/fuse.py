@@ -17,6 +17,7 @@ from simam_deploy.errors import FormError, InputError, NoBlockError
 from simam_deploy.files import refuse_overwriting_inputs, staging
 from simam_deploy.forms import form_named, tail
 from simam_deploy.formula import OP_DOMAIN, OP_NAME, OP_VERSION, OPS
+from simam_deploy.names import make_unique, name_blocks
 from simam_deploy.neighbours import with_neighbours
 from simam_deploy.recognise.operators import PASSING
 from simam_deploy.shapes import Dims, Shapes
@@ -99,15 +100,22 @@ def fuse(
                 f"is not {node.op_type}, as one body serves the whole file\nuse --form primitive, or mend the node"
             )
     called = _called(result)
+    blocks = [
+        named
+        for scope in _scopes(result)
+        for named in name_blocks(scope, [block for block in blocks if _scope(block, result) is scope])
+    ]
     written: set[ir.Node] = set()
+    inner: set[ir.Value] = set()
     types = {block.dtype for block in blocks}
     for block in reversed(blocks):  # from the end, as the y of one block may be the x of the next
         nodes = _nodes(chosen, block, _scope(block, result).opset_imports[""], types, neighbours)
         _replace(block, nodes)
         written.update(nodes)
+        inner.update(value for node in nodes[:-1] for value in node.outputs)
     notes += _shared(blocks)
     for scope in _scopes(result):
-        _make_names_unique(scope, written)
+        make_unique(scope, written, inner)
     for identifier in BODIES - {node.op_identifier() for node in kept}:
         result.functions.pop(identifier, None)
     bodies = chosen.functions(result.opset_imports[""], sorted(ops), types)
@@ -228,23 +236,6 @@ def _replace(block: Block, nodes: list[ir.Node]) -> None:
     old.replace_all_uses_with(new, replace_graph_outputs=True)
     old.name = f"{old.name}/replaced"
     _remove_unused(last)
-
-
-def _make_names_unique(scope: ir.Graph | ir.Function, written: set[ir.Node]) -> None:
-    """Rename what was written where the scope has the name already; all else keeps its name."""
-    everything = list(scope.all_nodes())
-    graphs = [scope, *scope.subgraphs()]
-    taken = {v.name for g in graphs for v in g.inputs}
-    taken |= {v.name for g in graphs if isinstance(g, ir.Graph) for v in g.initializers.values()}
-    taken |= {value.name for node in everything if node not in written for value in node.outputs}
-    outputs = {value.name for g in graphs for value in g.outputs}
-    for node in everything:
-        if node not in written:
-            continue
-        for value in node.outputs:
-            while value.name in taken and value.name not in outputs:
-                value.name = f"{value.name}_"
-            taken.add(value.name)
 
 
 def _remove_unused(last: ir.Node) -> None:

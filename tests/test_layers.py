@@ -15,7 +15,7 @@ RANKS = [
     {"module"},
     {"adopt", "recognise", "source"},
     {"blocks"},
-    {"forms", "runtimes", "engine_worker", "neighbours"},
+    {"forms", "runtimes", "engine_worker", "neighbours", "names"},
     {"fuse", "inputs", "bench", "engine"},
     {"doctor", "verify", "ahead_of_time"},
     {"candidates", "show", "specialise"},
