@@ -190,6 +190,47 @@ def test_the_body_is_for_the_types_of_all_blocks(opset: int, types: tuple[str, s
     assert data(fuse(fuse(fused.model, "primitive").model).model) == data(fused.model)
 
 
+@pytest.mark.parametrize("opset", [13, 18])
+def test_an_epilogue_in_a_file_of_two_types(opset: int, library: native.Library) -> None:
+    """Below opset 15 the residual of the 16-bit block is cast too."""
+    text = f"""<ir_version: 8, opset_import: ["": {opset}, "simam": 1]>
+    g (float[2,3,5,7] x, float16[2,3,5,7] x2) => (float[2,3,5,7] y, float16[2,3,5,7] y2)
+    <float[3] scale = {{0.5, -2, 1.25}}, float[3] bias = {{0.1, 0.2, -3}}> {{
+        y = simam.SimAMAffineAdd <e_lambda: float = 0.1> (x, scale, bias, x)
+        y2 = simam.SimAMAffineAdd <e_lambda: float = 0.1> (x2, scale, bias, x2)
+    }}"""
+    source = parser.parse_model(text)
+    fused = fuse(ir.from_proto(source), neighbours=True)
+    assert sum(node.op_type == "Cast" for node in fused.model.graph) == (3 if opset < 15 else 0)
+    onnx.checker.check_model(ir.to_proto(fused.model), full_check=True)
+    x = make("plain", (2, 3, 5, 7))
+    feeds = {"x": x, "x2": x.astype(np.float16)}
+    want = session(source, library).run(None, feeds)
+    for opened in (session(ir.to_proto(fused.model)), session(ir.to_proto(fused.model), library)):
+        for got, y, bound in zip(opened.run(None, feeds), want, (3e-6, 1e-2), strict=True):
+            assert got.dtype == y.dtype
+            np.testing.assert_allclose(got, y, atol=bound)
+
+
+@pytest.mark.parametrize("opset", [13, 15])
+@pytest.mark.parametrize("beside", ["Neg", "simam.SimAM <e_lambda: float = 0.1>"])
+def test_bfloat16(opset: int, beside: str, library: native.Library) -> None:
+    text = f"""<ir_version: 8, opset_import: ["": {opset}, "simam": 1]>
+    g (float[2,3,5,7] x) => (float[2,3,5,7] y, float[2,3,5,7] z) {{
+        b = Cast <to = 16> (x)
+        c = simam.SimAM <e_lambda: float = 0.1> (b)
+        y = Cast <to = 1> (c)
+        z = {beside} (x)
+    }}"""
+    fused = fuse(ir.from_proto(onnx.shape_inference.infer_shapes(parser.parse_model(text))))
+    assert fused.rows[0].dtype == "BFLOAT16"
+    onnx.checker.check_model(ir.to_proto(fused.model), full_check=True)
+    x = make("plain", (2, 3, 5, 7))
+    for opened in (session(ir.to_proto(fused.model)), session(ir.to_proto(fused.model), library)):
+        y = opened.run(None, {"x": x})[0]
+        assert np.abs(y - reference(x, 0.1)).max() <= 2.0**-8 * 2 * np.abs(x).max()
+
+
 def test_float32_bodies_have_no_cast_like_in_any_opset() -> None:
     """Some converters do not know it."""
     for opset in OPSETS:
