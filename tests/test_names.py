@@ -85,7 +85,7 @@ def test_one_inner_value_is_used_elsewhere(name: str, by_node: bool, library: na
     [
         *((form, FIXED, 18, False) for form in FORMS),
         *((form, FIXED, 9, True) for form in ("function", "custom_op")),
-        *((form, DYNAMIC, 18, form == "custom_op") for form in ("function", "primitive", "custom_op")),
+        *((form, DYNAMIC, 18, form == "custom_op") for form in ("primitive", "custom_op")),
     ],
     ids=str,
 )
