@@ -17,15 +17,15 @@ from simam_deploy.errors import FormError, InputError, NoBlockError
 from simam_deploy.files import refuse_overwriting_inputs, staging
 from simam_deploy.forms import form_named, tail
 from simam_deploy.formula import OP_DOMAIN, OP_NAME, OP_VERSION, OPS
+from simam_deploy.names import make_unique, name_blocks
 from simam_deploy.neighbours import with_neighbours
 from simam_deploy.recognise.operators import PASSING
 from simam_deploy.shapes import Dims, Shapes
 from simam_deploy.text import on_one_line
+from simam_deploy.versions import refuse_old, with_functions, with_one_opset
 
 BODIES = {(OP_DOMAIN, name, "") for name in OPS}
 """The identifiers of the functions that are the bodies of our operators."""
-FUNCTION_IR = 8
-"""The first IR version that has model-local functions."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def fuse(
     repair: bool = False,
     neighbours: bool = False,
 ) -> Fused:
-    """Write every SimAM block of `model` in `form`; all else keeps its nodes, names, weights and metadata.
+    """Write every SimAM block of `model` in `form`; all else keeps its nodes, names, weights, opset and metadata.
 
     `model` is not changed; the result shares its weights. A block already in the asked form is written anew with
     the same names, so fusing twice gives the same file. Inner values that others use too stay, and `notes` says so.
@@ -71,7 +71,8 @@ def fuse(
     neighbours : fold what follows SimAM into its node where one operator does it all (neighbours.py), for the forms
     that have a node. Otherwise, nodes that have it folded in are taken apart again.
     Raises NoBlockError when there is no block (with the near misses), FormError when a block cannot be written so
-    (with every block and every reason), InputError when there is no such form or the file is specialised.
+    (with every block and every reason) or the opset is older than 7, InputError when there is no such form or the
+    file is specialised.
     """
     chosen = form_named(form, neighbours=neighbours)
     _refuse_specialised(model)
@@ -84,7 +85,8 @@ def fuse(
         raise NoBlockError(_nothing_found(misses))
     _refuse(form, blocks, result)
     _declare_calls(form, blocks, result)
-    notes = [f"{miss.node}: M - 1, a constant before, now comes from the shape of x" for miss in repaired]
+    notes = with_one_opset(result, [block.function for block in blocks if block.function is not None])
+    notes += [f"{miss.node}: M - 1, a constant before, now comes from the shape of x" for miss in repaired]
     if neighbours:
         grown, stopped = with_neighbours(result, blocks)
         blocks = _in_order(result, grown)  # by where they end now: one may take in the y of another
@@ -99,17 +101,26 @@ def fuse(
                 f"is not {node.op_type}, as one body serves the whole file\nuse --form primitive, or mend the node"
             )
     called = _called(result)
+    blocks = [
+        named
+        for scope in _scopes(result)
+        for named in name_blocks(scope, [block for block in blocks if _scope(block, result) is scope])
+    ]
     written: set[ir.Node] = set()
+    inner: set[ir.Value] = set()
+    types = {block.dtype for block in blocks}
     for block in reversed(blocks):  # from the end, as the y of one block may be the x of the next
-        nodes = _nodes(chosen, block, _opset(block, result), neighbours)
+        nodes = _nodes(chosen, block, _scope(block, result).opset_imports[""], types, neighbours)
         _replace(block, nodes)
         written.update(nodes)
+        inner.update(value for node in nodes[:-1] for value in node.outputs)
     notes += _shared(blocks) + _defaults(blocks)
     for scope in _scopes(result):
-        _make_names_unique(scope, written)
+        make_unique(scope, written, inner)
     for identifier in BODIES - {node.op_identifier() for node in kept}:
         result.functions.pop(identifier, None)
-    for function in chosen.functions(result.opset_imports.get("", 0), sorted(ops)):
+    bodies = chosen.functions(result.opset_imports[""], sorted(ops), types)
+    for function in bodies:
         result.functions[function.identifier()] = function
     for identifier in called - _called(result) - BODIES:
         del result.functions[identifier]
@@ -118,9 +129,8 @@ def fuse(
         ours = any(f.domain == OP_DOMAIN for f in result.functions.values()) and scope is result.graph
         if ours or any(node.domain == OP_DOMAIN for node in scope.all_nodes()):
             scope.opset_imports[OP_DOMAIN] = version
-    if chosen.functions(17) and result.ir_version < FUNCTION_IR:
-        notes.append(f"IR version raised from {result.ir_version} to {FUNCTION_IR}, the first with functions")
-        result.ir_version = FUNCTION_IR
+    if bodies:
+        notes += with_functions(result)
     rows = [
         BlockRow(b.node, b.shape, b.dtype.name, b.e_lambda, b.form, form, b.op if neighbours else OP_NAME)
         for b in blocks
@@ -152,20 +162,15 @@ def _called(model: ir.Model) -> set[tuple[str, str, str]]:
     return called & model.functions.keys()
 
 
-def _opset(block: Block, model: ir.Model) -> int:
-    scope = model if block.function is None else block.function
-    return scope.opset_imports.get("", 0)
+def _scope(block: Block, model: ir.Model) -> ir.Graph | ir.Function:
+    """The one of `_scopes` that the block is in."""
+    return model.graph if block.function is None else block.function
 
 
 def _refuse(form: str, blocks: list[Block], model: ir.Model) -> None:
     """Raise FormError, with every block and reason, if the form cannot write one of them."""
+    refuse_old([model.graph, *(_scope(block, model) for block in blocks)])
     chosen = form_named(form)
-    opset = min(_opset(block, model) for block in blocks)
-    if opset < chosen.MIN_OPSET:
-        raise FormError(
-            f"form {form!r} needs opset {chosen.MIN_OPSET} or later; the file has opset {opset}\n"
-            f"export with --opset {max(chosen.MIN_OPSET, 18)}, or use {_another_form(opset)}"
-        )
     refusals = [(block, chosen.reasons_against(block)) for block in blocks]
     if any(reasons for _, reasons in refusals):
         raise FormError(_refused(form, [(b, r) for b, r in refusals if r]))
@@ -220,11 +225,11 @@ def _nodes_of_our_names(model: ir.Model, blocks: list[Block]) -> list[ir.Node]:
     return [n for n in everything if n.domain == OP_DOMAIN and n.op_type in OPS and n not in inside]
 
 
-def _nodes(chosen: ModuleType, block: Block, opset: int, neighbours: bool) -> list[ir.Node]:
+def _nodes(chosen: ModuleType, block: Block, opset: int, types: set[ir.DataType], neighbours: bool) -> list[ir.Node]:
     """The block in a form, with what follows it inside the node or behind it."""
     if block.tail is None or neighbours:
-        return list(chosen.nodes(block, opset))
-    core: list[ir.Node] = chosen.nodes(replace(block, tail=None), opset)
+        return list(chosen.nodes(block, opset, types))
+    core: list[ir.Node] = chosen.nodes(replace(block, tail=None), opset, types)
     y = core[-1].outputs[0]
     y.name, y.type, y.shape = f"{block.node}/y", ir.TensorType(block.dtype), ir.Shape(block.shape)
     return [*core, *tail.nodes(block, y, opset)]
@@ -243,23 +248,6 @@ def _replace(block: Block, nodes: list[ir.Node]) -> None:
     old.replace_all_uses_with(new, replace_graph_outputs=True)
     old.name = f"{old.name}/replaced"
     _remove_unused(last)
-
-
-def _make_names_unique(scope: ir.Graph | ir.Function, written: set[ir.Node]) -> None:
-    """Rename what was written where the scope has the name already; all else keeps its name."""
-    everything = list(scope.all_nodes())
-    graphs = [scope, *scope.subgraphs()]
-    taken = {v.name for g in graphs for v in g.inputs}
-    taken |= {v.name for g in graphs if isinstance(g, ir.Graph) for v in g.initializers.values()}
-    taken |= {value.name for node in everything if node not in written for value in node.outputs}
-    outputs = {value.name for g in graphs for value in g.outputs}
-    for node in everything:
-        if node not in written:
-            continue
-        for value in node.outputs:
-            while value.name in taken and value.name not in outputs:
-                value.name = f"{value.name}_"
-            taken.add(value.name)
 
 
 def _remove_unused(last: ir.Node) -> None:
@@ -297,11 +285,6 @@ def _refused(form: str, refusals: list[tuple[Block, list[str]]]) -> str:
     mend = "export with fixed C, H and W (simam-deploy export --shape 1,3,224,224), or " if fixed else ""
     lines.append(f"{mend}use --form primitive")
     return "\n".join(lines)
-
-
-def _another_form(opset: int) -> str:
-    fitting = [name for name in ("primitive", "instance_norm") if opset >= form_named(name).MIN_OPSET]
-    return " or ".join(f"--form {name}" for name in fitting) or "a newer exporter"
 
 
 def fuse_file(

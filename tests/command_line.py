@@ -36,6 +36,10 @@ def newer_opset(model: onnx.ModelProto) -> None:
     model.opset_import[0].version = 99
 
 
+def older_opset(model: onnx.ModelProto) -> None:
+    model.opset_import[0].version = 6
+
+
 def weights_elsewhere(model: onnx.ModelProto) -> None:
     tensor = numpy_helper.from_array(np.zeros(4, np.float32), "w")
     set_external_data(tensor, "w.bin", offset=0, length=16)
@@ -59,6 +63,8 @@ def write_files(folder: Path) -> None:
     for change in changes:
         (folder / f"{change.__name__}.onnx").write_bytes(whole)
         edited(folder / f"{change.__name__}.onnx", change)
+    (folder / "old.onnx").write_bytes((folder / "custom.onnx").read_bytes())
+    edited(folder / "old.onnx", older_opset)
     (folder / "cut.onnx").write_bytes(whole[: len(whole) // 2])
     (folder / "empty.onnx").write_bytes(b"")
     (folder / "text.onnx").write_text("I am a text")

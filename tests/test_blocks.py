@@ -251,16 +251,18 @@ def test_a_body_holds_nothing_that_no_probe_shows(operator: str, words: str) -> 
     """A file can bring any body under our name."""
     fused = alone("function", (2, 3, 5, 7))
     (function,) = fused.functions.values()
-    wide = next(node for node in function if node.name == "float")
+    centred = next(node for node in function if node.name == "c")
     bounds = [ir.node("Constant", [], {"value_ints": [v]}, name=f"bound{v}") for v in (0, 9)]
-    inputs = [wide.outputs[0], *(bound.outputs[0] for bound in bounds)] if operator == "Slice" else [wide.outputs[0]]
+    inputs = (
+        [centred.outputs[0], *(bound.outputs[0] for bound in bounds)] if operator == "Slice" else [centred.outputs[0]]
+    )
     hidden = ir.node(operator, inputs, name="hidden")
     for node in (*bounds, hidden):
         node.outputs[0].name = node.name
-    users = [(use.node, use.idx) for use in wide.outputs[0].uses() if use.node is not hidden]
+    users = [(use.node, use.idx) for use in centred.outputs[0].uses() if use.node is not hidden]
     for user, index in users:
         user.replace_input_with(index, hidden.outputs[0])
-    function.insert_after(wide, [*bounds, hidden])
+    function.insert_after(centred, [*bounds, hidden])
     assert words in reasons(fused)
 
 

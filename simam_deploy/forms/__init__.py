@@ -1,12 +1,13 @@
 """How a SimAM block is written in ONNX. A form is a module with
 
-    NAME, MIN_OPSET
+    NAME
     reasons_against(block) -> list[str]      why this form cannot lower `block`; empty if it can
-    nodes(block, opset) -> list[ir.Node]     nodes and constants from block.x to the output of the last one;
-                                             names start with block.node, the last node has that very name
-    functions(opset, ops) -> list[ir.Function]   what the file must carry besides, for these operators of formula.OPS
-    NEIGHBOURS                               whether `nodes` also writes block.tail; where not, tail.py does
+    nodes(block, opset, types) -> list[ir.Node]      nodes and constants from block.x to the output of the last one;
+                                                     names start with block.node, the last node has that very name
+    functions(opset, ops, types) -> list[ir.Function]    what the file must carry besides, for these of formula.OPS
+    NEIGHBOURS                                       whether `nodes` also writes block.tail; where not, tail.py does
 
+opset : of the file, from versions.OLDEST_OPSET on.  types : of x, of all blocks in the file.
 Adding one: its file, its line in FORMS, its test.
 """
 
@@ -19,8 +20,9 @@ import onnx_ir as ir
 from simam_deploy.blocks import Block
 from simam_deploy.errors import FormError, InputError, ShapeError
 from simam_deploy.forms import custom_op, function, instance_norm, primitive
-from simam_deploy.formula import DEFAULT_LAMBDA, OP_DOMAIN, OP_VERSION
+from simam_deploy.formula import DEFAULT_LAMBDA, OP_DOMAIN, OP_NAME, OP_VERSION
 from simam_deploy.shapes import Dims
+from simam_deploy.versions import OLDEST_OPSET
 
 FORMS: dict[str, ModuleType] = {form.NAME: form for form in (function, primitive, instance_norm, custom_op)}
 
@@ -50,11 +52,13 @@ def alone(form: str, shape: Dims, e_lambda: float = DEFAULT_LAMBDA, *, opset: in
     x = ir.Value(name="x", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(shape))
     block = Block("simam", x, x, shape, ir.DataType.FLOAT, e_lambda, form, ())
     reasons = chosen.reasons_against(block)
-    if reasons or opset < chosen.MIN_OPSET:
+    if opset < OLDEST_OPSET:
+        reasons = [*reasons, f"opsets from {OLDEST_OPSET} on can"]
+    if reasons:
         raise FormError(f"form {form!r} cannot carry x of shape {shape} at opset {opset}: {', '.join(reasons)}")
-    nodes = chosen.nodes(block, opset)
+    nodes = chosen.nodes(block, opset, {block.dtype})
     y = nodes[-1].outputs[0]
     y.name, y.type, y.shape = "y", x.type, ir.Shape(shape)
     imports = {"": opset, **({OP_DOMAIN: OP_VERSION} if any(n.domain == OP_DOMAIN for n in nodes) else {})}
     graph = ir.Graph([x], [y], nodes=nodes, opset_imports=imports, name="simam")
-    return ir.Model(graph, ir_version=8, functions=chosen.functions(opset))
+    return ir.Model(graph, ir_version=8, functions=chosen.functions(opset, [OP_NAME], {block.dtype}))

@@ -5,20 +5,26 @@ Older TensorRT, `trtexec --dynamicPlugins`, ONNX Runtime with the op library. No
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import onnx_ir as ir
 
-from simam_deploy.forms.function import NEIGHBOURS, nodes, reasons_against
-from simam_deploy.formula import OP_NAME
+from simam_deploy.blocks import Block
+from simam_deploy.forms import function
+from simam_deploy.forms.function import NEIGHBOURS, reasons_against
 
-__all__ = ["MIN_OPSET", "NAME", "NEIGHBOURS", "functions", "nodes", "reasons_against"]
+__all__ = ["NAME", "NEIGHBOURS", "functions", "nodes", "reasons_against"]
 
 NAME = "custom_op"
-MIN_OPSET = 11
 
 
-def functions(opset: int, ops: Iterable[str] = (OP_NAME,)) -> list[ir.Function]:
+def nodes(block: Block, opset: int, types: Collection[ir.DataType] = ()) -> list[ir.Node]:
+    """The node of `function`, which takes each type by itself."""
+    del types
+    return function.nodes(block, opset)
+
+
+def functions(opset: int, ops: Iterable[str], types: Collection[ir.DataType]) -> list[ir.Function]:
     """None: that is what sets it apart."""
-    del opset, ops
+    del opset, ops, types
     return []

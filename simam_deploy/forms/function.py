@@ -1,8 +1,19 @@
 """SimAM as one node simam::SimAM whose body, in primitive operators, travels in the file as a model-local function.
 
-A runtime that has a kernel of that name takes the node; every other one runs the body. The body casts x to float32
-and back, so that it stays right in a file that somebody converts to half precision around it; on float32 the casts
-are no-ops that runtimes drop. M - 1 comes from the shape of x at run time, as one body serves all blocks of a file.
+A runtime that has a kernel of that name takes the node; every other one runs the body. Statistics are float32. One
+body serves all blocks of a file: M - 1 comes from the shape of x at run time, and the types of all x make the body:
+
+| x of all blocks    | opset    | the body                                                             |
+|--------------------|----------|----------------------------------------------------------------------|
+| float32            | any      | has no cast                                                          |
+| one 16-bit type    | any      | casts x to float32, and y to that type                               |
+| more than one type | from 15  | casts x to float32, and y to the type of x (CastLike)                |
+| more than one type | up to 14 | is that for float32, and casts stand around the nodes on 16-bit maps |
+
+Converters without CastLike (pnnx) read the first two. A file of the first kind that another tool converts to float16
+does not load as it is: ONNX Runtime, OpenVINO, TensorRT-RTX and the onnx checker find float16 and float32 in one
+operator (a kernel of that name computes it right). `fuse` then writes the body for the new type.
+Before opset 13 no Constant takes its value from an attribute of the function: λ is the alpha of a Gemm of ones.
 
 The op is 4-D. A block on (N, C, L) gets an axis H = 1 in front of it and loses it behind; with W = 1 ONNX Runtime
 took ten times as long, (1, 64, 16000) on a CPU, as it broadcasts along the last axis. A block on (N, C, D, H, W) is
@@ -12,8 +23,10 @@ empty batch is refused at run time, as the -1 that stands for H*W could be anyth
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from dataclasses import replace
 
+import numpy as np
 import onnx_ir as ir
 
 from simam_deploy.blocks import Block
@@ -24,8 +37,11 @@ from simam_deploy.formula import DEFAULT_LAMBDA, OP_DOMAIN, OP_NAME, OPS, Op
 from simam_deploy.recognise.operators import HALF
 
 NAME = "function"
-MIN_OPSET = 17
 NEIGHBOURS = True
+CAST_LIKE = 15
+"""The first opset with CastLike."""
+CONSTANT_OF_ATTRIBUTE = 13
+"""From here on a Constant takes a number from an attribute of the function. In opset 12 OpenVINO cannot."""
 FLOAT = ir.DataType.FLOAT
 HW = (2, 3)
 """The axes of a plane, as the op has them."""
@@ -37,24 +53,42 @@ def reasons_against(block: Block) -> list[str]:
     return [] if fits else [f"x is {block.dtype.name}, the op takes FLOAT, FLOAT16 and BFLOAT16"]
 
 
-def nodes(block: Block, opset: int) -> list[ir.Node]:
-    """One node; where x is not 4-D, one more in front and one behind, and what those need."""
-    e_lambda = ir.AttrFloat32("e_lambda", block.e_lambda)
+def nodes(block: Block, opset: int, types: Collection[ir.DataType] = ()) -> list[ir.Node]:
+    """One node; where x is not 4-D, one more in front and one behind, and what those need.
+
+    types : of x of the blocks that share a body. Where that is for another type, casts stand around.
+    """
     write = Writer(block.node, opset)
+    if len(types) > 1 and block.dtype != FLOAT and _type_of_body(types, opset) == FLOAT:
+        write.op("Cast", _node(write, _cast(write, block)), name="y_half", to=block.dtype)
+    else:
+        _node(write, block)
+    write.nodes[-1].name = block.node
+    return write.nodes
+
+
+def _cast(write: Writer, block: Block) -> Block:
+    """`block` with x, and a residual, in float32."""
+    tail_ = block.tail
+    if tail_ is not None and tail_.residual is not None:
+        tail_ = replace(tail_, residual=write.op("Cast", tail_.residual, name="residual_float", to=FLOAT))
+    return replace(block, x=write.op("Cast", block.x, name="float", to=FLOAT), dtype=FLOAT, tail=tail_)
+
+
+def _node(write: Writer, block: Block) -> ir.Value:
+    """The node, and what it needs around it; its result."""
+    e_lambda = block.e_lambda
     if len(block.shape) == 4:
         behind = [] if block.tail is None else tail.inputs(write, block.tail)
-        return [*write.nodes, ir.Node(OP_DOMAIN, block.op, [block.x, *behind], [e_lambda], name=block.node)]
+        return write.op(block.op, block.x, *behind, name="y", domain=OP_DOMAIN, e_lambda=e_lambda)
     if len(block.shape) == 3:
         flat = write.squeeze("Unsqueeze", block.x, [2], "flat")
         y = write.op(OP_NAME, flat, name="simam", domain=OP_DOMAIN, e_lambda=e_lambda)
-        write.squeeze("Squeeze", y, [2], "y")
-    else:
-        there, back = _sizes(write, block)
-        flat = write.op("Reshape", block.x, there, name="flat")
-        y = write.op(OP_NAME, flat, name="simam", domain=OP_DOMAIN, e_lambda=e_lambda)
-        write.op("Reshape", y, back, name="y")
-    write.nodes[-1].name = block.node
-    return write.nodes
+        return write.squeeze("Squeeze", y, [2], "y")
+    there, back = _sizes(write, block)
+    flat = write.op("Reshape", block.x, there, name="flat")
+    y = write.op(OP_NAME, flat, name="simam", domain=OP_DOMAIN, e_lambda=e_lambda)
+    return write.op("Reshape", y, back, name="y")
 
 
 def _sizes(write: Writer, block: Block) -> tuple[ir.Value, ir.Value]:
@@ -66,22 +100,38 @@ def _sizes(write: Writer, block: Block) -> tuple[ir.Value, ir.Value]:
     return write.constant([0, 0, 0, -1], "flat_sizes", int64), write.op("Shape", block.x, name="sizes")
 
 
-def functions(opset: int, ops: Iterable[str] = (OP_NAME,)) -> list[ir.Function]:
-    """The bodies of `ops`, names of formula.OPS, for x : (N, C, H, W) of any float type."""
-    return [_body(name, OPS[name], opset) for name in ops]
+def functions(opset: int, ops: Iterable[str], types: Collection[ir.DataType]) -> list[ir.Function]:
+    """The bodies of `ops`, names of formula.OPS, for x : (N, C, H, W). types : of x of the blocks that share them."""
+    return [_body(name, OPS[name], opset, _type_of_body(types, opset)) for name in ops]
 
 
-def _body(name: str, op: Op, opset: int) -> ir.Function:
+def _type_of_body(types: Collection[ir.DataType], opset: int) -> ir.DataType | None:
+    """The type of x in a body that serves `types`; None if it takes each."""
+    if len(types) == 1:
+        return next(iter(types))
+    return None if opset >= CAST_LIKE else FLOAT
+
+
+def _body(name: str, op: Op, opset: int, dtype: ir.DataType | None) -> ir.Function:
     """simam::SimAM(x; e_lambda), or with neighbours (x, scale, bias[, residual]; e_lambda). It calls no other."""
     x, *given = inputs = [ir.Value(name=input_) for input_ in ("x", *tail.names(op))]
     write = Writer("", opset)
-    wide = write.op("Cast", x, name="float", to=FLOAT)
-    n = runtime_n(write, x, HW, FLOAT)
-    from_attribute = ir.RefAttr("value_float", "e_lambda", ir.AttributeType.FLOAT)
-    e_lambda = write.op("Constant", name="e_lambda", value_float=from_attribute)
-    y = body(write, wide, HW, n, e_lambda, FLOAT)
+    wide = x if dtype == FLOAT else write.op("Cast", x, name="float", to=FLOAT)
+    y = body(write, wide, HW, runtime_n(write, x, HW, FLOAT), _lambda(write, opset), FLOAT)
     if op.affine:
-        y = tail.in_body(write, y, op, given)
-    like_x = write.op("CastLike", y, x, name="y_like_x")
-    graph = ir.Graph(inputs, [like_x], nodes=write.nodes, opset_imports={"": opset}, name=name)
+        y = tail.in_body(write, y, op, given, cast=dtype != FLOAT)
+    if dtype is None:
+        y = write.op("CastLike", y, x, name="y_like_x")
+    elif dtype != FLOAT:
+        y = write.op("Cast", y, name="y_half", to=dtype)
+    graph = ir.Graph(inputs, [y], nodes=write.nodes, opset_imports={"": opset}, name=name)
     return ir.Function(OP_DOMAIN, name, graph=graph, attributes=[ir.AttrFloat32("e_lambda", DEFAULT_LAMBDA)])
+
+
+def _lambda(write: Writer, opset: int) -> ir.Value:
+    """λ, from the attribute of the function."""
+    float_ = ir.AttributeType.FLOAT
+    if opset >= CONSTANT_OF_ATTRIBUTE:
+        return write.op("Constant", name="e_lambda", value_float=ir.RefAttr("value_float", "e_lambda", float_))
+    one, zero = (write.constant(np.full((1, 1), n), name, FLOAT) for n, name in ((1, "unit"), (0, "nought")))
+    return write.op("Gemm", one, one, zero, name="e_lambda", alpha=ir.RefAttr("alpha", "e_lambda", float_))

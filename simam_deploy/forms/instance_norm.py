@@ -7,7 +7,7 @@ Exact in real arithmetic: with the biased variance σ², v + λ = M/(M-1) (σ² 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import numpy as np
 import onnx_ir as ir
@@ -17,7 +17,6 @@ from simam_deploy.forms.writer import Writer
 from simam_deploy.recognise.operators import HALF
 
 NAME = "instance_norm"
-MIN_OPSET = 11
 NEIGHBOURS = False
 FLOAT = ir.DataType.FLOAT
 AXES = {3: "CL", 4: "CHW", 5: "CDHW"}
@@ -36,14 +35,15 @@ def reasons_against(block: Block) -> list[str]:
     return reasons
 
 
-def functions(opset: int, ops: Iterable[str] = ()) -> list[ir.Function]:
+def functions(opset: int, ops: Iterable[str], types: Collection[ir.DataType]) -> list[ir.Function]:
     """None."""
-    del opset, ops
+    del opset, ops, types
     return []
 
 
-def nodes(block: Block, opset: int) -> list[ir.Node]:
+def nodes(block: Block, opset: int, types: Collection[ir.DataType] = ()) -> list[ir.Node]:
     """Five operators, two more with casts; float16 and bfloat16 are computed in float32."""
+    del types
     write = Writer(block.node, opset)
     c, m = block.shape[1], block.map_size
     assert isinstance(c, int)

@@ -8,7 +8,7 @@ bfloat16 are cast to float32 in front and back behind: M - 1 and the sums do not
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import onnx_ir as ir
 
@@ -17,7 +17,6 @@ from simam_deploy.forms.writer import Writer
 from simam_deploy.recognise.operators import HALF
 
 NAME = "primitive"
-MIN_OPSET = 11
 NEIGHBOURS = False
 
 
@@ -27,14 +26,15 @@ def reasons_against(block: Block) -> list[str]:
     return []
 
 
-def functions(opset: int, ops: Iterable[str] = ()) -> list[ir.Function]:
+def functions(opset: int, ops: Iterable[str], types: Collection[ir.DataType]) -> list[ir.Function]:
     """None."""
-    del opset, ops
+    del opset, ops, types
     return []
 
 
-def nodes(block: Block, opset: int) -> list[ir.Node]:
+def nodes(block: Block, opset: int, types: Collection[ir.DataType] = ()) -> list[ir.Node]:
     """Eleven operators, two more with casts, four more for a dynamic M; and the constants."""
+    del types
     write = Writer(block.node, opset)
     axes = range(2, len(block.shape))
     dtype = ir.DataType.FLOAT if block.dtype in HALF else block.dtype

@@ -27,12 +27,16 @@ def inputs(write: Writer, tail: Tail) -> list[ir.Value]:
     return held if tail.residual is None else [*held, tail.residual]
 
 
-def in_body(write: Writer, y: ir.Value, op: Op, given: Sequence[ir.Value]) -> ir.Value:
-    """activation(scale * y + bias + residual) in float32, where scale and bias are values of shape (C,)."""
+def in_body(write: Writer, y: ir.Value, op: Op, given: Sequence[ir.Value], *, cast: bool) -> ir.Value:
+    """activation(scale * y + bias + residual) in float32, where scale and bias are values of shape (C,).
+
+    cast : the residual, to float32.
+    """
     scale, bias = (write.squeeze("Unsqueeze", v, [1, 2], f"{v.name}_of_plane") for v in given[:2])
     y = write.op("Add", write.op("Mul", y, scale, name="scaled"), bias, name="affine")
     if op.residual:
-        y = write.op("Add", y, write.op("Cast", given[2], name="residual_float", to=FLOAT), name="with_residual")
+        residual = write.op("Cast", given[2], name="residual_float", to=FLOAT) if cast else given[2]
+        y = write.op("Add", y, residual, name="with_residual")
     return activated(write, y, op.activation)
 
 

@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+CONSTANTS_OF_ANY_TYPE = 9
+"""The first opset whose Constant is not of floats alone."""
 Number = float | Sequence[int] | np.ndarray[Any, np.dtype[Any]]
 
 
 class Writer:
     """Collects nodes in order, in `nodes`.
 
-    prefix : goes before every name, with a slash, unless empty.  opset : of the default domain, >= 11.
+    prefix : goes before every name, with a slash, unless empty.  opset : of the default domain, from 7 on.
     """
 
     def __init__(self, prefix: str, opset: int) -> None:
@@ -30,7 +32,9 @@ class Writer:
         return node.outputs[0]
 
     def constant(self, value: Number, name: str, dtype: ir.DataType) -> ir.Value:
-        """Append a Constant of that element type."""
+        """Append a Constant of that element type; before opset 9 it is cast to int64."""
+        if dtype == ir.DataType.INT64 and self._opset < CONSTANTS_OF_ANY_TYPE:
+            return self.op("Cast", self.constant(value, f"{name}_double", ir.DataType.DOUBLE), name=name, to=dtype)
         array = np.asarray(value, dtype=dtype.numpy())
         return self.op("Constant", name=name, value=ir.tensor(array, name=self._full(name)))
 

@@ -39,7 +39,7 @@ IN_INFERENCE = _names("Dropout")
 """These do nothing in inference, and something random in training."""
 KNOWN = STATISTICS | GATES | ELEMENTWISE | SHAPING | PICKING | PIECEWISE | IN_INFERENCE
 ON_SIZES = _names(
-    """Abs Add And Cast CastLike Ceil Clip Concat Constant ConstantOfShape Div Equal Expand Flatten Floor Gather
+    """Abs Add And Cast CastLike Ceil Clip Concat Constant ConstantOfShape Div Equal Expand Flatten Floor Gather Gemm
     Greater GreaterOrEqual Identity Less LessOrEqual Max Min Mod Mul Neg Not Or Pow Range Reciprocal ReduceMax
     ReduceMean ReduceMin ReduceProd ReduceSum Reshape Round Slice Split Sqrt Squeeze Sub Sum Tile Transpose Unsqueeze
     Where"""
