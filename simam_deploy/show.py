@@ -21,9 +21,10 @@ from simam_deploy.bench import TimingRow
 from simam_deploy.blocks import NearMiss
 from simam_deploy.gates import GateRow
 from simam_deploy.manifest import as_json
+from simam_deploy.outputs import Row
 from simam_deploy.shapes import Dims
 from simam_deploy.text import on_lines, on_one_line
-from simam_deploy.verify import Report, Row
+from simam_deploy.verify import Report
 
 _WIDTH = None if sys.stdout.isatty() else int(os.environ.get("COLUMNS") or 140)
 """A log has no width of its own; 140 columns hold every table without folding."""

@@ -23,33 +23,14 @@ from simam_deploy.errors import InputError, SimAMDeployError
 from simam_deploy.gates import GateRow, Tap, judge
 from simam_deploy.inputs import Case
 from simam_deploy.manifest import finite
+from simam_deploy.outputs import Outputs, Row, compare, costs, wide
 from simam_deploy.runtimes.matching import Names
 from simam_deploy.runtimes.session import Session, first_line
 
 Array = NDArray[Any]
 Open = Callable[[], Session]
-Outputs = list[list[Array]]
-"""Per feed, the outputs in order."""
-
 LEAST_SLACK = 16.0
 """How many of PyTorch's own errors pass on small inputs; see `slack`."""
-EPS = float(np.finfo(np.float32).eps)
-
-
-@dataclass(frozen=True)
-class Row:
-    """One output of one session on one case."""
-
-    case: str
-    session: str
-    output: str
-    max_abs_error: float
-    share: float
-    """max_abs_error over the tolerance; 1 is the limit."""
-    snr_db: float
-    worst_element: int
-    """Index along the first axis of the largest error, counted over all feeds of the case."""
-    passed: bool
 
 
 @dataclass
@@ -105,7 +86,7 @@ def verify(
     with twin() as session:
         results = _run_all("yardstick in float32", session, cases, order, say)
         yardstick = [[_ordered(made, "the yardstick", result, session)[0] for result in feeds] for feeds in results]
-    bounds = [slack(c) * np.array(_costs(e, y)) for c, e, y in zip(cases, exact, yardstick, strict=True)]
+    bounds = [slack(c) * np.array(costs(e, y)) for c, e, y in zip(cases, exact, yardstick, strict=True)]
     notes = [*(case.note for case in cases), *_about_the_truth(cases, exact, yardstick, made.names)]
     report = Report()
     for label, open_candidate in candidates.items():
@@ -119,7 +100,7 @@ def verify(
                 say(f"{label} ({case.name})")
                 answers = [run_once(session, feed, order) for feed in case.feeds]
                 values = [_ordered(made, label, answer, session, tapped) for answer in answers]
-                rows, unlike = _compare(case.name, label, made.names, [v for v, _ in values], truths, bound)
+                rows, unlike = compare(case.name, label, made.names, [v for v, _ in values], truths, bound)
                 notes += [*(note for _, note in values), *unlike]
                 report.rows += rows
                 seen = [dict(zip(order, f, strict=True)) | a for f, a in zip(case.feeds, answers, strict=True)]
@@ -166,9 +147,9 @@ def _about_the_truth(
     notes: list[str] = []
     empty: dict[str, list[str]] = {name: [] for name in names}
     for case, feeds, others in zip(cases, exact, yardstick, strict=True):
-        if not all(np.isfinite(_wide(array)).all() for arrays in feeds for array in arrays):
+        if not all(np.isfinite(wide(array)).all() for arrays in feeds for array in arrays):
             notes.append(f"{case.name}: the truth itself holds NaN or infinity, so nothing can equal it")
-        elif not all(np.isfinite(_wide(array)).all() for arrays in others for array in arrays):
+        elif not all(np.isfinite(wide(array)).all() for arrays in others for array in arrays):
             notes.append(
                 f"{case.name}: in float32 the truth holds NaN or infinity; these count as no error of its own"
             )
@@ -232,61 +213,3 @@ def slack(case: Case) -> float:
         if array.ndim >= 3
     ]
     return max(LEAST_SLACK, math.sqrt(max(planes, default=0.0)))
-
-
-def _costs(exact: Outputs, yardstick: Outputs) -> list[float]:
-    """Per output, the largest finite float32 error of the yardstick, or a rounding of its largest float."""
-    costs = []
-    for at in range(len(exact[0])):
-        off = [_off(y[at], e[at]) for e, y in zip(exact, yardstick, strict=True)]
-        off += [EPS * np.abs(_wide(e[at])) for e in exact if not _is_exact(e[at])]
-        costs.append(max(float(np.max(error, initial=0, where=np.isfinite(error))) for error in off))
-    return costs
-
-
-def _compare(
-    case: str, label: str, names: Sequence[str], values: Outputs, exact: Outputs, bounds: Array
-) -> tuple[list[Row], list[str]]:
-    rows, notes = [], []
-    for at, (name, bound) in enumerate(zip(names, bounds, strict=True)):
-        pairs = [(feed[at], truth[at]) for feed, truth in zip(values, exact, strict=True)]
-        errors = [_off(got, true) for got, true in pairs]
-        by_element = np.concatenate(
-            [e.max(axis=tuple(range(1, e.ndim)), initial=0) for e in map(np.atleast_1d, errors)]
-        )
-        worst = float(by_element.max(initial=0))
-        signal = sum(float(np.sum(np.abs(_wide(true)) ** 2)) for _, true in pairs)
-        noise = sum(float(np.sum(e * e)) for e in errors)
-        snr = 10 * np.log10(signal / noise) if 0 < noise < np.inf and signal else (-np.inf if noise else np.inf)
-        share = worst / bound if bound else (0.0 if not worst else np.inf)
-        at_worst = int(by_element.argmax()) if worst else 0
-        rows.append(Row(case, label, name, worst, share, float(snr), at_worst, bool(share <= 1)))
-        unlike = [(g, t) for g, t in pairs if g.shape != t.shape and (g.size or t.size)]
-        notes += [
-            f"{label}: output {name!r} has shape {g.shape} on {case}; the truth has {t.shape}" for g, t in unlike
-        ]
-    return rows, notes
-
-
-def _off(got: Array, true: Array) -> Array:
-    """|got - true|, infinite where there is no such number; 1 or more where values that are not rounded differ."""
-    if not got.size and not true.size:
-        return np.zeros(0)
-    if got.shape != true.shape:
-        return np.full(max(1, *got.shape[:1], *true.shape[:1]), np.inf)
-    off = np.abs(_wide(got) - _wide(true))
-    if _is_exact(got) and _is_exact(true):  # float64 does not hold every int64
-        return np.where(got == true, 0.0, np.maximum(off, 1))
-    return np.where(np.isnan(off), np.inf, off)
-
-
-def _is_exact(array: Array) -> bool:
-    """Whether its values are whole numbers, truth values or texts."""
-    return array.dtype.kind in "biuOSU"
-
-
-def _wide(array: Array) -> Array:
-    """In float64, or complex128; 0 for texts."""
-    if array.dtype.kind in "OSU":
-        return np.zeros(array.shape)
-    return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)

@@ -103,7 +103,7 @@ def tampered(monkeypatch: pytest.MonkeyPatch, change: Callable[[list[SimAM]], No
     monkeypatch.setattr(room, "torch_export", changed)
 
 
-@pytest.mark.parametrize("factor", [0.99, 1.01, 1.0001])
+@pytest.mark.parametrize("factor", [0.99, 1.0001])
 @pytest.mark.parametrize("name", [name for name in NETS if name != "one in forward too, of the same λ"])
 def test_a_lambda_that_is_off_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, factor: float

@@ -18,7 +18,7 @@ RANKS = [
     {"adopt", "recognise", "source"},
     {"blocks"},
     {"forms", "runtimes", "engine_worker", "neighbours", "names"},
-    {"fuse", "inputs", "bench", "engine", "gates"},
+    {"fuse", "inputs", "bench", "engine", "gates", "outputs"},
     {"doctor", "verify", "ahead_of_time"},
     {"candidates", "show", "specialise"},
     {"export"},

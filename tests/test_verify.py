@@ -16,9 +16,10 @@ from simam_deploy.export import export
 from simam_deploy.forms import alone
 from simam_deploy.gates import Tap
 from simam_deploy.inputs import Case, cases
+from simam_deploy.outputs import EPS
 from simam_deploy.runtimes import open_session
 from simam_deploy.runtimes.session import Array, Session, TensorSpec
-from simam_deploy.verify import EPS, LEAST_SLACK, Report, slack, verify
+from simam_deploy.verify import LEAST_SLACK, Report, slack, verify
 
 X = np.random.default_rng(0).standard_normal((2, 3, 5, 7)).astype(np.float32)
 CASE = Case("plain", ((X,),))
@@ -312,6 +313,23 @@ def test_values_that_are_not_rounded_are_equal_or_not(true: Array, wrong: Array)
 
     assert verify({"c": gives(true.copy())}, [CASE], truth=gives(true), twin=gives(true)).passed
     assert not verify({"c": gives(wrong)}, [CASE], truth=gives(true), twin=gives(true)).passed
+
+
+def test_labels_may_flip_as_often_as_float32_flips_them() -> None:
+    """A tie that falls the other way in the yardstick does not excuse a map of other labels."""
+
+    def labels(*flipped: int) -> Callable[[], Session]:
+        found = np.arange(1000) % 7 * 100
+        found[list(flipped)] = 50
+        return lambda: Made(lambda _: found)
+
+    def run(*flipped: int) -> bool:
+        return verify({"c": labels(*flipped)}, [CASE], truth=labels(), twin=labels(3)).passed
+
+    assert run(5)
+    assert run(*range(1, 17))
+    assert not run(*range(1, 1000))
+    assert not run(*range(1, 40))
 
 
 def test_a_yardstick_that_overflows_does_not_excuse_an_error() -> None:

@@ -1,0 +1,99 @@
+"""How far the outputs of one session are from the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Outputs = list[list[Array]]
+"""Per feed, the outputs in order."""
+
+EPS = float(np.finfo(np.float32).eps)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One output of one session on one case."""
+
+    case: str
+    session: str
+    output: str
+    max_abs_error: float
+    share: float
+    """max_abs_error over the tolerance; 1 is the limit. Of whole numbers and texts, also how many differ over the
+    tolerance factor times how many do in PyTorch's own float32: a class map is not right as its labels are near."""
+    snr_db: float
+    worst_element: int
+    """Index along the first axis of the largest error, counted over all feeds of the case."""
+    passed: bool
+
+
+def costs(exact: Outputs, yardstick: Outputs) -> list[tuple[float, float]]:
+    """The cost of float32 by itself, per output: the largest finite error of the yardstick, or a rounding of the
+    largest float; and how many whole numbers or texts it changes, which is no limit to floats."""
+    found = []
+    for at in range(len(exact[0])):
+        off = [_off(y[at], e[at]) for e, y in zip(exact, yardstick, strict=True)]
+        floats = [np.abs(wide(e[at])) for e in exact if not _is_exact(e[at])]
+        sizes = [*off, *(EPS * array for array in floats)]
+        largest = max(float(np.max(error, initial=0, where=np.isfinite(error))) for error in sizes)
+        found.append((largest, np.inf if floats else float(sum(map(np.count_nonzero, off)))))
+    return found
+
+
+def compare(
+    case: str, label: str, names: Sequence[str], values: Outputs, exact: Outputs, bounds: Array
+) -> tuple[list[Row], list[str]]:
+    """A row for each output, and notes of shapes that differ. bounds : as `costs`, times a tolerance factor."""
+    rows, notes = [], []
+    for at, (name, (most, many)) in enumerate(zip(names, bounds, strict=True)):
+        pairs = [(feed[at], truth[at]) for feed, truth in zip(values, exact, strict=True)]
+        errors = [_off(got, true) for got, true in pairs]
+        by_element = np.concatenate(
+            [e.max(axis=tuple(range(1, e.ndim)), initial=0) for e in map(np.atleast_1d, errors)]
+        )
+        worst = float(by_element.max(initial=0))
+        signal = sum(float(np.sum(np.abs(wide(true)) ** 2)) for _, true in pairs)
+        noise = sum(float(np.sum(e * e)) for e in errors)
+        snr = 10 * np.log10(signal / noise) if 0 < noise < np.inf and signal else (-np.inf if noise else np.inf)
+        share = max(_share(worst, most), _share(float(sum(map(np.count_nonzero, errors))), many))
+        at_worst = int(by_element.argmax()) if worst else 0
+        rows.append(Row(case, label, name, worst, share, float(snr), at_worst, bool(share <= 1)))
+        unlike = [(g, t) for g, t in pairs if g.shape != t.shape and (g.size or t.size)]
+        notes += [
+            f"{label}: output {name!r} has shape {g.shape} on {case}; the truth has {t.shape}" for g, t in unlike
+        ]
+    return rows, notes
+
+
+def _share(error: float, bound: float) -> float:
+    return error / bound if bound else (0.0 if not error else np.inf)
+
+
+def _off(got: Array, true: Array) -> Array:
+    """|got - true|, infinite where there is no such number; 1 or more where values that are not rounded differ."""
+    if not got.size and not true.size:
+        return np.zeros(0)
+    if got.shape != true.shape:
+        return np.full(max(1, *got.shape[:1], *true.shape[:1]), np.inf)
+    off = np.abs(wide(got) - wide(true))
+    if _is_exact(got) and _is_exact(true):  # float64 does not hold every int64
+        return np.where(got == true, 0.0, np.maximum(off, 1))
+    return np.where(np.isnan(off), np.inf, off)
+
+
+def _is_exact(array: Array) -> bool:
+    """Whether its values are whole numbers, truth values or texts."""
+    return array.dtype.kind in "biuOSU"
+
+
+def wide(array: Array) -> Array:
+    """In float64, or complex128; 0 for texts."""
+    if array.dtype.kind in "OSU":
+        return np.zeros(array.shape)
+    return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)
