@@ -34,11 +34,13 @@ def staging(target: str | os.PathLike[str]) -> Iterator[Path]:
     written, and the others beside that. Raises OutputError: no such folder, no permission, `target` is a folder or a
     device, `<target>.json` is there and no manifest of ours, the disk is full, the block wrote nothing.
     """
-    _refuse_special(Path(target))
-    final = _led_to(Path(target))
+    given = Path(target)
+    with _as_output_error(given, given.parent.absolute()):
+        _refuse_special(given)
+        final = _led_to(given)
     place = final.parent.absolute()
-    _refuse_foreign(final)
     with _as_output_error(final, place):
+        _refuse_foreign(final)
         folder = Path(tempfile.mkdtemp(prefix=".simam-deploy-", dir=place))
     staged = folder / final.name
     try:

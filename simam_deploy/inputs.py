@@ -209,7 +209,7 @@ def _chosen(path: Path, arrays: dict[str, Array], names: Sequence[str]) -> tuple
 
 def _from_pictures(folder: Path, specs: Sequence[TensorSpec], sizes: Sequence[Size]) -> Case:
     """Pictures resized to H x W; three channels normalised as for ImageNet, one channel as grey from 0 to 1."""
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     if len(specs) != 1 or len(sizes[0]) != 4 or sizes[0][1] not in (1, 3):
         raise InputError(
@@ -235,6 +235,8 @@ def _from_pictures(folder: Path, specs: Sequence[TensorSpec], sizes: Sequence[Si
                 if picture.mode[0] in "IF":
                     raise InputError(f"{file} has more than 8 bits per pixel (mode {picture.mode}); save it with 8")
                 pixels = np.asarray(picture.convert("RGB" if channels == 3 else "L").resize((width, height))) / 255.0
+        except UnidentifiedImageError:
+            raise InputError(f"cannot read the picture {file}: it is none of {', '.join(_FORMATS)}") from None
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, MemoryError) as error:
             raise InputError(f"cannot read the picture {file}: {error}") from error
         stack.append(((pixels - MEAN) / STD).transpose(2, 0, 1) if channels == 3 else pixels[None])

@@ -44,7 +44,7 @@ def specialised(properties: Mapping[str, str]) -> Record | None:
     """That part, from a file's metadata properties; None if the file is portable."""
     try:
         held = json.loads(properties.get(PROPERTY, "{}"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     mark = held.get(SPECIALISED) if isinstance(held, dict) else None
     return mark if isinstance(mark, dict) else None

@@ -126,6 +126,15 @@ def test_who_may_read_a_file_stays(target: Path) -> None:
     assert target.read_bytes() == b"new"
 
 
+def test_a_folder_that_may_not_be_looked_into(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def deny(path: Path) -> bool:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_symlink", deny)
+    with pytest.raises(OutputError, match="no permission to write in"), staging(target):
+        pytest.fail("the block ran")
+
+
 # links, and files of others
 
 

@@ -1,5 +1,6 @@
 """Killed at any of its renames, a program that writes leaves the old model or the new one, each with its weights."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -11,25 +12,37 @@ import pytest
 from onnx_models import model as simam
 
 from simam_deploy import manifest, onnx_file
+from simam_deploy.fuse import fuse_file
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")
 SIZE = 5000
 SCRIPT = """
-import os, signal, sys
+import json, os, signal, sys
 from pathlib import Path
 from simam_deploy import onnx_file
 from simam_deploy.fuse import fuse_file
+
 onnx_file.PROTOBUF_LIMIT = 1000
-left, replace = int(sys.argv[3]), Path.replace
-def killing(self, to):
-    global left
-    if left == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-    left -= 1
-    return replace(self, to)
-Path.replace = killing
-fuse_file(sys.argv[1], sys.argv[2], "primitive")
+replace = Path.replace
+
+def write(source, target, left):
+    def killing(self, to):
+        nonlocal left
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        left -= 1
+        return replace(self, to)
+    Path.replace = killing
+    fuse_file(source, target, "primitive")
+
+for job in json.loads(sys.argv[1]):
+    child = os.fork()
+    if child == 0:
+        write(*job)
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
+"""Each job in a process of its own: source, target, and the renames after which it is killed."""
 
 
 def with_weights(path: Path, value: float) -> Path:
@@ -40,9 +53,23 @@ def with_weights(path: Path, value: float) -> Path:
     return path
 
 
-def run(source: Path, target: Path, renames: int) -> int:
-    command = [sys.executable, "-c", SCRIPT, str(source), str(target), str(renames)]
-    return subprocess.run(command, check=False, stderr=subprocess.PIPE).returncode
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders `again0` to `again3`: over a model of ones, one of twos was written, up to that rename. And `first0` to
+    `first2`: a model of twos up to that rename, where there was none."""
+    folder = tmp_path_factory.mktemp("killed")
+    ones, twos = with_weights(folder / "ones.onnx", 1), with_weights(folder / "twos.onnx", 2)
+    jobs: list[tuple[str, str, int]] = []
+    for renames in range(4):
+        target = folder / f"again{renames}/model.onnx"
+        jobs += [(str(ones), str(target), 99), (str(twos), str(target), renames)]
+        jobs += [(str(twos), str(folder / f"first{renames}/model.onnx"), renames)] if renames < 3 else []
+    for _, place, _ in jobs:
+        Path(place).parent.mkdir(exist_ok=True)
+    done = subprocess.run([sys.executable, "-c", SCRIPT, json.dumps(jobs)], check=True, stdout=subprocess.PIPE)
+    statuses = [int(line) for line in done.stdout.split()]
+    assert statuses == [0 if renames > 2 else -signal.SIGKILL for _, _, renames in jobs]
+    return folder
 
 
 def values(path: Path) -> set[float]:
@@ -52,26 +79,25 @@ def values(path: Path) -> set[float]:
 
 
 @pytest.mark.parametrize("renames", range(4))
-def test_a_kill_leaves_the_old_pair_or_the_new(renames: int, tmp_path: Path) -> None:
-    old, new = with_weights(tmp_path / "old.onnx", 1), with_weights(tmp_path / "new.onnx", 2)
-    target = tmp_path / "out/model.onnx"
-    target.parent.mkdir()
-    assert run(old, target, 99) == 0
-    assert (values(target), manifest.disagreements(target)) == ({1.0}, [])
-    ended = run(new, target, renames)
-    assert ended == (-signal.SIGKILL if renames < 3 else 0)
+def test_a_kill_leaves_the_old_pair_or_the_new(renames: int, killed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = killed / f"again{renames}/model.onnx"
     assert values(target) == ({1.0} if renames < 3 else {2.0})
     said = manifest.disagreements(target)  # the manifest comes before the model
     assert said == (["model.onnx.json is of another model.onnx"] if renames == 2 else [])
-    assert run(new, target, 99) == 0  # and what is left stands in nobody's way
-    assert (values(target), manifest.disagreements(target)) == ({2.0}, [])
+    _nothing_stands_in_the_way(killed, target, monkeypatch)
     assert len(manifest.stale(target)) == 1
 
 
 @pytest.mark.parametrize("renames", range(3))
-def test_a_kill_at_the_first_time_leaves_no_model(renames: int, tmp_path: Path) -> None:
-    source, target = with_weights(tmp_path / "a.onnx", 1), tmp_path / "model.onnx"
-    assert run(source, target, renames) == -signal.SIGKILL
+def test_a_kill_at_the_first_time_leaves_no_model(
+    renames: int, killed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = killed / f"first{renames}/model.onnx"
     assert not target.exists()
-    assert run(source, target, 99) == 0
-    assert values(target) == {1.0}
+    _nothing_stands_in_the_way(killed, target, monkeypatch)
+
+
+def _nothing_stands_in_the_way(killed: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_file, "PROTOBUF_LIMIT", 1000)
+    fuse_file(killed / "twos.onnx", target, "primitive")
+    assert (values(target), manifest.disagreements(target)) == ({2.0}, [])

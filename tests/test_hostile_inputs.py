@@ -3,13 +3,13 @@
 import os
 import re
 import subprocess
-import sys
 import time
 import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import Run
 from hostile.inputs import INPUTS
 
 from simam_deploy.errors import InputError
@@ -65,14 +65,9 @@ def test_a_model_that_takes_more_than_pictures_are_made_to(tmp_path: Path) -> No
         list(cases([str(tmp_path)], [TensorSpec("x", np.dtype(np.float32), (1, 3, 2**20, 2**20))]))
 
 
-def test_the_command_line_says_it_escaped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from command_line import write_files
-
-    write_files(tmp_path)
-    INPUTS["name_with_controls.npz"][0](tmp_path / "in.npz")
-    monkeypatch.chdir(tmp_path)
-    command = [sys.executable, "-m", "simam_deploy.cli", "verify", "fixed.onnx", "--inputs", "in.npz"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert r"a\x1b[31m\u202eb.npy" in done.stderr
-    assert (done.stdout + done.stderr).replace("\n", "").isprintable()
+def test_the_command_line_says_it_escaped(folder: Path, run: Run) -> None:
+    INPUTS["name_with_controls.npz"][0](folder / "in.npz")
+    status, out, err = run("verify fixed.onnx --inputs in.npz")
+    assert (status, out) == (2, "")
+    assert err.replace("\n", "").isprintable()
+    assert r"a\x1b[31m\u202eb.npy" in err

@@ -5,12 +5,14 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 from command_line import Run
 from hostile.texts import CHANGES, FILES, NASTY
 from rich.console import Console
 
-from simam_deploy import show
+from simam_deploy import open_session, show
 from simam_deploy.blocks import NearMiss
 from simam_deploy.cli import main
 from simam_deploy.text import LONGEST, on_lines, on_one_line
@@ -48,6 +50,19 @@ def test_no_command_lets_them_through(
     assert "error: all is well" not in [text.strip() for text in (out + err).splitlines()]
     if line.endswith("--json") and status == 0:
         json.loads(out)
+
+
+def test_the_log_of_onnx_runtime(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """It names the node on which a run fails, as it is; the exception does too."""
+    node = onnx.helper.make_node("Reshape", ["x", "to"], ["y"], name=NASTY)
+    shapes = {"x": (onnx.TensorProto.FLOAT, ["n"]), "to": (onnx.TensorProto.INT64, [1]), "y": (1, ["m"])}
+    x, to, y = (onnx.helper.make_tensor_value_info(name, *of) for name, of in shapes.items())
+    graph = onnx.helper.make_graph([node], "g", [x, to], [y])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    with open_session(tmp_path / "m.onnx", "ort") as session, pytest.raises(Exception, match="Reshape"):
+        session.run({"x": np.ones(3, np.float32), "to": np.array([7])})
+    assert capfd.readouterr().err == ""
 
 
 def test_every_field_is_among_them() -> None:

@@ -107,7 +107,9 @@ def _png(width: int, height: int) -> bytes:
 
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n(owned) print\n%%EOF\n"
-_picture("eps", "cannot read the picture .*a.png", lambda path: path.write_bytes(EPS))
+_picture(
+    "eps", "cannot read the picture .*a.png: it is none of PNG, JPEG, BMP, WEBP", lambda path: path.write_bytes(EPS)
+)
 for _kind in ("GIF", "TIFF", "PPM", "ICO", "TGA", "PCX", "JPEG2000"):
     _picture(
         f"a_{_kind}_named_jpg",

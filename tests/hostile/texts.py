@@ -50,6 +50,10 @@ def metadata(model: onnx.ModelProto) -> None:
     helper.set_model_props(model, {NASTY: NASTY, "simam_deploy": json.dumps({"specialised": mark})})
 
 
+def deep_metadata(model: onnx.ModelProto) -> None:
+    helper.set_model_props(model, {"simam_deploy": "[" * 200_000})
+
+
 def comments(model: onnx.ModelProto) -> None:
     model.producer_name = model.producer_version = model.domain = model.doc_string = NASTY
     model.graph.name = model.graph.doc_string = model.graph.node[3].doc_string = NASTY
@@ -84,7 +88,7 @@ def near_miss(model: onnx.ModelProto) -> None:
 
 
 CHANGES: tuple[Callable[[onnx.ModelProto], None], ...] = (
-    *(nodes, values, operator, domain, attribute, missing_value, metadata, comments, sizes, functions),
+    *(nodes, values, operator, domain, attribute, missing_value, metadata, deep_metadata, comments, sizes, functions),
     *(functions_of_each_other, weights, location, near_miss),
 )
 
