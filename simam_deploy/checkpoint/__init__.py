@@ -19,8 +19,9 @@ from simam_deploy.errors import ModelFileError
 __all__ = ["load"]
 
 MOST_SHOWN = 5
-MOST_COMPARED = 2000
-"""Names among which the nearest is looked for."""
+MOST_COMPARED = 500
+LONGEST_COMPARED = 120
+"""Names among which the nearest is looked for, and their letters: the time goes with the square of these."""
 
 
 def load(module: nn.Module, path: Path, wanted: str = "") -> str:
@@ -100,10 +101,11 @@ def _refusal(
     unknown: Sequence[str],
     strangers: Sequence[str],
 ) -> str:
-    pool = [*unknown, *strangers][:MOST_COMPARED]
+    pool = [*unknown, *strangers]
+    short = [name for name in pool if len(name) <= LONGEST_COMPARED][:MOST_COMPARED]
     lines = []
     for i, name in enumerate(missing):
-        near = difflib.get_close_matches(name[:200], pool, 1) if i < MOST_SHOWN else []
+        near = difflib.get_close_matches(name, short, 1) if i < MOST_SHOWN and len(name) <= LONGEST_COMPARED else []
         lines.append(f"missing: {shown(name)}" + (f"; nearest in the file: {shown(near[0])}" if near else ""))
     lines += wrong
     near_misses = {line.rpartition(": ")[2] for line in lines[:MOST_SHOWN] if "; nearest" in line}
