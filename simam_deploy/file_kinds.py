@@ -87,7 +87,7 @@ def what_is(path: str | os.PathLike[str]) -> str:
     """
     file = Path(path)
     try:
-        if not file.is_file():  # a pipe would wait
+        if not is_file(file):  # a pipe would wait
             return ""
         words = _kind(file)
     except Exception:  # of zipfile and what it calls, in many types
@@ -95,6 +95,11 @@ def what_is(path: str | os.PathLike[str]) -> str:
     names = {"file": file, "folder": file.parent, "onnx": file.with_suffix(".onnx")}
     names |= {"simam": file.with_suffix(".simam.onnx"), "pth": file.with_suffix(".weights.pth")}
     return words and f"{file} is " + words.format(**{name: shlex.quote(str(place)) for name, place in names.items()})
+
+
+def is_file(path: str | os.PathLike[str]) -> bool:
+    """Whether there is a regular file of that name; False also for a name that is too long for one."""
+    return os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises
 
 
 def is_safetensors(path: str | os.PathLike[str]) -> bool:

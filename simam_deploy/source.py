@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simam_deploy.errors import InputError, SimAMDeployError
-from simam_deploy.file_kinds import what_is
+from simam_deploy.file_kinds import is_file, what_is
 
 if TYPE_CHECKING:
     import torch
@@ -80,15 +80,13 @@ def code_file(spec: str) -> Path | None:
 
 def weights_file(weights: str | Path) -> tuple[Path, str]:
     """The file and the part that `w.pth` or `w.pth:part` names; the part is empty if none is named."""
-    head, colon, part = str(weights).rpartition(":")
-    return (
-        (Path(head), part) if colon and Path(head).is_file() and not Path(weights).exists() else (Path(weights), "")
-    )
+    head, _, part = str(weights).rpartition(":")
+    return (Path(head), part) if is_file(head) and not is_file(weights) else (Path(weights), "")
 
 
 def _parts(spec: str) -> tuple[str, str]:
     place, colon, name = spec.rpartition(":")
-    other = next((file for file in (spec, place) if not place.endswith(".py") and Path(file).is_file()), "")
+    other = next((file for file in (spec, place) if not place.endswith(".py") and is_file(file)), "")
     if not colon or not place or not name or other:
         words = what_is(other) if other else ""
         if not words and other.endswith(".onnx"):
@@ -137,7 +135,7 @@ def _module(name: str) -> Any:
 
 
 def _file_module(path: Path) -> Any:
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(f"there is no file {path}")
     name = f"_simam_deploy_source_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)

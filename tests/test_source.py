@@ -157,6 +157,17 @@ def test_a_spec_that_names_no_model(home: Path, spec: str, words: str) -> None:
         load(spec)
 
 
+def test_names_that_no_file_can_have(home: Path) -> None:
+    for name in ("a" * 5000, "a/" * 3000, "a\0b"):
+        with pytest.raises(ModelFileError, match="there is no file"):
+            load("models.py:build", f"{name}.pth")
+        with pytest.raises(ModelFileError, match="there is no file"):
+            load("models.py:build", f"{name}.pth:part")
+        for spec in (name, f"{name}.py:build", f"{name}:build", f"{name}.pt"):
+            with pytest.raises(InputError):
+                load(spec)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -228,6 +239,11 @@ def test_no_such_weights(home: Path) -> None:
         load("models.py:build", "w.pt")
     with pytest.raises(ModelFileError, match="is a folder"):
         load("models.py:build", home)
+    with pytest.raises(ModelFileError, match="/dev/null is no file with weights in it"):
+        load("models.py:build", "/dev/null")
+    os.mkfifo(home / "pipe")
+    with pytest.raises(ModelFileError, match="pipe is no file with weights in it"):
+        load("models.py:build", home / "pipe")
 
 
 @pytest.mark.parametrize("zipped", [True, False])

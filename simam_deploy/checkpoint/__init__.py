@@ -19,8 +19,9 @@ from simam_deploy.errors import ModelFileError
 __all__ = ["load"]
 
 MOST_SHOWN = 5
-MOST_COMPARED = 2000
-"""Names among which the nearest is looked for."""
+MOST_COMPARED = 500
+LONGEST_COMPARED = 120
+"""Names among which the nearest is looked for, and their letters: the time goes with the square of these."""
 
 
 def load(module: nn.Module, path: Path, wanted: str = "") -> str:
@@ -48,7 +49,8 @@ def load(module: nn.Module, path: Path, wanted: str = "") -> str:
         missing, unknown = [name for name in own if name not in given], [name for name in given if name not in own]
     else:
         missing, unknown = _put(module, {names.get(name, name): value for name, value in given.items()}, part, path)
-    missing = [name for name in missing if not (name.endswith(NOT_NEEDED) or _is_shared(name, own, given))]
+    filled = {place(own.get(name)) for name in given} - {None}  # safetensors writes a shared tensor once
+    missing = [name for name in missing if not name.endswith(NOT_NEEDED) and place(own.get(name)) not in filled]
     if wrong or missing or unknown or strangers:
         raise ModelFileError(_refusal(module, path, part, wrong, missing, unknown, strangers))
     left_out = [*outside, *(name for name in part.inside() if name not in given)]
@@ -57,24 +59,18 @@ def load(module: nn.Module, path: Path, wanted: str = "") -> str:
 
 def _counts(name: str, value: Any) -> bool:
     """Whether an entry is no weight: `n_averaged` of an AveragedModel, a step, an epoch that is no tensor."""
-    single = not isinstance(value, torch.Tensor) or (value.numel() <= 1 and not value.is_floating_point())
-    return single and ("." not in name or not isinstance(value, torch.Tensor))
+    if not isinstance(value, torch.Tensor):
+        return True
+    return "." not in name and value.numel() <= 1 and not value.is_floating_point()
 
 
 def _is_of_the_model(name: str, part: Part, others: Sequence[Part]) -> bool:
     """Whether an entry outside the prefix may be a weight of the model: no count, nothing of another whole model."""
     value = part.entries[name]
     twins = tuple(other.prefix for other in others if other.entries is part.entries and other.prefix)
-    single = not isinstance(value, torch.Tensor) or (
-        value.numel() <= 1 and not ("." in name and value.is_floating_point())
-    )
-    return not single and not name.startswith(twins)
-
-
-def _is_shared(name: str, own: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
-    """Whether the module holds the tensor under another name too, which is given: safetensors writes it once."""
-    here = place(own.get(name))
-    return here is not None and any(place(own.get(other)) == here for other in given)
+    if not isinstance(value, torch.Tensor) or name.startswith(twins):
+        return False
+    return value.numel() > 1 or ("." in name and value.is_floating_point())
 
 
 def _put(module: nn.Module, given: dict[str, Any], part: Part, path: Path) -> tuple[list[str], list[str]]:
@@ -100,10 +96,11 @@ def _refusal(
     unknown: Sequence[str],
     strangers: Sequence[str],
 ) -> str:
-    pool = [*unknown, *strangers][:MOST_COMPARED]
+    pool = [*unknown, *strangers]
+    short = [name for name in pool if len(name) <= LONGEST_COMPARED][:MOST_COMPARED]
     lines = []
     for i, name in enumerate(missing):
-        near = difflib.get_close_matches(name[:200], pool, 1) if i < MOST_SHOWN else []
+        near = difflib.get_close_matches(name, short, 1) if i < MOST_SHOWN and len(name) <= LONGEST_COMPARED else []
         lines.append(f"missing: {shown(name)}" + (f"; nearest in the file: {shown(near[0])}" if near else ""))
     lines += wrong
     near_misses = {line.rpartition(": ")[2] for line in lines[:MOST_SHOWN] if "; nearest" in line}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import stat
 import warnings
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,13 @@ def read(path: Path) -> Any:
     Raises ModelFileError: no such file, truncated, of another kind, or with a pickled class in it, as reading such
     runs code. RuntimeUnavailable if safetensors is not installed.
     """
-    if path.is_dir():
-        raise ModelFileError(f"{path} is a folder; give the file of weights in it")
-    if not path.exists():
-        raise ModelFileError(f"there is no file {path}")
-    if not path.is_file():
-        raise ModelFileError(f"{path} is no regular file; give the file of weights")
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as error:  # ValueError: a name with a NUL in it
+        raise ModelFileError(f"there is no file {path}: {getattr(error, 'strerror', error)}") from None
+    if not stat.S_ISREG(mode):  # a pipe would wait
+        what = "a folder; give the file of weights in it" if stat.S_ISDIR(mode) else "no file with weights in it"
+        raise ModelFileError(f"{path} is {what}")
     try:
         if file_kinds.is_safetensors(path):
             return _safetensors(path)
