@@ -10,14 +10,14 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx_ir as ir
 
 from simam_deploy.formula import OP_NAME
 from simam_deploy.proof import NO_GATE
-from simam_deploy.recognise.cut import Cut, DeadEnd, cuts_at, is_simam_node
+from simam_deploy.recognise.cut import Cut, DeadEnd, cuts_at, gates_at, is_simam_node, same_numbers
 from simam_deploy.recognise.doubts import doubts
 from simam_deploy.recognise.flow import Flow
 from simam_deploy.recognise.judge import Judge, Judgement
@@ -30,6 +30,10 @@ from simam_deploy.shapes import Dims, Shapes
 RANKS = (3, 4, 5)
 MOST_TRIES = 16
 """How many values that one gate may have made are judged before it is left."""
+
+
+MOST_NAMED = 2
+"""Of those, how many are asked whether they are a gate's at all, and of what."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +104,7 @@ def find(model: ir.Model, on_progress: Callable[[str], None] | None = None) -> F
     search.through(model.graph.all_nodes())
     for function in search.called_functions():
         search.through(function.all_nodes(), function)
+    search.gates_alone()
     return search.found()
 
 
@@ -143,11 +148,38 @@ class _Search:
                 if isinstance(cuts, DeadEnd)
                 else self._of(cuts, function)
             )
-            self._take(judged, ends)
             if isinstance(judged, Block):
                 ends.add(node.outputs[0])
             else:
+                judged = self._named(judged) if self._failed[gate] < MOST_NAMED else judged
                 self._failed[gate] += gate is not None
+            self._take(judged, ends)
+
+    def _named(self, miss: _Miss) -> _Miss:
+        """With a word on the gate of one value that is multiplied with another, where it is that."""
+        node = miss.end
+        data = self._flow.data(node) if node.op_type == "Mul" and not node.domain else []
+        for gate, other in zip(data, reversed(data), strict=True) if len(data) == 2 else ():
+            x = self._gated(gate, miss.function)
+            if x is not None and same_numbers(x, self._flow) is not same_numbers(other, self._flow):
+                reason = f"it multiplies {other.name!r} by the gate of {x.name!r}; SimAM takes both of one x"
+                return replace(miss, near_miss=NearMiss(_name(node), (reason,)))
+        return miss
+
+    def _gated(self, gate: ir.Value, function: ir.Function | None) -> ir.Value | None:
+        """The value of which it is the gate that SimAM multiplies it by."""
+        for cut in gates_at(gate, self._flow):
+            dtype, variants = self._given(cut, function)
+            if self._judgement(cut, dtype, variants, function).e_lambda is not None:
+                return cut.x
+        return None
+
+    def gates_alone(self) -> None:
+        """Gates that multiply nothing."""
+        for gate in self._flow.unused_gates()[:MOST_TRIES]:
+            if (x := self._gated(gate.outputs[0], None)) is not None:
+                reason = f"it is the gate of {x.name!r} alone: nothing is multiplied by it"
+                self._misses.append(_Miss(NearMiss(_name(gate), (reason,)), frozenset({gate}), gate, None))
 
     def _take(self, judged: Block | _Miss, ends: set[ir.Value]) -> None:
         if isinstance(judged, Block):
