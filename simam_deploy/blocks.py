@@ -23,6 +23,7 @@ from simam_deploy.recognise.flow import Flow
 from simam_deploy.recognise.judge import Judge, Judgement
 from simam_deploy.recognise.operators import FLOATS
 from simam_deploy.recognise.ops import Ops, has_tail
+from simam_deploy.recognise.quantised import Unrounded, is_quantised
 from simam_deploy.recognise.ranks import rank_near
 from simam_deploy.recognise.tail import Tail
 from simam_deploy.shapes import Dims, Shapes
@@ -105,7 +106,31 @@ def find(model: ir.Model, on_progress: Callable[[str], None] | None = None) -> F
     for function in search.called_functions():
         search.through(function.all_nodes(), function)
     search.gates_alone()
-    return search.found()
+    found = search.found()
+    return _with_quantised(found, model) if is_quantised(model) else found
+
+
+def _with_quantised(found: Found, model: ir.Model) -> Found:
+    """With near misses for what would be SimAM without the rounding inside."""
+    unrounded = Unrounded.of(model)
+    search = _Search(unrounded.model, lambda _: None)
+    search.through(unrounded.model.graph.all_nodes())
+    known = {block.node for block in found.blocks}
+    more: dict[str, NearMiss] = {}
+    covered: set[str] = set()
+    for block in search.found().blocks:
+        operators = unrounded.inside(block.inside, block.x)
+        if operators and block.node not in known:
+            covered.update(map(_name, block.inside))
+            more[block.node] = NearMiss(
+                block.node,
+                (
+                    f"it is SimAM, λ = {block.e_lambda:g}, but for {', '.join(operators)} inside: it was quantised",
+                    "fuse the float model first, then quantise: its SimAM nodes stay whole",
+                    "ONNX Runtime's quant_pre_process takes them apart, unless with skip_optimization=True",
+                ),
+            )
+    return Found(found.blocks, (*(miss for miss in found.near_misses if miss.node not in covered), *more.values()))
 
 
 @dataclass(eq=False)
