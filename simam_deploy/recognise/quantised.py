@@ -45,6 +45,7 @@ class Unrounded:
 
     @classmethod
     def of(cls, model: ir.Model) -> Unrounded:
+        """The copy of `model`, which is not changed."""
         made = cls(model.clone())
         for graph in made.model.graphs():
             for node in list(graph):
