@@ -185,15 +185,16 @@ class _Search:
         node = miss.end
         data = self._flow.data(node) if node.op_type == "Mul" and not node.domain else []
         for gate, other in zip(data, reversed(data), strict=True) if len(data) == 2 else ():
-            x = self._gated(gate, miss.function)
-            if x is not None and same_numbers(x, self._flow) is not same_numbers(other, self._flow):
+            if (x := self._gated(gate, miss.function, other)) is not None:
                 reason = f"it multiplies {other.name!r} by the gate of {x.name!r}; SimAM takes both of one x"
                 return replace(miss, near_miss=NearMiss(_name(node), (reason,)))
         return miss
 
-    def _gated(self, gate: ir.Value, function: ir.Function | None) -> ir.Value | None:
-        """The value of which it is the gate that SimAM multiplies it by."""
+    def _gated(self, gate: ir.Value, function: ir.Function | None, other: ir.Value | None = None) -> ir.Value | None:
+        """The value of which it is the gate that SimAM multiplies it by; made behind `other`, if that is given."""
         for cut in gates_at(gate, self._flow):
+            if same_numbers(cut.x, self._flow) is same_numbers(other, self._flow):
+                return None
             dtype, variants = self._given(cut, function)
             if self._judgement(cut, dtype, variants, function).e_lambda is not None:
                 return cut.x

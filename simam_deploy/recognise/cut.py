@@ -29,6 +29,7 @@ from simam_deploy.recognise.operators import (
 
 MOST_WIDENINGS = 4
 _HANDING_ON = IN_INFERENCE | {"Cast", "CastLike", "Identity"}
+_NORMALIZED = NORMALIZATIONS | {"MeanVarianceNormalization"}
 _SQUARES = NORMALIZATIONS | {"MeanVarianceNormalization", "Pow", "ReduceL2", "ReduceSumSquare"}
 
 
@@ -142,10 +143,18 @@ def cuts_at(node: ir.Node, flow: Flow, ends: Set[ir.Value] = frozenset()) -> lis
 
 
 def gates_at(value: ir.Value, flow: Flow) -> list[Cut]:
-    """The pieces that make `value`, where it may be the gate of one value; the narrowest first."""
+    """The pieces that make `value`, where it may be the gate of one value; the narrowest first.
+
+    It takes a mean and a variance, so one that gathers planes once alone is none.
+    """
     starts, _ = _starts(value, flow, frozenset(), through=True)
     cuts = [_cut(x, value, nodes, flow) for x, nodes in starts]
-    return [replace(cut, is_gate=True) for cut in cuts if _has_deviations(cut.flat, flow)]
+    return [replace(cut, is_gate=True) for cut in cuts if _has_deviations(cut.flat, flow) and _gathers_twice(cut)]
+
+
+def _gathers_twice(cut: Cut) -> bool:
+    operators = [node.op_type for node in cut.flat]
+    return sum(op in STATISTICS for op in operators) > 1 or not _NORMALIZED.isdisjoint(operators)
 
 
 def _is_used(value: ir.Value) -> bool:
