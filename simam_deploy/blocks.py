@@ -10,19 +10,20 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx_ir as ir
 
 from simam_deploy.formula import OP_NAME
 from simam_deploy.proof import NO_GATE
-from simam_deploy.recognise.cut import Cut, DeadEnd, cuts_at, is_simam_node
+from simam_deploy.recognise.cut import Cut, DeadEnd, cuts_at, gates_at, is_simam_node, same_numbers
 from simam_deploy.recognise.doubts import doubts
 from simam_deploy.recognise.flow import Flow
 from simam_deploy.recognise.judge import Judge, Judgement
 from simam_deploy.recognise.operators import FLOATS
 from simam_deploy.recognise.ops import Ops, has_tail
+from simam_deploy.recognise.quantised import Unrounded, is_quantised
 from simam_deploy.recognise.ranks import rank_near
 from simam_deploy.recognise.tail import Tail
 from simam_deploy.shapes import Dims, Shapes
@@ -31,6 +32,10 @@ from simam_deploy.text import on_one_line
 RANKS = (3, 4, 5)
 MOST_TRIES = 16
 """How many values that one gate may have made are judged before it is left."""
+
+
+MOST_NAMED = 2
+"""Of those, how many are asked whether they are a gate's at all, and of what."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +106,32 @@ def find(model: ir.Model, on_progress: Callable[[str], None] | None = None) -> F
     search.through(model.graph.all_nodes())
     for function in search.called_functions():
         search.through(function.all_nodes(), function)
-    return search.found()
+    search.gates_alone()
+    found = search.found()
+    return _with_quantised(found, model) if is_quantised(model) else found
+
+
+def _with_quantised(found: Found, model: ir.Model) -> Found:
+    """With near misses for what would be SimAM without the rounding inside."""
+    unrounded = Unrounded.of(model)
+    search = _Search(unrounded.model, lambda _: None)
+    search.through(unrounded.model.graph.all_nodes())
+    known = {block.node for block in found.blocks}
+    more: dict[str, NearMiss] = {}
+    covered: set[str] = set()
+    for block in search.found().blocks:
+        operators = unrounded.inside(block.inside, block.x)
+        if operators and block.node not in known:
+            covered.update(map(_name, block.inside))
+            more[block.node] = NearMiss(
+                block.node,
+                (
+                    f"it is SimAM, λ = {block.e_lambda:g}, but for {', '.join(operators)} inside: it was quantised",
+                    "fuse the float model first, then quantise: its SimAM nodes stay whole",
+                    "ONNX Runtime's quant_pre_process takes them apart, unless with skip_optimization=True",
+                ),
+            )
+    return Found(found.blocks, (*(miss for miss in found.near_misses if miss.node not in covered), *more.values()))
 
 
 @dataclass(eq=False)
@@ -144,11 +174,39 @@ class _Search:
                 if isinstance(cuts, DeadEnd)
                 else self._of(cuts, function)
             )
-            self._take(judged, ends)
             if isinstance(judged, Block):
                 ends.add(node.outputs[0])
             else:
+                judged = self._named(judged) if self._failed[gate] < MOST_NAMED else judged
                 self._failed[gate] += gate is not None
+            self._take(judged, ends)
+
+    def _named(self, miss: _Miss) -> _Miss:
+        """With a word on the gate of one value that is multiplied with another, where it is that."""
+        node = miss.end
+        data = self._flow.data(node) if node.op_type == "Mul" and not node.domain else []
+        for gate, other in zip(data, reversed(data), strict=True) if len(data) == 2 else ():
+            if (x := self._gated(gate, miss.function, other)) is not None:
+                reason = f"it multiplies {other.name!r} by the gate of {x.name!r}; SimAM takes both of one x"
+                return replace(miss, near_miss=NearMiss(_name(node), (reason,)))
+        return miss
+
+    def _gated(self, gate: ir.Value, function: ir.Function | None, other: ir.Value | None = None) -> ir.Value | None:
+        """The value of which it is the gate that SimAM multiplies it by; made behind `other`, if that is given."""
+        for cut in gates_at(gate, self._flow):
+            if same_numbers(cut.x, self._flow) is same_numbers(other, self._flow):
+                return None
+            dtype, variants = self._given(cut, function)
+            if self._judgement(cut, dtype, variants, function).e_lambda is not None:
+                return cut.x
+        return None
+
+    def gates_alone(self) -> None:
+        """Gates that multiply nothing."""
+        for gate in self._flow.unused_gates()[:MOST_TRIES]:
+            if (x := self._gated(gate.outputs[0], None)) is not None:
+                reason = f"it is the gate of {x.name!r} alone: nothing is multiplied by it"
+                self._misses.append(_Miss(NearMiss(_name(gate), (reason,)), frozenset({gate}), gate, None))
 
     def _take(self, judged: Block | _Miss, ends: set[ir.Value]) -> None:
         if isinstance(judged, Block):

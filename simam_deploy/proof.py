@@ -35,6 +35,7 @@ LEAST_LAMBDA = 1e-15
 NEARLY_ONE = 1 - 1e-6
 """Beyond this a gate says little of its logit in float64."""
 NO_GATE = "y / x is not a gate between 0 and 1"
+NOT_OF_DEVIATIONS = "the gate is not a function of (x - mean)² over H and W alone"
 
 
 @dataclass(frozen=True)
@@ -133,23 +134,18 @@ def _differences(run: Run, shape: Shape, otherwise: str) -> Verdict:
     if y.shape != x.shape:
         return Verdict(None, (f"the result has shape {y.shape}, not x's {x.shape}",))
     ratio = (y / x).reshape(n * c, m)
-    shows = ratio < NEARLY_ONE
-    if not (np.isfinite(ratio).all() and (ratio > 0).all() and (ratio <= 1).all() and (shows.sum(axis=1) > 3).all()):
-        return Verdict(None, (NO_GATE,))
-    z = np.log(ratio / np.where(shows, 1 - ratio, 1))
     d = ((x - x.mean(axis=(2, 3), keepdims=True)) ** 2).reshape(n * c, m)
-    seen = [(dk[at], zk[at]) for dk, zk, at in zip(d, z, shows, strict=True)]
-    lines = [np.polyfit(dk, zk, 1) for dk, zk in seen]
-    if max(np.abs(np.polyval(line, dk) - zk).max() for line, (dk, zk) in zip(lines, seen, strict=True)) > 1e-4:
-        return Verdict(None, ("the gate is not a function of (x - mean)² over H and W alone",))
-    slope, start = np.array(lines).T
-    if np.abs(slope * d.max(axis=1)).max() < 1e-6:
-        return Verdict(None, ("the gate does not depend on (x - mean)²",))
+    for instead, gate in {"x * (1 - gate)": 1 - ratio, "x + x * gate": ratio - 1}.items():
+        related = _fit(gate, d)
+        if not isinstance(related, str) and _is_simams(*related, m):
+            return Verdict(None, (f"it is {instead}, where SimAM is x * gate; the gate is that of SimAM",))
+    found = _fit(ratio, d)
+    if isinstance(found, str):
+        return Verdict(None, (found,))
+    start, a, b = found
     reasons = []
-    if abs(start.mean() - 0.5) > 1e-5:
-        reasons.append(f"adds {round(start.mean(), 5):g} in front of the sigmoid; SimAM adds 0.5")
-    total = d.sum(axis=1)
-    (a, b), *_ = np.linalg.lstsq(np.stack([total, np.ones(n * c)], 1) * slope[:, None], np.ones(n * c), rcond=None)
+    if abs(start - 0.5) > 1e-5:
+        reasons.append(f"adds {round(start, 5):g} in front of the sigmoid; SimAM adds 0.5")
     if abs(a * m / 4 - 1) < 1e-6:
         reasons.append(f"divides the sum of squares by M = {m}, not by M - 1 = {m - 1} (population variance)")
     elif abs(a * (m - 1) / 4 - 1) > 1e-6:
@@ -160,3 +156,28 @@ def _differences(run: Run, shape: Shape, otherwise: str) -> Verdict:
     if b <= 0:
         reasons.append(f"λ would be {b / 4:.3g}; it must be positive")
     return Verdict(None, tuple(reasons) or (otherwise,), float(4 / a) if len(reasons) == 1 and a > 0 < b else None)
+
+
+def _fit(ratio: Float64, d: Float64) -> tuple[float, float, float] | str:
+    """z0, a and b where logit(ratio) = z0 + d / (a S + b) in every plane, S being the sum of d; or why it is not so.
+
+    ratio, d : (planes, values of a plane).
+    """
+    shows = ratio < NEARLY_ONE
+    if not (np.isfinite(ratio).all() and (ratio > 0).all() and (ratio <= 1).all() and (shows.sum(axis=1) > 3).all()):
+        return NO_GATE
+    z = np.log(ratio / np.where(shows, 1 - ratio, 1))
+    seen = [(dk[at], zk[at]) for dk, zk, at in zip(d, z, shows, strict=True)]
+    lines = [np.polyfit(dk, zk, 1) for dk, zk in seen]
+    if max(np.abs(np.polyval(line, dk) - zk).max() for line, (dk, zk) in zip(lines, seen, strict=True)) > 1e-4:
+        return NOT_OF_DEVIATIONS
+    slope, start = np.array(lines).T
+    if np.abs(slope * d.max(axis=1)).max() < 1e-6:
+        return "the gate does not depend on (x - mean)²"
+    total, ones = d.sum(axis=1), np.ones(len(d))
+    (a, b), *_ = np.linalg.lstsq(np.stack([total, ones], 1) * slope[:, None], ones, rcond=None)
+    return float(start.mean()), float(a), float(b)
+
+
+def _is_simams(start: float, a: float, b: float, m: int) -> bool:
+    return abs(start - 0.5) < 1e-5 and abs(a * (m - 1) / 4 - 1) < 1e-6 and b > 0

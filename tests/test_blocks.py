@@ -118,7 +118,7 @@ MISSES = {
     "no half": (CHAIN, {"half": 0}, r"adds 0 in front of the sigmoid"),
     "channels too": (CHAIN, {"hw": "1, 2, 3"}, r"over H and W alone"),
     "λ of zero": (CHAIN, {"lam": 0}, r"must be positive"),
-    "gate of something else": (CHAIN.replace("Mul (x, g)", "Mul (c, g)"), {}, r"not a gate|not a function|does not"),
+    "gate of something else": (CHAIN.replace("Mul (x, g)", "Mul (c, g)"), {}, "'c' by the gate of 'x'"),
     "twice the gate": (CHAIN.replace("y = Mul (x, g)", "f = Add (g, g)\n y = Mul (x, f)"), {}, r"not a gate"),
     "learned scale": (CHAIN.replace("(d, q)", "(d2, q)").replace("e =", "d2 = Mul (d, four)\n e ="), {}, r"divides"),
     "1x1 map": (CHAIN, {"shape": "2, 3, 1, 1"}, r"1x1, where SimAM is 0/0"),

@@ -8,5 +8,6 @@
 
 `probes` are the sizes, `doubts` what no probe can show. `frozen` knows for which size a constant M - 1 is right,
 `ranks` the rank of a value without a shape, `rounded` what constants were before a converter made them 16 bits wide.
+`quantised` takes the rounding of a quantiser out, to tell what was SimAM before.
 blocks.py puts it all together.
 """

@@ -7,7 +7,7 @@ asked of its numbers (judge.py).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
@@ -29,6 +29,7 @@ from simam_deploy.recognise.operators import (
 
 MOST_WIDENINGS = 4
 _HANDING_ON = IN_INFERENCE | {"Cast", "CastLike", "Identity"}
+_NORMALIZED = NORMALIZATIONS | {"MeanVarianceNormalization"}
 _SQUARES = NORMALIZATIONS | {"MeanVarianceNormalization", "Pow", "ReduceL2", "ReduceSumSquare"}
 
 
@@ -49,6 +50,8 @@ class Cut:
     """The inputs of the graph among those: callers may replace their values."""
     flat: tuple[ir.Node, ...]
     """`inside` with calls of functions replaced by the nodes on data in their bodies."""
+    is_gate: bool = False
+    """Whether y is to be the gate alone: x * y is judged in its place."""
 
     @property
     def picks(self) -> bool:
@@ -139,16 +142,31 @@ def cuts_at(node: ir.Node, flow: Flow, ends: Set[ir.Value] = frozenset()) -> lis
     return cuts
 
 
+def gates_at(value: ir.Value, flow: Flow) -> list[Cut]:
+    """The pieces that make `value`, where it may be the gate of one value; the narrowest first.
+
+    It takes a mean and a variance, so one that gathers planes once alone is none.
+    """
+    starts, _ = _starts(value, flow, frozenset(), through=True)
+    cuts = [_cut(x, value, nodes, flow) for x, nodes in starts]
+    return [replace(cut, is_gate=True) for cut in cuts if _has_deviations(cut.flat, flow) and _gathers_twice(cut)]
+
+
+def _gathers_twice(cut: Cut) -> bool:
+    operators = [node.op_type for node in cut.flat]
+    return sum(op in STATISTICS for op in operators) > 1 or not _NORMALIZED.isdisjoint(operators)
+
+
 def _is_used(value: ir.Value) -> bool:
     return bool(value.uses()) or value.is_graph_output()
 
 
 def _starts(
-    y: ir.Value, flow: Flow, ends: Set[ir.Value]
+    y: ir.Value, flow: Flow, ends: Set[ir.Value], *, through: bool = False
 ) -> tuple[list[tuple[ir.Value, list[ir.Node]]], DeadEnd | None]:
     """Go back from y, opening the latest value first; where all comes together in one value, that may be x.
 
-    Behind the first such value only casts and reshapes are followed.
+    Behind the first such value only casts and reshapes are followed; with `through`, everything.
     """
     opened = {y}
     stuck: set[ir.Value] = set()
@@ -159,7 +177,8 @@ def _starts(
         node = value.producer()
         if not stuck and len(opened) == 1 and _is_gated(nodes, flow):
             found.append((value, list(nodes)))
-            if node is None or node.op_type not in PASSING or node.domain or len(found) > MOST_WIDENINGS:
+            passing = through or (node is not None and node.op_type in PASSING and not node.domain)
+            if node is None or not passing or len(found) > MOST_WIDENINGS:
                 break
         opened.discard(value)
         expandable = value not in ends and node is not None and (flow.known(node) or is_simam_node(node))
@@ -201,7 +220,7 @@ def _dead_end(nodes: list[ir.Node], left: set[ir.Value], flow: Flow) -> DeadEnd 
 def _has_deviations(nodes: Iterable[ir.Node], flow: Flow) -> bool:
     """Whether one thing made of data is subtracted from another, or squared: squeeze-and-excitation does neither."""
     for node in nodes:
-        twice = node.op_type == "Mul" and len({_numbers(value, flow) for value in node.inputs}) == 1
+        twice = node.op_type == "Mul" and len({same_numbers(value, flow) for value in node.inputs}) == 1
         if twice or node.op_type in _SQUARES or is_simam_node(node):
             return True
         if node.op_type == "Sub" and len(flow.data(node)) == 2:
@@ -209,7 +228,7 @@ def _has_deviations(nodes: Iterable[ir.Node], flow: Flow) -> bool:
     return False
 
 
-def _numbers(value: ir.Value | None, flow: Flow) -> ir.Value | None:
+def same_numbers(value: ir.Value | None, flow: Flow) -> ir.Value | None:
     """The value that has the numbers of `value`, before its type was changed or it was handed on."""
     for _ in range(MOST_WIDENINGS):
         node = None if value is None else value.producer()

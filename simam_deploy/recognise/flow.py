@@ -106,6 +106,12 @@ class Flow:
         gates = [self._gates[v] for v in node.inputs if v in self._gates]
         return min(gates, key=lambda gate: gate[0], default=None)
 
+    def unused_gates(self) -> list[ir.Node]:
+        """Of the main graph: those whose value no operator takes that may end a SimAM."""
+        gates = [node for node in self.model.graph if (0, node) in {self._gates.get(v) for v in node.outputs}]
+        ended = {self.gate(node) for node in self.order}
+        return [node for node in gates if node not in ended and self.body(node) is None]
+
     def data(self, node: ir.Node) -> list[ir.Value]:
         """The inputs of `node` that depend on data."""
         return [v for v in node.inputs if v is not None and v not in self.fixed]

@@ -10,7 +10,7 @@ import numpy as np
 
 from simam_deploy.errors import InputError
 from simam_deploy.formula import Float64
-from simam_deploy.proof import Verdict, prove
+from simam_deploy.proof import NOT_OF_DEVIATIONS, Verdict, prove
 from simam_deploy.recognise.cut import Cut
 from simam_deploy.recognise.doubts import may_hide
 from simam_deploy.recognise.flow import Flow
@@ -19,6 +19,11 @@ from simam_deploy.recognise.piece import Piece
 from simam_deploy.recognise.probes import MOST_VALUES, PROBES, Size, same, sizes, smaller
 from simam_deploy.recognise.rounded import guesses, has_rounded
 from simam_deploy.shapes import Dims, Shapes
+
+CHANNELS_LAST = (
+    "it is SimAM of x with the channels last, (N, H, W, C), where it takes (N, C, H, W): "
+    "put a Transpose on each side of it, or export the model with the channels behind N"
+)
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,8 @@ class Judge:
             ):
                 return Judgement(None, ("channels or positions get numbers computed from sizes that are not fixed",))
             verdict = self._verdict(piece, cut, size, measured)
+            if verdict.reasons == (NOT_OF_DEVIATIONS,) and _is_channels_last(piece, size, measured):
+                return Judgement(None, (CHANNELS_LAST,))
             if verdict.e_lambda is None:
                 return self._explained(piece, cut, dims, size, verdict)
             if e_lambda is not None and abs(verdict.e_lambda / e_lambda - 1) > 1e-6:
@@ -141,3 +148,20 @@ def _prove(
         return prove(run, [(size[0], size[1], math.prod(size[2:-1]), size[-1])]), True
     except Exception as error:  # whatever the evaluator says of a piece that does not fit
         return Verdict(None, (f"it does not run by itself: {error}",)), False
+
+
+def _is_channels_last(piece: Piece, size: Size, measured: list[Size]) -> bool:
+    """Whether the piece is SimAM where the last axis of x is that of the channels."""
+    if math.prod(size) > MOST_VALUES or math.prod(size[1:-1]) < 2:
+        return False
+    moved = (size[0], size[-1], *size[1:-1])
+    planes = (size[0], size[-1], math.prod(size[1:-2]), size[-2])
+
+    def run(x: Float64) -> Float64:
+        y = piece.run(np.moveaxis(x.reshape(moved), 1, -1), measured)
+        return np.moveaxis(y, -1, 1).reshape(x.shape) if y.shape == size else y
+
+    try:
+        return prove(run, [planes]).e_lambda is not None
+    except Exception:  # whatever the evaluator says of a piece that does not fit
+        return False

@@ -54,12 +54,17 @@ class Piece:
                     "put the functions in place first (onnx.inliner)"
                 )
         nodes = sorted((*cut.around, *cut.inside), key=flow.order.__getitem__)
+        made = [renamed(node, names) for node in nodes]
+        result = names[cut.y]
+        if cut.is_gate:
+            result = "product"
+            made.append(helper.make_node("Mul", ["x", names[cut.y]], [result]))
         watched = {v: None for node in cut.two_sided for v in node.inputs if v is not None and v.name}
         graph = helper.make_graph(
-            [renamed(node, names) for node in nodes],
+            made,
             "piece",
             inputs,
-            [onnx.ValueInfoProto(name=names[value]) for value in (cut.y, *(v for v in watched if v is not cut.y))],
+            [onnx.ValueInfoProto(name=name) for name in dict.fromkeys((result, *(names[v] for v in watched)))],
             [widened(value, names[value]) for value in cut.constants],
         )
         scope = cut.inside[-1].graph
