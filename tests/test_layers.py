@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "simam_deploy"
 RANKS = [
     {"errors", "walk"},
-    {"formula", "files", "manifest", "onnx_file", "widen"},
+    {"child", "formula", "files", "manifest", "onnx_file", "widen"},
     {"native", "proof", "evaluator", "shapes"},
     {"cuda_library"},
     {"torch_kernel"},
