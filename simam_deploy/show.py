@@ -21,7 +21,7 @@ from simam_deploy.manifest import finite
 from simam_deploy.shapes import Dims
 from simam_deploy.verify import GateRow, Report, Row
 
-_WIDTH = None if sys.stdout.isatty() else int(os.environ.get("COLUMNS") or 140)
+_WIDTH = None if sys.stdout is not None and sys.stdout.isatty() else int(os.environ.get("COLUMNS") or 140)
 """A log has no width of its own; 140 columns hold every table without folding."""
 out = Console(width=_WIDTH, emoji=False)
 err = Console(stderr=True, emoji=False)
@@ -151,8 +151,9 @@ def shape(dims: Dims | None) -> str:
 
 
 def json(value: object) -> None:
-    """Print JSON on stdout; infinity and NaN become null."""
-    print(dumps(finite(value), indent=2, ensure_ascii=False, default=str))
+    """Print JSON on stdout; infinity and NaN become null. In ASCII where stdout is not in Unicode."""
+    unicode = "utf" in (getattr(sys.stdout, "encoding", None) or "utf-8").lower()
+    print(dumps(finite(value), indent=2, ensure_ascii=not unicode, default=str))
 
 
 def near_misses(misses: Sequence[NearMiss]) -> None:
