@@ -147,7 +147,9 @@ def shape(dims: Dims | None) -> str:
     """As in 2x64x56x56; an axis is ? where it is dynamic and its name is an expression."""
     if dims is None:
         return "?"
-    return "x".join(str(d) if isinstance(d, int) or (d or "").isidentifier() else "?" for d in dims)
+    return "x".join(
+        str(d) if isinstance(d, int) or ((d or "").isidentifier() and len(d or "") < 40) else "?" for d in dims
+    )
 
 
 def json(value: object) -> None:
