@@ -8,7 +8,7 @@ NATIVE := build/native/release
 LOCKED := $(shell command -v flock >/dev/null && echo flock build/native.lock)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: demo test lint bench bench-cpu gpu headers clean
+.PHONY: demo test hostile lint bench bench-cpu gpu headers clean
 .PHONY: native native-checks native-tests native-if-possible native-cuda native-cuda-check native-cuda-budget
 
 .venv/installed: pyproject.toml constraints.txt
@@ -23,6 +23,11 @@ demo: native-if-possible
 # Two processes: on two cores as fast as they are, and the few tests that take 2 GiB and more fit beside each other.
 test: native-tests native-cuda-check
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# Every file made to do harm, in every command, and 5,000 mutants of small files; test has a part of both.
+hostile: .venv/installed
+	SIMAM_HOSTILE=1 $(BIN)/python -m pytest tests/test_hostile.py
+	$(BIN)/python tests/fuzz.py 5000
 
 # The kernels' own tests, in C++.
 native-tests: native-if-possible

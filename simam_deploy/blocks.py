@@ -7,6 +7,7 @@ came close it is a near miss, with the reasons.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -32,6 +33,10 @@ from simam_deploy.text import on_one_line
 RANKS = (3, 4, 5)
 MOST_TRIES = 16
 """How many values that one gate may have made are judged before it is left."""
+MOST_STEPS = 500_000
+"""Nodes walked through in search of blocks; networks have up to some ten thousand."""
+MOST_LETTERS = 1000
+"""Of a name."""
 
 
 MOST_NAMED = 2
@@ -164,6 +169,10 @@ class _Search:
                 self._say(_name(node))
                 self._take(self._of_node(node, function), ends)
                 continue
+            if self._flow.steps > MOST_STEPS:
+                reason = f"the search ended here, after {MOST_STEPS:,} steps; no network needs so many"
+                self._take(_Miss(NearMiss(_name(node), (reason,)), frozenset({node}), node, function), ends)
+                return
             gate = self._flow.gate(node)
             cuts = [] if self._failed[gate] >= MOST_TRIES else cuts_at(node, self._flow, ends)
             if not cuts:
@@ -236,23 +245,27 @@ class _Search:
         """What there is, without near misses that are no news: inside a block, around another near miss, or a call of
         a function and again its body."""
         named = [block.function for block in self._blocks] + [miss.function for miss in self._misses]
-        kept: list[_Miss] = []
+        kept: dict[ir.Node, _Miss] = {}  # by its end
+        called_from = Counter[ir.Function | None]()
         for miss in self._misses:
             called = self._model.functions.get(miss.end.op_identifier())
             vague = miss.near_miss.reasons[:1] == (NO_GATE,)
             if miss.end in self._covered or (vague and called is not None and called in named):
                 continue
-            if miss.function is not None and any(self._calls(other, miss.function) for other in kept):
+            if miss.function is not None and called_from[miss.function] > 0:
                 continue
-            inner = [other for other in kept if other.nodes < miss.nodes]
+            inner = [kept[node] for node in miss.nodes if node in kept and kept[node].nodes < miss.nodes]
             if any(other.near_miss.reasons != (NO_GATE,) for other in inner) and miss.near_miss.repaired is None:
                 continue
-            kept = [other for other in kept if other not in inner]
-            kept.append(miss)
-        return Found(tuple(self._blocks), tuple(miss.near_miss for miss in kept))
+            for other in inner:
+                del kept[other.end]
+                called_from[self._called_by(other)] -= 1
+            kept[miss.end] = miss
+            called_from[self._called_by(miss)] += 1
+        return Found(tuple(self._blocks), tuple(miss.near_miss for miss in kept.values()))
 
-    def _calls(self, miss: _Miss, function: ir.Function) -> bool:
-        return self._model.functions.get(miss.end.op_identifier()) is function
+    def _called_by(self, miss: _Miss) -> ir.Function | None:
+        return self._model.functions.get(miss.end.op_identifier())
 
     def _of(self, cuts: list[Cut], function: ir.Function | None) -> Block | _Miss:
         """The widest of the pieces that is SimAM, or why the narrowest is none."""
@@ -380,7 +393,11 @@ def _alike(variants: list[Dims]) -> Dims:
 
 
 def _name(node: ir.Node) -> str:
-    return node.name or str(node.outputs[0].name)
+    """Of megabytes, the beginning and a hash: it is shown, and the names of twenty new nodes start with it."""
+    name = node.name or str(node.outputs[0].name)
+    if len(name) <= MOST_LETTERS:
+        return name
+    return f"{name[:MOST_LETTERS]}...{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:12]}"
 
 
 def _form_of(cut: Cut, model: ir.Model) -> str:

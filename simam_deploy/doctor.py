@@ -6,14 +6,15 @@ import math
 import platform
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 
-from simam_deploy import __version__, cuda_library, formula, inputs, native, onnx_file
-from simam_deploy.errors import NativeError, RuntimeUnavailable, SimAMDeployError
+from simam_deploy import __version__, child, cuda_library, formula, inputs, native, onnx_file
+from simam_deploy.child import Limits
+from simam_deploy.errors import LimitError, NativeError, RuntimeUnavailable, SimAMDeployError
 from simam_deploy.forms import alone
 from simam_deploy.runtimes import KernelUse, graph, open_session
 
@@ -30,6 +31,10 @@ PACKAGES = {
 
 MOST_NUMBERS = 2**26
 """Of the inputs that `kernel_in` makes: 256 MiB of float32."""
+LIMITS = Limits(cpu_s=4, wall_s=8, memory=2**30)
+MOST_WEIGHTS = 2**32
+TIMES_WEIGHTS = 4
+"""How often the weights of a file may be in memory besides: read, laid out anew, in two sessions."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,11 @@ def examine(on_progress: Callable[[str], None] | None = None) -> list[Row]:
 
 
 def kernel_in(file: Path) -> KernelUse:
-    """Which SimAM nodes of a file the compiled kernel takes in ort: seen in one run, on inputs that are made."""
+    """Which SimAM nodes of a file the compiled kernel takes in ort: seen in one run, on inputs that are made.
+
+    The run, and the load before it, are in a process with LIMITS: a file may run for ever. A file without nodes of
+    ours is not run.
+    """
     _, model = graph.read(file, "ort")
     count = graph.ours(model)
     if not count:
@@ -79,14 +88,25 @@ def kernel_in(file: Path) -> KernelUse:
     try:
         if native.library() is None:
             return KernelUse(0, count, why=native.why_not())
-        with open_session(file, "ort") as session:
-            if sum(math.prod(inputs.resolve(spec, None)) for spec in session.inputs) > MOST_NUMBERS:
-                return KernelUse(None, count, why=f"its inputs hold more than {MOST_NUMBERS:,} numbers")
-            (case,) = inputs.cases(["plain"], inputs.specs(file))
-            names = [spec.name for spec in session.inputs]
-            return session.kernel_use(dict(zip(names, case.feeds[0], strict=True)))
-    except Exception as error:  # ort's own, where the sizes that are made do not fit the model
-        return KernelUse(None, count, why=(str(error).splitlines() or [type(error).__name__])[0])
+        held = sum(path.stat().st_size for path in (file, *onnx_file.weight_files(model, file)))
+        if held > MOST_WEIGHTS:
+            return KernelUse(None, count, why=f"its weights take more than {MOST_WEIGHTS // 2**30} GiB")
+        limits = replace(LIMITS, memory=LIMITS.memory + TIMES_WEIGHTS * held)
+        return KernelUse(**child.call(f"{__name__}:_see_kernel", str(file.absolute()), count, limits=limits))
+    except LimitError as error:
+        return KernelUse(None, count, why=f"{error}; bench runs it without limits")
+    except NativeError as error:
+        return KernelUse(None, count, why=str(error).splitlines()[0])
+
+
+def _see_kernel(file: str, count: int) -> dict[str, object]:
+    """The fields of a KernelUse. Runs the file: call it in a process of its own."""
+    with open_session(file, "ort", threads=1) as session:
+        if sum(math.prod(inputs.resolve(spec, None)) for spec in session.inputs) > MOST_NUMBERS:
+            return asdict(KernelUse(None, count, why=f"its inputs hold more than {MOST_NUMBERS:,} numbers"))
+        (case,) = inputs.cases(["plain"], inputs.specs(file))
+        names = [spec.name for spec in session.inputs]
+        return asdict(session.kernel_use(dict(zip(names, case.feeds[0], strict=True))))
 
 
 def _library(file: Path) -> Row:

@@ -10,6 +10,7 @@ SimAMDeployError                 the command line prints these as `error: ...` a
 ├── RuntimeUnavailable           a runtime, provider or library is not here, or did not give what was asked
 │   └── NativeError              a compiled library is there and cannot be used: broken, of another version
 ├── BuildError                   an engine builder refused or died
+├── LimitError                   a process with limits met one of them, or died
 └── VerificationError            a parity row failed, so nothing was written; carries the report (exit 1)
 
 Each message says what was asked, why not, and what to do.
@@ -58,6 +59,10 @@ class NativeError(RuntimeUnavailable):
 
 class BuildError(SimAMDeployError):
     """An engine builder refused the model or died."""
+
+
+class LimitError(SimAMDeployError):
+    """A process that was started with limits met one of them, or died."""
 
 
 class VerificationError(SimAMDeployError):

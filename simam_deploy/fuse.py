@@ -253,18 +253,23 @@ def _replace(block: Block, nodes: list[ir.Node]) -> None:
 def _remove_unused(last: ir.Node) -> None:
     """Remove `last` and whatever only it used, constants and initialisers included."""
     queue = [last]
+    unused: dict[ir.Node, ir.Graph | ir.Function] = {}
     while queue:
         node = queue.pop()
-        if node.graph is None or any(v.uses() or v.is_graph_output() for v in node.outputs):
+        if node.graph is None or node in unused or any(v.uses() or v.is_graph_output() for v in node.outputs):
             continue
         inputs = [v for v in node.inputs if v is not None]
-        node.graph.remove(node, safe=True)
+        unused[node] = node.graph
+        for at in range(len(node.inputs)):
+            node.replace_input_with(at, None)
         for value in inputs:
             producer = value.producer()
             if producer is not None:
                 queue.append(producer)
             elif not value.uses() and not value.is_graph_input() and isinstance(value.graph, ir.Graph):
                 value.graph.initializers.pop(str(value.name), None)
+    for graph in set(unused.values()):  # all at once: each call reads all outputs of the graph
+        graph.remove([node for node, held in unused.items() if held is graph])
 
 
 def _nothing_found(near_misses: tuple[NearMiss, ...]) -> str:

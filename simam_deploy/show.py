@@ -26,7 +26,7 @@ from simam_deploy.shapes import Dims
 from simam_deploy.text import on_lines, on_one_line
 from simam_deploy.verify import Report
 
-_WIDTH = None if sys.stdout.isatty() else int(os.environ.get("COLUMNS") or 140)
+_WIDTH = None if sys.stdout is not None and sys.stdout.isatty() else int(os.environ.get("COLUMNS") or 140)
 """A log has no width of its own; 140 columns hold every table without folding."""
 out = Console(width=_WIDTH, emoji=False)
 err = Console(stderr=True, emoji=False)
@@ -161,12 +161,15 @@ def shape(dims: Dims | None) -> str:
     """As in 2x64x56x56; an axis is ? where it is dynamic and its name is an expression."""
     if dims is None:
         return "?"
-    return "x".join(str(d) if isinstance(d, int) or (d or "").isidentifier() else "?" for d in dims)
+    return "x".join(
+        str(d) if isinstance(d, int) or ((d or "").isidentifier() and len(d or "") < 40) else "?" for d in dims
+    )
 
 
 def json(value: object) -> None:
-    """Print JSON on stdout; infinity and NaN become null."""
-    print(as_json(value, default=str))
+    """Print JSON on stdout; infinity and NaN become null. In ASCII where stdout is not in Unicode."""
+    unicode = "utf" in (getattr(sys.stdout, "encoding", None) or "utf-8").lower()
+    print(as_json(value, default=str, ascii_only=not unicode))
 
 
 def near_misses(misses: Sequence[NearMiss]) -> None:

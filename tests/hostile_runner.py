@@ -1,5 +1,5 @@
-"""python hostile_runner.py FILE... : the command line on each file, each in a process of its own that is forked once
-everything is imported. Prints a line of JSON each: what it did, and what it took."""
+"""python hostile_runner.py FOLDER COMMAND,... FILE... : the command line on each file, in FOLDER, each in a process
+of its own that is forked once everything is imported. Prints a line of JSON each: what it did, and what it took."""
 
 import json
 import os
@@ -8,43 +8,69 @@ import sys
 import tempfile
 from pathlib import Path
 
+import onnxruntime
+
+from simam_deploy import candidates, doctor, engine, verify
 from simam_deploy.cli import main
 
+IMPORTED = (onnxruntime, candidates, doctor, engine, verify)
 SECONDS, ADDRESSES = 12, 6 * 2**30
+ARGUMENTS = {
+    "fuse": ["-o", "{out}", "--form", "primitive"],
+    "inspect": [],
+    "verify": ["--runtimes", "ort,onnx_reference", "--inputs", "plain"],
+    "bench": ["--runtimes", "ort", "--seconds", "0.05"],
+    "build": ["-o", "{out}", "--targets", "sm86"],
+}
 
 
-def run(arguments: list[str]) -> dict[str, object]:
-    with tempfile.TemporaryFile() as said:
+def run(command: str, file: str, folder: Path) -> dict[str, object]:
+    out = folder / f"{Path(file).stem}.{command}.out"
+    arguments = [command, file, *(text.format(out=out) for text in ARGUMENTS[command])]
+    with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as printed:
         child = os.fork()
         if child == 0:
+            os.setpgid(0, 0)
             resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 1))
             resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-            with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
-                os.dup2(nowhere.fileno(), 1)
+            os.dup2(printed.fileno(), 1)
             os.dup2(said.fileno(), 2)
+            os.chdir(folder)
             sys.argv = ["simam-deploy", *arguments]
             status = 0
             try:
                 main()
             except SystemExit as end:
                 status = end.code if isinstance(end.code, int) else 1
+            sys.stdout.flush()
             sys.stderr.flush()
             os._exit(status or 0)
         _, status, used = os.wait4(child, 0)
         said.seek(0)
+        printed.seek(0)
         return {
-            "command": arguments[0],
-            "file": Path(arguments[1]).stem,
+            "command": command,
+            "file": Path(file).stem,
             "status": os.waitstatus_to_exitcode(status),
             "seconds": used.ru_utime + used.ru_stime,
             "mib": used.ru_maxrss / 2**10,
             "said": said.read()[-2000:].decode(errors="replace"),
+            "printed": printed.read()[-2000:].decode(errors="replace"),
+            "left": _left(child),
         }
 
 
-for file in sys.argv[1:]:
-    fused = run(["fuse", file, "-o", f"{file}.out", "--form", "primitive"])
-    print(json.dumps(fused), flush=True)
-    if fused["status"] == 0:  # then there is something to show; else it would do the same once more
-        print(json.dumps(run(["inspect", file])), flush=True)
+def _left(group: int) -> bool:
+    """Whether a process that it started is still there."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+folder, commands, *files = sys.argv[1:]
+for file in files:
+    for command in commands.split(","):
+        print(json.dumps(run(command, file, Path(folder))), flush=True)

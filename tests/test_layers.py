@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "simam_deploy"
 RANKS = [
     {"errors", "file_kinds", "npz", "processes", "text", "walk"},
-    {"opening"},
+    {"opening", "child"},
     {"formula", "manifest", "widen"},
     {"files", "onnx_file", "versions"},
     {"native", "proof", "evaluator", "shapes", "checkpoint"},

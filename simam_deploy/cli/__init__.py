@@ -1,6 +1,7 @@
 """The command line: each command parses, makes one library call, and prints.
 
-`convert` makes files or looks into them, `compare` runs them, `options` is what both share.
+`convert` makes files or looks into them, `compare` runs them, `options` is what both share, `streams` where both
+print.
 """
 
 from __future__ import annotations
@@ -9,14 +10,19 @@ import gc
 import signal
 import sys
 import traceback
-from typing import Annotated
+from collections.abc import Callable
+from functools import wraps
+from typing import Annotated, Any
 
 import typer
 
 from simam_deploy import __version__, show
 from simam_deploy.cli import compare, convert
+from simam_deploy.cli.streams import standing_in, status_after
 from simam_deploy.errors import SimAMDeployError, VerificationError
 from simam_deploy.runtimes.session import silence
+
+FAILED, UNUSABLE, DEFECT, INTERRUPTED, TERMINATED = 1, 2, 70, 130, 143
 
 app = typer.Typer(
     name="simam-deploy",
@@ -26,10 +32,65 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit status: 0, 1 when a comparison failed, 2 for input that cannot be used, 70 for a defect of ours.",
+    epilog="Exit status: 0, 1 when a comparison failed, 2 for input that cannot be used, 70 for a defect of ours, "
+    "74 when all was done and could not be printed.",
 )
+
+
+class _Ended(SystemExit):
+    """A command came to its end, with this exit status. No other SystemExit comes from us."""
+
+
+def _ending(command: Callable[..., None]) -> Callable[..., None]:
+    """The command, ended by its exit status, so that nothing around it gives another meaning to what it raises."""
+
+    @wraps(command)
+    def run(*args: Any, **options: Any) -> None:
+        raise _Ended(_status(lambda: command(*args, **options)))
+
+    return run
+
+
+def _status(command: Callable[[], None]) -> int:
+    try:
+        command()
+    except BaseException as error:
+        return _meaning(error)
+    return 0
+
+
+def _meaning(error: BaseException) -> int:
+    """The exit status of what a command raises, put into words on stderr."""
+    status, words = UNUSABLE, ""
+    match error:
+        case typer.Exit():  # verify, when a row failed: all is printed
+            status = error.exit_code
+        case _Ended():  # SIGTERM
+            status = TERMINATED
+        case KeyboardInterrupt():
+            status = INTERRUPTED
+        case VerificationError():
+            status, words = FAILED, str(error)
+            if error.report is not None:
+                show.json(error.report.as_dict()) if "--json" in sys.argv else show.parity(error.report)
+        case SimAMDeployError():
+            words = str(error)
+        case MemoryError():
+            words = f"this takes more memory than there is: {error}".removesuffix(": ")
+        case RecursionError():
+            words = "the input is nested too deeply"
+        case SystemExit():
+            words = f"the model, or a library that it uses, ended the program: sys.exit({error.code!r})"
+        case _:
+            status = DEFECT
+            show.error("".join(traceback.format_exception(error)))
+    if words:
+        show.error(f"error: {words}")
+    return status
+
+
 for _command, _example in {**convert.COMMANDS, **compare.COMMANDS}.items():
-    app.command(epilog=f"Example: simam-deploy {_example}")(_command)
+    app.command(epilog=f"Example: simam-deploy {_example}")(_ending(_command))
 
 
 @app.callback(invoke_without_command=True)
@@ -40,20 +101,20 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 
 
 def main() -> None:
-    """Run the command line. Errors raised on purpose become one line and exit status 2, failed checks 1."""
+    """Run the command line; ends with SystemExit. SIGTERM and Ctrl-C remove half-made files on the way."""
     gc.set_threshold(100_000, 50, 100)  # on a graph of 100,000 nodes the collector would take half of the time
     silence()  # frameworks that the code of a model imports, too
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that half-made files are removed
-    try:
-        app()
-    except SimAMDeployError as error:
-        status = 2
-        if isinstance(error, VerificationError):
-            status = 1
-            if error.report is not None:
-                show.json(error.report.as_dict()) if "--json" in sys.argv else show.parity(error.report)
-        show.error(f"error: {error}")
-        raise SystemExit(status) from None
-    except Exception:
-        show.error(traceback.format_exc())
-        raise SystemExit(70) from None
+    signal.signal(signal.SIGTERM, _terminated)
+    with standing_in() as out:
+        try:
+            app()
+        except SystemExit as end:  # ours, or typer's: 0 for help, 2 for what it cannot parse
+            status = end.code if isinstance(end.code, int) else 0
+        except KeyboardInterrupt:
+            status = INTERRUPTED
+        status = status_after(out, status)
+    raise SystemExit(status)
+
+
+def _terminated(*_: object) -> None:
+    raise _Ended(TERMINATED)

@@ -88,7 +88,7 @@ def verify(
     report.notes += [*notes, *(f"left out: {reason}" for reason in chosen.skipped)]
     show.json(report.as_dict()) if as_json else show.parity(report)
     if not report.passed:
-        raise SystemExit(1)
+        raise typer.Exit(1)
 
 
 def bench(

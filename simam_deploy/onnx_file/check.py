@@ -19,9 +19,12 @@ from simam_deploy.onnx_file import external
 from simam_deploy.onnx_file.constants import tensors
 from simam_deploy.text import on_one_line
 from simam_deploy.walk import fields, graphs, messages, nodes
+from simam_deploy.walk import tensors as tensor_protos
 
 DEEPEST_CALLS = 100
 """Functions in functions; onnx's shape inference goes no deeper."""
+MOST_AXES = 64
+"""Of one tensor; NumPy has no more."""
 MOST_NODES = 200_000
 """With all functions in place. Forty functions that each call the next one twice are a small file, and no model."""
 
@@ -32,6 +35,7 @@ def check_message(proto: onnx.ModelProto, source: Path) -> None:
     """Raise ModelFileError for what onnx_ir would not read, or would lose. The default domain gets its short name."""
     if not proto.ir_version or not proto.HasField("graph"):
         raise ModelFileError(f"{source} is not an ONNX file, or is truncated: it holds no graph")
+    _check_axes(proto, source)
     outside = _check_messages(proto, source)
     if proto.ir_version > onnx.IR_VERSION:
         raise ModelFileError(
@@ -60,6 +64,17 @@ def check_message(proto: onnx.ModelProto, source: Path) -> None:
     _check_functions(proto, source)
     _check_inputs(proto, source)
     external.check(outside, source)
+
+
+def _check_axes(proto: onnx.ModelProto, source: Path) -> None:
+    """Sizes with more axes than any array has."""
+    shapes = {tensor.name: len(tensor.dims) for tensor in tensor_protos(proto)}
+    values = [v for graph in graphs(proto) for v in (*graph.input, *graph.output, *graph.value_info)]
+    values += [v for function in proto.functions for v in function.value_info]
+    shapes |= {value.name: len(value.type.tensor_type.shape.dim) for value in values}
+    for name, axes in shapes.items():
+        if axes > MOST_AXES:
+            raise ModelFileError(f"{source} is damaged: {name!r} has {axes:,} axes; up to {MOST_AXES} are read")
 
 
 def _check_messages(proto: onnx.ModelProto, source: Path) -> list[onnx.TensorProto]:

@@ -6,8 +6,10 @@ asked of its numbers (judge.py).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, replace
+from heapq import heappop, heappush
 
 import onnx_ir as ir
 
@@ -28,6 +30,9 @@ from simam_deploy.recognise.operators import (
 )
 
 MOST_WIDENINGS = 4
+MOST_NAMED = 8
+MOST_AROUND = 500
+"""Nodes that compute sizes and constants of one block; code for dynamic sizes has up to 50."""
 _HANDING_ON = IN_INFERENCE | {"Cast", "CastLike", "Identity"}
 _NORMALIZED = NORMALIZATIONS | {"MeanVarianceNormalization"}
 _SQUARES = NORMALIZATIONS | {"MeanVarianceNormalization", "Pow", "ReduceL2", "ReduceSumSquare"}
@@ -42,7 +47,7 @@ class Cut:
     inside: tuple[ir.Node, ...]
     """Nodes that depend on x's values, in order, the one that makes y last."""
     around: tuple[ir.Node, ...]
-    """Nodes that compute sizes and constants for those, in order."""
+    """Nodes that compute sizes and constants for those, in order; some of them, if they are more than MOST_AROUND."""
     sizes: tuple[ir.Node, ...]
     """Shape nodes that measure something outside the piece, such as a graph input."""
     constants: tuple[ir.Value, ...]
@@ -169,11 +174,15 @@ def _starts(
     Behind the first such value only casts and reshapes are followed; with `through`, everything.
     """
     opened = {y}
+    count = itertools.count()
+    latest = [(-_position(y, flow), next(count), y)]
     stuck: set[ir.Value] = set()
     nodes: list[ir.Node] = []
     found: list[tuple[ir.Value, list[ir.Node]]] = []
     while opened:
-        value = max(opened, key=lambda v: _position(v, flow))
+        value = heappop(latest)[-1]
+        if value not in opened:
+            continue
         node = value.producer()
         if not stuck and len(opened) == 1 and _is_gated(nodes, flow):
             found.append((value, list(nodes)))
@@ -188,8 +197,12 @@ def _starts(
                 break
             continue
         nodes.append(node)
+        flow.steps += 1
         opened.difference_update(node.outputs)
-        opened.update(v for v in flow.data(node) if v not in stuck)
+        for v in flow.data(node):
+            if v not in stuck and v not in opened:
+                opened.add(v)
+                heappush(latest, (-_position(v, flow), next(count), v))
     return found, None if found or stuck & ends else _dead_end(nodes, {*stuck, *opened}, flow)
 
 
@@ -213,7 +226,8 @@ def _dead_end(nodes: list[ir.Node], left: set[ir.Value], flow: Flow) -> DeadEnd 
     if len(left) < 2 or not _has_deviations(nodes, flow) or not _is_gated(nodes, flow):
         return None
     made = sorted((_position(v, flow), str(v.name), v.producer()) for v in left)
-    named = ", ".join(f"{name!r} ({'an input' if n is None else n.op_type})" for _, name, n in made)
+    named = ", ".join(f"{name!r} ({'an input' if n is None else n.op_type})" for _, name, n in made[:MOST_NAMED])
+    named += f" and {len(made) - MOST_NAMED:,} more" if len(made) > MOST_NAMED else ""
     return DeadEnd(f"it is made of more than one value: {named}; SimAM is made of x alone")
 
 
@@ -263,7 +277,7 @@ def _cut(x: ir.Value, y: ir.Value, nodes: list[ir.Node], flow: Flow) -> Cut:
     constants: dict[ir.Value, None] = {}
     sizes: dict[ir.Node, None] = {}
     queue = [v for node in inside for v in node.inputs if v is not None and v in flow.fixed]
-    while queue:
+    while queue and len(around) <= MOST_AROUND:
         value = queue.pop()
         node = value.producer()
         if constant(value) is not None:

@@ -58,6 +58,9 @@ class Flow:
         self._gates: dict[ir.Value, tuple[int, ir.Node]] = {}
         """How many operators ago the nearest gate was, and which."""
         self._bodies: dict[Identifier, Body] = {}
+        self._known: dict[ir.Node, bool] = {}
+        self.steps = 0
+        """Nodes that were walked through in search of blocks."""
         for function in _callees_first(model):
             self._read(function)
             self._bodies[function.identifier()] = self._body_of(function)
@@ -68,7 +71,14 @@ class Flow:
         return self._bodies.get(node.op_identifier())
 
     def known(self, node: ir.Node) -> bool:
-        """Whether `node` may stand in a block."""
+        """Whether `node` may stand in a block. Asked once what its inputs are is known."""
+        if node not in self._known:
+            self._known[node] = self._may_stand(node)
+        return self._known[node]
+
+    def _may_stand(self, node: ir.Node) -> bool:
+        if len(node.inputs) > MOST_NODES:
+            return False
         body = self.body(node)
         if body is not None:
             return body.known and body.size <= MOST_NODES

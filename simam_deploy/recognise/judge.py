@@ -36,6 +36,13 @@ class Judgement:
     """λ of what it is once M - 1, a constant that is right at another size of the map only, comes from the shape."""
 
 
+TOO_MANY = "it was not judged: those before it, all different, took all the time that one file gets"
+MOST_WORK_IN_ALL = 2**31
+"""For the pieces of one model, in the unit of piece.py: 4 seconds, or some 400 small blocks that all differ."""
+FIXED_WORK = 2**20
+"""Of a piece that is not like another."""
+
+
 class Judge:
     """Judges the pieces of one model. Pieces that are alike are run once."""
 
@@ -44,6 +51,7 @@ class Judge:
         self._shapes = shapes
         self._pieces: dict[bytes, Piece] = {}
         self._known: dict[tuple[object, ...], tuple[Verdict, bool]] = {}
+        self._work = 0
 
     def judge(self, cut: Cut, variants: list[Dims]) -> Judgement:
         """variants : the shapes of x, one for each call of the function that the piece is in; one outside functions.
@@ -102,12 +110,16 @@ class Judge:
     def _at(self, piece: Piece, cut: Cut, size: Size, measured: list[Size]) -> tuple[Verdict, bool]:
         key = (piece.key, size, tuple(measured))
         if key not in self._known:
+            if self._work > MOST_WORK_IN_ALL:
+                return Verdict(None, (TOO_MANY,)), False
+            before = piece.spent
             verdict, runs = _prove(piece, size, measured)
             for instead in guesses(cut, math.prod(size[2:])) if runs and verdict.e_lambda is None else ():
                 before_rounding, _ = _prove(piece, size, measured, instead)
                 if before_rounding.e_lambda is not None:
                     verdict = before_rounding
                     break
+            self._work += FIXED_WORK + piece.spent - before
             self._known[key] = verdict, runs
         return self._known[key]
 

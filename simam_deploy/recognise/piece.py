@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from onnx.reference import ReferenceEvaluator
 from simam_deploy.errors import InputError
 from simam_deploy.evaluator import KERNELS, Array, evaluator
 from simam_deploy.formula import OP_DOMAIN, OP_NAME, Float64
-from simam_deploy.recognise.cut import Cut
+from simam_deploy.recognise.cut import MOST_AROUND, Cut
 from simam_deploy.recognise.flow import Flow, constant
 from simam_deploy.recognise.operators import FLOATS, MEASURES
 from simam_deploy.shapes.propagate import propagate
@@ -27,6 +28,10 @@ MOST_VALUES = 2**23
 """Of a tensor inside a piece, on an x of half as many at most: the evaluator would take whatever a file asks for."""
 MOST_NUMBERS = 2**20
 """Of a tensor that is computed of sizes."""
+MOST_WORK = 2**27
+"""In one run: values that nodes read and make, and products that they sum up. 2^27 take half a second."""
+FIXED_WORK = 2**18
+"""What a run takes besides, in the same unit."""
 WINDOWED = ("AveragePool", "MaxPool")
 """The evaluator runs these in Python, window by window."""
 
@@ -45,6 +50,10 @@ class Piece:
         for value in (v for node in (*cut.around, *cut.inside) for v in (*node.inputs, *node.outputs)):
             if value is not None and value.name:
                 names.setdefault(value, f"v{len(names)}")
+        if len(cut.around) > MOST_AROUND:
+            raise InputError(
+                f"more than {MOST_AROUND} nodes compute its sizes and constants; SimAM has no use for them"
+            )
         inputs = [helper.make_tensor_value_info("x", TensorProto.DOUBLE, None)]
         inputs += [helper.make_tensor_value_info(f"size{i}", TensorProto.INT64, None) for i in range(len(cut.sizes))]
         for node in (*cut.around, *cut.inside):
@@ -79,7 +88,11 @@ class Piece:
         self.key = self._model.SerializeToString(deterministic=True)
         if functions:
             self._model = onnx.inliner.inline_local_functions(self._model)
+            del self._model.graph.value_info[:]  # what a function declares may be wrong
         self._model = widen(self._model)
+        self.spent = 0
+        """Of work, in all runs."""
+        self._work: dict[tuple[int, ...], int] = {}
         self._two_sided = [
             (node.op_type, ["" if v is None or not v.name else names[v] for v in node.inputs])
             for node in cut.two_sided
@@ -105,6 +118,7 @@ class Piece:
         """
         if self._evaluator is None:
             self._evaluator = evaluator(self._model, [KERNELS[OP_NAME]])
+        self.spent += FIXED_WORK + self._work.get(x.shape, 0)
         sizes = self._sizes(measured)
         for i, value in (instead or {}).items():
             name, shape = self._constants[i]
@@ -154,18 +168,23 @@ class Piece:
     def reason_against(self, size: tuple[int, ...], measured: Sequence[tuple[int, ...]] = ()) -> str | None:
         """Why it is not run on x of that size: it may not fit, or take what a file wants it to take."""
         model = _placed(self._model, size, self._sizes(measured))
-        known = propagate(model)
+        known = {name: shape for name, (_, shape) in propagate(model).items()}
         shown = "x".join(map(str, size))
+        work = 0
         for node in model.graph.node:
-            for shape in (known[name][1] if name in known else None for name in node.output if name):
+            for shape in (known.get(name) for name in node.output if name):
                 if shape is None:
                     if (node.domain, node.op_type) == (OP_DOMAIN, OP_NAME):
                         return None
                     return f"it does not run by itself: what {node.op_type} makes of x of {shown} cannot be told"
                 if np.prod(shape, dtype=float) > MOST_VALUES:
                     return f"{node.op_type} makes {'x'.join(map(str, shape))} values of x of {shown}; SimAM does not"
-                if node.op_type in WINDOWED and np.prod(shape[2:]) > 1:
+                if node.op_type in WINDOWED and (np.prod(shape[2:]) > 1 or _is_padded(node)):
                     return f"{node.op_type} has a sliding window; SimAM takes the whole plane"
+            work += _work_of(node, known)
+            if work > MOST_WORK:
+                return f"it takes too long on x of {shown}, at {node.op_type}; SimAM does not"
+        self._work[size] = work
         return None
 
     def unseen(self) -> list[int]:
@@ -203,6 +222,27 @@ def _computing(model: onnx.ModelProto) -> onnx.ModelProto | None:
     part.graph.node.extend(nodes)
     part.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(used))
     return part
+
+
+def _work_of(node: onnx.NodeProto, known: Mapping[str, tuple[int, ...]]) -> int:
+    """Values that it reads and makes. Where it sums up products, these: all combinations of the axes, at most."""
+    read = [math.prod(known.get(name, ())) for name in node.input if name]
+    made = sum(math.prod(known[name]) for name in node.output if name in known)
+    if node.op_type == "MatMul":
+        return made * max((known.get(node.input[0]) or (1,))[-1], 1)
+    if node.op_type == "Einsum":
+        equation = next((a.s.decode() for a in node.attribute if a.name == "equation"), "")
+        sizes: dict[str, int] = {}
+        for term, name in zip(equation.partition("->")[0].replace(" ", "").split(","), node.input, strict=False):
+            sizes.update(zip(term.replace("...", ""), known.get(name, ()), strict=False))
+        return max(math.prod(sizes.values()), *read, made) if "..." not in equation else math.prod(read)
+    return sum(read) + made
+
+
+def _is_padded(node: onnx.NodeProto) -> bool:
+    return any(
+        (a.name == "pads" and any(a.ints)) or (a.name == "auto_pad" and b"SAME" in a.s) for a in node.attribute
+    )
 
 
 def _sides(kind: str, near: float, a: Array, b: Array | None = None, c: Array | None = None) -> list[Array]:

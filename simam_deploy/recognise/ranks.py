@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import onnx_ir as ir
 
 from simam_deploy.recognise.operators import ELEMENTWISE, KEEPING_RANK
@@ -23,7 +25,8 @@ def rank_near(value: ir.Value, shapes: Shapes) -> int | None:
         if dims is not None:
             return len(dims)
         producer = value.producer()
-        for node in (*(use.node for use in value.uses()), *([] if producer is None else [producer])):
+        behind = (use.node for use in islice(value.uses(), MOST_NODES))
+        for node in (*behind, *([] if producer is None else [producer])):
             nodes += 1
             given = _of_window(node, value, shapes)
             if given is not None:

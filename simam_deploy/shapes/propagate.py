@@ -7,6 +7,7 @@ in a chain from a Shape to a Reshape), as exporters write for view, chunk, flatt
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,14 @@ from simam_deploy.shapes.ort_ops import is_range
 
 MOST_VALUES = 64
 """Of a tensor whose values are followed: sizes and axes are a handful of numbers."""
+_MOST_BYTES = 2**16
+"""Of a node that is run for its values: it holds a handful of numbers."""
+_OPERATORS = """Abs Add And Cast CastLike Ceil Clip Concat Constant ConstantOfShape CumSum Div Equal Expand Flatten
+    Floor Gather GatherElements GatherND Greater GreaterOrEqual Identity Less LessOrEqual Max Min Mod Mul Neg Not Or
+    Pow Range Reciprocal ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum Reshape Round Scatter ScatterElements
+    ScatterND Sign Slice Split Sqrt Squeeze Sub Sum Tile Transpose Unsqueeze Where Xor"""
+FOLLOWED = frozenset(_OPERATORS.split())
+"""What exporters compute sizes with. Each takes time and memory for what it reads and makes, and for nothing else."""
 LIKE_X = ("GroupNormalization", "MeanVarianceNormalization")
 """onnx defines these by bodies, which this inference does not go into; they keep the shape of x."""
 Sizes = tuple[int, ...]
@@ -52,21 +61,27 @@ class _Walk:
         """Learn the types and values of what `node` makes, as far as they follow from what is known."""
         if node.domain or any(a.HasField("g") or a.ref_attr_name for a in node.attribute):
             return
-        if any(name not in self.types for name in node.output if name):
-            self._infer(node)
-        made = [_known(self.types[name]) if name in self.types else None for name in node.output if name]
-        if all(known is not None and math.prod(known[1]) <= MOST_VALUES for known in made):
+        measures = node.op_type in ("Shape", "Size")
+        followed = (node.op_type in FOLLOWED or is_range(node)) and all(
+            name in self._values for name in node.input if name
+        )
+        if not followed and all(name in self.types for name in node.output if name) and not measures:
+            return
+        inferred = self._infer(node)
+        self.types.update((name, kind) for name, kind in inferred.items() if name not in self.types)
+        if measures:
+            self._measure(node)
+        elif followed and all(_is_small(inferred.get(name)) for name in node.output if name):  # not: declared so
             self._values.update(zip(node.output, self._evaluate(node), strict=False))
 
-    def _infer(self, node: onnx.NodeProto) -> None:
+    def _infer(self, node: onnx.NodeProto) -> dict[str, TypeProto]:
+        """The types of what it makes, where they are known to the last number."""
         names = [name for name in node.input if name]
         if any(name not in self.types for name in names):
-            return
+            return {}
         if is_range(node):
-            if (count := self._count(node)) is not None:
-                kind = self.types[names[0]].tensor_type.elem_type
-                self.types[node.output[0]] = onnx.helper.make_tensor_type_proto(kind, [count])
-            return
+            count, kind = self._count(node), self.types[names[0]].tensor_type.elem_type
+            return {} if count is None else {node.output[0]: onnx.helper.make_tensor_type_proto(kind, [count])}
         try:
             schema = onnx.defs.get_schema(node.op_type, self._opsets.get("", 1))
             found = infer_node_outputs(
@@ -77,10 +92,16 @@ class _Walk:
                 opset_imports=self._imports,
             )
         except (InferenceError, onnx.checker.ValidationError, onnx.defs.SchemaError, RuntimeError, KeyError):
-            return
-        self.types.update((name, kind) for name, kind in found.items() if _known(kind) is not None)
-        if node.op_type in LIKE_X and node.output[0] not in self.types:
-            self.types[node.output[0]] = self.types[names[0]]
+            return {}
+        whole = {name: kind for name, kind in found.items() if _known(kind) is not None}
+        if node.op_type in LIKE_X and node.output[0] not in whole:
+            whole[node.output[0]] = self.types[names[0]]
+        return whole
+
+    def _measure(self, node: onnx.NodeProto) -> None:
+        known = _known(self.types[node.input[0]]) if node.input and node.input[0] in self.types else None
+        if known is not None:
+            self._values[node.output[0]] = _measured(node, known[1])
 
     def _count(self, node: onnx.NodeProto) -> int | None:
         """How many numbers a Range makes."""
@@ -95,31 +116,51 @@ class _Walk:
         return count if count < 2**62 else None
 
     def _evaluate(self, node: onnx.NodeProto) -> list[NDArray[Any]]:
-        if node.op_type in ("Shape", "Size"):
-            known = _known(self.types[node.input[0]]) if node.input and node.input[0] in self.types else None
-            return [] if known is None else [_measured(node, known[1])]
         if is_range(node):
             count = self._count(node)
             first, _, step = (self._values.get(name, np.zeros(1)) for name in node.input)
             return [] if count is None else [first + step * np.arange(count, dtype=first.dtype)]
-        names = [name for name in node.input if name]
-        if any(name not in self._values for name in names) or (not names and node.op_type != "Constant"):
+        if node.ByteSize() > _MOST_BYTES:
             return []
-        given = {name: self._values[name] for name in names}
-        graph = onnx.GraphProto(node=[node], name="node")  # a node by itself would be taken for the newest opset's
-        graph.input.extend(onnx.ValueInfoProto(name=name) for name in given)
-        graph.output.extend(onnx.ValueInfoProto(name=name) for name in node.output)
-        model = onnx.ModelProto(ir_version=10, graph=graph, opset_import=self._imports)
+        if node.op_type == "Constant":  # by hand: a thousand of them differ
+            (held,) = map(onnx.helper.get_attribute_value, node.attribute)
+            return [numpy_helper.to_array(held) if isinstance(held, TensorProto) else _array(node.attribute[0])]
+        alike = onnx.NodeProto(op_type=node.op_type, attribute=node.attribute)
+        alike.input.extend(f"i{at}" if name else "" for at, name in enumerate(node.input))
+        alike.output.extend(f"o{at}" if name else "" for at, name in enumerate(node.output))
         try:
+            run = _operator(alike.SerializeToString(deterministic=True), self._opsets.get("", 1))
             with np.errstate(all="ignore"):
-                results: Any = ReferenceEvaluator(model).run(None, given)
+                results: Any = run.run(None, {f"i{at}": self._values[n] for at, n in enumerate(node.input) if n})
         except Exception:  # whatever the evaluator says of what it cannot do
             return []
-        return [np.asarray(result) for result in results]
+        made = iter(np.asarray(result) for result in results)
+        return [next(made) if name else np.empty(0) for name in node.output]
 
     def _keep(self, name: str, tensor: TensorProto) -> None:
         if tensor.data_location != TensorProto.EXTERNAL and np.prod(tensor.dims) <= MOST_VALUES:
             self._values[name] = numpy_helper.to_array(tensor)
+
+
+def _array(attribute: onnx.AttributeProto) -> NDArray[Any]:
+    kinds = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
+    return np.array(onnx.helper.get_attribute_value(attribute), dtype=kinds.get(attribute.name, object))
+
+
+@lru_cache(maxsize=512)
+def _operator(node: bytes, opset: int) -> ReferenceEvaluator:
+    """A node by itself, as a function: made once for all nodes that are alike, since that takes longer than a run."""
+    proto = onnx.NodeProto.FromString(node)
+    graph = onnx.GraphProto(node=[proto], name="node")  # a node by itself would be taken for the newest opset's
+    graph.input.extend(onnx.ValueInfoProto(name=name) for name in proto.input if name)
+    graph.output.extend(onnx.ValueInfoProto(name=name) for name in proto.output if name)
+    imports = [onnx.helper.make_opsetid("", opset)]
+    return ReferenceEvaluator(onnx.ModelProto(ir_version=10, graph=graph, opset_import=imports))
+
+
+def _is_small(kind: TypeProto | None) -> bool:
+    known = None if kind is None else _known(kind)
+    return known is not None and math.prod(known[1]) <= MOST_VALUES
 
 
 def _measured(node: onnx.NodeProto, shape: Sizes) -> NDArray[Any]:

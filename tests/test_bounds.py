@@ -1,0 +1,60 @@
+"""A search or a judgement that met its bound says so, and what lies before it is found all the same."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from onnx_models import CHAIN, again, model
+
+from simam_deploy import blocks
+from simam_deploy.blocks import find
+from simam_deploy.fuse import fuse
+from simam_deploy.recognise import judge
+from simam_deploy.shapes.propagate import _Walk
+
+
+def test_the_search_has_a_number_of_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    two = model(CHAIN + again("y", "w"), after="out = Relu (w)")
+    assert len(find(two).blocks) == 2
+    monkeypatch.setattr(blocks, "MOST_STEPS", 10)
+    found = find(two)
+    assert len(found.blocks) == 1
+    (miss,) = found.near_misses
+    assert "the search ended here, after 10 steps" in miss.reasons[0]
+
+
+def test_pieces_that_all_differ_have_so_much_work_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judge, "MOST_WORK_IN_ALL", 1)
+    alike = model(CHAIN + again("y", "w"), after="out = Relu (w)")
+    assert len(find(alike).blocks) == 2
+    other = again("y", "w").replace("Mul (t_2, four)", "Mul (four, t_2)")
+    found = find(model(CHAIN + other, after="out = Relu (w)"))
+    assert len(found.blocks) == 1
+    assert found.near_misses[0].reasons == (judge.TOO_MANY,)
+
+
+def test_names_of_new_nodes_repeat_no_long_name() -> None:
+    two = model(CHAIN + again("y", "w"), after="out = Relu (w)")
+    for at, node in enumerate(two.graph):
+        node.name = "n" * 5000 + str(at)
+    fused = fuse(two, "primitive")
+    assert len({row.node for row in fused.rows}) == 2
+    names = [str(node.name) for node in fused.model.graph if not str(node.name).startswith("n" * 5000)]
+    assert len(names) > 10
+    assert max(map(len, names)) < blocks.MOST_LETTERS + 100
+
+
+@pytest.mark.parametrize(("made", "followed"), [(3, True), (10**4, False)])
+def test_values_are_followed_where_they_are_few_whatever_the_file_declares(made: int, followed: bool) -> None:
+    nodes = [helper.make_node("ConstantOfShape", ["size"], ["many"])]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [],
+        [helper.make_tensor_value_info("many", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.array([made]), "size")],
+        value_info=[helper.make_tensor_value_info("many", TensorProto.FLOAT, [1])],
+    )
+    walk = _Walk(onnx.helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]))
+    walk.step(nodes[0])
+    assert ("many" in walk._values) == followed
