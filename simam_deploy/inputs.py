@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -79,6 +80,10 @@ def cases(
             raise InputError(f"{name!r} names no inputs; there are {_CHOICES}")
 
 
+MOST_NUMBERS = 2**28
+"""Of an input that is made: 1 GiB of float32."""
+
+
 def resolve(spec: TensorSpec, size: Size | None) -> Size:
     """The concrete size for an input: `size` where given, which must agree with the fixed axes."""
     if spec.shape is None:
@@ -96,6 +101,10 @@ def _made(kind: str, specs: Sequence[TensorSpec], sizes: Sequence[Size], seed: i
     rng = np.random.default_rng(seed)
     feed = []
     for spec, size in zip(specs, sizes, strict=True):
+        if min(size, default=1) < 0 or math.prod(size) > MOST_NUMBERS:
+            raise InputError(
+                f"input {spec.name!r} has shape {size}; up to {MOST_NUMBERS:,} numbers are made; give --shape"
+            )
         if np.issubdtype(spec.dtype, np.integer) or spec.dtype == np.bool_:
             feed.append(rng.integers(0, 2, size).astype(spec.dtype))
         elif not is_float(spec.dtype):
