@@ -56,7 +56,6 @@ INSPECTED = ("blocks_in_a_row", "chain_of_identity", "long_dimension", "long_eve
 """Of the files with much of one thing: those that inspect looks into as well."""
 RUN = (
     "a_constant_through_a_chain",
-    "blocks_in_a_row",
     "chain_of_identity",
     "if_10_deep",
     "long_value_names",
