@@ -143,6 +143,10 @@ def _made(kind: str, specs: Sequence[TensorSpec], sizes: Sequence[Size], seed: i
     rng = np.random.default_rng(seed)
     feed = []
     for spec, size in zip(specs, sizes, strict=True):
+        if min(size, default=1) < 0 or math.prod(size) > MOST_NUMBERS:
+            raise InputError(
+                f"input {spec.name!r} has shape {size}; up to {MOST_NUMBERS:,} numbers are made; give --shape"
+            )
         if spec.dtype.kind in "biu":
             feed.append(np.array(INTEGERS[kind](rng, size, *_range(spec)), dtype=spec.dtype, order="C"))
         elif not is_float(spec.dtype):
