@@ -126,12 +126,12 @@ def _data_files(path: Path) -> list[Path]:
     return sorted(other for other in ours if other.name[: -len(".0123456789abcdef.data")] == path.name)
 
 
-def as_json(value: Any, default: Callable[[Any], Any] | None = None) -> str:
+def as_json(value: Any, default: Callable[[Any], Any] | None = None, *, ascii_only: bool = False) -> str:
     """`value` as JSON for every reader and every terminal.
 
     Infinity and NaN are null. Letters are themselves, and what a terminal may act on is escaped.
     """
-    text = json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False, default=default)
+    text = json.dumps(finite(value), indent=2, ensure_ascii=ascii_only, allow_nan=False, default=default)
     if text.replace("\n", "").isprintable():
         return text
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
