@@ -143,7 +143,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], 
 
 
 def lines(texts: Sequence[str], title: str = "") -> None:
-    """Print lines below a title; nothing if there are none. What a text has behind its first line is indented."""
+    """Print lines below a title; nothing if there are none. The lines of a text behind its first are indented."""
     if texts and title:
         out.print(title, style="bold", markup=False)
     for text in texts:

@@ -46,6 +46,7 @@ def test_what_a_terminal_may_act_on_is_escaped(tmp_path: Path) -> None:
     assert text.replace("\n", "").isprintable()
     assert "λ" in text
     assert json.loads(text)["blocks"] == [{"node": name}]
+    assert manifest.as_json(name, ascii_only=True).isascii()
 
 
 HASH = "0123456789abcdef"

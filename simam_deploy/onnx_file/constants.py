@@ -10,7 +10,7 @@ Change = Callable[[ir.TensorProtocol], ir.TensorProtocol]
 
 
 def tensors(model: ir.Model) -> Iterator[ir.TensorProtocol]:
-    """Every constant, also inside sub-graphs and functions."""
+    """Every constant, also inside subgraphs and functions."""
     for value in _initializers(model):
         if value.const_value is not None:
             yield value.const_value

@@ -2,7 +2,7 @@
 
 A location stands for a regular file below the model's folder, with no symbolic link on the way. Every tensor of the
 message is held to that, wherever it stands: initialisers, attributes of nodes, defaults of functions, sparse tensors,
-in sub-graphs. Hard links are regular files.
+in subgraphs. Hard links are regular files.
 """
 
 from __future__ import annotations
