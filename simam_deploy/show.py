@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from json import dumps
@@ -19,6 +18,7 @@ from simam_deploy.bench import TimingRow
 from simam_deploy.blocks import NearMiss
 from simam_deploy.manifest import finite
 from simam_deploy.shapes import Dims
+from simam_deploy.stages import lasting
 from simam_deploy.verify import GateRow, Report, Row
 
 _WIDTH = None if sys.stdout.isatty() else int(os.environ.get("COLUMNS") or 140)
@@ -31,27 +31,15 @@ MOST_ROWS = 40
 
 @contextmanager
 def progress() -> Iterator[Callable[[str], None]]:
-    """A function that says what is being done: a spinner on a terminal, a line each elsewhere. On stderr."""
+    """A function that says what is being done: a spinner on a terminal, else a line for what lasts. On stderr."""
     if not err.is_terminal:
-        yield _lines_on_stderr()
+        with lasting(lambda what: err.print(f"... {what}", highlight=False, markup=False, soft_wrap=True)) as say:
+            yield say
         return
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=err, transient=True) as bar:
         task = bar.add_task("start")
         yield lambda what: bar.update(task, description=what)
-
-
-def _lines_on_stderr() -> Callable[[str], None]:
-    """At most a line a second, so that a log stays readable."""
-    last = 0.0
-
-    def say(what: str) -> None:
-        nonlocal last
-        if time.monotonic() - last > 2:
-            last = time.monotonic()
-            err.print(f"... {what}", highlight=False, markup=False, soft_wrap=True)
-
-    return say
 
 
 def parity(report: Report) -> None:

@@ -16,17 +16,18 @@ import torch
 from torch import nn
 
 from simam_deploy.errors import InputError, ModelFileError, SimAMDeployError
+from simam_deploy.module_state import to_eval
 
-Built = tuple[nn.Module, tuple[torch.Tensor, ...] | None]
+Built = tuple[nn.Module, tuple[Any, ...] | None]
 
 
 def load(spec: str, weights: str | Path | None = None) -> Built:
     """Call what `spec` names and return (module, example inputs or None); the module is in eval mode.
 
-    The callable takes no arguments and returns a module, or (module, example), an example being a tensor or a tuple
-    of tensors. weights : a file of torch.save with a state_dict, or a dict that holds one under "state_dict",
-    "model_state_dict" or "model"; it is read without executing code and must fit exactly. A prefix `module.` on
-    every key, as DataParallel leaves it, is dropped.
+    The callable takes no arguments and returns a module, or (module, example), an example being one argument of the
+    module, or a tuple of them, as `export` takes it. weights : a file of torch.save with a state_dict, or a dict with
+    one under "state_dict", "model_state_dict" or "model"; it is read without executing code and must fit exactly. A
+    prefix `module.` on every key, as DataParallel leaves it, is dropped.
     Raises InputError or ModelFileError: no such module, file or name, the callable fails, the weights do not fit.
     """
     place, name = _parts(spec)
@@ -48,11 +49,9 @@ def load(spec: str, weights: str | Path | None = None) -> Built:
         raise InputError(f"{spec}() returned {type(module).__name__}; it must return a module or (module, example)")
     if example is not None:
         example = tuple(example) if isinstance(example, tuple | list) else (example,)
-        if not example or not all(isinstance(part, torch.Tensor) for part in example):
-            raise InputError(f"{spec}() returned an example that is not a tensor or a tuple of tensors")
     if weights is not None:
         _load_weights(module, Path(weights))
-    return module.eval(), example
+    return to_eval(module), example
 
 
 def code_file(spec: str) -> Path | None:

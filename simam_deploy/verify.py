@@ -128,10 +128,8 @@ def verify(
     Raises InputError when a session has other inputs or outputs than the truth.
     """
     say = on_progress or (lambda _: None)
-    say("truth in float64")
-    exact, names = _run_all(truth, cases)
-    say("yardstick in float32")
-    yardstick, _ = _run_all(twin, cases)
+    exact, names = _run_all(truth, cases, lambda case: say(f"truth in float64 ({case})"))
+    yardstick, _ = _run_all(twin, cases, lambda case: say(f"yardstick in float32 ({case})"))
     bounds = [slack(c) * np.array(_costs(e, y)) for c, e, y in zip(cases, exact, yardstick, strict=True)]
     report = Report()
     for case, feeds in zip(cases, exact, strict=True):
@@ -143,6 +141,7 @@ def verify(
             tapped = list((taps or {}).get(label, ()))
             report.notes += [f"{label}: {note}" for note in session.notes]
             for case, truths, bound in zip(cases, exact, bounds, strict=True):
+                say(f"{label} ({case.name})")
                 results = [run_once(session, feed) for feed in case.feeds]
                 values = [_without_taps(label, result, tapped, names) for result in results]
                 report.rows += _compare(case.name, label, names, values, truths, bound)
@@ -160,9 +159,14 @@ def _without_taps(label: str, result: Mapping[str, Array], taps: Sequence[Tap], 
     return kept
 
 
-def _run_all(open_session: Open, cases: Sequence[Case]) -> tuple[list[Outputs], list[str]]:
+def _run_all(
+    open_session: Open, cases: Sequence[Case], say: Callable[[str], None]
+) -> tuple[list[Outputs], list[str]]:
+    found = []
     with open_session() as session:
-        found = [[list(run_once(session, feed).values()) for feed in case.feeds] for case in cases]
+        for case in cases:
+            say(case.name)
+            found.append([list(run_once(session, feed).values()) for feed in case.feeds])
         return found, [spec.name for spec in session.outputs]
 
 

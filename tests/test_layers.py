@@ -7,8 +7,8 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "simam_deploy"
 RANKS = [
-    {"errors", "walk"},
-    {"formula", "files", "manifest", "onnx_file", "widen"},
+    {"errors", "walk", "structure", "stages"},
+    {"formula", "files", "manifest", "onnx_file", "widen", "module_state", "torch_float64"},
     {"native", "proof", "evaluator", "shapes"},
     {"cuda_library"},
     {"torch_kernel"},

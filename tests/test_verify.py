@@ -130,7 +130,8 @@ def test_progress_and_notes() -> None:
 
     seen: list[str] = []
     report = verify({"candidate": noted}, [CASE], truth=truth, twin=twin, on_progress=seen.append)
-    assert seen == ["truth in float64", "yardstick in float32", "candidate"]
+    assert seen == [f"truth in float64 ({CASE.name})", f"yardstick in float32 ({CASE.name})", "candidate",
+                    f"candidate ({CASE.name})"]  # fmt: skip
     assert report.notes == ["candidate: converted"]
 
 
