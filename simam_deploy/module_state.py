@@ -42,7 +42,8 @@ def preserved(model: nn.Module, *, values: bool = False) -> Iterator[None]:
         for module, training in scripted:
             module.training = training
         for parameter, needed in grads:
-            parameter.requires_grad_(needed)
+            if parameter.requires_grad != needed:
+                parameter.requires_grad_(needed)
         with torch.no_grad():
             for tensor, version, value in written:
                 if tensor._version != version:
@@ -59,6 +60,18 @@ def to_eval(model: nn.Module) -> nn.Module:
         return model
 
 
+def leave_inference_mode(model: nn.Module) -> None:
+    """Put ordinary copies in the place of parameters and buffers that were made in inference mode, which torch.export
+    refuses. `preserved` puts them back."""
+    for module in model.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None and parameter.is_inference():
+                module._parameters[name] = nn.Parameter(parameter.detach().clone(), parameter.requires_grad)
+        for name, buffer in module._buffers.items():
+            if buffer is not None and buffer.is_inference():
+                module._buffers[name] = buffer.clone()
+
+
 def deep_copy(model: nn.Module) -> nn.Module:
     """A deep copy. Tensors that a forward left behind with their history, which torch does not copy, are detached."""
     memo: dict[int, Any] = {}
@@ -71,7 +84,8 @@ def deep_copy(model: nn.Module) -> nn.Module:
             elif isinstance(leaf, nn.Module) and id(leaf) not in known:  # held, and no child
                 known.add(id(leaf))
                 modules.append(leaf)
-    return copy.deepcopy(model, memo)
+    with torch.no_grad():  # of TorchScript: its copies have a history else
+        return copy.deepcopy(model, memo)
 
 
 def _containers(value: Any, found: dict[int, Any]) -> None:

@@ -23,7 +23,7 @@ from simam_deploy.files import staging
 from simam_deploy.forms import form_named
 from simam_deploy.fuse import Fused, fuse, write
 from simam_deploy.inputs import DEFAULT
-from simam_deploy.module_state import preserved, to_eval
+from simam_deploy.module_state import leave_inference_mode, preserved, to_eval
 from simam_deploy.verify import Report
 
 Say = Callable[[str], None]
@@ -104,8 +104,10 @@ def export(
         given = call.inputs
         with adopted(model, given.positional, given.keywords, on_progress=say) if adopt else nullcontext() as swapped:
             say(f"torch.onnx.export ({exporter})")
-            flat = Flat(model if swapped is None else swapped.model, call)
-            raw = torch_export(flat, call.tensors, outputs, axes, opset=opset, exporter=exporter, folder=folder)
+            exportable = model if swapped is None else swapped.model
+            if not isinstance(exportable, torch.jit.ScriptModule):  # that is written as it is, and cannot be traced
+                exportable = Flat(exportable, call)
+            raw = torch_export(exportable, call.tensors, outputs, axes, opset=opset, exporter=exporter, folder=folder)
         say("find and fuse SimAM blocks")
         fused = fuse(raw, form, lambda node: say(f"prove the block at {node}"), neighbours=neighbours)
         origin = {
@@ -153,8 +155,8 @@ def _refuse_other_floats(model: nn.Module, call: Call) -> None:
 @contextmanager
 def _in_eval_mode(model: nn.Module) -> Iterator[None]:
     """In eval mode inside, as it was behind it, also what it wrote on itself."""
-    with preserved(model, values=True):
-        to_eval(model)
+    with torch.inference_mode(False), preserved(model, values=True):
+        leave_inference_mode(to_eval(model))
         yield
 
 

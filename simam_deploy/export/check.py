@@ -49,12 +49,14 @@ def compare(
         truths.append(EagerSession(flat, dtype="float64", inputs=names, outputs=outputs))
         return truths[-1]
 
-    always, more = _cases(call, other, inputs)
-    # sessions are opened for each group anew, so without an end there is one
-    groups = [[*always, *more]] if seconds is None else [always, *([case] for case in more)]
+    example, *more = _cases(call, inputs)
+    at_other = [] if other is None else [Case("other size", (_arrays(other),))]
+    # sessions are opened for each group anew, so without an end there are few
+    groups = [[example, *more]] if seconds is None else [[example], *([case] for case in more)]
+    groups[1:1] = [at_other] if at_other else []
     start, reports, left = time.monotonic(), list[Report](), list[str]()
     for group in groups:
-        if reports and seconds is not None and time.monotonic() - start > seconds:
+        if reports and group is not at_other and seconds is not None and time.monotonic() - start > seconds:
             left += [case.name for case in group]
             continue
         try:
@@ -66,7 +68,7 @@ def compare(
                 on_progress=lambda what: say(f"compare with the model: {what}"),
             )
         except InputError as error:
-            if other is None or ", ".join(str(tuple(tensor.shape)) for tensor in other) not in str(error):
+            if group is not at_other:
                 raise
             raise InputError(
                 f"{error}\nthe model runs on these sizes: the exporter fixed one that is to be dynamic\n"
@@ -98,15 +100,13 @@ def _candidates(path: Path, form: str, runtimes: Sequence[str] | None) -> Candid
     return candidates
 
 
-def _cases(call: Call, other: Sequence[Tensor] | None, inputs: Sequence[str]) -> tuple[list[Case], list[Case]]:
-    """Those that are always compared, and the others. Integers are the example's: they may be indices."""
+def _cases(call: Call, inputs: Sequence[str]) -> list[Case]:
+    """The example, and the others at its size. Integers are the example's: they may be indices."""
     example = _arrays(call.tensors.values())
     specs = [TensorSpec(name, a.dtype, (None,) * a.ndim) for name, a in zip(call.tensors, example, strict=True)]
-    always = [Case("example", (example,))]
-    if other is not None:
-        always.append(Case("other size", (_arrays(other),)))
     made = cases(inputs, specs, sizes=[a.shape for a in example])
-    return always, [Case(c.name, tuple(_with_integers_of(example, feed) for feed in c.feeds)) for c in made]
+    others = [Case(c.name, tuple(_with_integers_of(example, feed) for feed in c.feeds)) for c in made]
+    return [Case("example", (example,)), *others]
 
 
 def resized(tensor: Tensor, size: Sequence[int], seed: int = 0) -> Tensor:

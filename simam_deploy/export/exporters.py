@@ -41,7 +41,7 @@ def check_options(opset: int | None, exporter: str) -> None:
 
 
 def torch_export(
-    flat: nn.Module,
+    model: nn.Module,
     inputs: Mapping[str, torch.Tensor],
     outputs: Sequence[str],
     axes: Axes,
@@ -50,7 +50,7 @@ def torch_export(
     exporter: str,
     folder: Path,
 ) -> ir.Model:
-    """What the exporter makes of `flat`, which takes the tensors of `inputs` and returns a tuple; inputs and outputs
+    """What the exporter makes of `model`, which takes the tensors of `inputs` and returns a tuple; inputs and outputs
     have these names. Inputs that are not used are not in it. Weights may lie in `folder`, which is made where the
     exporter needs one.
 
@@ -62,14 +62,16 @@ def torch_export(
         try:
             if exporter == "dynamo":
                 shapes = (tuple(axes[name] for name in inputs),) if any(axes.values()) else None  # those of *tensors
-                program = torch.onnx.export(flat, example, dynamo=True, verbose=False, dynamic_shapes=shapes, **named)
+                program = torch.onnx.export(
+                    model, example, dynamo=True, verbose=False, dynamic_shapes=shapes, **named
+                )
                 assert program is not None
                 result = program.model
             else:
                 folder.mkdir()
                 file = str(folder / "raw.onnx")  # as text: a Path is taken for a stream, which ends at 2 GiB
                 dynamic = {name: of for name, of in axes.items() if of}
-                torch.onnx.export(flat, example, file, dynamo=False, dynamic_axes=dynamic, **named)
+                torch.onnx.export(model, example, file, dynamo=False, dynamic_axes=dynamic, **named)
                 result = onnx_file.load(folder / "raw.onnx")
         except Exception as error:
             if _interrupted(error):
@@ -78,7 +80,7 @@ def torch_export(
                 raise lack from error  # `staging` has the words for it
             other = EXPORTERS[exporter == "dynamo"]
             raise InputError(
-                f"torch.onnx.export ({exporter}) refused the model:\n{_reason(error)}\n"
+                f"torch.onnx.export ({exporter}) refused the model:\n{_reason(error, list(inputs))}\n"
                 f"the other exporter may take it: --exporter {other}"
             ) from error
     _drop_unused(result)
@@ -142,11 +144,13 @@ def _lack_of_room(error: BaseException | None) -> OSError | None:
     return None
 
 
-def _reason(error: BaseException) -> str:
-    """The first lines of what the exporter was stopped by, without colours."""
+def _reason(error: BaseException, names: Sequence[str]) -> str:
+    """The first lines of what the exporter was stopped by, without colours; inputs by their names."""
     while error.__cause__ is not None:
         error = error.__cause__
-    lines = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip().splitlines() or [type(error).__name__]
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
+    text = re.sub(r"inputs\['tensors'\]\[(\d+)\]", lambda found: f"input {names[int(found[1])]!r}", text)
+    lines = text.splitlines() or [type(error).__name__]
     return "\n".join(f"  {line[:300]}" for line in lines[:4])
 
 
