@@ -17,6 +17,7 @@ from torch import nn
 
 from simam_deploy.errors import InputError, ModelFileError, SimAMDeployError
 from simam_deploy.module_state import to_eval
+from simam_deploy.structure import named
 
 Built = tuple[nn.Module, tuple[Any, ...] | None]
 
@@ -49,6 +50,10 @@ def load(spec: str, weights: str | Path | None = None) -> Built:
         raise InputError(f"{spec}() returned {type(module).__name__}; it must return a module or (module, example)")
     if example is not None:
         example = tuple(example) if isinstance(example, tuple | list) else (example,)
+        if not any(isinstance(leaf, torch.Tensor) for _, leaf in named(example)):
+            raise InputError(
+                f"{spec}() returned an example that holds no tensor; return (module, a tensor or a tuple)"
+            )
     if weights is not None:
         _load_weights(module, Path(weights))
     return to_eval(module), example

@@ -85,15 +85,9 @@ def export(
         )
     if as_json:
         parity = None if done.parity is None else done.parity.as_dict()
-        show.json(
-            {
-                "file": str(output),
-                "adopted": _adopted_dict(done.adopted),
-                **_fused_dict(done.fused),
-                "parity": parity,
-                "export_notes": list(done.notes),
-            }
-        )
+        made = _fused_dict(done.fused)
+        made["notes"] = [*done.notes, *made["notes"]]
+        show.json({"file": str(output), "adopted": _adopted_dict(done.adopted), **made, "parity": parity})
         return
     if done.adopted is not None:
         _adopted(done.adopted)

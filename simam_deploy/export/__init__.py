@@ -124,7 +124,7 @@ def export(
             if other is not None:
                 at_other = [tensor for name, tensor in other.items() if name not in unused]
             parity = compare(
-                model, used, outputs, at_other, staged,
+                model, used, outputs, axes, at_other, staged,
                 form=form, runtimes=runtimes, inputs=inputs, seconds=check_seconds, say=say,
             )  # fmt: skip
             if not parity.passed:

@@ -15,6 +15,7 @@ from simam_deploy import native
 from simam_deploy.candidates import Candidates, gather
 from simam_deploy.errors import InputError
 from simam_deploy.export.arguments import Call, Flat
+from simam_deploy.export.axes import Axes
 from simam_deploy.inputs import Case, cases
 from simam_deploy.runtimes import installed
 from simam_deploy.runtimes.eager import EagerSession
@@ -26,6 +27,7 @@ def compare(
     model: nn.Module,
     call: Call,
     outputs: Sequence[str],
+    axes: Axes,
     other: Sequence[Tensor] | None,
     path: Path,
     *,
@@ -35,7 +37,8 @@ def compare(
     seconds: float | None,
     say: Callable[[str], None],
 ) -> Report:
-    """The file at `path` against `model`, on the example of `call`, on `other`, and on `inputs` as in inputs.cases.
+    """The file at `path` with dynamic `axes` against `model`: on the example of `call`, on `other` where it is
+    given, and on `inputs` as in inputs.cases.
 
     runtimes : None for all that are installed.
     seconds : no inputs are begun after that but the example and the other size; None : no end.
@@ -49,7 +52,7 @@ def compare(
         truths.append(EagerSession(flat, dtype="float64", inputs=names, outputs=outputs))
         return truths[-1]
 
-    example, *more = _cases(call, inputs)
+    example, *more = _cases(call, axes, inputs)
     at_other = [] if other is None else [Case("other size", (_arrays(other),))]
     # sessions are opened for each group anew, so without an end there are few
     groups = [[example, *more]] if seconds is None else [[example], *([case] for case in more)]
@@ -77,7 +80,6 @@ def compare(
         reports.append(report)
     notes = [note for report in reports for note in report.notes]
     notes += [f"{session.label}: {note}" for session in truths for note in session.notes if "casts" in note]
-    notes += [f"left out: {reason}" for reason in candidates.skipped]
     if left:
         notes.append(f"not compared, as the {seconds:g} s of the check were over: {', '.join(left)}")
     for report in reports[1:]:
@@ -94,16 +96,14 @@ def _candidates(path: Path, form: str, runtimes: Sequence[str] | None) -> Candid
         form == "custom_op" and runtimes is None
     ):  # the formula stands in for the node, and the kernel where it is built
         chosen = [name for name in chosen if name == "onnx_reference" or (name == "ort" and native.library())]
-    candidates = gather([path], [], chosen, path.parent)
-    if runtimes is not None and candidates.skipped:
-        raise InputError("\n  ".join(("the file cannot be compared on what was named:", *candidates.skipped)))
-    return candidates
+    return gather([path], [], chosen, path.parent)
 
 
-def _cases(call: Call, inputs: Sequence[str]) -> list[Case]:
+def _cases(call: Call, axes: Axes, inputs: Sequence[str]) -> list[Case]:
     """The example, and the others at its size. Integers are the example's: they may be indices."""
     example = _arrays(call.tensors.values())
-    specs = [TensorSpec(name, a.dtype, (None,) * a.ndim) for name, a in zip(call.tensors, example, strict=True)]
+    shapes = [tuple(axes[n].get(i, d) for i, d in enumerate(t.shape)) for n, t in call.tensors.items()]
+    specs = [TensorSpec(n, a.dtype, shape) for n, a, shape in zip(call.tensors, example, shapes, strict=True)]
     made = cases(inputs, specs, sizes=[a.shape for a in example])
     others = [Case(c.name, tuple(_with_integers_of(example, feed) for feed in c.feeds)) for c in made]
     return [Case("example", (example,)), *others]
