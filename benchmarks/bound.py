@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from simam_deploy.runtimes.session import Array, Session, TensorSpec
+from simam_deploy.runtimes.session import Array, Session, TensorSpec, framework
 
 FLOAT32 = np.dtype(np.float32)
 
@@ -45,8 +45,7 @@ class Bound(Session):
 
 def ort(label: str, path: Path, shape: tuple[int, ...], threads: int, library: Path | None) -> Bound:
     """ONNX Runtime with input and output bound; the op library if one is given."""
-    import onnxruntime
-
+    onnxruntime = framework("onnxruntime", "ort", "ort")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.force_spinning_stop", "1")

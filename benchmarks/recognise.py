@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from benchmarks.graph_writer import GraphWriter
 from benchmarks.record import keep
 from simam_deploy import blocks, onnx_file, show
 from simam_deploy.fuse import fuse
+from simam_deploy.processes import python_command
 
 STAGES = ((80, 64), (40, 128), (20, 256), (14, 384), (7, 512))
 """Size of the map, and channels."""
@@ -95,7 +95,7 @@ def measure(dynamic: bool, folder: Path) -> dict[str, object]:
     row["blocks"] = len(timed("find", lambda: blocks.find(model)).blocks)
     fused = timed("fuse", lambda: fuse(model))
     timed("save", lambda: onnx_file.save(fused.model, out))
-    command = [sys.executable, "-m", "simam_deploy.cli", "fuse", str(path), "-o", str(out)]
+    command = [*python_command("simam_deploy.cli"), "fuse", str(path), "-o", str(out)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)

@@ -43,8 +43,10 @@ def main(folder: Path) -> int:
                 module, example, path, dynamic=dynamic, source=f"export_models.{name}:build", on_progress=say
             )
             show.lines([f"\n{path}: {len(done.fused.rows)} SimAM blocks, form {done.fused.rows[0].form}"])
+            forms = folder / f"{name}.forms"
+            forms.mkdir(exist_ok=True)
             chosen = gather(
-                [path], ["all"], RUNTIMES, folder, threads=THREADS, on_progress=lambda node: say(f"prove {node}")
+                [path], ["all"], RUNTIMES, forms, threads=THREADS, on_progress=lambda node: say(f"prove {node}")
             )
             chosen.open = {
                 "eager": lambda module=module: open_session(module, "eager", threads=THREADS),

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simam_deploy.errors import InputError
+from simam_deploy.runtimes.names import Names
 from simam_deploy.runtimes.session import Session, is_float
 
 Array = NDArray[Any]
-Feeds = Mapping[str, Array]
 
 COLD_BYTES = 64 * 2**20
 """All copies of the feeds together, at least: twice the last-level cache of a desktop CPU. Per dtype in use."""
@@ -40,6 +40,7 @@ class TimingRow:
     median_us, p20_us, p80_us : microseconds.  calls : how many were timed.
     ratio_to_first : median over the median of the first session.  ratio_to_copy : over that of the copy.
     simam : what ran SimAM, seen in one more run: `kernel (avx512)`, `body`, or `-` for what has no node of ours.
+    note : how its inputs were matched with those of the first session, if not by name.
     """
 
     label: str
@@ -50,6 +51,7 @@ class TimingRow:
     ratio_to_first: float
     ratio_to_copy: float
     simam: str = "-"
+    note: str = ""
 
 
 def bench(
@@ -62,15 +64,16 @@ def bench(
 ) -> list[TimingRow]:
     """Time the sessions on the same feeds.
 
-    feeds       : one array per input, in the order of `Session.inputs`, as names differ between sessions. A float
-                  array is cast to the float dtype that a session takes, before the clock starts.
+    feeds       : one array per input, in the order of the inputs of the first session. The others get them by name,
+                  or by position where no name is the same; see `Names`. A float array is cast to the float dtype that
+                  a session takes, before the clock starts.
     seconds     : how long the timed rounds go on for all sessions together; at least LEAST_ROUNDS.
     warmup      : rounds before those, not timed, in which runtimes allocate and choose kernels.
     on_progress : called after each round with the share that is done, 0 to 1; not timed.
     Returns the row `copy` and then one row per session, in their order. The copy is np.copyto of the first
     feed into one array that is there already: what reading x once, from memory, and writing it takes.
     Freeing what a session returned is not timed. The garbage collector is off while the rounds are timed.
-    Raises InputError if there are no sessions or the feeds do not fit one of them.
+    Raises InputError if there are no sessions, the feeds do not fit one of them, or the inputs of two do not.
     """
     if not sessions:
         raise InputError("bench needs at least one open session; got none")
@@ -82,13 +85,18 @@ def bench(
     target = np.empty_like(feeds[0])
     pools: dict[tuple[str, ...], _Pool] = {}
     turns: list[_Turn] = [_Turn("copy", _pool(pools, feeds), lambda arrays: np.copyto(target, arrays[0]))]
-    turns += [_Turn(s.label, _pool(pools, _cast(s, feeds)), _call(s)) for s in sessions]
+    given = Names("inputs", sessions[0].label, _inputs(sessions[0]), named=sessions[0].named)
+    matched = [given.match(s.label, _inputs(s), named=s.named) for s in sessions]
+    for session, (names, note) in zip(sessions, matched, strict=True):
+        turns.append(_Turn(session.label, _pool(pools, _cast(session, names, feeds)), _call(session, names), note))
     for _ in range(warmup):
         for turn in turns:
             turn.take()
     _rounds(turns, seconds, on_progress)
     copy, first = (float(np.median(turn.ns)) for turn in turns[:2])
-    uses = ["-", *(str(s.kernel_use(_feeds(s, t.pool.next()))) for s, t in zip(sessions, turns[1:], strict=True))]
+    uses = ["-"]
+    for session, (names, _), turn in zip(sessions, matched, turns[1:], strict=True):
+        uses.append(str(session.kernel_use(dict(zip(names, turn.pool.next(), strict=True)))))
     return [turn.row(copy, first, use) for turn, use in zip(turns, uses, strict=True)]
 
 
@@ -129,8 +137,8 @@ class _Pool:
 class _Turn:
     """One row in the making."""
 
-    def __init__(self, label: str, pool: _Pool, call: Callable[[list[Array]], object]) -> None:
-        self.label = label
+    def __init__(self, label: str, pool: _Pool, call: Callable[[list[Array]], object], note: str = "") -> None:
+        self.label, self.note = label, note
         self.ns: list[int] = []
         self.pool = pool
         self._call = call
@@ -147,15 +155,15 @@ class _Turn:
     def row(self, copy_ns: float, first_ns: float, simam: str) -> TimingRow:
         p20, median, p80 = (float(p) for p in np.percentile(self.ns, [20, 50, 80]))
         ratios = (median / first_ns, median / copy_ns)
-        return TimingRow(self.label, median / 1e3, p20 / 1e3, p80 / 1e3, len(self.ns), *ratios, simam)
+        return TimingRow(self.label, median / 1e3, p20 / 1e3, p80 / 1e3, len(self.ns), *ratios, simam, self.note)
 
 
-def _call(session: Session) -> Callable[[list[Array]], object]:
-    return lambda arrays: session.run(_feeds(session, arrays))
+def _call(session: Session, names: Sequence[str]) -> Callable[[list[Array]], object]:
+    return lambda arrays: session.run(dict(zip(names, arrays, strict=True)))
 
 
-def _feeds(session: Session, arrays: Sequence[Array]) -> Feeds:
-    return {spec.name: array for spec, array in zip(session.inputs, arrays, strict=True)}
+def _inputs(session: Session) -> list[str]:
+    return [spec.name for spec in session.inputs]
 
 
 def _pool(pools: dict[tuple[str, ...], _Pool], feeds: list[Array]) -> _Pool:
@@ -166,9 +174,10 @@ def _pool(pools: dict[tuple[str, ...], _Pool], feeds: list[Array]) -> _Pool:
     return pools[key]
 
 
-def _cast(session: Session, feeds: Sequence[Array]) -> list[Array]:
+def _cast(session: Session, names: Sequence[str], feeds: Sequence[Array]) -> list[Array]:
     if len(session.inputs) != len(feeds):
         takes = ", ".join(map(str, session.inputs))
         raise InputError(f"{session.label} takes {len(session.inputs)} inputs ({takes}); got {len(feeds)} arrays")
-    pairs = zip(session.inputs, feeds, strict=True)
-    return [a.astype(s.dtype, copy=False) if is_float(a.dtype) and is_float(s.dtype) else a for s, a in pairs]
+    dtypes = {spec.name: spec.dtype for spec in session.inputs}
+    pairs = zip((dtypes[name] for name in names), feeds, strict=True)
+    return [a.astype(dtype, copy=False) if is_float(a.dtype) and is_float(dtype) else a for dtype, a in pairs]

@@ -26,6 +26,7 @@ from simam_deploy.recognise.ops import Ops, has_tail
 from simam_deploy.recognise.ranks import rank_near
 from simam_deploy.recognise.tail import Tail
 from simam_deploy.shapes import Dims, Shapes
+from simam_deploy.text import on_one_line
 
 RANKS = (3, 4, 5)
 MOST_TRIES = 16
@@ -50,6 +51,8 @@ class Block:
     """The nodes from x to y, in graph order."""
     shared: tuple[str, ...] = ()
     """Its inner values that others use too: these stay when it is replaced, and are computed twice."""
+    defaults: tuple[str, ...] = ()
+    """The inputs of the graph that hold its constants, as defaults: it is SimAM while callers do not replace them."""
     function: ir.Function | None = None
     """The model-local function whose body it is in; None in the graph and in the bodies of If and Loop."""
     tail: Tail | None = None
@@ -77,7 +80,7 @@ class NearMiss:
     """The block that it is at every size once M - 1, a constant in the file, comes from the shape of x."""
 
     def __str__(self) -> str:
-        return "\n  ".join((f"{self.node}:", *self.reasons))
+        return "\n  ".join((f"{on_one_line(self.node)}:", *map(on_one_line, self.reasons)))
 
 
 @dataclass(frozen=True)
@@ -213,6 +216,7 @@ class _Search:
                     _form_of(cut, self._model),
                     cut.inside,
                     tuple(cut.shared()),
+                    cut.defaults,
                     function,
                 )
             )
@@ -227,7 +231,7 @@ class _Search:
         x, y = next(iter(node.inputs), None), node.outputs[0]
         tail, e_lambda, reasons = None, 0.0, ["it takes nothing"]
         if x is not None:
-            cut = Cut(x, y, (node,), (), (), (), (node,))
+            cut = Cut(x, y, (node,), (), (), (), (), (node,))
             dtype, variants = self._given(cut, function)
             unfit = _unfit(dtype, variants)
             if unfit is not None or dtype is None:
@@ -236,7 +240,9 @@ class _Search:
                 tail, e_lambda, reasons = self._ops.read(node, dtype, variants)
             if tail is not None and dtype is not None:
                 form = _form_of(cut, self._model)
-                return Block(_name(node), x, y, _alike(variants), dtype, e_lambda, form, (node,), (), function, tail)
+                return Block(
+                    _name(node), x, y, _alike(variants), dtype, e_lambda, form, (node,), (), (), function, tail
+                )
         return _Miss(NearMiss(_name(node), tuple(reasons)), frozenset({node}), node, function)
 
     def _judgement(

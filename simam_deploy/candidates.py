@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from pathlib import Path
+from typing import Any, TypeVar
 
 import onnx_ir as ir
 
 from simam_deploy import native, onnx_file
 from simam_deploy.blocks import find
-from simam_deploy.errors import FormError, InputError
+from simam_deploy.errors import FormError, InputError, SimAMDeployError
 from simam_deploy.forms import FORMS
 from simam_deploy.fuse import fuse
+from simam_deploy.gates import Tap
 from simam_deploy.runtimes import OPTIONS, RUNTIMES, open_session
 from simam_deploy.runtimes.session import Session
-from simam_deploy.verify import Tap
 
+T = TypeVar("T")
 NO_KERNEL = "form custom_op has no body; besides onnx_reference only ort runs it, with the kernel library"
 
 
@@ -44,8 +48,11 @@ def gather(
 ) -> Candidates:
     """One candidate for each file, form and runtime.
 
+    Of several files, each is named in its label by the shortest end of its path that no other has, as in
+    `a/model · ort`. What is named twice is run once; `skipped` says so.
     forms : names of FORMS, to convert each file to; "all" for those that fit it; none for the files as they are.
-    runtimes : names of RUNTIMES without "eager".  folder : where converted and tapped files are put.
+    runtimes : names of RUNTIMES without "eager".
+    folder : where converted and tapped files are put, under numbers of this call; give each call a folder of its own.
     provider, kernel : for ort, as in open_session.  taps : expose x and y of every SimAM block as outputs.
     Raises FormError when a form that was asked for by name cannot carry a file.
     """
@@ -54,15 +61,17 @@ def gather(
         known = ", ".join(name for name in RUNTIMES if name != "eager")
         raise InputError(f"no such runtime for ONNX files: {', '.join(unknown)}; there are {known}")
     result = Candidates()
-    for file in files:
-        stem = f"{file.stem} · " if len(files) > 1 else ""
+    forms, runtimes = (_once(names, names, result) for names in (forms, runtimes))
+    files = _once(files, [_place(file) for file in files], result)
+    for at, (file, name) in enumerate(zip(files, _short([_place(file) for file in files]), strict=True)):
+        stem = f"{name} · " if len(files) > 1 else ""
         with onnx_file.blaming(file):
-            lowered = _in_forms(file, forms, folder, result, on_progress)
+            lowered, refused = _in_forms(file, forms, folder / str(at), on_progress)
+        result.skipped += [f"{stem}{reason}" for reason in refused]
         for form, model, path in lowered:
             with onnx_file.blaming(path):
-                opened, tapped, hidden = (
-                    _tapped(model or onnx_file.load(path), path, folder) if taps else (path, [], [])
-                )
+                target = folder / f"{at}.{form or 'given'}.taps.onnx"
+                opened, tapped, hidden = _tapped(model or onnx_file.load(path), target) if taps else (path, [], [])
             result.skipped += [
                 f"{stem}{form}: the gate at {node}, inside an If, a Loop or a function" for node in hidden
             ]
@@ -73,9 +82,37 @@ def gather(
                     continue
                 asked = {"threads": threads, "provider": provider, "kernel": kernel}
                 options = {k: v for k, v in asked.items() if v and runtime in OPTIONS[k]}
-                result.open[label] = partial(open_session, opened, runtime, **options)  # type: ignore[arg-type]
+                result.open[label] = partial(_open, opened, runtime, "" if opened == file else label, options)
                 result.taps[label] = tapped
     return result
+
+
+def _once(named: Sequence[T], keys: Sequence[object], result: Candidates) -> list[T]:
+    """The first of those that have one key."""
+    kept = [value for at, value in enumerate(named) if keys[at] not in keys[:at]]
+    result.skipped += [f"{value}: named before" for at, value in enumerate(named) if keys[at] in keys[:at]]
+    return kept
+
+
+def _place(file: Path) -> Path:
+    """Where it is. A link to a file is another one, as weights are looked for beside the link."""
+    return Path(os.path.realpath(file.parent), file.name)
+
+
+def _short(files: Sequence[Path]) -> list[str]:
+    """For each file the shortest end of its path, without .onnx, that no other has."""
+    bare = [path.with_suffix("") if path.suffix == ".onnx" else path for path in files]
+    ends = [(own if bare.count(own) == 1 else path).parts for own, path in zip(bare, files, strict=True)]
+    least = [next(n for n in count(1) if sum(other[-n:] == own[-n:] for other in ends) == 1) for own in ends]
+    return [str(Path(*own[-n:])) for own, n in zip(ends, least, strict=True)]
+
+
+def _open(path: Path, runtime: str, label: str, options: Mapping[str, Any]) -> Session:
+    """label : what to call a file of ours in errors; "" for the user's own."""
+    try:
+        return open_session(path, runtime, **options)
+    except SimAMDeployError as error:
+        raise type(error)(f"{label}: {error}") if label else error from error
 
 
 def _has_kernel(runtime: str, kernel: str | None) -> bool:
@@ -105,29 +142,30 @@ def expose(model: ir.Model) -> tuple[ir.Model, list[Tap], list[str]]:
     return result, taps, hidden
 
 
-def _tapped(model: ir.Model, path: Path, folder: Path) -> tuple[Path, list[Tap], list[str]]:
+def _tapped(model: ir.Model, target: Path) -> tuple[Path, list[Tap], list[str]]:
     exposed, taps, hidden = expose(model)
-    target = folder / f"{path.stem}.taps.onnx"
     onnx_file.save(exposed, target)
     return target, taps, hidden
 
 
 def _in_forms(
-    file: Path, forms: Sequence[str], folder: Path, result: Candidates, on_progress: Callable[[str], None] | None
-) -> list[tuple[str, ir.Model | None, Path]]:
+    file: Path, forms: Sequence[str], target: Path, on_progress: Callable[[str], None] | None
+) -> tuple[list[tuple[str, ir.Model | None, Path]], list[str]]:
+    """The file in each form, as its name, the model, and where it is; and what refused it."""
     if not forms:
-        return [("", None, file)]
+        return [("", None, file)], []
     model = onnx_file.load(file)
+    refused: list[str] = []
     found: list[tuple[str, ir.Model | None, Path]] = []
     for form in FORMS if "all" in forms else forms:
-        path = folder / f"{file.stem}.{form}.onnx"
+        path = target.with_name(f"{target.name}.{form}.onnx")
         try:
             lowered = fuse(model, form, on_progress).model
         except FormError as error:
             if "all" not in forms:
                 raise
-            result.skipped.append(str(error).partition("\nexport with")[0])
+            refused.append(str(error).partition("\nexport with")[0])
             continue
         onnx_file.save(lowered, path)
         found.append((form, lowered, path))
-    return found
+    return found, refused

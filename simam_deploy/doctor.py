@@ -82,7 +82,7 @@ def kernel_in(file: Path) -> KernelUse:
         with open_session(file, "ort") as session:
             if sum(math.prod(inputs.resolve(spec, None)) for spec in session.inputs) > MOST_NUMBERS:
                 return KernelUse(None, count, why=f"its inputs hold more than {MOST_NUMBERS:,} numbers")
-            (case,) = inputs.cases(["plain"], session.inputs)
+            (case,) = inputs.cases(["plain"], inputs.specs(file))
             names = [spec.name for spec in session.inputs]
             return session.kernel_use(dict(zip(names, case.feeds[0], strict=True)))
     except Exception as error:  # ort's own, where the sizes that are made do not fit the model

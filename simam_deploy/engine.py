@@ -13,7 +13,6 @@ import json
 import platform
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -29,10 +28,11 @@ from simam_deploy import __version__, manifest, onnx_file
 from simam_deploy.errors import BuildError, InputError, RuntimeUnavailable
 from simam_deploy.files import refuse_overwriting_inputs, staging
 from simam_deploy.formula import OP_DOMAIN
-from simam_deploy.runtimes.graph import external_files
+from simam_deploy.processes import environment, python_command
+from simam_deploy.text import on_one_line
 from simam_deploy.walk import nodes
 
-WORKER: tuple[str, ...] = (sys.executable, "-m", "simam_deploy.engine_worker")
+WORKER = python_command("simam_deploy.engine_worker")
 KINDS = {kind.__name__: kind for kind in (InputError, RuntimeUnavailable, BuildError)}
 _KNOWN_DOMAINS = ("", "ai.onnx", "trt")
 
@@ -109,8 +109,7 @@ def build_engine(
     model = onnx_file.read(model_path)
     _refuse_unknown_nodes(model, model_path)
     profiles = _profiles(model, shapes or {})
-    inputs = [model_path, *(model_path.parent / location for location in external_files(model))]
-    refuse_overwriting_inputs(engine_path, inputs)
+    refuse_overwriting_inputs(engine_path, [model_path, *onnx_file.weight_files(model, model_path)])
     job = {
         "model": str(model_path),
         "targets": wanted,
@@ -145,7 +144,7 @@ def _manifest(report: EngineReport, source: manifest.Record) -> manifest.Record:
             "tensorrt_rtx": report.version,
             "onnx": onnx.__version__,
             "python": platform.python_version(),
-            "platform": platform.platform(),
+            "platform": f"{platform.system()}-{platform.release()}-{platform.machine()}",  # platform() starts `uname`
         },
     }
 
@@ -155,17 +154,16 @@ def _refuse_unknown_nodes(model: onnx.ModelProto, path: Path) -> None:
     bodies = {(function.domain, function.name) for function in model.functions}
     for node in nodes(model):
         if node.domain not in _KNOWN_DOMAINS and (node.domain, node.op_type) not in bodies:
-            what = (
-                f"{path}: node {node.name or node.output[0]!r} is {node.domain}::{node.op_type}, and no body for it"
-            )
+            op = on_one_line(f"{node.domain}::{node.op_type}")
+            what = f"{path}: node {node.name or node.output[0]!r} is {op}, and no body for it"
             if node.domain == OP_DOMAIN:
                 raise BuildError(
                     f"{what} is in the file (form custom_op); TensorRT-RTX takes no plugins in its networks; put the "
                     f"body in with: simam-deploy fuse {path} -o OUT.onnx --form function"
                 )
             raise BuildError(
-                f"{what} is in the file; TensorRT-RTX goes by the name alone, so it would not know {node.op_type} "
-                f"or take it for ONNX's own; export the model without {node.domain}::{node.op_type}"
+                f"{what} is in the file; TensorRT-RTX goes by the name alone, so it would not know {op} "
+                f"or take it for ONNX's own; export the model without {op}"
             )
 
 
@@ -216,7 +214,9 @@ def _run(
     end = time.monotonic() + (threading.TIMEOUT_MAX if timeout_s is None else timeout_s)
     with (
         tempfile.TemporaryFile() as stderr,
-        subprocess.Popen([*WORKER, json.dumps(job)], stdout=subprocess.PIPE, stderr=stderr) as process,
+        subprocess.Popen(
+            [*WORKER, json.dumps(job)], stdout=subprocess.PIPE, stderr=stderr, env=environment()
+        ) as process,
     ):
         timer = threading.Timer(max(0, end - time.monotonic()), process.kill)
         timer.start()

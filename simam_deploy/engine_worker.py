@@ -1,6 +1,6 @@
 """Builds one TensorRT-RTX engine, in a process of its own: a builder may abort, and then only this process ends.
 
-    python -m simam_deploy.engine_worker '{"model", "engine", "targets", "profiles", "functions"}'
+    <python_command("simam_deploy.engine_worker")> '{"model", "engine", "targets", "profiles", "functions"}'
 
 Talks to `simam_deploy.engine` in JSON lines on stdout: {"stage": text} and {"log": text}, any number of each, then
 one {"done": {"version", "layers", "targets", "build_s"}}, or {"error": [kind, text]} with a kind from

@@ -1,7 +1,7 @@
 """Files are written beside the place they are for, then renamed: whole, or not at all.
 
     with staging("out/model.onnx") as path:      # out/.simam-deploy-x1y2z3/model.onnx
-        save(model, path)                        # and path's model.onnx.data, model.onnx.json, ... next to it
+        save(model, path)                        # and model.onnx.<hash>.data, model.onnx.json, ... next to it
 
 A process that is killed leaves at most a folder `.simam-deploy-*`, which may be deleted; what existed is whole.
 """
@@ -17,10 +17,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from simam_deploy import manifest
 from simam_deploy.errors import OutputError
-
-SIDE_SUFFIXES = (".data", ".json")
-"""What we write next to a file: external weights and the manifest."""
 
 _FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up", errno.EFBIG: "it is too large"}
 
@@ -30,14 +28,16 @@ def staging(target: str | os.PathLike[str]) -> Iterator[Path]:
     """A path to write to in place of `target`: in a new folder beside it, with the same file name.
 
     At the end of the block every file in that folder is flushed to disk and renamed into the folder of `target`,
-    `target` itself last: a new target never names side files that are not there yet. After any exception, Ctrl-C
-    included, the folder is removed and what existed is as it was. Where `target` is a symbolic link the link is
-    replaced, and the file it points to stays. Raises OutputError: no such folder, no permission, `target` is a
-    folder or a device, the disk is full, the block wrote nothing.
+    `target` itself last: a new target never names side files that are not there yet. Weights beside it have names of
+    their own, so the old target keeps its own until then. After any exception, Ctrl-C included, the folder is removed
+    and what existed is as it was. A symbolic link is written through, as `cp` does: the file that it leads to is
+    written, and the others beside that. Raises OutputError: no such folder, no permission, `target` is a folder or a
+    device, `<target>.json` is there and no manifest of ours, the disk is full, the block wrote nothing.
     """
-    final = Path(target)
+    _refuse_special(Path(target))
+    final = _led_to(Path(target))
     place = final.parent.absolute()
-    _refuse_special(final)
+    _refuse_foreign(final)
     with _as_output_error(final, place):
         folder = Path(tempfile.mkdtemp(prefix=".simam-deploy-", dir=place))
     staged = folder / final.name
@@ -47,6 +47,7 @@ def staging(target: str | os.PathLike[str]) -> Iterator[Path]:
         if not staged.is_file():
             raise OutputError(f"cannot write {final}: nothing was written for it")
         with _as_output_error(final, place):
+            _refuse_foreign(final)
             _publish(staged, place)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -58,10 +59,10 @@ def refuse_overwriting_inputs(target: str | os.PathLike[str], inputs: Iterable[s
     Links count as the file they lead to. Pass the weight files of a model along with the model; the manifest beside
     an input is safe too.
     """
-    final = Path(target)
-    ours = [final, *(final.with_name(final.name + suffix) for suffix in SIDE_SUFFIXES)]
+    final = _led_to(Path(target))
+    ours = [final, final.with_name(final.name + manifest.SUFFIX)]
     given_files = [Path(given) for given in inputs]
-    manifests = [given.with_name(given.name + ".json") for given in given_files if given.name]
+    manifests = [given.with_name(given.name + manifest.SUFFIX) for given in given_files if given.name]
     for given in (*given_files, *(path for path in manifests if path.is_file())):
         for path in ours:
             if _same_file(path, given):
@@ -77,6 +78,31 @@ def _same_file(a: Path, b: Path) -> bool:
         return a.samefile(b)
     except OSError:  # one of them does not exist
         return a.resolve() == b.resolve()
+
+
+def _led_to(path: Path) -> Path:
+    """The file that a symbolic link leads to, whether it is there or not; other paths as they are."""
+    if not path.is_symlink():
+        return path
+    try:
+        led = path.resolve()
+    except (OSError, RuntimeError):  # the second before Python 3.13
+        led = path
+    if led.is_symlink():
+        raise OutputError(f"cannot write {path}: it is a symbolic link that leads in a circle; take it away")
+    return led
+
+
+def _refuse_foreign(final: Path) -> None:
+    """Raise OutputError if the manifest of `final` would take the place of somebody else's file."""
+    beside = final.with_name(final.name + manifest.SUFFIX)
+    _refuse_special(beside)
+    if beside.is_symlink() or (beside.exists() and manifest.read(final) is None):
+        what = "a symbolic link" if beside.is_symlink() else "there, and no manifest of ours"
+        raise OutputError(
+            f"cannot write {beside} (written next to {final.name}): it is {what}; "
+            "move it away, or choose another output name"
+        )
 
 
 def _refuse_special(path: Path) -> None:
@@ -95,12 +121,23 @@ def _publish(staged: Path, place: Path) -> None:
     files = [*sorted(path for path in staged.parent.iterdir() if path != staged), staged]
     for source in files:
         _refuse_special(place / source.name)
+        if (place / source.name).is_symlink():
+            raise OutputError(f"cannot write {place / source.name}: it is a symbolic link now; take it away")
+        if (place / source.name).exists():
+            shutil.copymode(place / source.name, source)
         with source.open("rb+") as stream:
             os.fsync(stream.fileno())
     for source in files:
+        if source is staged:
+            _flush(place)
         source.replace(place / source.name)
-    if os.name == "posix":  # the renames themselves; Windows has no handle for a folder
-        handle = os.open(place, os.O_RDONLY)
+    _flush(place)
+
+
+def _flush(folder: Path) -> None:
+    """The renames in it, to the disk. Windows has no handle for a folder."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
         finally:

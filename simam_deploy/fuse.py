@@ -20,6 +20,7 @@ from simam_deploy.formula import OP_DOMAIN, OP_NAME, OP_VERSION, OPS
 from simam_deploy.neighbours import with_neighbours
 from simam_deploy.recognise.operators import PASSING
 from simam_deploy.shapes import Dims, Shapes
+from simam_deploy.text import on_one_line
 
 BODIES = {(OP_DOMAIN, name, "") for name in OPS}
 """The identifiers of the functions that are the bodies of our operators."""
@@ -103,7 +104,7 @@ def fuse(
         nodes = _nodes(chosen, block, _opset(block, result), neighbours)
         _replace(block, nodes)
         written.update(nodes)
-    notes += _shared(blocks)
+    notes += _shared(blocks) + _defaults(blocks)
     for scope in _scopes(result):
         _make_names_unique(scope, written)
     for identifier in BODIES - {node.op_identifier() for node in kept}:
@@ -180,9 +181,10 @@ def _declare_calls(form: str, blocks: list[Block], model: ir.Model) -> None:
     for scope in _scopes(model)[1:]:
         for node in scope.all_nodes():
             if node.op_identifier() in holding:
+                called, caller = (on_one_line(name) for name in (f"{node.domain}::{node.op_type}", scope.name or ""))
                 raise FormError(
-                    f"form 'custom_op' cannot lower the SimAM block in the function {node.domain}::{node.op_type}, "
-                    f"which the function {scope.name} calls: ONNX Runtime does not open such a file\n"
+                    f"form 'custom_op' cannot lower the SimAM block in the function {called}, "
+                    f"which the function {caller} calls: ONNX Runtime does not open such a file\n"
                     "put the functions in place first (onnx.inliner), or use --form function"
                 )
     shapes = Shapes(model)
@@ -198,6 +200,16 @@ def _shared(blocks: list[Block]) -> list[str]:
         f"{block.node}: {', '.join(block.shared)}; so that stays, and is computed twice"
         for block in blocks
         if any(node.graph is not None and node.op_type not in PASSING for node in block.inside)
+    ]
+
+
+def _defaults(blocks: list[Block]) -> list[str]:
+    """Inputs of the graph that stay, and are of no use any more."""
+    return [
+        f"{block.node}: judged with the defaults of the inputs {', '.join(map(repr, block.defaults))}; "
+        "these may be fed as before, and change nothing in it any more"
+        for block in blocks
+        if block.defaults
     ]
 
 
@@ -304,11 +316,11 @@ def fuse_file(
     """`fuse` from one ONNX file to another, with a manifest beside it. Raises as `fuse`, `onnx_file.load` and
     `files.staging` do; nothing is written then, and `source` is never touched."""
     model = onnx_file.load(source)
-    refuse_overwriting_inputs(target, [source, *onnx_file.weight_files(model)])
+    refuse_overwriting_inputs(target, [source, *onnx_file.weight_files(model, source)])
     with staging(target) as staged, onnx_file.blaming(source):
         fused = fuse(model, form, on_progress, repair=repair, neighbours=neighbours)
         write(fused, staged, manifest.file_source(Path(source)))
-    return fused
+    return replace(fused, notes=(*fused.notes, *manifest.stale(Path(target))))
 
 
 def write(

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
+import math
+import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from simam_deploy import npz, onnx_file
 from simam_deploy.errors import InputError
+from simam_deploy.opening import opened
+from simam_deploy.runtimes import graph
+from simam_deploy.runtimes.names import Names
+from simam_deploy.runtimes.ranges import ranges
 from simam_deploy.runtimes.session import TensorSpec, is_float
 
 Array = NDArray[Any]
@@ -31,12 +36,39 @@ MADE: dict[str, Callable[[np.random.Generator, Size], Array]] = {
 
 The last two axes are taken for H and W, so that an input of fewer axes is one plane."""
 
+INTEGERS: dict[str, Callable[[np.random.Generator, Size, int, int], Array]] = {
+    "plain": lambda rng, size, low, high: rng.integers(low, high, size, endpoint=True),
+    "uniform": lambda rng, size, low, high: rng.integers(low, high, size, endpoint=True),
+    "constant": lambda rng, size, low, high: np.broadcast_to(
+        rng.integers(low, high, (*size[:-2], *[1] * len(size[-2:])), endpoint=True), size
+    ),
+    "offset": lambda rng, size, low, high: rng.integers(max(low, high - FEW), high, size, endpoint=True),
+    "faint": lambda rng, size, low, high: rng.integers(
+        max(low, min(0, high)), min(high, max(0, low) + 1), size, endpoint=True
+    ),
+    "outlier": lambda rng, size, low, high: _with_outlier(
+        rng.integers(low, min(high, low + FEW), size, endpoint=True), high
+    ),
+    "large": lambda rng, size, low, high: rng.choice([low, high], size),
+}
+"""The same for integers from low to high, both included."""
+FEW = 9
+"""The largest integer, if nothing is known of an input of 32 or 64 bits."""
+WHOLE_BITS = 16
+"""Integers of so many bits or fewer are drawn from all that there are."""
+
 ADVERSARIAL = ("plain", "constant", "offset", "faint", "outlier", "large")
 DEFAULT = ("plain", "faint", "outlier", "large")
 """What networks are compared on if nothing is said. The others ask more of a runtime's sums than real inputs do."""
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 """ImageNet's, with which pictures of three channels are normalised."""
 _PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp"})
+_FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
+"""Whatever its name says, a picture is opened as one of these: Pillow has readers that start other programs."""
+MOST_PIXELS = 2**26
+"""Of a picture, before it is resized; it is refused before it is decoded."""
+MOST_NUMBERS = 2**28
+"""In what a model takes, for pictures."""
 
 
 _CHOICES = f"{', '.join(MADE)}, adversarial (all of {', '.join(ADVERSARIAL)}), FILE.npz, a folder of pictures"
@@ -44,18 +76,25 @@ _CHOICES = f"{', '.join(MADE)}, adversarial (all of {', '.join(ADVERSARIAL)}), F
 
 @dataclass(frozen=True)
 class Case:
-    """Inputs under one name. feeds : one or more tuples of arrays, in the order of the model's inputs."""
+    """Inputs under one name. feeds : one or more tuples of arrays, in the order of the model's inputs.
+
+    note : what is to be said of them; "" if nothing.
+    """
 
     name: str
     feeds: tuple[tuple[Array, ...], ...]
+    note: str = ""
 
 
 def cases(
     what: Sequence[str], specs: Sequence[TensorSpec], *, sizes: Sequence[Size] | None = None, seed: int = 0
 ) -> Iterator[Case]:
-    """The inputs that `what` names, for a model with inputs `specs`.
+    """The inputs that `what` names, for a model with inputs `specs`: those of a session, or of `specs(path)`.
 
     what : names in MADE, "adversarial" (all of ADVERSARIAL), a path to an .npz, a path to a folder of pictures.
+    Integers of 8 and 16 bits go over all that their type holds, as pixels and sound do: uint8 from 0 to 255. Indices
+    stay in the axis that they index, where the graph tells its size (`specs(path)`). Others go from 0 to 9, to
+    be small enough for sizes and counts. "large" holds the extremes alone, "outlier" the largest, "faint" 0 and 1.
     sizes : one per input, for its dynamic axes; without it a first axis is 2 and the others are 64.
     Raises InputError when a name is unknown or what it holds does not fit the inputs.
     """
@@ -79,6 +118,14 @@ def cases(
             raise InputError(f"{name!r} names no inputs; there are {_CHOICES}")
 
 
+def specs(path: str | os.PathLike[str]) -> tuple[TensorSpec, ...]:
+    """What an ONNX file takes, with the ranges of its integers that the graph tells. Raises as `onnx_file.read`."""
+    model = onnx_file.read(path)
+    with onnx_file.blaming(path):
+        held = ranges(model)
+    return tuple(replace(spec, range=held.get(spec.name)) for spec in graph.input_specs(model, Path(path)))
+
+
 def resolve(spec: TensorSpec, size: Size | None) -> Size:
     """The concrete size for an input: `size` where given, which must agree with the fixed axes."""
     if spec.shape is None:
@@ -96,8 +143,8 @@ def _made(kind: str, specs: Sequence[TensorSpec], sizes: Sequence[Size], seed: i
     rng = np.random.default_rng(seed)
     feed = []
     for spec, size in zip(specs, sizes, strict=True):
-        if np.issubdtype(spec.dtype, np.integer) or spec.dtype == np.bool_:
-            feed.append(rng.integers(0, 2, size).astype(spec.dtype))
+        if spec.dtype.kind in "biu":
+            feed.append(np.array(INTEGERS[kind](rng, size, *_range(spec)), dtype=spec.dtype, order="C"))
         elif not is_float(spec.dtype):
             raise InputError(f"nothing is made for input {spec.name!r} of type {spec.dtype}; give an .npz")
         else:
@@ -105,32 +152,36 @@ def _made(kind: str, specs: Sequence[TensorSpec], sizes: Sequence[Size], seed: i
     return Case(kind, (tuple(feed),))
 
 
-def _with_outlier(x: Array) -> Array:
+def _range(spec: TensorSpec) -> tuple[int, int]:
+    """Of the integers that are made for it."""
+    if spec.dtype.kind == "b":
+        return 0, 1
+    whole = np.iinfo(spec.dtype)
+    low, high = spec.range or ((whole.min, whole.max) if whole.bits <= WHOLE_BITS else (0, FEW))
+    low, high = max(low, whole.min), min(high, whole.max)
+    if low > high:
+        raise InputError(f"input {spec.name!r} is an index for which the graph leaves no value; give an .npz")
+    return low, high
+
+
+def _with_outlier(x: Array, value: float = 1e3) -> Array:
     x = np.asarray(x)
     at: tuple[Any, ...] = (..., *[-1] * min(2, x.ndim))
-    x[at] = 1e3
+    x[at] = value
     return x
 
 
 def _from_npz(path: Path, specs: Sequence[TensorSpec]) -> Case:
-    """Arrays by input name, or in order. Along the first axis they are cut into batches that the model takes.
+    """Arrays as `_chosen`. Along the first axis they are cut into batches that the model takes.
 
     Numbers without an axis go whole to every batch.
     """
-    arrays: dict[str, Array] = {}
-    try:
-        with zipfile.ZipFile(path) as archive:  # np.load takes other files too, and leaves broken ones open
-            for entry in archive.namelist():
-                with archive.open(entry) as stream:
-                    arrays[entry.removesuffix(".npy")] = np.lib.format.read_array(stream, allow_pickle=False)
-    except FileNotFoundError:
-        raise InputError(f"there is no file {path}") from None
-    except (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"cannot read {path} as an .npz file of numpy.savez: {error}") from error
-    names = [spec.name for spec in specs]
-    if len(arrays) < len(specs) or (len(arrays) > len(specs) and not set(names) <= set(arrays)):
-        raise InputError(f"{path} holds {', '.join(arrays) or 'nothing'}; the model's inputs are {', '.join(names)}")
-    chosen = [arrays[n] for n in names] if set(names) <= set(arrays) else list(arrays.values())
+    with opened(path, what=".npz file") as stream:
+        try:
+            arrays = dict(npz.arrays(stream))
+        except npz.BROKEN as error:
+            raise InputError(f"cannot read {path} as an .npz file of numpy.savez: {error}") from error
+    chosen, note = _chosen(path, arrays, [spec.name for spec in specs])
     for spec, array in zip(specs, chosen, strict=True):
         if not np.can_cast(array.dtype, spec.dtype, "same_kind"):
             raise InputError(f"{path}: an array of {array.dtype} does not fit {spec.name!r} of {spec.dtype}")
@@ -141,7 +192,19 @@ def _from_npz(path: Path, specs: Sequence[TensorSpec]) -> Case:
             s for s, d in zip(array.shape[1:], spec.shape[1:], strict=True) if isinstance(d, int)
         ]:
             raise InputError(f"{path}: an array of shape {array.shape} does not fit {spec.name!r} {spec.shape}")
-    return Case(path.name, _batches([a.astype(s.dtype) for a, s in zip(chosen, specs, strict=True)], specs, path))
+    given = [a.astype(s.dtype) for a, s in zip(chosen, specs, strict=True)]
+    return Case(path.name, _batches(given, specs, path), note)
+
+
+def _chosen(path: Path, arrays: dict[str, Array], names: Sequence[str]) -> tuple[list[Array], str]:
+    """One array for each input: by name, or in order where no name is the same, which is said; arr_0 is no name."""
+    if set(names) <= set(arrays):
+        return [arrays[name] for name in names], ""
+    if len(arrays) != len(names):
+        raise InputError(f"{path} holds {', '.join(arrays) or 'nothing'}; the model's inputs are {', '.join(names)}")
+    named = list(arrays) != [f"arr_{i}" for i in range(len(arrays))]
+    order, note = Names("inputs", "the model", names).match(path.name, arrays, named=named)
+    return [arrays[name] for name in order], note
 
 
 def _from_pictures(folder: Path, specs: Sequence[TensorSpec], sizes: Sequence[Size]) -> Case:
@@ -155,6 +218,8 @@ def _from_pictures(folder: Path, specs: Sequence[TensorSpec], sizes: Sequence[Si
         )
     if not is_float(specs[0].dtype):
         raise InputError(f"pictures are fed as floats; {specs[0].name!r} takes {specs[0].dtype}: give an .npz")
+    if math.prod(sizes[0]) > MOST_NUMBERS:
+        raise InputError(f"{specs[0].name!r} takes {sizes[0]}, more numbers than pictures are made to; give an .npz")
     files = sorted(p for p in folder.iterdir() if p.suffix.lower() in _PICTURES)
     if not files:
         raise InputError(f"{folder} holds no picture ({', '.join(sorted(_PICTURES))})")
@@ -162,11 +227,15 @@ def _from_pictures(folder: Path, specs: Sequence[TensorSpec], sizes: Sequence[Si
     stack = []
     for file in files:
         try:
-            with Image.open(file) as picture:
+            with opened(file) as stream, Image.open(stream, formats=_FORMATS) as picture:
+                if math.prod(picture.size) > MOST_PIXELS:
+                    raise InputError(
+                        f"{file} has {picture.width} x {picture.height} pixels; up to {MOST_PIXELS:,} are read"
+                    )
                 if picture.mode[0] in "IF":
                     raise InputError(f"{file} has more than 8 bits per pixel (mode {picture.mode}); save it with 8")
                 pixels = np.asarray(picture.convert("RGB" if channels == 3 else "L").resize((width, height))) / 255.0
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, MemoryError) as error:
             raise InputError(f"cannot read the picture {file}: {error}") from error
         stack.append(((pixels - MEAN) / STD).transpose(2, 0, 1) if channels == 3 else pixels[None])
     array = np.stack(stack).astype(specs[0].dtype)

@@ -15,7 +15,7 @@ import onnx_ir as ir
 
 from simam_deploy.blocks import Block
 from simam_deploy.formula import Float64, reference
-from simam_deploy.recognise.flow import Flow, constant
+from simam_deploy.recognise.flow import Flow
 from simam_deploy.recognise.tail import Tail, difference, steps
 from simam_deploy.shapes import Shapes, is_open
 
@@ -130,7 +130,7 @@ class _Search:
     def _affine(self, node: ir.Node, y: ir.Value, channels: int) -> tuple[Float64, Float64] | str | None:
         """Scale and bias that do what `node` does to y; None if none do, a reason where they nearly would."""
         one, zero = np.ones(channels), np.zeros(channels)
-        if node.op_type == "Identity" or (node.op_type == "Dropout" and self._keeps(node)):
+        if node.op_type == "Identity" or (node.op_type == "Dropout" and self._flow.does_nothing(node)):
             return one, zero
         if node.op_type == "BatchNormalization" and node.inputs[0] is y:
             return self._batch_norm(node, channels)
@@ -143,13 +143,6 @@ class _Search:
         if node.op_type in ("Mul", "Div"):
             return (c if node.op_type == "Mul" else 1 / c), zero
         return (one, c) if node.op_type == "Add" else (one, -c) if first else (-one, c)
-
-    def _keeps(self, node: ir.Node) -> bool:
-        """Whether a Dropout hands on what it gets, as in inference."""
-        training = node.inputs[2] if len(node.inputs) > 2 else None
-        given = None if training is None or training not in self._flow.fixed else constant(training)
-        unused = all(not v.uses() and not v.is_graph_output() for v in node.outputs[1:])
-        return unused and (training is None or (given is not None and not given.numpy().any()))
 
     def _batch_norm(self, node: ir.Node, channels: int) -> tuple[Float64, Float64] | str:
         if _number(node, "training_mode", 0) or any(v.name for v in node.outputs[1:]):
@@ -168,7 +161,7 @@ class _Search:
 
         flat : it has the shape (C,); otherwise one that broadcasts to (1, C, 1, 1).
         """
-        tensor = constant(value) if value is not None and value in self._flow.fixed else None
+        tensor = self._flow.held(value)
         if tensor is None or tensor.dtype != ir.DataType.FLOAT or tensor.size not in (1, channels):
             return None
         sizes = tuple(tensor.shape.numpy())

@@ -1,4 +1,7 @@
-"""Rows as tables and stages as progress, for people at a terminal."""
+"""Rows as tables and stages as progress, for people at a terminal.
+
+All that is printed passes here, and is escaped here: names in a file may hold what a terminal acts on.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from json import dumps
 from typing import TypeVar
 
 from rich.console import Console
@@ -16,10 +18,12 @@ from rich.text import Text
 
 from simam_deploy.bench import TimingRow
 from simam_deploy.blocks import NearMiss
-from simam_deploy.manifest import finite
+from simam_deploy.gates import GateRow
+from simam_deploy.manifest import as_json
 from simam_deploy.shapes import Dims
 from simam_deploy.stages import lasting
-from simam_deploy.verify import GateRow, Report, Row
+from simam_deploy.text import on_lines, on_one_line
+from simam_deploy.verify import Report, Row
 
 _WIDTH = None if sys.stdout.isatty() else int(os.environ.get("COLUMNS") or 140)
 """A log has no width of its own; 140 columns hold every table without folding."""
@@ -33,13 +37,17 @@ MOST_ROWS = 40
 def progress() -> Iterator[Callable[[str], None]]:
     """A function that says what is being done: a spinner on a terminal, else a line for what lasts. On stderr."""
     if not err.is_terminal:
-        with lasting(lambda what: err.print(f"... {what}", highlight=False, markup=False, soft_wrap=True)) as say:
+        with lasting(_line_on_stderr) as say:
             yield say
         return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     with Progress(*columns, console=err, transient=True) as bar:
         task = bar.add_task("start")
-        yield lambda what: bar.update(task, description=what)
+        yield lambda what: bar.update(task, description=on_one_line(what))
+
+
+def _line_on_stderr(what: str) -> None:
+    err.print(f"... {on_one_line(what)}", highlight=False, markup=False, soft_wrap=True)
 
 
 def parity(report: Report) -> None:
@@ -115,7 +123,9 @@ def _title(what: str, shown: int, count: int) -> str:
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[str] = ()) -> None:
     """Print a table. right : the columns of numbers. A cell that is True or False becomes pass or FAIL."""
     # a title holds file names: as Text, whatever brackets they have are no markup
-    grid = Table(title=Text(title, "bold"), title_justify="left", header_style="bold", box=None, pad_edge=False)
+    grid = Table(
+        title=Text(on_one_line(title), "bold"), title_justify="left", header_style="bold", box=None, pad_edge=False
+    )
     for column in columns:
         grid.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
@@ -124,11 +134,18 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], 
 
 
 def lines(texts: Sequence[str], title: str = "") -> None:
-    """Print lines below a title; nothing if there are none."""
+    """Print lines below a title; nothing if there are none. What a text has behind its first line is indented."""
     if texts and title:
         out.print(title, style="bold", markup=False)
     for text in texts:
-        out.print(text, markup=False, highlight=False, soft_wrap=True)
+        first, *others = on_lines(text).split("\n")
+        indented = [line if line.startswith(" ") else f"  {line}" for line in others]
+        out.print("\n".join((first, *indented)), markup=False, highlight=False, soft_wrap=True)
+
+
+def error(text: str) -> None:
+    """Print an error on stderr."""
+    err.print(Text(on_lines(text)), style="red", markup=False, highlight=False, soft_wrap=True)
 
 
 def shape(dims: Dims | None) -> str:
@@ -140,7 +157,7 @@ def shape(dims: Dims | None) -> str:
 
 def json(value: object) -> None:
     """Print JSON on stdout; infinity and NaN become null."""
-    print(dumps(finite(value), indent=2, ensure_ascii=False, default=str))
+    print(as_json(value, default=str))
 
 
 def near_misses(misses: Sequence[NearMiss]) -> None:
@@ -153,4 +170,4 @@ def _cell(value: object) -> Text:
         return Text("pass", "green") if value else Text("FAIL", "bold red")
     if isinstance(value, float):
         return Text(f"{value:.3g}")
-    return Text(str(value))
+    return Text(on_one_line(str(value)))

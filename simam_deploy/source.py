@@ -4,47 +4,51 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import pickle
-import re
 import sys
-import warnings
-import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import nn
-
-from simam_deploy.errors import InputError, ModelFileError, SimAMDeployError
-from simam_deploy.module_state import to_eval
+from simam_deploy.errors import InputError, SimAMDeployError
+from simam_deploy.file_kinds import what_is
 from simam_deploy.structure import named
 
-Built = tuple[nn.Module, tuple[Any, ...] | None]
+if TYPE_CHECKING:
+    from torch import nn
+
+    Built = tuple[nn.Module, tuple[Any, ...] | None]
 
 
-def load(spec: str, weights: str | Path | None = None) -> Built:
+def load(spec: str, weights: str | Path | None = None, notes: list[str] | None = None) -> Built:
     """Call what `spec` names and return (module, example inputs or None); the module is in eval mode.
 
     The callable takes no arguments and returns a module, or (module, example), an example being one argument of the
-    module, or a tuple of them, as `export` takes it. weights : a file of torch.save with a state_dict, or a dict with
-    one under "state_dict", "model_state_dict" or "model"; it is read without executing code and must fit exactly. A
-    prefix `module.` on every key, as DataParallel leaves it, is dropped.
+    module, or a tuple of them, as `export` takes it.
+    weights : a checkpoint to load, see `checkpoint.load`; it is read without executing code.
+    notes : gets a line that says what was taken of the weights.
     Raises InputError or ModelFileError: no such module, file or name, the callable fails, the weights do not fit.
     """
+    import torch
+    from torch import nn
+
+    from simam_deploy.module_state import to_eval
+
     place, name = _parts(spec)
-    home = _file_module(Path(place)) if place.endswith(".py") else _module(place)
-    build = getattr(home, name, None)
-    if isinstance(build, nn.Module):
-        raise InputError(f"{spec} is a module already; name its class, or a function that returns it")
-    if not callable(build):
-        names = ", ".join(n for n, v in vars(home).items() if callable(v) and not n.startswith("_")) or "nothing"
-        raise InputError(f"{place} has no callable {name!r}; it has {names}")
-    try:
-        built = build()
-    except SimAMDeployError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise InputError(f"{spec}() failed: {type(error).__name__}: {error}") from error
+    with _standing_in(_folder(place)):
+        home = _file_module(Path(place)) if place.endswith(".py") else _module(place)
+        build = getattr(home, name, None)
+        if isinstance(build, nn.Module):
+            raise InputError(f"{spec} is a module already; name its class, or a function that returns it")
+        if not callable(build):
+            names = ", ".join(n for n, v in vars(home).items() if callable(v) and not n.startswith("_")) or "nothing"
+            raise InputError(f"{place} has no callable {name!r}; it has {names}")
+        try:
+            built = build()
+        except SimAMDeployError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise InputError(f"{spec}() failed: {type(error).__name__}: {error}") from error
     module, example = built if isinstance(built, tuple) and len(built) == 2 else (built, None)
     if not isinstance(module, nn.Module):
         raise InputError(f"{spec}() returned {type(module).__name__}; it must return a module or (module, example)")
@@ -55,7 +59,11 @@ def load(spec: str, weights: str | Path | None = None) -> Built:
                 f"{spec}() returned an example that holds no tensor; return (module, a tensor or a tuple)"
             )
     if weights is not None:
-        _load_weights(module, Path(weights))
+        from simam_deploy import checkpoint
+
+        said = checkpoint.load(module, *weights_file(weights))
+        if notes is not None:
+            notes.append(said)
     return to_eval(module), example
 
 
@@ -67,30 +75,61 @@ def code_file(spec: str) -> Path | None:
     place, _ = _parts(spec)
     if place.endswith(".py"):
         return Path(place)
-    _prepare_import(place)
     try:
-        found = importlib.util.find_spec(place)
+        with _standing_in(_folder(place)):
+            found = importlib.util.find_spec(place)
     except (Exception, SystemExit):  # `load` fails for the same reason, and has the words for it
         return None
     return Path(found.origin) if found is not None and found.has_location and found.origin else None
 
 
+def weights_file(weights: str | Path) -> tuple[Path, str]:
+    """The file and the part that `w.pth` or `w.pth:part` names; the part is empty if none is named."""
+    head, colon, part = str(weights).rpartition(":")
+    return (
+        (Path(head), part) if colon and Path(head).is_file() and not Path(weights).exists() else (Path(weights), "")
+    )
+
+
 def _parts(spec: str) -> tuple[str, str]:
     place, colon, name = spec.rpartition(":")
-    if not colon or not place or not name:
-        raise InputError(f"{spec!r} does not name a model; give package.module:callable or file.py:callable")
+    other = next((file for file in (spec, place) if not place.endswith(".py") and Path(file).is_file()), "")
+    if not colon or not place or not name or other:
+        words = what_is(other) if other else ""
+        if not words and other.endswith(".onnx"):
+            words = f"{other} is an ONNX file already: simam-deploy fuse {other} -o OUT.onnx"
+        text = f"{spec!r} does not name a model; give package.module:callable or file.py:callable"
+        raise InputError(f"{text}\n{words}".rstrip())
     return place, name
 
 
-def _prepare_import(name: str) -> None:
-    if "/" in name or "\\" in name or name.startswith("."):
-        raise InputError(f"{name} is neither a module's dotted name nor a .py file; give path/to/file.py:callable")
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))  # as `python -m` does: models live where people stand
+def _folder(place: str) -> Path:
+    """Where the imports of a model begin: as for `python file.py`, or `python -m package.module`."""
+    if place.endswith(".py"):
+        return Path(place).parent
+    if "/" in place or "\\" in place or place.startswith("."):
+        raise InputError(f"{place} is neither a module's dotted name nor a .py file; give path/to/file.py:callable")
+    return Path()
+
+
+@contextmanager
+def _standing_in(folder: Path) -> Iterator[None]:
+    """`folder` is first in sys.path inside the block, and last behind it.
+
+    So what the model imports later is found, and nothing there takes the place of a library that we import later.
+    """
+    place = str(folder.resolve())
+    sys.path.insert(0, place)
+    try:
+        yield
+    finally:
+        if place in sys.path:
+            sys.path.remove(place)
+        if place not in sys.path:
+            sys.path.append(place)
 
 
 def _module(name: str) -> Any:
-    _prepare_import(name)
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -111,55 +150,9 @@ def _file_module(path: Path) -> Any:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    if str(path.parent.resolve()) not in sys.path:
-        sys.path.insert(0, str(path.parent.resolve()))  # as `python file.py` does
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise InputError(f"cannot import {path}: {type(error).__name__}: {error}") from error
     return module
-
-
-def _load_weights(module: nn.Module, path: Path) -> None:
-    held = _read_weights(path)
-    for key in ("state_dict", "model_state_dict", "model"):
-        if isinstance(held, dict) and isinstance(held.get(key), dict):
-            held = held[key]
-            break
-    if not isinstance(held, dict) or not all(
-        isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in held.items()
-    ):
-        raise ModelFileError(f"{path} holds no state_dict (a dict of tensors by name)")
-    if held and all(key.startswith("module.") for key in held):
-        held = {key.removeprefix("module."): value for key, value in held.items()}
-    try:
-        module.load_state_dict(held)
-    except RuntimeError as error:
-        lines = [line.strip()[:200] for line in str(error).splitlines()[1:]]
-        shown = [*lines[:5], f"and {len(lines) - 5} more"] if len(lines) > 5 else lines
-        detail = "\n  ".join([f"the weights in {path} do not fit {type(module).__name__}:", *shown])
-        raise ModelFileError(detail) from error
-
-
-def _read_weights(path: Path) -> Any:
-    if path.is_dir():
-        raise ModelFileError(f"{path} is a folder; give the file of weights in it")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's own, of pickle protocols and archives; what it reads is checked
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise ModelFileError(f"there is no file {path}") from None
-    except Exception as error:  # torch.load raises nearly any type on broken files, struct.error and KeyError too
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        if "TorchScript" in first:
-            why = "holds a TorchScript program, not weights alone"
-        elif isinstance(error, pickle.UnpicklingError) and (named := re.search(r"GLOBAL (\S+)", str(error))):
-            sure = "" if zipfile.is_zipfile(path) else " (or is truncated)"
-            why = f"holds a pickled {named[1]}, not weights alone{sure}: reading that runs code, and is refused"
-        else:
-            raise ModelFileError(f"{path} is not a file of torch.save, or is truncated: {first[:200]}") from error
-        raise ModelFileError(
-            f"{path} {why}\nsave weights alone: torch.save(model.state_dict(), 'weights.pt')"
-        ) from error

@@ -228,12 +228,12 @@ def specialise_file(
     """`specialise` from one ONNX file to another, with a manifest beside it. Raises as `specialise`, `onnx_file.load`
     and `files.staging` do; nothing is written then, and `source` is never touched."""
     model = onnx_file.load(source)
-    refuse_overwriting_inputs(target, [source, *onnx_file.weight_files(model)])
+    refuse_overwriting_inputs(target, [source, *onnx_file.weight_files(model, source)])
     with staging(target) as staged, onnx_file.blaming(source):
         made = specialise(model, on_progress, neighbours=neighbours, check=check, sizes=sizes)
         mark = manifest.specialisation(made.machine, made.block, ort_layout.version())
         write(made, staged, manifest.file_source(Path(source)), ("onnx", "onnx-ir", "onnxruntime"), mark)
-    return made
+    return replace(made, notes=(*made.notes, *manifest.stale(Path(target))))
 
 
 def _compare(portable: ir.Model, specialised: ir.Model, sizes: Sequence[inputs.Size] | None) -> None:
@@ -243,7 +243,7 @@ def _compare(portable: ir.Model, specialised: ir.Model, sizes: Sequence[inputs.S
         onnx_file.save(portable, paths[0])
         onnx_file.save(specialised, paths[1])
         with open_session(paths[0], "ort") as before, _opened(paths[1]) as after:
-            (case,) = inputs.cases(["plain"], before.inputs, sizes=sizes)
+            (case,) = inputs.cases(["plain"], inputs.specs(paths[0]), sizes=sizes)
             wanted, got = run_once(before, case.feeds[0]), run_once(after, case.feeds[0])
     for name, exact in wanted.items():
         if not is_float(exact.dtype):

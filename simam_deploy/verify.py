@@ -5,7 +5,8 @@ the ONNX file on the reference evaluator), and the yardstick is what float32 its
 program, by the same runtime, in float32. A runtime that computes the same function in another order makes errors of
 that size; `slack` times as much is tolerated. Inside a network each SimAM block is also judged by itself: its gate is
 compared with the formula, for the λ in the file, on the very x that this runtime computed, so that a block cannot
-hide behind the others. That the λ is the trained one shows in the outputs alone, best on inputs that are faint.
+hide behind the others. That the λ is the trained one shows in the outputs, best on inputs that are faint; `export`
+compares it with that of the module.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simam_deploy import formula
 from simam_deploy.errors import InputError, SimAMDeployError
+from simam_deploy.gates import GateRow, Tap, judge
 from simam_deploy.inputs import Case
 from simam_deploy.manifest import finite
-from simam_deploy.recognise.tail import Tail
-from simam_deploy.runtimes.session import Session, first_line, pick
+from simam_deploy.runtimes.names import Names
+from simam_deploy.runtimes.session import Session, first_line
 
 Array = NDArray[Any]
 Open = Callable[[], Session]
@@ -33,26 +34,6 @@ Outputs = list[list[Array]]
 LEAST_SLACK = 16.0
 """How many of PyTorch's own errors pass on small inputs; see `slack`."""
 EPS = float(np.finfo(np.float32).eps)
-COLLAPSED = float(1 / (1 + np.exp(-0.5)))
-"""sigmoid(½) = 0.622: the gate of everything once a half-precision sum has overflowed."""
-
-
-@dataclass(frozen=True)
-class Tap:
-    """Outputs of a session that are the x and the y of one SimAM block, and the residual where it has one inside."""
-
-    block: str
-    x: str
-    y: str
-    e_lambda: float
-    tail: Tail | None = None
-    """What is done between SimAM and y."""
-
-    @property
-    def names(self) -> list[str]:
-        """Of the outputs."""
-        residual = None if self.tail is None else self.tail.residual
-        return [self.x, self.y, *([] if residual is None else [str(residual.name)])]
 
 
 @dataclass(frozen=True)
@@ -68,26 +49,6 @@ class Row:
     snr_db: float
     worst_element: int
     """Index along the first axis of the largest error, counted over all feeds of the case."""
-    passed: bool
-
-
-@dataclass(frozen=True)
-class GateRow:
-    """One SimAM block of one session on one case, against the formula on the x it got."""
-
-    case: str
-    session: str
-    block: str
-    e_lambda: float
-    """λ of the file, with which the gate is judged."""
-    max_gate_error: float
-    share: float
-    """Largest error of y over sqrt(M) times `formula.tolerance` of its plane of M values; 1 is the limit.
-
-    `formula.tolerance` is for sums in blocks; inside a network runtimes sum value by value, see `slack`.
-    """
-    collapsed: float
-    """Share of the gate within 1e-3 of sigmoid(½) beyond what the formula has there; 0 in a healthy block."""
     passed: bool
 
 
@@ -116,63 +77,124 @@ def verify(
     *,
     truth: Open,
     twin: Open,
+    inputs: Sequence[str] | None = None,
     taps: Mapping[str, Sequence[Tap]] | None = None,
     on_progress: Callable[[str], None] | None = None,
 ) -> Report:
-    """Run every case through every candidate and compare with `truth`, output by output, in order.
+    """Run every case through every candidate and compare each output with that of `truth`.
 
     candidates : label -> function that opens the session; opened one after the other.
     truth : opens the float64 session.  twin : opens the float32 session of the same program, the yardstick.
+    inputs : names of the inputs that the cases are for, in their order; by default those of the truth.
     taps : for the candidates whose files expose them, the inner values of their SimAM blocks.
-    Inputs and outputs are matched by position, as runtimes name them differently.
-    Raises InputError when a session has other inputs or outputs than the truth.
+    Inputs and outputs are matched by name, or by position where no name is the same; `notes` says so, see `Names`.
+    A PyTorch module has no names of its own, but for outputs in a dict: the first candidate that has any gives them.
+    An output with another shape than in the truth fails. One that is empty in both is equal, and `notes` says so.
+    Raises InputError when a session has other inputs or outputs than the truth, or when every output is empty.
     """
     say = on_progress or (lambda _: None)
-    exact, names = _run_all(truth, cases, lambda case: say(f"truth in float64 ({case})"))
-    yardstick, _ = _run_all(twin, cases, lambda case: say(f"yardstick in float32 ({case})"))
+    with truth() as session:
+        given = Names("inputs", "the truth", _inputs(session), named=session.named)
+        if inputs is not None:
+            given = Names("inputs", "the first file", inputs)
+        order, _ = given.match("the truth", _inputs(session), named=session.named)
+        results = _run_all("truth in float64", session, cases, order, say)
+        names = next((list(result) for feeds in results for result in feeds), [spec.name for spec in session.outputs])
+        made = Names("outputs", "the truth", names, named=session.named)
+        exact = [[_ordered(made, "the truth", result, session)[0] for result in feeds] for feeds in results]
+    with twin() as session:
+        results = _run_all("yardstick in float32", session, cases, order, say)
+        yardstick = [[_ordered(made, "the yardstick", result, session)[0] for result in feeds] for feeds in results]
     bounds = [slack(c) * np.array(_costs(e, y)) for c, e, y in zip(cases, exact, yardstick, strict=True)]
+    notes = [*(case.note for case in cases), *_about_the_truth(cases, exact, yardstick, made.names)]
     report = Report()
-    for case, feeds in zip(cases, exact, strict=True):
-        if not all(np.isfinite(array).all() for arrays in feeds for array in arrays):
-            report.notes.append(f"{case.name}: the truth itself holds NaN or infinity, so nothing can equal it")
     for label, open_candidate in candidates.items():
         say(label)
         with open_candidate() as session:
+            notes += [f"{label}: {note}" for note in session.notes]
+            order, note = given.match(label, _inputs(session), named=session.named)
+            notes.append(note)
             tapped = list((taps or {}).get(label, ()))
-            report.notes += [f"{label}: {note}" for note in session.notes]
             for case, truths, bound in zip(cases, exact, bounds, strict=True):
                 say(f"{label} ({case.name})")
-                results = [run_once(session, feed) for feed in case.feeds]
-                values = [_without_taps(label, result, tapped, names) for result in results]
-                report.rows += _compare(case.name, label, names, values, truths, bound)
-                given = [{**_feeds(session, f), **r} for f, r in zip(case.feeds, results, strict=True)]
-                report.gates += [_judge_gate(case.name, label, tap, given) for tap in tapped]
+                answers = [run_once(session, feed, order) for feed in case.feeds]
+                values = [_ordered(made, label, answer, session, tapped) for answer in answers]
+                rows, unlike = _compare(case.name, label, made.names, [v for v, _ in values], truths, bound)
+                notes += [*(note for _, note in values), *unlike]
+                report.rows += rows
+                seen = [dict(zip(order, f, strict=True)) | a for f, a in zip(case.feeds, answers, strict=True)]
+                report.gates += [judge(case.name, label, tap, seen) for tap in tapped]
+    if report.passed and not any(array.size for case in exact for feed in case for array in feed):
+        raise InputError(
+            f"nothing was compared: {', '.join(made.names)} of the truth hold nothing on any of the inputs "
+            f"({', '.join(case.name for case in cases)}); "
+            "give inputs for which they hold numbers (--inputs FILE.npz, or --shape)"
+        )
+    report.notes = list(dict.fromkeys(filter(None, notes)))
     return report
 
 
-def _without_taps(label: str, result: Mapping[str, Array], taps: Sequence[Tap], names: Sequence[str]) -> list[Array]:
-    """The outputs that the truth has too. A tap may be one of them; those added for taps come last."""
-    inner = {name for tap in taps for name in tap.names}
-    kept = [array for i, (name, array) in enumerate(result.items()) if i < len(names) or name not in inner]
-    if len(kept) != len(names):
-        raise InputError(f"{label} has the outputs {', '.join(result)}; the truth has {', '.join(names)}")
-    return kept
-
-
 def _run_all(
-    open_session: Open, cases: Sequence[Case], say: Callable[[str], None]
-) -> tuple[list[Outputs], list[str]]:
-    found = []
-    with open_session() as session:
-        for case in cases:
-            say(case.name)
-            found.append([list(run_once(session, feed).values()) for feed in case.feeds])
-        return found, [spec.name for spec in session.outputs]
+    what: str, session: Session, cases: Sequence[Case], order: Sequence[str], say: Callable[[str], None]
+) -> list[list[dict[str, Array]]]:
+    """Per case, the results of its feeds."""
+    results = []
+    for case in cases:
+        say(f"{what} ({case.name})")
+        results.append([run_once(session, feed, order) for feed in case.feeds])
+    return results
 
 
-def run_once(session: Session, feed: Sequence[Array]) -> dict[str, Array]:
-    """`session.run` on arrays in the order of its inputs. Raises InputError when the model does not run on them."""
-    feeds = _feeds(session, feed)
+def _inputs(session: Session) -> list[str]:
+    return [spec.name for spec in session.inputs]
+
+
+def _ordered(
+    made: Names, label: str, result: Mapping[str, Array], session: Session, taps: Sequence[Tap] = ()
+) -> tuple[list[Array], str]:
+    """The outputs in the order of the truth's, and a note. A tap may be one; those added for taps come last."""
+    inner = {name for tap in taps for name in tap.names}
+    own = [name for at, name in enumerate(result) if at < len(made.names) or name not in inner]
+    names, note = made.match(label, own, named=session.named)
+    return [result[name] for name in names], note
+
+
+def _about_the_truth(
+    cases: Sequence[Case], exact: Sequence[Outputs], yardstick: Sequence[Outputs], names: Sequence[str]
+) -> list[str]:
+    """What the rows do not show: values that nothing can equal, and outputs of which nothing is compared."""
+    notes: list[str] = []
+    empty: dict[str, list[str]] = {name: [] for name in names}
+    for case, feeds, others in zip(cases, exact, yardstick, strict=True):
+        if not all(np.isfinite(_wide(array)).all() for arrays in feeds for array in arrays):
+            notes.append(f"{case.name}: the truth itself holds NaN or infinity, so nothing can equal it")
+        elif not all(np.isfinite(_wide(array)).all() for arrays in others for array in arrays):
+            notes.append(
+                f"{case.name}: in float32 the truth holds NaN or infinity; these count as no error of its own"
+            )
+        for at, name in enumerate(names):
+            if not any(arrays[at].size for arrays in feeds):
+                empty[name].append(case.name)
+            for a, b in zip(feeds, others, strict=True):
+                if a[at].shape != b[at].shape and (a[at].size or b[at].size):
+                    shapes = f"{a[at].shape} in float64 and {b[at].shape} in float32"
+                    notes.append(f"{case.name}: output {name!r} has the shape {shapes}, so it hangs on roundings")
+    for name, found in empty.items():
+        on = "any of the inputs" if len(found) == len(cases) else ", ".join(found)
+        if found:
+            notes.append(f"output {name!r} is empty on {on}: nothing of it was compared there")
+    return notes
+
+
+def run_once(session: Session, feed: Sequence[Array], names: Sequence[str] | None = None) -> dict[str, Array]:
+    """`session.run` on arrays in the order of its inputs, or of `names`, which are the same in another order.
+
+    Raises InputError when the model does not run on them.
+    """
+    if len(feed) != len(session.inputs):
+        takes = ", ".join(_inputs(session))
+        raise InputError(f"{session.label} takes {len(session.inputs)} inputs ({takes}); {len(feed)} were given")
+    feeds = dict(zip(_inputs(session) if names is None else names, feed, strict=True))
     try:
         return session.run(feeds)
     except SimAMDeployError:
@@ -180,18 +202,14 @@ def run_once(session: Session, feed: Sequence[Array]) -> dict[str, Array]:
     except Exception as error:  # each framework has its own
         sizes = ", ".join(str(array.shape) for array in feed)
         mend = "if the model takes other sizes, give them with --shape"
+        if whole := [array for array in feed if array.dtype.kind in "iu" and array.size]:
+            ends = f"from {min(int(a.min()) for a in whole)} to {max(int(a.max()) for a in whole)}"
+            mend += f"; its integers are {ends}: if it takes others, give them with --inputs FILE.npz"
         if session.label == "eager[float64]":
             mend += "; if it casts to float32 inside, it has no float64 truth: export with --no-check"
         raise InputError(
             f"{session.label} does not run on inputs of shape {sizes}: {first_line(error)}\n{mend}"
         ) from error
-
-
-def _feeds(session: Session, feed: Sequence[Array]) -> dict[str, Array]:
-    if len(feed) != len(session.inputs):
-        names = ", ".join(spec.name for spec in session.inputs)
-        raise InputError(f"{session.label} takes {len(session.inputs)} inputs ({names}); {len(feed)} were given")
-    return pick(session.inputs, feed)
 
 
 def slack(case: Case) -> float:
@@ -217,67 +235,58 @@ def slack(case: Case) -> float:
 
 
 def _costs(exact: Outputs, yardstick: Outputs) -> list[float]:
-    """Per output, the largest float32 error of the yardstick, or a rounding of the largest value."""
+    """Per output, the largest finite float32 error of the yardstick, or a rounding of its largest float."""
     costs = []
     for at in range(len(exact[0])):
-        pairs = [(e[at].astype(np.float64), y[at].astype(np.float64)) for e, y in zip(exact, yardstick, strict=True)]
-        size = max(float(np.max(np.abs(e), initial=0)) for e, _ in pairs)
-        cost = max(float(np.max(np.abs(y - e), initial=0)) for e, y in pairs)
-        costs.append(max(cost, EPS * size))
+        off = [_off(y[at], e[at]) for e, y in zip(exact, yardstick, strict=True)]
+        off += [EPS * np.abs(_wide(e[at])) for e in exact if not _is_exact(e[at])]
+        costs.append(max(float(np.max(error, initial=0, where=np.isfinite(error))) for error in off))
     return costs
 
 
 def _compare(
     case: str, label: str, names: Sequence[str], values: Outputs, exact: Outputs, bounds: Array
-) -> list[Row]:
-    rows = []
+) -> tuple[list[Row], list[str]]:
+    rows, notes = [], []
     for at, (name, bound) in enumerate(zip(names, bounds, strict=True)):
-        got = [np.asarray(feed[at], dtype=np.float64) for feed in values]
-        true = [np.asarray(feed[at], dtype=np.float64) for feed in exact]
-        if any(g.shape != t.shape for g, t in zip(got, true, strict=True)):
-            raise InputError(f"{label}: output {name!r} has shape {got[0].shape}; the truth has {true[0].shape}")
-        errors = [np.abs(g - t) for g, t in zip(got, true, strict=True)]
-        errors = [np.where(np.isnan(e), np.inf, e) for e in errors]
-        if not any(e.size for e in errors):
-            raise InputError(
-                f"{label}: output {name!r} has shape {got[0].shape} on the inputs {case}: there is nothing to "
-                "compare; give inputs for which it holds numbers (--inputs FILE.npz, or --shape)"
-            )
+        pairs = [(feed[at], truth[at]) for feed, truth in zip(values, exact, strict=True)]
+        errors = [_off(got, true) for got, true in pairs]
         by_element = np.concatenate(
-            [e.max(axis=tuple(range(1, e.ndim)), initial=0) if e.ndim else e.reshape(1) for e in errors]
+            [e.max(axis=tuple(range(1, e.ndim)), initial=0) for e in map(np.atleast_1d, errors)]
         )
         worst = float(by_element.max(initial=0))
-        signal = sum(float(np.sum(t * t)) for t in true)
+        signal = sum(float(np.sum(np.abs(_wide(true)) ** 2)) for _, true in pairs)
         noise = sum(float(np.sum(e * e)) for e in errors)
         snr = 10 * np.log10(signal / noise) if 0 < noise < np.inf and signal else (-np.inf if noise else np.inf)
         share = worst / bound if bound else (0.0 if not worst else np.inf)
-        rows.append(Row(case, label, name, worst, share, float(snr), int(by_element.argmax()), bool(share <= 1)))
-    return rows
+        at_worst = int(by_element.argmax()) if worst else 0
+        rows.append(Row(case, label, name, worst, share, float(snr), at_worst, bool(share <= 1)))
+        unlike = [(g, t) for g, t in pairs if g.shape != t.shape and (g.size or t.size)]
+        notes += [
+            f"{label}: output {name!r} has shape {g.shape} on {case}; the truth has {t.shape}" for g, t in unlike
+        ]
+    return rows, notes
 
 
-def _judge_gate(case: str, label: str, tap: Tap, results: Sequence[Mapping[str, Array]]) -> GateRow:
-    """The worst of all feeds. The gate is what x is multiplied with, so its error is that of y over |x|, where |x| is
-    not so small that roundings show. With a tail, y is the result of it all, and |scale * x| stands for |x|."""
-    error = share = collapsed = 0.0
-    for result in results:
-        x, y = formula.as_maps(result[tap.x]), formula.as_maps(np.asarray(result[tap.y], dtype=np.float64))
-        wide = np.asarray(x, dtype=np.float64)
-        gate = formula.gate(wide, tap.e_lambda)
-        bound = np.sqrt(x.shape[2] * x.shape[3]) * formula.tolerance(wide, x.dtype, tap.e_lambda)
-        exact, flat, size, others = wide * gate, wide * COLLAPSED, np.abs(wide), np.zeros(1)
-        if tap.tail is not None:
-            given = [tap.tail.scale, tap.tail.bias, *(result[name] for name in tap.names[2:])]
-            bound = formula.neighbours_tolerance(bound, exact, *given, dtype=x.dtype)
-            others = formula.neighbours(0 * wide, *map(np.abs, given))
-            size = formula.neighbours(size, np.abs(tap.tail.scale), 0 * tap.tail.bias)
-            exact, flat = (formula.neighbours(v, *given, activation=tap.tail.activation) for v in (exact, flat))
-        off = np.abs(y - exact)
-        shares = np.divide(off, bound, out=np.where(off > 0, np.inf, 0.0), where=bound > 0)  # 0 on a plane of zeros
-        share = max(share, float(np.where(np.isnan(shares), np.inf, shares).max()))
-        seen = (
-            (size > 1e-6 * size.max()) & (size > 1e-3 * others) & ((exact != 0) | (y != 0))
-        )  # a Relu hides the rest
-        error = max(error, float(np.max(off[seen] / size[seen], initial=0)))
-        near = [float(np.mean(np.abs(v - flat)[seen] < 1e-3 * size[seen])) if seen.any() else 0.0 for v in (y, exact)]
-        collapsed = max(collapsed, near[0] - near[1])
-    return GateRow(case, label, tap.block, tap.e_lambda, error, share, collapsed, bool(share <= 1))
+def _off(got: Array, true: Array) -> Array:
+    """|got - true|, infinite where there is no such number; 1 or more where values that are not rounded differ."""
+    if not got.size and not true.size:
+        return np.zeros(0)
+    if got.shape != true.shape:
+        return np.full(max(1, *got.shape[:1], *true.shape[:1]), np.inf)
+    off = np.abs(_wide(got) - _wide(true))
+    if _is_exact(got) and _is_exact(true):  # float64 does not hold every int64
+        return np.where(got == true, 0.0, np.maximum(off, 1))
+    return np.where(np.isnan(off), np.inf, off)
+
+
+def _is_exact(array: Array) -> bool:
+    """Whether its values are whole numbers, truth values or texts."""
+    return array.dtype.kind in "biuOSU"
+
+
+def _wide(array: Array) -> Array:
+    """In float64, or complex128; 0 for texts."""
+    if array.dtype.kind in "OSU":
+        return np.zeros(array.shape)
+    return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)

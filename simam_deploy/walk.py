@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import cache
 
 import onnx
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
 
 
 def graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
@@ -55,3 +58,26 @@ def tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     for pair in sparse:
         yield pair.values
         yield pair.indices
+
+
+def messages(root: Message) -> Iterator[Message]:
+    """`root` and every message in it, whatever holds it: what the standard says of a field is not asked."""
+    queue = [root]
+    while queue:
+        message = queue.pop()
+        yield message
+        for name, repeated in fields(message.DESCRIPTOR)[FieldDescriptor.TYPE_MESSAGE]:
+            if repeated:
+                queue += getattr(message, name)
+            elif message.HasField(name):
+                queue.append(getattr(message, name))
+
+
+@cache
+def fields(kind: Descriptor) -> dict[int, list[tuple[str, bool]]]:
+    """The texts of a kind of message, and its messages: name of the field, and whether it is repeated."""
+    held: dict[int, list[tuple[str, bool]]] = {FieldDescriptor.TYPE_STRING: [], FieldDescriptor.TYPE_MESSAGE: []}
+    for field in kind.fields:
+        if field.type in held:
+            held[field.type].append((field.name, not field.has_presence))
+    return held

@@ -16,7 +16,18 @@ from simam_deploy import __version__, cli, native
 ROOT = Path(__file__).parents[1]
 COMMANDS = ("export", "fuse", "inspect", "verify", "bench", "build", "doctor")
 INSPECTED = {
-    *("file", "opset", "ir_version", "weights_mib", "blocks", "kernel", "shared", "near_misses", "specialised"),
+    *(
+        "file",
+        "opset",
+        "ir_version",
+        "weights_mib",
+        "blocks",
+        "kernel",
+        "shared",
+        "near_misses",
+        "specialised",
+        "disagreements",
+    ),
 }
 
 
@@ -69,7 +80,7 @@ def test_version(run: Run) -> None:
         ("bench dynamic.onnx --json --seconds 0.1 --shape 1,3,8,8", {"threads", "rows", "left_out"}),
         (
             f"{EXPORT}build -o new.onnx --json --exporter torchscript --dynamic batch",
-            {"file", "adopted", "blocks", "near_misses", "notes", "parity"},
+            {"file", "adopted", "weights", "blocks", "near_misses", "notes", "parity"},
         ),
     ],
     ids=["fuse", "inspect", "inspect a near miss", "verify", "bench", "export"],

@@ -71,7 +71,7 @@ BAD: list[tuple[str, str]] = [
     # weights and models by name
     (
         f"{EXPORT}build -o out.onnx --weights misfit.pt",
-        r"(?s)weights in misfit.pt do not fit Net:.*Missing.*\"conv.bias\".*Unexpected.*\"head.weight\"",
+        "weights in misfit.pt do not fit Net:\n  missing: conv.bias\n  left over: head.weight\n$",
     ),
     (f"{EXPORT}build -o out.onnx --weights w.pt", "w.pt is not a file of torch.save, or is truncated"),
     (f"{EXPORT}build -o out.onnx --weights nowhere.pt", "there is no file nowhere.pt"),

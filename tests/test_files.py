@@ -1,6 +1,7 @@
 """Whatever happens while a file is written, what was there before stays whole."""
 
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from simam_deploy import manifest
 from simam_deploy.errors import OutputError
 from simam_deploy.files import refuse_overwriting_inputs, staging
 
@@ -54,9 +56,9 @@ def test_the_target_comes_last(target: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(Path, "replace", spy)
     with staging(target) as path:
-        for suffix in ("", ".data", ".json"):
-            path.with_name(path.name + suffix).write_bytes(b"new")
-    assert moved == ["model.onnx.data", "model.onnx.json", "model.onnx"]
+        for name in ("model.onnx", "model.onnx.0123456789abcdef.data", "model.onnx.json"):
+            path.with_name(name).write_bytes(b"new")
+    assert moved == ["model.onnx.0123456789abcdef.data", "model.onnx.json", "model.onnx"]
 
 
 @pytest.mark.parametrize("failure", [ValueError("x"), KeyboardInterrupt(), OSError("of something else")])
@@ -115,22 +117,120 @@ with staging(sys.argv[1]) as path:
     assert leftover.startswith(".simam-deploy-")
 
 
-def test_a_linked_target_becomes_a_file_and_what_it_led_to_stays(target: Path) -> None:
-    link = target.with_name("latest.onnx")
-    link.symlink_to(target.name)
-    with staging(link) as path:
+@pytest.mark.skipif(os.name != "posix", reason="permissions as POSIX has them")
+def test_who_may_read_a_file_stays(target: Path) -> None:
+    target.chmod(0o600)
+    with staging(target) as path:
         path.write_bytes(b"new")
-    assert target.read_bytes() == b"old"
-    assert link.read_bytes() == b"new"
-    assert not link.is_symlink()
+    assert target.stat().st_mode & 0o777 == 0o600
+    assert target.read_bytes() == b"new"
 
 
-def test_a_dangling_link_is_replaced(tmp_path: Path) -> None:
+# links, and files of others
+
+
+@pytest.mark.parametrize("where", ["", "elsewhere", "elsewhere/deep"])
+def test_a_link_is_written_through(tmp_path: Path, where: str) -> None:
+    """As `cp` does: the link stays, the file is where it leads, and what is beside the file is there too."""
+    real = tmp_path / where / "v2.onnx"
+    real.parent.mkdir(parents=True, exist_ok=True)
+    real.write_bytes(b"old")
     link = tmp_path / "latest.onnx"
-    link.symlink_to("gone.onnx")
+    link.symlink_to(real.relative_to(tmp_path))
+    with staging(link) as path:
+        assert path.parent.parent == real.parent
+        path.write_bytes(b"new")
+        manifest.write({}, path)
+        assert real.read_bytes() == b"old"
+    assert link.is_symlink()
+    assert link.read_bytes() == real.read_bytes() == b"new"
+    assert names(real.parent)[-2:] == ["v2.onnx", "v2.onnx.json"]
+    assert manifest.disagreements(link) == []
+
+
+def test_a_link_to_a_link(target: Path) -> None:
+    first, second = target.with_name("first"), target.with_name("second")
+    first.symlink_to("second")
+    second.symlink_to(target)
+    with staging(first) as path:
+        path.write_bytes(b"new")
+    assert target.read_bytes() == b"new"
+    assert first.is_symlink()
+    assert second.is_symlink()
+
+
+def test_a_link_to_nothing_yet(tmp_path: Path) -> None:
+    link = tmp_path / "latest.onnx"
+    link.symlink_to("v1.onnx")
     with staging(link) as path:
         path.write_bytes(b"new")
-    assert names(tmp_path) == ["latest.onnx"]
+    assert names(tmp_path) == ["latest.onnx", "v1.onnx"]
+    assert link.is_symlink()
+    link.unlink()
+    link.symlink_to("nowhere/v1.onnx")
+    with pytest.raises(OutputError, match=r"folder does not exist; create it with mkdir -p .*nowhere"), staging(link):
+        pytest.fail("the block ran")
+
+
+def test_a_link_in_a_circle(tmp_path: Path) -> None:
+    link = tmp_path / "latest.onnx"
+    link.symlink_to(link.name)
+    with pytest.raises(OutputError, match="a symbolic link that leads in a circle"), staging(link):
+        pytest.fail("the block ran")
+    assert link.is_symlink()
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "", '{"name": "m", "version": "1", "source": "x"}', "[" * 10**5])
+def test_a_file_of_somebody_else_is_not_overwritten(target: Path, text: str) -> None:
+    beside = target.with_name("model.onnx.json")
+    beside.write_text(text)
+    words = r"model\.onnx\.json \(written next to model\.onnx\): it is there, and no manifest of ours; move it away"
+    with pytest.raises(OutputError, match=words), staging(target):
+        pytest.fail("the block ran")
+    assert beside.read_text() == text
+
+
+def test_nor_one_that_came_while_the_block_ran(target: Path) -> None:
+    def write(path: Path) -> None:
+        path.write_bytes(b"new")
+        manifest.write({}, path)
+        target.with_name("model.onnx.json").write_text("of somebody else")
+
+    with pytest.raises(OutputError, match="no manifest of ours"), staging(target) as path:
+        write(path)
+    assert target.read_bytes() == b"old"
+    assert target.with_name("model.onnx.json").read_text() == "of somebody else"
+
+
+def test_nor_a_link(target: Path) -> None:
+    beside, other = target.with_name("model.onnx.json"), target.with_name("other.json")
+    beside.symlink_to(other.name)
+    with (
+        pytest.raises(OutputError, match=r"model\.onnx\.json .*: it is a symbolic link; move it away"),
+        staging(target),
+    ):
+        pytest.fail("the block ran")
+    assert not other.exists()
+    assert beside.is_symlink()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes as POSIX has them")
+def test_nor_a_pipe(target: Path) -> None:
+    os.mkfifo(target.with_name("model.onnx.json"))
+    with pytest.raises(OutputError, match=r"model\.onnx\.json: it is a device or a pipe"), staging(target):
+        pytest.fail("the block ran")
+
+
+def test_a_manifest_of_ours_is_overwritten_also_one_of_before_the_mark(target: Path) -> None:
+    old = {"version": "0.1", "form": "function", "source": {"file": "a"}, "versions": {"python": "3.10"}}
+    target.with_name("model.onnx.json").write_text(json.dumps(old))
+    for content in (b"new", b"newer"):
+        with staging(target) as path:
+            path.write_bytes(content)
+            manifest.write({"form": "primitive"}, path)
+        assert manifest.disagreements(target) == []
+    target.write_bytes(b"of somebody else")
+    assert manifest.disagreements(target) == ["model.onnx.json is of another model.onnx"]
 
 
 def test_folder_missing(tmp_path: Path) -> None:
@@ -177,14 +277,8 @@ def test_no_permission_in_words_for_every_user(tmp_path: Path, monkeypatch: pyte
 
 def test_a_side_file_that_is_a_folder_stops_everything(target: Path) -> None:
     target.with_name("model.onnx.json").mkdir()
-
-    def write(path: Path) -> None:
-        path.write_bytes(b"new")
-        path.with_name("model.onnx.data").write_bytes(b"new")
-        path.with_name("model.onnx.json").write_text("{}")
-
-    with pytest.raises(OutputError, match=r"model\.onnx\.json: it is a folder"), staging(target) as path:
-        write(path)
+    with pytest.raises(OutputError, match=r"model\.onnx\.json: it is a folder"), staging(target):
+        pytest.fail("the block ran")
     assert target.read_bytes() == b"old"
     assert names(target.parent) == ["model.onnx", "model.onnx.json"]
 
@@ -211,9 +305,8 @@ def test_inputs_are_safe_behind_links(target: Path) -> None:
             refuse_overwriting_inputs(out, [given])
 
 
-@pytest.mark.parametrize("suffix", [".data", ".json"])
-def test_side_files_are_no_inputs_either(target: Path, suffix: str) -> None:
-    given = target.with_name("new.onnx" + suffix)
+def test_the_manifest_is_no_input_either(target: Path) -> None:
+    given = target.with_name("new.onnx.json")
     given.write_bytes(b"weights")
     with pytest.raises(OutputError, match=r"written next to new\.onnx.*same file as the input"):
         refuse_overwriting_inputs(target.with_name("new.onnx"), [target, given])

@@ -24,9 +24,10 @@ from simam_deploy.export import export
 from simam_deploy.forms import FORMS
 from simam_deploy.formula import OPS, neighbours, reference
 from simam_deploy.fuse import fuse
+from simam_deploy.gates import Tap
 from simam_deploy.inputs import Case
 from simam_deploy.runtimes import open_session
-from simam_deploy.verify import Report, Tap, verify
+from simam_deploy.verify import Report, verify
 from simam_deploy.widen import widen
 
 ALL = f"a = {BN}\n p = Add (r, a)\n s_ = Sigmoid (p)\n out = Mul (s_, p)"

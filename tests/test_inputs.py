@@ -68,12 +68,47 @@ def test_inputs_of_fewer_axes(name: str, shape: tuple[int, ...]) -> None:
     assert x.shape == shape
 
 
-@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint8, np.bool_])
-def test_integers_and_truth_values_are_zeros_and_ones(dtype: type) -> None:
-    ((ids, x),) = only("offset", TensorSpec("ids", np.dtype(dtype), (4, 50)), X).feeds
-    assert ids.dtype == dtype
-    assert set(np.unique(ids)) == {0, 1}
-    assert x.mean() > 900
+WHOLE = {np.uint8: (0, 255), np.int8: (-128, 127), np.uint16: (0, 65535), np.int16: (-32768, 32767), np.bool_: (0, 1)}
+RANGES = [
+    *((dtype, None, ends) for dtype, ends in WHOLE.items()),
+    *((dtype, None, (0, 9)) for dtype in (np.int32, np.int64, np.uint32, np.uint64)),
+    (np.int64, (0, 4), (0, 4)),
+    (np.int32, (-3, 1), (-3, 1)),
+    (np.int64, (5, 5), (5, 5)),
+    (np.uint8, (0, 999), (0, 255)),
+    (np.uint8, (-3, 20), (0, 20)),
+]
+
+
+@pytest.mark.parametrize(("dtype", "given", "ends"), RANGES)
+def test_integers_go_over_what_they_may_hold(
+    dtype: type, given: tuple[int, int] | None, ends: tuple[int, int]
+) -> None:
+    low, high = ends
+    spec = TensorSpec("ids", np.dtype(dtype), (4, 30, 50), given)
+    made = {case.name: case.feeds[0][0] for case in cases(list(MADE), [spec])}
+    for array in made.values():
+        assert (array.dtype, array.shape) == (dtype, (4, 30, 50))
+        assert low <= array.min() <= array.max() <= high
+    assert np.ptp(made["plain"].astype(float)) > 0.98 * (high - low) - 1
+    assert np.ptp(made["uniform"].astype(float)) > 0.98 * (high - low) - 1
+    assert set(np.unique(made["large"])) == {low, high}
+    assert (made["outlier"][:, -1, -1] == high).all()
+    assert made["offset"].min() >= max(low, high - 9)
+    assert made["offset"].max() == high
+    assert len(np.unique(made["faint"])) <= 2
+    assert (made["constant"] == made["constant"][:, :1, :1]).all()
+
+
+@pytest.mark.parametrize("shape", [(), (5,), (2, 5)])
+def test_integers_of_fewer_axes(shape: tuple[int, ...]) -> None:
+    for case in cases(list(MADE), [TensorSpec("n", np.dtype(np.uint8), shape)]):
+        assert case.feeds[0][0].shape == shape
+
+
+def test_an_index_for_which_there_is_no_value() -> None:
+    with pytest.raises(InputError, match="input 'ids' is an index for which the graph leaves no value"):
+        only("plain", TensorSpec("ids", np.dtype(np.int64), (2,), (0, -1)))
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64, ml_dtypes.bfloat16])
@@ -211,9 +246,11 @@ def test_what_is_no_npz(tmp_path: Path) -> None:
     (tmp_path / "array.npy").rename(tmp_path / "array.npz")
     (tmp_path / "text.npz").write_text("hello")
     (tmp_path / "folder.npz").mkdir()
-    for name in ("array.npz", "text.npz", "folder.npz"):
+    for name in ("array.npz", "text.npz"):
         with pytest.raises(InputError, match=f"cannot read .*{name} as an .npz file"):
             only(tmp_path / name, X)
+    with pytest.raises(InputError, match=r"folder.npz is a folder; give the .npz file in it"):
+        only(tmp_path / "folder.npz", X)
     with pytest.raises(InputError, match=r"there is no file .*nowhere.npz"):
         only(tmp_path / "nowhere.npz", X)
 

@@ -7,16 +7,18 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "simam_deploy"
 RANKS = [
-    {"errors", "walk", "structure", "stages"},
-    {"formula", "files", "manifest", "onnx_file", "widen", "module_state", "torch_float64"},
-    {"native", "proof", "evaluator", "shapes"},
+    {"errors", "file_kinds", "npz", "processes", "stages", "structure", "text", "walk"},
+    {"opening"},
+    {"formula", "manifest", "widen", "module_state", "torch_float64"},
+    {"files", "onnx_file"},
+    {"native", "proof", "evaluator", "shapes", "checkpoint"},
     {"cuda_library"},
     {"torch_kernel"},
     {"module"},
     {"adopt", "recognise", "source"},
     {"blocks"},
     {"forms", "runtimes", "engine_worker", "neighbours"},
-    {"fuse", "inputs", "bench", "engine"},
+    {"fuse", "inputs", "bench", "engine", "gates"},
     {"doctor", "verify", "ahead_of_time"},
     {"candidates", "show", "specialise"},
     {"export"},

@@ -160,9 +160,10 @@ def test_statistics_of_the_batch_on_a_large_map(batch: str) -> None:
 def test_a_default_that_callers_may_replace() -> None:
     body = CONTROL.replace("(v, lam)", "(v, l2)")
     given = {"constants": ", float l2 = {0.0001}", "inputs": ", float l2", "shape": "N, C, H, W"}
-    (miss,) = find(ir.from_proto(model(body, **given))).near_misses
-    assert "made of more than one value: 'l2' (an input), 'x' (an input)" in str(miss)
-    assert find(ir.from_proto(model(body, **given, version=3))).blocks, "before IR 4 every initialiser was an input"
+    (block,) = find(ir.from_proto(model(body, **given))).blocks
+    assert block.defaults == ("l2",), "it is SimAM as long as they do not"
+    (block,) = find(ir.from_proto(model(body, **given, version=3))).blocks
+    assert block.defaults == (), "before IR 4 every initialiser was an input, and none could be replaced"
 
 
 @pytest.mark.parametrize("kind", ["double", "float16"])

@@ -1,5 +1,6 @@
 """ONNX files in and out: nothing is lost, neither of the graph nor of the weights in it or beside it."""
 
+import hashlib
 import tracemalloc
 from pathlib import Path
 
@@ -69,13 +70,13 @@ def test_the_long_name_of_the_default_domain(tmp_path: Path) -> None:
 def test_weights_from_another_file_come_into_one(tmp_path: Path) -> None:
     (tmp_path / "w.bin").write_bytes(bytes(8) + WEIGHTS.tobytes())
     model = onnx_file.load(write(tmp_path / "a.onnx", lambda m: outside(m, offset=8)))
-    assert onnx_file.weight_files(model) == {tmp_path / "w.bin"}
+    assert onnx_file.weight_files(model, tmp_path / "a.onnx") == {tmp_path / "w.bin"}
     (tmp_path / "out").mkdir()
     onnx_file.save(model, tmp_path / "out" / "b.onnx")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["b.onnx"]
     kept = onnx.load(tmp_path / "out" / "b.onnx").graph.initializer[0]
     np.testing.assert_array_equal(numpy_helper.to_array(kept), WEIGHTS)
-    assert onnx_file.weight_files(model) == {tmp_path / "w.bin"}  # saving changed nothing
+    assert onnx_file.weight_files(model, tmp_path / "a.onnx") == {tmp_path / "w.bin"}  # saving changed nothing
 
 
 def test_a_length_may_be_left_out(tmp_path: Path) -> None:
@@ -98,7 +99,7 @@ def test_a_constant_from_another_file(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "yes.bin").write_bytes(b"\x01")
     monkeypatch.chdir("/")
     model = onnx_file.load(source)
-    assert onnx_file.weight_files(model) == {tmp_path / "yes.bin"}
+    assert onnx_file.weight_files(model, tmp_path / "a.onnx") == {tmp_path / "yes.bin"}
     (tmp_path / "out").mkdir()
     onnx_file.save(model, tmp_path / "out" / "b.onnx")
     kept = onnx.load(tmp_path / "out" / "b.onnx").graph.node[2].attribute[0].t
@@ -116,10 +117,12 @@ def test_weights_beyond_the_limit_get_their_own_file(tmp_path: Path, monkeypatch
     monkeypatch.setattr(onnx_file, "PROTOBUF_LIMIT", 4096)
     assert onnx_file.weight_bytes(model) > onnx_file.PROTOBUF_LIMIT
     onnx_file.save(model, tmp_path / "b.onnx")
-    assert (tmp_path / "b.onnx.data").stat().st_size >= big.nbytes
+    (data,) = tmp_path.glob("b.onnx.*.data")
+    assert data.name == f"b.onnx.{hashlib.sha256(data.read_bytes()).hexdigest()[:16]}.data"
+    assert data.stat().st_size >= big.nbytes
     assert (tmp_path / "b.onnx").stat().st_size < 4096
     again = onnx_file.load(tmp_path / "b.onnx")
-    assert onnx_file.weight_files(again) == {tmp_path / "b.onnx.data"}
+    assert onnx_file.weight_files(again, tmp_path / "b.onnx") == {data}
     held, still = again.graph.initializers["w"].const_value, model.graph.initializers["w"].const_value
     assert held is not None
     np.testing.assert_array_equal(held.numpy(), big)
@@ -127,7 +130,7 @@ def test_weights_beyond_the_limit_get_their_own_file(tmp_path: Path, monkeypatch
     onnx.checker.check_model(tmp_path / "b.onnx")
     moved = tmp_path / "c.onnx"  # from one such file to the next
     onnx_file.save(again, moved)
-    (tmp_path / "b.onnx.data").unlink()
+    data.unlink()
     held = onnx_file.load(moved).graph.initializers["w"].const_value
     assert held is not None
     np.testing.assert_array_equal(held.numpy(), big)

@@ -148,7 +148,7 @@ def test_openvino_inlines_and_gets_the_options(function_file: Path, tmp_path: Pa
     with open_session(function_file, "openvino", threads=1) as session:
         assert session.label == "openvino[CPU]"
         assert session.notes == ["1 simam node(s) replaced by their bodies, as OpenVINO knows no functions"]
-        compiled = session._request.get_compiled_model()
+        compiled = session._compiled
         assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
         assert compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
     with open_session(save(parse(TWO_OUTPUTS), tmp_path / "m.onnx"), "openvino") as session:
@@ -156,7 +156,7 @@ def test_openvino_inlines_and_gets_the_options(function_file: Path, tmp_path: Pa
 
 
 def test_openvino_copies_weights_where_links_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise OSError("cross-device link")
 
     monkeypatch.setattr("os.link", refuse)

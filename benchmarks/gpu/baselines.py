@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu.rows import INT8_SCALES, Filled
+from simam_deploy.errors import RuntimeUnavailable
+from simam_deploy.runtimes.session import framework
 
 E_LAMBDA = 1e-4
 
@@ -101,10 +103,8 @@ def onnxruntime(sets: Sequence[Filled], stream: int) -> Callable[[int], object]:
     if of.row.type not in ("f32", "f16") or of.row.layout != "NCHW" or of.row.op.affine:
         raise Unavailable("ONNX Runtime: SimAM alone, in float32 and float16, NCHW")
     try:
-        import onnxruntime as ort
-
-        model = _model(of)
-    except ImportError as error:
+        ort, model = framework("onnxruntime", "ort", "ort-gpu"), _model(of)
+    except (ImportError, RuntimeUnavailable) as error:
         raise Unavailable(f"ONNX Runtime: {error}") from error
     if "CUDAExecutionProvider" not in ort.get_available_providers():
         raise Unavailable(f"ONNX Runtime {ort.__version__} has no CUDA provider")

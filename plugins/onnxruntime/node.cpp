@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <tuple>
 
 namespace simam::ort {
 namespace {
@@ -10,7 +9,6 @@ namespace {
 OrtApi const* g_api = nullptr;
 
 using Dims = decltype(Values::shape);
-constexpr size_t kRank = std::tuple_size_v<Dims>;
 
 bool succeeded(OrtStatus* status) {
   if (status != nullptr) g_api->ReleaseStatus(status);

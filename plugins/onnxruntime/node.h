@@ -18,6 +18,8 @@ OrtStatus* fail(OrtErrorCode code, char const* format, Values... values) {
 #define SIMAM_RETURN_IF_FAILED(expression) \
   if (OrtStatus* const failure = (expression)) return failure
 
+inline constexpr size_t kRank = 4;  // of x, (N, C, H, W)
+
 // The attribute e_lambda, or its default.
 OrtStatus* read_lambda(OrtKernelInfo const* info, char const* name, float& lambda);
 
@@ -29,7 +31,7 @@ struct Values {
   float const* bias = nullptr;
   void* y = nullptr;
   OrtValue* output = nullptr;  // y's
-  std::array<int64_t, 4> shape{};
+  std::array<int64_t, kRank> shape{};
   bool empty = false;  // nothing is computed: the sizes may be anything, and their product is not taken
 };
 

@@ -1,4 +1,9 @@
 // An operator as both providers have it: its name, its inputs, and what the optimisers of the graph ask.
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
 #include <new>
 
 #include "node.h"
@@ -18,10 +23,37 @@ ONNXTensorElementDataType element_type(cpu::Type type) {
 
 bool is_parameter(Op const& op, size_t input) { return op.affine && (input == 1 || input == 2); }
 
+// The sizes of x for y. A size is a number or a name, and ONNX Runtime takes the -1 that it gives for neither as a fixed
+// size. So a size that is not known gets a name, one that nothing else has: equal names are equal sizes. A file that ONNX
+// Runtime optimised and saved keeps names of an earlier process, so they do not begin at 0.
+OrtStatus* set_shape(OrtShapeInferContext* context, OrtTensorTypeAndShapeInfo const* x, OrtTensorTypeAndShapeInfo* y) {
+  static std::atomic<int64_t> unknown{std::chrono::system_clock::now().time_since_epoch().count()};
+  std::array<int64_t, kRank> sizes{};
+  std::array<char const*, kRank> names{};
+  std::array<char[40], kRank> made{};
+  SIMAM_RETURN_IF_FAILED(api()->GetDimensions(x, sizes.data(), kRank));
+  SIMAM_RETURN_IF_FAILED(api()->GetSymbolicDimensions(x, names.data(), kRank));
+  for (size_t i = 0; i < kRank; ++i) {
+    if (sizes[i] >= 0 || (names[i] != nullptr && *names[i] != '\0')) continue;
+    std::snprintf(made[i], sizeof made[i], "simam/unknown/%lld", static_cast<long long>(unknown++));
+    names[i] = made[i];
+  }
+  SIMAM_RETURN_IF_FAILED(api()->SetDimensions(y, sizes.data(), kRank));
+  SIMAM_RETURN_IF_FAILED(api()->SetSymbolicDimensions(y, names.data(), kRank));
+  return api()->ShapeInferContext_SetOutputTypeShape(context, 0, y);
+}
+
 OrtStatus* infer_shape(OrtCustomOp const*, OrtShapeInferContext* context) {
-  OrtTensorTypeAndShapeInfo* info = nullptr;
-  SIMAM_RETURN_IF_FAILED(api()->ShapeInferContext_GetInputTypeShape(context, 0, &info));
-  return api()->ShapeInferContext_SetOutputTypeShape(context, 0, info);  // info belongs to the context
+  OrtTensorTypeAndShapeInfo* x = nullptr;  // belongs to the context
+  SIMAM_RETURN_IF_FAILED(api()->ShapeInferContext_GetInputTypeShape(context, 0, &x));
+  size_t rank = 0;
+  SIMAM_RETURN_IF_FAILED(api()->GetDimensionsCount(x, &rank));
+  if (rank != kRank) return nullptr;  // 0 where it is not known; another is refused in a run
+  OrtTensorTypeAndShapeInfo* y = nullptr;
+  SIMAM_RETURN_IF_FAILED(api()->CreateTensorTypeAndShapeInfo(&y));
+  OrtStatus* const status = set_shape(context, x, y);
+  api()->ReleaseTensorTypeAndShapeInfo(y);
+  return status;
 }
 
 // y in the place of x, or of the residual.

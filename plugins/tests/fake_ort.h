@@ -19,6 +19,7 @@ struct OrtStatus {
 };
 struct OrtTensorTypeAndShapeInfo {
   std::vector<int64_t> dims;
+  std::vector<std::string> names;  // in inference alone: "" where a size has none
 };
 struct OrtMemoryInfo {};
 struct OrtValue {
@@ -38,6 +39,7 @@ struct OrtKernelContext {
 };
 struct OrtShapeInferContext {
   OrtTensorTypeAndShapeInfo input, output;
+  bool set = false;  // the output
 };
 struct OrtCustomOpDomain {
   std::string name;
@@ -173,6 +175,49 @@ inline void add_device_calls(OrtApi& a) {
   };
 }
 
+// A shape as ONNX Runtime keeps it in inference: a number for each size, -1 where it is not known, and a name or "".
+inline void add_shape_calls(OrtApi& a) {
+  a.CreateTensorTypeAndShapeInfo = [](OrtTensorTypeAndShapeInfo** out) noexcept -> OrtStatus* {
+    SIMAM_MAY_FAIL;
+    ++handed_out;
+    *out = new OrtTensorTypeAndShapeInfo{};
+    return nullptr;
+  };
+  a.SetDimensions = [](OrtTensorTypeAndShapeInfo* info, int64_t const* dims, size_t count) noexcept -> OrtStatus* {
+    SIMAM_MAY_FAIL;
+    info->dims.assign(dims, dims + count);
+    return nullptr;
+  };
+  a.GetSymbolicDimensions = [](OrtTensorTypeAndShapeInfo const* info, char const** out,
+                               size_t count) noexcept -> OrtStatus* {
+    SIMAM_MAY_FAIL;
+    if (count > info->names.size()) std::abort();
+    for (size_t i = 0; i < count; ++i) out[i] = info->names[i].c_str();
+    return nullptr;
+  };
+  a.SetSymbolicDimensions = [](OrtTensorTypeAndShapeInfo* info, char const** names,
+                               size_t count) noexcept -> OrtStatus* {
+    SIMAM_MAY_FAIL;
+    info->names.clear();  // as the real one does: names of its own are gone then
+    for (size_t i = 0; i < count; ++i) info->names.emplace_back(names[i]);
+    return nullptr;
+  };
+  a.ShapeInferContext_GetInputTypeShape = [](OrtShapeInferContext const* context, size_t,
+                                             OrtTensorTypeAndShapeInfo** out) noexcept -> OrtStatus* {
+    SIMAM_MAY_FAIL;
+    *out = const_cast<OrtTensorTypeAndShapeInfo*>(&context->input);
+    return nullptr;
+  };
+  a.ShapeInferContext_SetOutputTypeShape = [](OrtShapeInferContext const* context, size_t,
+                                              OrtTensorTypeAndShapeInfo const* info) noexcept -> OrtStatus* {
+    SIMAM_MAY_FAIL;
+    if (info->names.size() != info->dims.size()) return make_status(ORT_FAIL, "symbolic and integer dims mismatch");
+    const_cast<OrtShapeInferContext*>(context)->output = *info;
+    const_cast<OrtShapeInferContext*>(context)->set = true;
+    return nullptr;
+  };
+}
+
 inline OrtApi const* fake_api() {
   static OrtApi const api = [] {
     OrtApi a{};
@@ -216,7 +261,7 @@ inline OrtApi const* fake_api() {
     a.GetTensorTypeAndShape = [](OrtValue const* value, OrtTensorTypeAndShapeInfo** out) noexcept -> OrtStatus* {
       SIMAM_MAY_FAIL;
       ++handed_out;
-      *out = new OrtTensorTypeAndShapeInfo{value->dims};
+      *out = new OrtTensorTypeAndShapeInfo{value->dims, {}};
       return nullptr;
     };
     a.ReleaseTensorTypeAndShapeInfo = [](OrtTensorTypeAndShapeInfo* info) {
@@ -245,18 +290,7 @@ inline OrtApi const* fake_api() {
       for (size_t i = count; i-- > 0;) work(data, i);
       return nullptr;
     };
-    a.ShapeInferContext_GetInputTypeShape = [](OrtShapeInferContext const* context, size_t,
-                                               OrtTensorTypeAndShapeInfo** out) noexcept -> OrtStatus* {
-      SIMAM_MAY_FAIL;
-      *out = const_cast<OrtTensorTypeAndShapeInfo*>(&context->input);
-      return nullptr;
-    };
-    a.ShapeInferContext_SetOutputTypeShape = [](OrtShapeInferContext const* context, size_t,
-                                                OrtTensorTypeAndShapeInfo const* info) noexcept -> OrtStatus* {
-      SIMAM_MAY_FAIL;
-      const_cast<OrtShapeInferContext*>(context)->output = *info;
-      return nullptr;
-    };
+    add_shape_calls(a);
     add_device_calls(a);
     return a;
   }();

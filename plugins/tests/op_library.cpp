@@ -1,5 +1,6 @@
 // The op library on a fake ONNX Runtime: what it registers, computes and refuses, and what it does when calls fail.
 #include <limits>
+#include <set>
 
 #include "node.h"
 
@@ -180,11 +181,46 @@ TEST(failing_calls) {
       }
 }
 
+// y has the sizes of x. -1 is no size: such a one gets a name of its own, in every inference another.
 TEST(shape_inference) {
+  std::set<std::string> given;
+  for_operators([&](std::string const&, OrtCustomOp const* op) {
+    OrtShapeInferContext context{{{2, -1, -1, 5}, {"", "channels", "", ""}}, {}};
+    Outcome const outcome(op->InferOutputShapeFn(op, &context));
+    OrtTensorTypeAndShapeInfo const& y = context.output;
+    CHECK(!outcome.failed() && context.set && y.dims == context.input.dims, "%s", outcome.message().c_str());
+    CHECK(y.names[0].empty() && y.names[1] == "channels" && y.names[3].empty(), "%s", op->GetName(op));
+    CHECK(!y.names[2].empty() && given.insert(y.names[2]).second, "'%s' again", y.names[2].c_str());
+    CHECK(context.input.names[2].empty(), "x was changed: '%s'", context.input.names[2].c_str());
+  });
+  CHECK(handed_out == 0, "%d not released", handed_out);
+}
+
+// Where the rank is not known, ONNX Runtime says 0 dimensions; y is no scalar then.
+TEST(shape_inference_of_another_rank) {
   OrtCustomOp const* const op = find_op(kDomain, "SimAM", Type::f32);
-  OrtShapeInferContext context{{{2, 3, -1, 5}}, {}};
-  Outcome const outcome(op->InferOutputShapeFn(op, &context));
-  CHECK(!outcome.failed() && context.output.dims == context.input.dims, "%s", outcome.message().c_str());
+  for (size_t const rank : {0, 1, 3, 5}) {
+    OrtShapeInferContext context{{std::vector<int64_t>(rank, -1), std::vector<std::string>(rank)}, {}};
+    Outcome const outcome(op->InferOutputShapeFn(op, &context));
+    CHECK(!outcome.failed() && !context.set, "rank %zu: %s", rank, outcome.message().c_str());
+  }
+}
+
+TEST(failing_calls_of_shape_inference) {
+  OrtCustomOp const* const op = find_op(kDomain, "SimAM", Type::f32);
+  for (int i = 0;; ++i) {
+    OrtShapeInferContext context{{{2, 3, -1, 5}, {"", "", "", ""}}, {}};
+    calls_to_fail = i;
+    Outcome const outcome(op->InferOutputShapeFn(op, &context));
+    bool const all_succeeded = calls_to_fail >= 0;
+    calls_to_fail = -1;
+    CHECK(handed_out == 0, "call %d: %d not released", i, handed_out);
+    CHECK(outcome.failed() != all_succeeded && context.set == all_succeeded, "call %d", i);
+    if (all_succeeded) {
+      CHECK(i == 8, "%d calls", i);
+      break;
+    }
+  }
 }
 
 // An ONNX Runtime next to the first: it is refused by its own API, and gets none of the other's domains.

@@ -16,7 +16,6 @@ from simam_deploy.ahead_of_time.plugin import Kernel, Options, register
 from simam_deploy.errors import BuildError, NoBlockError
 from simam_deploy.files import refuse_overwriting_inputs, staging
 from simam_deploy.formula import DEFAULT_LAMBDA, OP_DOMAIN, OPS
-from simam_deploy.runtimes.graph import external_files
 from simam_deploy.walk import nodes
 
 
@@ -47,7 +46,7 @@ def build(
     trt: Any = plugins.tensorrt
     path = Path(model)
     proto = onnx_file.read(model)
-    refuse_overwriting_inputs(engine, [path, *(path.parent / location for location in external_files(proto))])
+    refuse_overwriting_inputs(engine, [path, *onnx_file.weight_files(proto, path)])
     proto, count = mark(proto)
     if not count:
         raise NoBlockError(

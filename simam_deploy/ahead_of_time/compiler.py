@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
 import importlib.util
 import os
 import re
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -16,6 +14,7 @@ from pathlib import Path
 
 from simam_deploy.ahead_of_time.device import Version
 from simam_deploy.errors import BuildError, RuntimeUnavailable
+from simam_deploy.processes import environment, find_program
 
 _HOW = '`pip install "nvidia-cuda-nvrtc==13.0.*"`, or put nvcc on the PATH'
 
@@ -91,7 +90,9 @@ class Nvcc(Compiler):
 
     def _run(self, *arguments: str) -> str:
         try:
-            done = subprocess.run([self.path, *arguments], capture_output=True, text=True, check=False)
+            done = subprocess.run(
+                [self.path, *arguments], capture_output=True, text=True, check=False, env=environment()
+            )
         except OSError as error:
             raise RuntimeUnavailable(f"{self} cannot be run: {error}; {_HOW}") from error
         if done.returncode != 0:
@@ -188,7 +189,7 @@ def candidates() -> list[Path]:
     )
     home = Path(os.environ.get("CUDA_HOME") or "/usr/local/cuda")  # set and empty, it would be the current folder
     found = [path for folder in (*folders, home) for lib in ("lib", "lib64") for path in _newest(folder / lib)]
-    if nvcc := os.environ.get("CUDACXX") or shutil.which("nvcc"):
+    if nvcc := os.environ.get("CUDACXX") or find_program("nvcc"):
         found.append(Path(nvcc))
     return found
 

@@ -12,11 +12,11 @@ import traceback
 from typing import Annotated
 
 import typer
-from rich.text import Text
 
 from simam_deploy import __version__, show
 from simam_deploy.cli import compare, convert
 from simam_deploy.errors import SimAMDeployError, VerificationError
+from simam_deploy.runtimes.session import silence
 
 app = typer.Typer(
     name="simam-deploy",
@@ -42,6 +42,7 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 def main() -> None:
     """Run the command line. Errors raised on purpose become one line and exit status 2, failed checks 1."""
     gc.set_threshold(100_000, 50, 100)  # on a graph of 100,000 nodes the collector would take half of the time
+    silence()  # frameworks that the code of a model imports, too
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that half-made files are removed
     try:
         app()
@@ -51,8 +52,8 @@ def main() -> None:
             status = 1
             if error.report is not None:
                 show.json(error.report.as_dict()) if "--json" in sys.argv else show.parity(error.report)
-        show.err.print(Text(f"error: {error}"), style="red", markup=False, highlight=False, soft_wrap=True)
+        show.error(f"error: {error}")
         raise SystemExit(status) from None
     except Exception:
-        traceback.print_exc()
+        show.error(traceback.format_exc())
         raise SystemExit(70) from None

@@ -51,7 +51,7 @@ def verify(
     from simam_deploy import verify as library
     from simam_deploy.candidates import gather
     from simam_deploy.inputs import cases
-    from simam_deploy.runtimes import open_session
+    from simam_deploy.inputs import specs as inputs_of
 
     if weights is not None and against is None:
         raise InputError("--weights are for a PyTorch model; name it with --against package.module:callable")
@@ -72,18 +72,19 @@ def verify(
             on_progress=lambda node: say(f"prove the block at {node}"),
         )
         _refuse_nothing(chosen)
-        with open_session(files[0], "onnx_reference") as session:
-            specs = session.inputs
-        module = None if against is None else _module(against, weights)
+        specs = inputs_of(files[0])
+        notes: list[str] = []
+        module = None if against is None else _module(against, weights, notes)
         report = library.verify(
             chosen.open,
             list(cases(parts(inputs), specs, sizes=sizes(shape))),
             truth=lambda: _baseline(files[0], module, "float64"),
             twin=lambda: _baseline(files[0], module, None),
+            inputs=[spec.name for spec in specs],
             taps=chosen.taps,
             on_progress=say,
         )
-    report.notes += [f"left out: {reason}" for reason in chosen.skipped]
+    report.notes += [*notes, *(f"left out: {reason}" for reason in chosen.skipped)]
     show.json(report.as_dict()) if as_json else show.parity(report)
     if not report.passed:
         raise SystemExit(1)
@@ -106,6 +107,8 @@ def bench(
     from simam_deploy import bench as library
     from simam_deploy.candidates import gather
     from simam_deploy.inputs import cases
+    from simam_deploy.inputs import specs as inputs_of
+    from simam_deploy.runtimes.names import Names
     from simam_deploy.verify import run_once
 
     names = [name for name in runtimes_of(runtimes, provider) if runtimes or name != "onnx_reference"]
@@ -118,9 +121,12 @@ def bench(
             session = stack.enter_context(open_candidate())
             session.label = label
             sessions.append(session)
-        (case,) = cases(["plain"], sessions[0].inputs, sizes=sizes(shape))
+        specs = inputs_of(files[0])
+        (case,) = cases(["plain"], specs, sizes=sizes(shape))
+        given = Names("inputs", sessions[0].label, (spec.name for spec in specs))
         for session in sessions:
-            run_once(session, case.feeds[0])
+            order, _ = given.match(session.label, [spec.name for spec in session.inputs])
+            run_once(session, case.feeds[0], order)
         rows = library.bench(
             sessions, case.feeds[0], seconds=seconds, on_progress=lambda done: say(f"measure: {done:.0%}")
         )
@@ -129,6 +135,7 @@ def bench(
         return
     used = str(threads) if threads else "as each runtime chooses"
     show.timing(f"time per call, interleaved; threads: {used}", rows)
+    show.lines([row.note for row in rows if row.note])
     show.lines([f"left out: {reason}" for reason in chosen.skipped])
 
 
@@ -148,10 +155,10 @@ def doctor(as_json: Json = False) -> None:
     )
 
 
-def _module(spec: str, weights: Path | None) -> Any:
+def _module(spec: str, weights: Path | None, notes: list[str]) -> Any:
     from simam_deploy import source
 
-    return source.load(spec, weights)[0]
+    return source.load(spec, weights, notes)[0]
 
 
 def _baseline(file: Path, module: Any, dtype: str | None) -> Any:

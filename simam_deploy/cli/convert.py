@@ -56,16 +56,19 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Export a PyTorch model to one ONNX file, and prove it equal."""
-    from simam_deploy import export as library
     from simam_deploy import source
 
     if not check and (runtimes is not None or check_seconds is not None or inputs != DEFAULT_INPUTS):
         raise InputError("--runtimes, --inputs and --check-seconds are for the comparison; leave --no-check out")
-    read = [path for path in (source.code_file(model), weights) if path is not None]
+    code = source.code_file(model)
+    from simam_deploy import export as library  # imports torch: a file that is no model has been refused before
+
+    read = [path for path in (code, weights and source.weights_file(weights)[0]) if path is not None]
     files.refuse_overwriting_inputs(output, read)
+    notes: list[str] = []
     with show.progress() as say:
         say(f"build {model}")
-        module, args = _torch_model(model, weights, shape)
+        module, args = _torch_model(model, weights, shape, notes)
         done = library.export(
             module,
             args,
@@ -87,8 +90,17 @@ def export(
         parity = None if done.parity is None else done.parity.as_dict()
         made = _fused_dict(done.fused)
         made["notes"] = [*done.notes, *made["notes"]]
-        show.json({"file": str(output), "adopted": _adopted_dict(done.adopted), **made, "parity": parity})
+        show.json(
+            {
+                "file": str(output),
+                "weights": notes,
+                "adopted": _adopted_dict(done.adopted),
+                **made,
+                "parity": parity,
+            }
+        )
         return
+    show.lines(notes)
     if done.adopted is not None:
         _adopted(done.adopted)
     _fused(done.fused, f"{output}: SimAM blocks")
@@ -161,7 +173,9 @@ def inspect(file: OneFile, as_json: Json = False) -> None:
         use = doctor.kernel_in(file)
     rows = [(b.node, b.shape, b.dtype.name, b.e_lambda, b.form, b.op) for b in found.blocks]
     shared = [f"{b.node}: {', '.join(b.shared)}" for b in found.blocks if b.shared]
+    defaults = [f"{b.node}: {', '.join(b.defaults)}" for b in found.blocks if b.defaults]
     mark = manifest.specialised(model.metadata_props)
+    doubts = manifest.disagreements(file)
     opset, weight_mb = model.opset_imports.get(""), onnx_file.weight_bytes(model) / 2**20
     if as_json:
         keys = ("node", "shape", "dtype", "e_lambda", "form", "op")
@@ -174,8 +188,10 @@ def inspect(file: OneFile, as_json: Json = False) -> None:
                 "blocks": [dict(zip(keys, row, strict=True)) for row in rows],
                 "kernel": asdict(use),
                 "shared": shared,
+                "defaults": defaults,
                 "near_misses": _misses(found.near_misses),
                 "specialised": mark,
+                "disagreements": doubts,
             }
         )
         return
@@ -184,6 +200,7 @@ def inspect(file: OneFile, as_json: Json = False) -> None:
         ours = sum(node.domain == BLOCKED_DOMAIN for node in model.graph)
         where = f"{mark.get('machine')} with ONNX Runtime {mark.get('onnxruntime')}"
         show.lines([f"specialised for {where}: {ours} SimAM operators in the blocked layout"])
+    show.lines(doubts)
     if rows:
         shown = [(n, show.shape(s), d, f"{e:g}", f, op) for n, s, d, e, f, op in rows]
         show.table(f"{len(rows)} SimAM blocks", ("node", "x", "type", "λ", "form", "operator"), shown)
@@ -195,6 +212,7 @@ def inspect(file: OneFile, as_json: Json = False) -> None:
             [f"compiled kernel, in ort: {seen}{f' ({use.target})' if use.target else ''}{use.why and f'; {use.why}'}"]
         )
     show.lines(shared, "inner values that others use too; fuse keeps these and says so:")
+    show.lines(defaults, "inputs whose defaults are its constants; after fuse, feeding others changes nothing in it:")
     show.near_misses(found.near_misses)
 
 
@@ -232,12 +250,12 @@ def build(
     show.table(str(output), ("engine", ""), facts)
 
 
-def _torch_model(spec: str, weights: Path | None, shape: Sequence[str] | None) -> Any:
+def _torch_model(spec: str, weights: Path | None, shape: Sequence[str] | None, notes: list[str]) -> Any:
     import torch
 
     from simam_deploy import source
 
-    module, example = source.load(spec, weights)
+    module, example = source.load(spec, weights, notes)
     given = sizes(shape)
     if given is None and example is None:
         raise InputError(f"{spec} gives no example input; say its size with --shape, as --shape 1,3,224,224")

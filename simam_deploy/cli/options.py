@@ -33,7 +33,9 @@ Form = Annotated[str, typer.Option(help=f"How to write each SimAM block: {FORM_N
 Neighbours = Annotated[
     bool, typer.Option(help="Fold what follows SimAM (BatchNormalization, add, activation) into its node.")
 ]
-Weights = Annotated[Path | None, typer.Option(help="Checkpoint to load into the model (a state_dict).")]
+Weights = Annotated[
+    Path | None, typer.Option(help="Checkpoint to load into the model: FILE, or FILE:PART for one part of it.")
+]
 Shapes = Annotated[
     list[str] | None, typer.Option("--shape", help="Size of an input, as 1,3,224,224; once per input.")
 ]

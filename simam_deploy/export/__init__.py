@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from simam_deploy import manifest
 from simam_deploy.adopt import Adopted, adopted
 from simam_deploy.errors import InputError, VerificationError
+from simam_deploy.export import lambdas
 from simam_deploy.export.arguments import Call, Flat, call_of, outputs_of
 from simam_deploy.export.axes import Asked, Axes, Sizes, other_sizes, parsed, resolved
 from simam_deploy.export.check import compare, resized
@@ -72,15 +73,16 @@ def export(
     axes are fixed at the sizes of the example.
     exporter : "dynamo" (torch.export, opset >= 18) or "torchscript".
     check : compare the file with `model` at the example, on `inputs` (as in inputs.cases), and at another size where
-    axes are dynamic, on `runtimes` (all that are installed). For float32 models; the truth is `model` in float64,
-    without the casts to narrower floats in its code. After check_seconds no further inputs are begun, with a note. If
-    a row fails, nothing is written, and VerificationError carries the report.
+    axes are dynamic, on `runtimes` (all that are installed); and the λ of each block with that of its module. For
+    float32 models; the truth is `model` in float64, without the casts to narrower floats in its code. After
+    check_seconds no further inputs are begun, with a note. If a row fails, or a λ, nothing is written, and
+    VerificationError carries the report, or says which λ.
     adopt : put our SimAM in the place of modules that compute SimAM (adopt.py) while torch exports the model. Ours
     computes half models in float32 and takes M - 1 from the shape of x. The file is compared with the model as given.
     neighbours : fold what follows SimAM into its node, see `fuse`.
     source : how to name the model in the manifest; its class name by default.
     The model is exported as in eval mode, and is as it was afterwards: modes, hooks, and caches that its forward
-    keeps. A torch.export.ExportedProgram is taken as its module. Weights beyond 2 GiB go to `<path>.data`.
+    keeps. A torch.export.ExportedProgram is taken as its module. Weights beyond 2 GiB go to `<path>.<hash>.data`.
     Raises InputError (the model does not run on args or at another size, an axis stayed fixed, the exporter refuses),
     NoBlockError, FormError, OutputError; nothing is written then.
     """
@@ -120,6 +122,7 @@ def export(
         unused = [name for name in call.tensors if name not in {value.name for value in raw.graph.inputs}]
         parity = None
         if check:
+            same = lambdas.compare(model, call.inputs, swapped, fused.rows)
             used, at_other = call.without(unused), None
             if other is not None:
                 at_other = [tensor for name, tensor in other.items() if name not in unused]
@@ -131,12 +134,14 @@ def export(
                 raise VerificationError(
                     f"{Path(path).name} is not equal to the model, so it was not written; see the table", parity
                 )
+            parity.notes += same
             manifest.write({**made, "parity": [asdict(row) for row in parity.rows]}, staged)
         _drop(folder)
     notes = [*call.notes, *notes]
     notes += (
         [f"the model does not use its inputs {', '.join(unused)}, so the file does not have them"] if unused else []
     )
+    fused = replace(fused, notes=(*fused.notes, *manifest.stale(Path(path))))
     return Exported(Path(path), fused, parity, swapped and replace(swapped, model=model), tuple(notes))
 
 

@@ -6,14 +6,32 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeGuard
 
 import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from simam_deploy.errors import ModelFileError, SimAMDeployError
-from simam_deploy.onnx_file.check import check_graphs, check_message, tensor_attributes, tensors
-from simam_deploy.onnx_file.stream import in_memory, write_inline
+from simam_deploy.file_kinds import what_is
+from simam_deploy.onnx_file import constants, external
+from simam_deploy.onnx_file.check import check_graphs, check_message
+from simam_deploy.onnx_file.external import bring_in, put_beside
+from simam_deploy.onnx_file.stream import write_beside, write_inline
+from simam_deploy.opening import opened
+
+__all__ = [
+    "PROTOBUF_LIMIT",
+    "blaming",
+    "bring_in",
+    "half_types",
+    "load",
+    "put_beside",
+    "read",
+    "save",
+    "weight_bytes",
+    "weight_files",
+]
 
 PROTOBUF_LIMIT = 2**31 - 64 * 2**20
 """Weights beyond this go to a file of their own: a protobuf message ends at 2 GiB, and the graph needs some."""
@@ -22,8 +40,10 @@ PROTOBUF_LIMIT = 2**31 - 64 * 2**20
 def load(path: str | os.PathLike[str]) -> ir.Model:
     """Open an ONNX file; weights stay on the disk until they are used.
 
-    Raises ModelFileError: no such file, not ONNX or truncated, an IR version or opset newer than the installed onnx,
-    weights in a file that is missing, too short, or outside the model's folder.
+    A negative size in a declared shape is an unknown one.
+    Raises ModelFileError: no such file, a device or a pipe, not ONNX or truncated, an IR version or opset newer than
+    the installed onnx, an input of size 0, weights in a file that is missing, too short, behind a symbolic link, or
+    outside the model's folder.
     """
     return _open(Path(path))[1]
 
@@ -34,16 +54,17 @@ def read(path: str | os.PathLike[str]) -> onnx.ModelProto:
 
 
 def _open(source: Path) -> tuple[onnx.ModelProto, ir.Model]:
-    try:
-        proto = onnx.load(source, format="protobuf", load_external_data=False)
-    except FileNotFoundError:
-        raise ModelFileError(f"there is no file {source}") from None
-    except IsADirectoryError:
-        raise ModelFileError(f"{source} is a folder; give the .onnx file in it") from None
-    except OSError as error:
-        raise ModelFileError(f"cannot read {source}: {error.strerror}") from error
-    except (DecodeError, ValueError, UnicodeDecodeError) as error:
-        raise ModelFileError(f"{source} is not an ONNX file, or is truncated: {error}") from error
+    with opened(source, ModelFileError, ".onnx file") as stream:
+        if (size := os.fstat(stream.fileno()).st_size) >= 2**31:
+            why = f"{source} is not an ONNX file: it has {size:,} bytes, and ONNX files end at 2 GiB"
+            raise ModelFileError(what_is(source) or why)
+        try:
+            proto = onnx.load(stream, format="protobuf", load_external_data=False)
+        except OSError as error:
+            raise ModelFileError(f"cannot read {source}: {error.strerror}") from error
+        except (DecodeError, ValueError, UnicodeDecodeError) as error:
+            why = f"{source} is not an ONNX file, or is truncated: {error}"
+            raise ModelFileError(what_is(source) or why) from error
     check_message(proto, source)
     try:
         model = ir.from_proto(proto)
@@ -52,7 +73,12 @@ def _open(source: Path) -> tuple[onnx.ModelProto, ir.Model]:
         raise
     except Exception as error:  # onnx_ir raises many types on malformed graphs
         raise ModelFileError(f"{source} is not a valid ONNX file: {_root(error)}") from error
+    constants.replace(model, lambda t: external.Companion.of(t, source.parent) if _is_outside(t) else t)
     return proto, model
+
+
+def _is_outside(tensor: ir.TensorProtocol) -> TypeGuard[ir.ExternalTensor]:
+    return isinstance(tensor, ir.ExternalTensor)
 
 
 @contextmanager
@@ -88,20 +114,20 @@ def _root(error: BaseException) -> BaseException:
 def save(model: ir.Model, path: str | os.PathLike[str]) -> None:
     """Write `model` to `path`, a path inside `files.staging`.
 
-    One file while the weights fit into 2 GiB, otherwise they go to `<path>.data`. The model is not changed.
+    One file while the weights fit into 2 GiB, otherwise they go to `<path>.<hash>.data`, named after what it holds.
+    The model is not changed. Raises ModelFileError if weights that it keeps in files are not there as `load` wants.
     """
-    target = Path(path)
     copy = model.clone()
-    _inline_attributes(copy)
-    if weight_bytes(model) > PROTOBUF_LIMIT:
-        ir.save(copy, target, format="protobuf", external_data=f"{target.name}.data")
-    else:
-        write_inline(copy, target)
+    constants.replace_in_attributes(copy, lambda t: external.in_memory(t) if _is_outside(t) else t)
+    write = write_beside if weight_bytes(model) > PROTOBUF_LIMIT else write_inline
+    write(copy, Path(path))
 
 
-def weight_files(model: ir.Model) -> set[Path]:
-    """The files besides the model's own that hold its weights."""
-    return {Path(tensor.path) for tensor in tensors(model) if isinstance(tensor, ir.ExternalTensor)}
+def weight_files(model: ir.Model | onnx.ModelProto, source: str | os.PathLike[str]) -> set[Path]:
+    """The files besides `source`, its own, that hold weights of the model."""
+    if isinstance(model, onnx.ModelProto):
+        return external.files(model, Path(source))
+    return {Path(tensor.path) for tensor in constants.tensors(model) if _is_outside(tensor)}
 
 
 def weight_bytes(model: ir.Model) -> int:
@@ -120,13 +146,3 @@ def half_types(model: ir.Model) -> list[str]:
     ]
     held = {v.const_value.dtype if v.const_value is not None else v.dtype for v in values}
     return sorted(dtype.name for dtype in held if dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16))
-
-
-def _inline_attributes(model: ir.Model) -> None:
-    """Read what nodes keep in other files: those files stay with the old model."""
-    for node, attribute in list(tensor_attributes(model)):
-        one = attribute.type is ir.AttributeType.TENSOR
-        given = [attribute.as_tensor()] if one else list(attribute.as_tensors())
-        if any(isinstance(tensor, ir.ExternalTensor) for tensor in given):
-            held = [in_memory(tensor) if isinstance(tensor, ir.ExternalTensor) else tensor for tensor in given]
-            node.attributes[attribute.name] = ir.Attr(attribute.name, attribute.type, held[0] if one else held)

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
-from functools import cache
 from graphlib import CycleError, TopologicalSorter
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
 import onnx
 import onnx_ir as ir
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
-from google.protobuf.message import Message
+from google.protobuf.descriptor import FieldDescriptor
 
 from simam_deploy.errors import ModelFileError
-from simam_deploy.walk import graphs, nodes
+from simam_deploy.onnx_file import external
+from simam_deploy.onnx_file.constants import tensors
+from simam_deploy.text import on_one_line
+from simam_deploy.walk import fields, graphs, messages, nodes
 
 DEEPEST_CALLS = 100
 """Functions in functions; onnx's shape inference goes no deeper."""
@@ -32,7 +32,7 @@ def check_message(proto: onnx.ModelProto, source: Path) -> None:
     """Raise ModelFileError for what onnx_ir would not read, or would lose. The default domain gets its short name."""
     if not proto.ir_version or not proto.HasField("graph"):
         raise ModelFileError(f"{source} is not an ONNX file, or is truncated: it holds no graph")
-    _check_texts(proto, source)
+    outside = _check_messages(proto, source)
     if proto.ir_version > onnx.IR_VERSION:
         raise ModelFileError(
             f"{source} has IR version {proto.ir_version}; the installed onnx {onnx.__version__} reads up to "
@@ -58,35 +58,39 @@ def check_message(proto: onnx.ModelProto, source: Path) -> None:
     if proto.training_info:
         raise ModelFileError(f"{source} holds training information, which would be lost; take it out first")
     _check_functions(proto, source)
+    _check_inputs(proto, source)
+    external.check(outside, source)
 
 
-def _check_texts(proto: onnx.ModelProto, source: Path) -> None:
-    """Texts that are not UTF-8: protobuf hands them on as bytes."""
-    queue: list[Message] = [proto]
-    while queue:
-        message = queue.pop()
-        texts, inner = _fields(message.DESCRIPTOR)
-        for name, repeated in texts:
+def _check_messages(proto: onnx.ModelProto, source: Path) -> list[onnx.TensorProto]:
+    """Refuse texts that are not UTF-8: protobuf hands them on as bytes. A negative size is an unknown one, as ONNX
+    Runtime takes it, and is taken out. Returns the tensors whose values are in another file."""
+    outside = []
+    for message in messages(proto):
+        for name, repeated in fields(message.DESCRIPTOR)[FieldDescriptor.TYPE_STRING]:
             value = getattr(message, name)
             for text in value if repeated else (value,):
                 if isinstance(text, bytes):
                     kind = message.DESCRIPTOR.name.removesuffix("Proto")
                     raise ModelFileError(f"{source} is damaged: {name} {text!r} of a {kind} is not UTF-8")
-        for name, repeated in inner:
-            if repeated:
-                queue += getattr(message, name)
-            elif message.HasField(name):
-                queue.append(getattr(message, name))
+        if isinstance(message, onnx.TensorShapeProto.Dimension):
+            if message.dim_value < 0:
+                message.ClearField("dim_value")
+        elif isinstance(message, onnx.TensorProto) and external.is_outside(message):
+            outside.append(message)
+    return outside
 
 
-@cache
-def _fields(kind: Descriptor) -> tuple[list[tuple[str, bool]], list[tuple[str, bool]]]:
-    """Those of a kind of message that are text, and those that are messages; each with whether it is repeated."""
-    fields = [(field.type, (field.name, not field.has_presence)) for field in kind.fields]
-    return (
-        [field for held, field in fields if held == FieldDescriptor.TYPE_STRING],
-        [field for held, field in fields if held == FieldDescriptor.TYPE_MESSAGE],
-    )
+def _check_inputs(proto: onnx.ModelProto, source: Path) -> None:
+    """Nothing fits into an input of size 0."""
+    weights = {tensor.name for tensor in proto.graph.initializer}
+    for value in proto.graph.input:
+        sizes = [d.dim_value if d.HasField("dim_value") else "?" for d in value.type.tensor_type.shape.dim]
+        if 0 in sizes and value.name not in weights:
+            raise ModelFileError(
+                f"{source} takes an input {value.name!r} of size {'x'.join(map(str, sizes))}, which holds nothing\n"
+                "export it with the size that it is for, or with that axis dynamic"
+            )
 
 
 def _check_functions(proto: onnx.ModelProto, source: Path) -> None:
@@ -103,7 +107,7 @@ def _check_functions(proto: onnx.ModelProto, source: Path) -> None:
     try:
         order = list(TopologicalSorter({f: bodies.keys() & body.keys() for f, body in bodies.items()}).static_order())
     except CycleError as error:
-        names = " -> ".join(f"{domain}::{name}" for domain, name, _ in error.args[1][:9])
+        names = " -> ".join(on_one_line(f"{domain}::{name}") for domain, name, _ in error.args[1][:9])
         raise ModelFileError(f"{source} is damaged: functions call themselves: {names}") from None
     size: dict[tuple[str, str, str], int] = {}
     depth: dict[tuple[str, str, str], int] = {}
@@ -120,15 +124,12 @@ def _check_functions(proto: onnx.ModelProto, source: Path) -> None:
 
 
 def check_graphs(model: ir.Model, source: Path) -> None:
-    """Raise ModelFileError for weights that are not there and for values that nothing makes. Brings nodes that are
+    """Raise ModelFileError for weights that are damaged and for values that nothing makes. Brings nodes that are
     out of order into order."""
     for tensor in tensors(model):
         if any(not isinstance(d, int) or d < 0 for d in tensor.shape.numpy()):
             raise ModelFileError(f"{source} is damaged: its weights {tensor.name!r} have the shape {tensor.shape}")
-        if isinstance(tensor, ir.ExternalTensor):
-            tensor.base_dir = source.parent
-            _check_external(tensor, source)
-        elif isinstance(tensor, ir.TensorProtoTensor):
+        if isinstance(tensor, ir.TensorProtoTensor):
             _check_inline(tensor, source)
         elif isinstance(tensor, ir.StringTensor) and len(tensor.string_data()) != tensor.size:
             raise ModelFileError(f"{source} is damaged: {tensor.name!r} has not {tensor.size} texts")
@@ -167,26 +168,6 @@ def _roots(model: ir.Model) -> list[ir.Graph | ir.Function]:
     return [model.graph, *model.functions.values()]
 
 
-def tensors(model: ir.Model) -> Iterator[ir.TensorProtocol]:
-    """Every constant: initialisers and what nodes hold, also inside sub-graphs and functions."""
-    for root in _roots(model):
-        for graph in (root, *root.subgraphs()):
-            if isinstance(graph, ir.Graph):
-                yield from (v.const_value for v in graph.initializers.values() if v.const_value is not None)
-    for _, attribute in tensor_attributes(model):
-        yield from attribute.as_tensors() if attribute.type is ir.AttributeType.TENSORS else [attribute.as_tensor()]
-
-
-def tensor_attributes(model: ir.Model) -> Iterator[tuple[ir.Node, ir.Attr]]:
-    """Of every node, inside functions and sub-graphs too."""
-    for graph in _roots(model):
-        for node in graph.all_nodes():
-            for attribute in node.attributes.values():
-                held = attribute.type in (ir.AttributeType.TENSOR, ir.AttributeType.TENSORS)
-                if held and not attribute.is_ref():
-                    yield node, attribute
-
-
 def _check_inline(tensor: ir.TensorProtoTensor, source: Path) -> None:
     name, size = tensor.name, math.prod(tensor.shape.numpy())
     if tensor.raw.HasField("raw_data"):
@@ -203,29 +184,4 @@ def _check_inline(tensor: ir.TensorProtoTensor, source: Path) -> None:
         raise ModelFileError(
             f"{source} is damaged: its weights {name!r} are {held} numbers, "
             f"where {tensor.dtype.name} {list(tensor.shape)} takes {math.ceil(size * each)}"
-        )
-
-
-def _check_external(tensor: ir.ExternalTensor, source: Path) -> None:
-    location = (PurePosixPath(tensor.location), PureWindowsPath(tensor.location))  # files travel
-    if any(path.anchor or ".." in path.parts for path in location):
-        raise ModelFileError(
-            f"{source} wants its weights {tensor.name!r} from {tensor.location}, outside its own folder; "
-            "that is refused, as a file could so read any other"
-        )
-    held = Path(tensor.path)
-    if not held.is_file():
-        raise ModelFileError(
-            f"{source} keeps its weights in {tensor.location}, which is missing; put it back into {source.parent}/"
-        )
-    length = tensor.nbytes if tensor.length is None else tensor.length
-    if length < tensor.nbytes:
-        raise ModelFileError(
-            f"{source} is damaged: its weights {tensor.name!r} take {tensor.nbytes} bytes, "
-            f"and it asks for {length} bytes of {held.name}"
-        )
-    needed = (tensor.offset or 0) + length
-    if held.stat().st_size < needed:
-        raise ModelFileError(
-            f"{held} is truncated: {source.name} needs {needed} bytes of it, it has {held.stat().st_size}"
         )

@@ -7,12 +7,18 @@ that are in other files straight from there.
 
 from __future__ import annotations
 
-import errno
 from pathlib import Path
 from typing import BinaryIO
 
 import onnx
 import onnx_ir as ir
+
+from simam_deploy.manifest import data_file
+from simam_deploy.onnx_file.external import copy, in_memory
+from simam_deploy.opening import opened, sha256
+
+_LEAST, _PAGE = 1024, 4096
+"""Bytes. Smaller weights stay in the model; larger ones begin at a page, so that they can be mapped."""
 
 
 def without_values(tensor: ir.TensorProtocol) -> ir.ExternalTensor:
@@ -44,6 +50,48 @@ def write_inline(model: ir.Model, path: Path) -> None:
             weight.write(stream)
 
 
+def write_beside(model: ir.Model, path: Path) -> None:
+    """Write `model` to `path`, and its weights to `<path>.<hash>.data`. The weights of `model` itself get lost.
+
+    Named after what it holds, that file takes the place of no other: until the model is replaced, the old one has its
+    weights.
+    """
+    data = path.with_name(f"{path.name}.data")
+    places: list[tuple[ir.Value, int]] = []
+    with data.open("wb") as stream:
+        for graph in model.graphs():
+            for value in graph.initializers.values():
+                tensor = value.const_value
+                if tensor is not None and not isinstance(tensor, ir.StringTensor) and tensor.nbytes >= _LEAST:
+                    stream.write(bytes(-stream.tell() % _PAGE))
+                    places.append((value, stream.tell()))
+                    _write_values(tensor, stream)
+    with opened(data) as written:
+        digest = sha256(written)
+    named = data.rename(data_file(path, digest))
+    for value, offset in places:
+        tensor = value.const_value
+        assert tensor is not None
+        value.const_value = ir.ExternalTensor(
+            named.name,
+            offset,
+            tensor.nbytes,
+            tensor.dtype,
+            shape=ir.Shape(tensor.shape.numpy()),
+            name=str(value.name),
+            doc_string=tensor.doc_string,
+            metadata_props=dict(tensor.metadata_props),
+        )
+    path.write_bytes(ir.to_proto(model).SerializeToString())
+
+
+def _write_values(tensor: ir.TensorProtocol, stream: BinaryIO) -> None:
+    if isinstance(tensor, ir.ExternalTensor):
+        copy(tensor, stream)
+    else:
+        stream.write(tensor.tobytes())
+
+
 class _Weight:
     """A tensor as the bytes of a TensorProto: `length` of them."""
 
@@ -70,28 +118,8 @@ class _Weight:
         if self._whole is not None:
             stream.write(self._whole.SerializeToString())
         stream.write(self._head)
-        if isinstance(self._tensor, ir.ExternalTensor):
-            _copy(self._tensor, stream)
-        elif self._whole is None:
-            stream.write(self._tensor.tobytes())
-
-
-def in_memory(tensor: ir.ExternalTensor) -> ir.TensorProtocol:
-    """The same values, and no open file."""
-    return ir.Tensor(tensor.numpy().copy(), dtype=tensor.dtype, name=tensor.name, doc_string=tensor.doc_string)
-
-
-def _copy(tensor: ir.ExternalTensor, stream: BinaryIO) -> None:
-    """From file to file: pages of a mapped one would count as memory in use."""
-    with Path(tensor.path).open("rb") as source:
-        source.seek(tensor.offset or 0)
-        left = tensor.nbytes
-        while left:
-            block = source.read(min(left, 2**20))
-            if not block:
-                raise OSError(errno.EIO, "it became shorter while it was read", str(tensor.path))
-            stream.write(block)
-            left -= len(block)
+        if self._whole is None:
+            _write_values(self._tensor, stream)
 
 
 def _front(number: int, length: int) -> bytes:

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from simam_deploy.formula import OP_DOMAIN, OP_NAME
-from simam_deploy.recognise.flow import MOST_NODES, Flow, constant
+from simam_deploy.recognise.flow import MOST_NODES, Flow, constant, origin
 from simam_deploy.recognise.operators import (
     FLOATS,
     GATES,
+    IN_INFERENCE,
     MEASURES,
     NORMALIZATIONS,
     PASSING,
@@ -27,6 +28,7 @@ from simam_deploy.recognise.operators import (
 )
 
 MOST_WIDENINGS = 4
+_HANDING_ON = IN_INFERENCE | {"Cast", "CastLike", "Identity"}
 _SQUARES = NORMALIZATIONS | {"MeanVarianceNormalization", "Pow", "ReduceL2", "ReduceSumSquare"}
 
 
@@ -43,6 +45,8 @@ class Cut:
     sizes: tuple[ir.Node, ...]
     """Shape nodes that measure something outside the piece, such as a graph input."""
     constants: tuple[ir.Value, ...]
+    defaults: tuple[str, ...]
+    """The inputs of the graph among those: callers may replace their values."""
     flat: tuple[ir.Node, ...]
     """`inside` with calls of functions replaced by the nodes on data in their bodies."""
 
@@ -197,12 +201,22 @@ def _dead_end(nodes: list[ir.Node], left: set[ir.Value], flow: Flow) -> DeadEnd 
 def _has_deviations(nodes: Iterable[ir.Node], flow: Flow) -> bool:
     """Whether one thing made of data is subtracted from another, or squared: squeeze-and-excitation does neither."""
     for node in nodes:
-        twice = node.op_type == "Mul" and node.inputs[0] is node.inputs[1]
+        twice = node.op_type == "Mul" and len({_numbers(value, flow) for value in node.inputs}) == 1
         if twice or node.op_type in _SQUARES or is_simam_node(node):
             return True
         if node.op_type == "Sub" and len(flow.data(node)) == 2:
             return True
     return False
+
+
+def _numbers(value: ir.Value | None, flow: Flow) -> ir.Value | None:
+    """The value that has the numbers of `value`, before its type was changed or it was handed on."""
+    for _ in range(MOST_WIDENINGS):
+        node = None if value is None else value.producer()
+        if node is None or node.domain or node.op_type not in _HANDING_ON or not flow.known(node):
+            break
+        value = node.inputs[0]
+    return value
 
 
 def _passed_on(y: ir.Value, flow: Flow) -> Iterator[ir.Node]:
@@ -248,6 +262,7 @@ def _cut(x: ir.Value, y: ir.Value, nodes: list[ir.Node], flow: Flow) -> Cut:
         tuple(sorted(around, key=flow.order.__getitem__)),
         tuple(sorted(sizes, key=flow.order.__getitem__)),
         tuple(constants),
+        tuple(str(v.name) for v in dict.fromkeys(map(origin, constants)) if v in flow.defaults),
         tuple(_flat(inside, flow)),
     )
 

@@ -8,7 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from simam_deploy.recognise.operators import GATES, KNOWN, MEASURES, NORMALIZATIONS, ON_SIZES, STATISTICS
+from simam_deploy.recognise.operators import (
+    GATES,
+    IN_INFERENCE,
+    KNOWN,
+    MEASURES,
+    NORMALIZATIONS,
+    ON_SIZES,
+    STATISTICS,
+)
 
 MOST_NODES = 100
 """A SimAM block has 5 to 40 nodes on its data; what needs more is none."""
@@ -18,6 +26,10 @@ MOST_STEPS = 10
 """How many operators may stand between the sigmoid and y."""
 MOST_BYTES = 2**20
 """Of a constant that is looked into."""
+MOST_DEFAULTS = 16
+"""Numbers in the default of an input that counts as a constant, since IR version 4: λ, axes; an image has more."""
+MOST_NAMES = 16
+"""How many names of one value are followed."""
 Identifier = tuple[str, str, str]
 
 
@@ -40,6 +52,8 @@ class Flow:
         """A node's inputs come before it, also when they are made outside the graph that it is in."""
         self.fixed: set[ir.Value] = set()
         """Values that no data flows into: constants, sizes, and what is computed of those."""
+        self.defaults: set[ir.Value] = set()
+        """Of those, the inputs of the graph with a default, which callers may replace."""
         self._statistic: set[ir.Value] = set()
         self._gates: dict[ir.Value, tuple[int, ir.Node]] = {}
         """How many operators ago the nearest gate was, and which."""
@@ -60,9 +74,25 @@ class Flow:
             return body.known and body.size <= MOST_NODES
         if node.domain or node.op_type not in KNOWN:
             return False
+        if node.op_type in IN_INFERENCE:
+            return self.does_nothing(node)
         if node.op_type in NORMALIZATIONS:
             return all(v in self.fixed and _may_be_uniform(v) for v in node.inputs[1:] if v is not None)
         return node.op_type not in ("MatMul", "Einsum") or len(self.data(node)) == len(node.inputs)
+
+    def does_nothing(self, node: ir.Node) -> bool:
+        """Whether a Dropout hands on what it gets: it is in inference, and nothing uses its mask."""
+        _, ratio, training = (*node.inputs, None, None, None)[:3]
+        mode = self.held(training)
+        in_inference = training is None or (mode is not None and not mode.numpy().any())
+        masks = [value for value in node.outputs[1:] if value.uses() or value.is_graph_output()]
+        return in_inference and not masks and (ratio is None or ratio in self.fixed)
+
+    def held(self, value: ir.Value | None) -> ir.TensorProtocol | None:
+        """The tensor that `value` is in every run; None if there is none."""
+        if value is None or value not in self.fixed or origin(value) in self.defaults:
+            return None
+        return constant(value)
 
     def gate(self, node: ir.Node) -> ir.Node | None:
         """The sigmoid of a statistic by which the result of `node` may be gated; a call may hold it itself."""
@@ -82,18 +112,20 @@ class Flow:
 
     def _read(self, graph: ir.Graph | ir.Function) -> None:
         for scope in (graph, *graph.subgraphs()):
-            if isinstance(scope, ir.Graph):
-                self.fixed.update(v for v in scope.initializers.values() if self._is_constant(v))
+            for value in scope.initializers.values() if isinstance(scope, ir.Graph) else ():
+                if value.const_value is None:
+                    continue
+                if self.model.ir_version < 4 or not value.is_graph_input():
+                    self.fixed.add(value)
+                elif value.const_value.size <= MOST_DEFAULTS:
+                    self.fixed.add(value)
+                    self.defaults.add(value)
         for node in graph.all_nodes():
             self.order[node] = len(self.order)
             if self._is_fixed(node):
                 self.fixed.update(node.outputs)
             elif self.known(node):
                 self._pass_on(node)
-
-    def _is_constant(self, value: ir.Value) -> bool:
-        """An initialiser that is also an input is a default that callers may replace, since IR version 4."""
-        return value.const_value is not None and (self.model.ir_version < 4 or not value.is_graph_input())
 
     def _is_fixed(self, node: ir.Node) -> bool:
         if node.domain:
@@ -153,8 +185,19 @@ def _may_be_uniform(value: ir.Value) -> bool:
     return array is not None and array.size > 0 and bool((array == array.flat[0]).all())
 
 
+def origin(value: ir.Value) -> ir.Value:
+    """The value that `value` is, by Identity."""
+    for _ in range(MOST_NAMES):
+        node = value.producer()
+        if node is None or node.domain or node.op_type != "Identity" or node.inputs[0] is None:
+            break
+        value = node.inputs[0]
+    return value
+
+
 def constant(value: ir.Value) -> ir.TensorProtocol | None:
-    """The tensor that `value` always is, if it is an initialiser or the output of a Constant."""
+    """The tensor that `value` is, if it is an initialiser or the output of a Constant, by any name."""
+    value = origin(value)
     if value.const_value is not None:
         return value.const_value
     node = value.producer()

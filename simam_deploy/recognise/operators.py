@@ -35,7 +35,9 @@ PASSING = _names("Cast CastLike Flatten Identity Reshape Squeeze Transpose Unsqu
 KEEPING_RANK = _names("BatchNormalization Clip Concat Dropout HardSigmoid HardSwish LeakyRelu PRelu Relu Resize Selu")
 """Besides those that are elementwise."""
 MEASURES = _names("Shape Size")
-KNOWN = STATISTICS | GATES | ELEMENTWISE | SHAPING | PICKING | PIECEWISE
+IN_INFERENCE = _names("Dropout")
+"""These do nothing in inference, and something random in training."""
+KNOWN = STATISTICS | GATES | ELEMENTWISE | SHAPING | PICKING | PIECEWISE | IN_INFERENCE
 ON_SIZES = _names(
     """Abs Add And Cast CastLike Ceil Clip Concat Constant ConstantOfShape Div Equal Expand Flatten Floor Gather
     Greater GreaterOrEqual Identity Less LessOrEqual Max Min Mod Mul Neg Not Or Pow Range Reciprocal ReduceMax

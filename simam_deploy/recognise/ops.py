@@ -10,7 +10,7 @@ import onnx_ir as ir
 from simam_deploy.formula import DEFAULT_LAMBDA, OP_DOMAIN, OPS, Float64
 from simam_deploy.proof import Shape
 from simam_deploy.recognise.cut import is_simam_node
-from simam_deploy.recognise.flow import Flow, constant
+from simam_deploy.recognise.flow import Flow
 from simam_deploy.recognise.operators import HALF
 from simam_deploy.recognise.probes import MOST_VALUES, PROBES
 from simam_deploy.recognise.tail import Tail, difference, steps
@@ -66,7 +66,7 @@ class Ops:
         return tail, float(str(np.float32(e_lambda))), []
 
     def _parameter(self, value: ir.Value | None) -> np.ndarray[tuple[int], np.dtype[np.float32]] | None:
-        tensor = None if value is None or value not in self._flow.fixed else constant(value)
+        tensor = self._flow.held(value)
         if tensor is None or len(tensor.shape) != 1 or tensor.dtype != FLOAT:
             return None
         return np.asarray(tensor.numpy(), dtype=np.float32)

@@ -69,7 +69,7 @@ class Piece:
             graph,
             ir_version=10,
             opset_imports=[helper.make_opsetid(domain, version) for domain, version in imports.items()],
-            functions=[ir.serde.serialize_function(function) for function in functions],
+            functions=functions,
         )
         self.key = self._model.SerializeToString(deterministic=True)
         if functions:
@@ -214,6 +214,10 @@ def _sides(kind: str, near: float, a: Array, b: Array | None = None, c: Array | 
 def renamed(node: ir.Node, names: dict[ir.Value, str]) -> onnx.NodeProto:
     """`node` alone, with these names for its values."""
     made = ir.serde.serialize_node(node)
+    outside = _outside(node)
+    for attribute in made.attribute:
+        if attribute.name in outside:
+            attribute.t.CopyFrom(ir.serde.serialize_tensor(outside[attribute.name]))
     made.name = ""
     made.doc_string = ""
     del made.metadata_props[:]
@@ -226,13 +230,11 @@ def widened(value: ir.Value, name: str) -> TensorProto:
     """A constant under that name, floats as float64."""
     tensor = constant(value)
     assert tensor is not None
-    if tensor.nbytes > MOST_CONSTANTS:
-        raise InputError(f"its constant {value.name!r} has {tensor.size:,} values; SimAM has no weights")
-    array = tensor.numpy()
+    array = _small(tensor, value.name).numpy()
     return numpy_helper.from_array(array.astype(np.float64) if tensor.dtype in FLOATS else array, name)
 
 
-def called(nodes: Iterable[ir.Node], model: ir.Model) -> list[ir.Function]:
+def called(nodes: Iterable[ir.Node], model: ir.Model) -> list[onnx.FunctionProto]:
     """The functions that `nodes` call, and those that these call."""
     found: dict[tuple[str, str, str], ir.Function] = {}
     queue = list(nodes)
@@ -241,7 +243,35 @@ def called(nodes: Iterable[ir.Node], model: ir.Model) -> list[ir.Function]:
         if identifier in model.functions and identifier not in found:
             found[identifier] = model.functions[identifier]
             queue.extend(found[identifier].all_nodes())
-    return [model.functions[identifier] for identifier in sorted(found)]
+    return [_serialised(model.functions[identifier]) for identifier in sorted(found)]
+
+
+def _serialised(function: ir.Function) -> onnx.FunctionProto:
+    copy = function.clone()
+    for node in copy.all_nodes():
+        for name, tensor in _outside(node).items():
+            node.attributes[name] = ir.AttrTensor(name, tensor)
+    return ir.serde.serialize_function(copy)
+
+
+def _outside(node: ir.Node) -> dict[str, ir.TensorProtocol]:
+    """The tensors in attributes that are kept in another file, read."""
+    tensors = {
+        name: attribute.as_tensor()
+        for name, attribute in node.attributes.items()
+        if attribute.type is ir.AttributeType.TENSOR and not attribute.is_ref()
+    }
+    return {
+        name: ir.Tensor(_small(tensor, node.name).numpy(), dtype=tensor.dtype)
+        for name, tensor in tensors.items()
+        if isinstance(tensor, ir.ExternalTensor)
+    }
+
+
+def _small(tensor: ir.TensorProtocol, name: str | None) -> ir.TensorProtocol:
+    if tensor.nbytes > MOST_CONSTANTS:
+        raise InputError(f"its constant {name!r} has {tensor.size:,} values; SimAM has no weights")
+    return tensor
 
 
 def _measure(node: ir.Node, shape: tuple[int, ...]) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:

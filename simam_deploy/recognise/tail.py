@@ -92,7 +92,7 @@ def steps(
         graph,
         ir_version=10,
         opset_imports=[helper.make_opsetid(domain, version) for domain, version in model.opset_imports.items()],
-        functions=[ir.serde.serialize_function(function) for function in called(nodes, model)],
+        functions=called(nodes, model),
     )
     machine = evaluator(widen(onnx.inliner.inline_local_functions(made)), list(KERNELS.values()))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -30,7 +31,10 @@ class EagerSession(Session):
     Feeds are copied, since a module may work in place. With dtype float64, float feeds of any width are widened, and
     casts to narrower floats inside, also by autocast, are left out; `notes` says so.
     threads : for each run torch.set_num_threads is called, which holds for the process, and then put back.
+    Runs of several threads take turns, as a module may keep what it computed; with `threads`, those of all sessions.
     """
+
+    _turn_of_process = threading.Lock()
 
     def __init__(
         self,
@@ -49,6 +53,8 @@ class EagerSession(Session):
         super().__init__(f"eager[{dtype}]")
         self._dtype = np.dtype(dtype)
         self._threads = threads
+        self._turn = self._turn_of_process if threads else threading.Lock()
+        self.named = outputs is not None
         self.inputs = tuple(TensorSpec(name, self._dtype, None) for name in inputs or _arguments(module))
         self.outputs = ()
         self._names = outputs
@@ -76,17 +82,18 @@ class EagerSession(Session):
         widened = Widened(halves=True) if self._dtype == np.float64 else None
         arrays = [feeds[spec.name] for spec in self.inputs]
         copies = [np.array(a, dtype=self._dtype if is_float(a.dtype) else a.dtype, order="C") for a in arrays]
-        before = torch.get_num_threads()
-        try:
-            if self._threads:
-                torch.set_num_threads(self._threads)
-            with torch.no_grad(), preserved(self._module), widened or nullcontext():
-                result = self._module(*(torch.from_numpy(a).to(self._device) for a in copies))
-                tensors = dict(self._tensors(result))
-        finally:
-            if self._threads:
-                torch.set_num_threads(before)
-        outputs = {name: self._numpy(tensor) for name, tensor in tensors.items()}
+        with self._turn:
+            before = torch.get_num_threads()
+            try:
+                if self._threads:
+                    torch.set_num_threads(self._threads)
+                with torch.no_grad(), preserved(self._module), widened or nullcontext():
+                    result = self._module(*(torch.from_numpy(a).to(self._device) for a in copies))
+                    tensors = dict(self._tensors(result))
+            finally:
+                if self._threads:
+                    torch.set_num_threads(before)
+            outputs = {name: self._numpy(tensor) for name, tensor in tensors.items()}
         self.outputs = tuple(TensorSpec(name, a.dtype, None) for name, a in outputs.items())
         narrow = [str(s) for s in self.outputs if is_float(s.dtype) and s.dtype != np.float64]
         if widened is not None and narrow:

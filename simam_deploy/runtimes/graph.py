@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import onnx
-from onnx import external_data_helper
 
 from simam_deploy import manifest, onnx_file
 from simam_deploy.errors import InputError, RuntimeUnavailable
 from simam_deploy.formula import BLOCKED_DOMAIN, OP_DOMAIN, OP_NAME
 from simam_deploy.runtimes.session import TensorSpec
-from simam_deploy.walk import nodes, tensors
+from simam_deploy.text import on_one_line
+from simam_deploy.walk import nodes
 
 DOMAINS = (OP_DOMAIN, BLOCKED_DOMAIN)
 """Of our operators: the second has them on ONNX Runtime's blocked layout. Their names begin with OP_NAME."""
@@ -39,17 +39,6 @@ def read(artifact: object, runtime: str) -> tuple[Path, onnx.ModelProto]:
 def specialisation(model: onnx.ModelProto) -> manifest.Record | None:
     """What the file was specialised for; None if it is portable."""
     return manifest.specialised({entry.key: entry.value for entry in model.metadata_props})
-
-
-def external_files(model: onnx.ModelProto) -> dict[str, int]:
-    """Where the weights outside of the file are, with the size in bytes that each of those files has at least."""
-    files: dict[str, int] = {}
-    for tensor in tensors(model):
-        if external_data_helper.uses_external_data(tensor):
-            info = external_data_helper.ExternalDataInfo(tensor)
-            end = int(info.offset or 0) + int(info.length or 0)
-            files[info.location] = max(end, files.get(info.location, 0))
-    return files
 
 
 def ours(model: onnx.ModelProto) -> int:
@@ -81,8 +70,8 @@ def refuse_without_body(model: onnx.ModelProto, path: Path, runtime: str, why: s
     why : there is none; it takes no libraries if "".
     """
     if bare := without_body(model):
-        names = sorted({f"{node.domain}.{node.op_type}" for node in bare})
-        where = bare[0].name or bare[0].output[0]
+        names = sorted({on_one_line(f"{node.domain}.{node.op_type}") for node in bare})
+        where = on_one_line(bare[0].name or bare[0].output[0])
         raise RuntimeUnavailable(
             f"{runtime} cannot run {path}: {', '.join(names)} (form custom_op, {len(bare)} nodes, the first at "
             f"'{where}') has no body in the file, and {why or f'{runtime} has no kernel for it'}; use --form function"
@@ -104,9 +93,10 @@ def _spec(value: onnx.ValueInfoProto, path: Path) -> TensorSpec:
     kind = value.type.tensor_type
     if not value.type.HasField("tensor_type") or not kind.elem_type:
         declared = value.type.WhichOneof("value") or "nothing"
-        raise InputError(f"{path}: '{value.name}' is declared as {declared}; only typed tensors can be fed and read")
+        raise InputError(f"{path}: {value.name!r} is declared as {declared}; only typed tensors can be fed and read")
     dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)
     shape: list[int | str | None] = [
-        dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None for dim in kind.shape.dim
+        dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else dim.dim_param or None
+        for dim in kind.shape.dim  # below 0 is dynamic, as ONNX Runtime takes it
     ]
     return TensorSpec(value.name, dtype, tuple(shape) if kind.HasField("shape") else None)

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from onnx import external_data_helper
 from onnx.reference.op_run import OpRun
 
-from simam_deploy.errors import InputError, ModelFileError, RuntimeUnavailable
+from simam_deploy import onnx_file
+from simam_deploy.errors import InputError, RuntimeUnavailable
 from simam_deploy.evaluator import KERNELS, Erf, evaluator
 from simam_deploy.formula import OP_DOMAIN
 from simam_deploy.runtimes import graph
@@ -30,10 +30,7 @@ class OnnxReferenceSession(Session):
             raise InputError(f"runtime 'onnx_reference' computes as in the file or in float64; got dtype={dtype!r}")
         super().__init__(f"onnx_reference[{dtype}]" if dtype else "onnx_reference")
         path, model = graph.read(artifact, "onnx_reference")
-        try:
-            external_data_helper.load_external_data_for_model(model, str(path.parent))
-        except Exception as error:  # onnx raises its own ValidationError, ValueError and OSError
-            raise ModelFileError(f"{path}: its weights cannot be loaded: {first_line(error)}") from error
+        onnx_file.bring_in(model, path)
         self._wide = dtype == "float64"
         if self._wide:
             model = widen(model)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import onnx
 import onnx.inliner
 
+from simam_deploy import onnx_file
 from simam_deploy.errors import RuntimeUnavailable
 from simam_deploy.formula import OP_DOMAIN
 from simam_deploy.runtimes import graph
@@ -35,6 +35,7 @@ class OpenVinoSession(Session):
     nodes, in memory, and `notes` says so. On CPUs with bfloat16 units the plugin would round every layer to
     bfloat16, so float32 is asked for, and checked.
     threads : of one inference; 0 leaves the number to OpenVINO.
+    An infer request holds the inputs and outputs of one inference, so each thread that runs the session has its own.
     """
 
     def __init__(self, artifact: object, *, threads: int = 0) -> None:
@@ -47,8 +48,9 @@ class OpenVinoSession(Session):
         self.outputs = graph.output_specs(model, path)
         refuse_types_outside_numpy("openvino", self.inputs + self.outputs)
         with ExitStack() as cleanup:
-            self._request = self._load(path, model, threads, cleanup)
+            self._compiled = self._load(path, model, threads, cleanup)
             self._cleanup = cleanup.pop_all()
+        self._of_thread = threading.local()
 
     def _load(self, path: Path, model: onnx.ModelProto, threads: int, cleanup: ExitStack) -> Any:
         config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
@@ -66,13 +68,13 @@ class OpenVinoSession(Session):
             raise RuntimeUnavailable(f"openvino: asked for float32, got {got.to_string()}")
         self._inputs = [_port(compiled.inputs, spec.name, path) for spec in self.inputs]
         self._outputs = [_port(compiled.outputs, spec.name, path) for spec in self.outputs]
-        return compiled.create_infer_request()
+        return compiled
 
     def _loadable(self, path: Path, model: onnx.ModelProto, cleanup: ExitStack) -> str | bytes:
         """The file itself, or what OpenVINO can read of it.
 
-        OpenVINO looks for weights below the folder of the model and follows no link out of it, so these become
-        hard links beside the changed model, or copies where the file system has none.
+        OpenVINO looks for weights below the folder of the model and follows no link out of it, so they go beside the
+        changed model.
         """
         ours = [(f.domain, f.name) for f in model.functions if f.domain == OP_DOMAIN]
         if not ours:
@@ -80,28 +82,24 @@ class OpenVinoSession(Session):
         count = sum(node.domain == OP_DOMAIN for node in nodes(model))
         self.notes.append(f"{count} {OP_DOMAIN} node(s) replaced by their bodies, as OpenVINO knows no functions")
         inlined = onnx.inliner.inline_selected_functions(model, ours)
-        weights = graph.external_files(inlined)
-        if not weights:
+        if not onnx_file.weight_files(inlined, path):
             return bytes(inlined.SerializeToString())
-        folder = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="simam-deploy-"))
-        for location in weights:
-            beside = Path(folder, location)
-            beside.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                os.link((path.parent / location).resolve(), beside)
-            except OSError:
-                shutil.copyfile(path.parent / location, beside)
-        changed = Path(folder, "model.onnx")
+        folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="simam-deploy-")))
+        onnx_file.put_beside(inlined, path, folder)
+        changed = folder / "model.onnx"
         changed.write_bytes(inlined.SerializeToString())
         return str(changed)
 
     def _run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         arrays = {port: feeds[spec.name] for port, spec in zip(self._inputs, self.inputs, strict=True)}
-        results = self._request.infer(arrays, share_inputs=False, share_outputs=False)  # copied: its memory is reused
+        request = getattr(self._of_thread, "request", None)
+        if request is None:
+            request = self._of_thread.request = self._compiled.create_infer_request()
+        results = request.infer(arrays, share_inputs=False, share_outputs=False)  # copied: its memory is reused
         return pick(self.outputs, [results[port] for port in self._outputs])
 
     def _close(self) -> None:
-        del self._request
+        del self._of_thread, self._compiled
         self._cleanup.close()
 
 
@@ -115,17 +113,17 @@ def _port(ports: list[Any], name: str, path: Path) -> int:
 def _import_openvino() -> Any:
     """The module openvino. Importing it must not report to its maker that it was imported, as it does.
 
-    It goes without the package openvino_telemetry where that is not installed, so for the time of the first import
-    it is not.
+    Where the package openvino_telemetry is not installed it takes a stub in its place, for its later reports too: of
+    a conversion, for instance. So for the time of the first import it is not.
     """
-    hide = "openvino" not in sys.modules and "openvino_telemetry" not in sys.modules
-    if hide:
-        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    reports = "openvino_telemetry"
+    held = {reports: sys.modules[reports]} if reports in sys.modules else {}
+    sys.modules[reports] = None  # type: ignore[assignment]
     try:
         return framework("openvino", "openvino", "openvino")
     finally:
-        if hide:
-            del sys.modules["openvino_telemetry"]
+        del sys.modules[reports]
+        sys.modules.update(held)
 
 
 SESSION = OpenVinoSession

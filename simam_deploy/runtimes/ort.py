@@ -24,7 +24,9 @@ from simam_deploy.runtimes.session import (
 )
 
 _BROKEN_FILE = {"InvalidProtobuf", "InvalidGraph", "InvalidArgument", "NoSuchFile", "NoModel"}
-_ONLY_ERRORS = 3
+_ONLY_ERRORS, _NOTHING = 3, 4
+"""Of its log, which goes to stderr with the names in a file as they are. The exceptions say the same; but that a
+provider could not be had stands in the log alone."""
 CPU, CUDA = native.CPU, native.CUDA
 KERNEL = ("auto", "require", "off")
 
@@ -114,7 +116,7 @@ class OrtSession(Session):
 
     def _load(self, profile: Path | None = None) -> Any:
         options = self._ort.SessionOptions()
-        options.log_severity_level = _ONLY_ERRORS
+        options.log_severity_level = _NOTHING if self._provider == CPU else _ONLY_ERRORS
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.force_spinning_stop", "1")

@@ -18,7 +18,7 @@ from simam_deploy.runtimes.session import first_line, framework
 
 DOMAIN = "com.microsoft.nchwc"
 _CHANNELS = 32
-_ONLY_ERRORS = 3
+_NO_LOG = 4
 
 
 def optimise(source: Path, target: Path, library: Library) -> None:
@@ -28,7 +28,7 @@ def optimise(source: Path, target: Path, library: Library) -> None:
     """
     ort = framework("onnxruntime", "ort", "ort")
     options = ort.SessionOptions()
-    options.log_severity_level = _ONLY_ERRORS
+    options.log_severity_level = _NO_LOG
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.optimized_model_filepath = str(target)
     options.add_session_config_entry("session.optimized_model_external_initializers_file_name", f"{target.name}.data")
@@ -61,7 +61,7 @@ def block_size() -> int:
     model = ir.to_proto(ir.Model(graph, ir_version=8)).SerializeToString()
     try:
         options = ort.SessionOptions()
-        options.log_severity_level = _ONLY_ERRORS
+        options.log_severity_level = _NO_LOG
         session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         blocked = session.run(None, {"x": numbers})[0].ravel()
     except Exception as error:

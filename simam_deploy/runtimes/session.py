@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simam_deploy.errors import InputError, RuntimeUnavailable
+from simam_deploy.text import on_one_line
 
 Array = NDArray[Any]
 
@@ -22,16 +25,18 @@ class TensorSpec:
 
     shape : a size is an int where it is fixed, a str where it has a name, None where it has none.
             The whole is None where not even the number of dimensions is declared.
+    range : the least and the largest value that an integer input may hold; None if not known. See `inputs.specs`.
     """
 
     name: str
     dtype: np.dtype[Any]
     shape: tuple[int | str | None, ...] | None
+    range: tuple[int, int] | None = None
 
     def __str__(self) -> str:
         """As in `x: float32[N, 3, ?, ?]`."""
         sizes = "..." if self.shape is None else ", ".join("?" if d is None else str(d) for d in self.shape)
-        return f"{self.name}: {self.dtype}[{sizes}]"
+        return on_one_line(f"{self.name}: {self.dtype}[{sizes}]")
 
 
 @dataclass(frozen=True)
@@ -58,22 +63,25 @@ class KernelUse:
 
 
 class Session(ABC):
-    """A model that is loaded and ready. Use it in a `with` block.
+    """A model that is loaded and ready. Use it in a `with` block. Several threads may use one session at once.
 
     label    names it in reports, as in `ort[CPUExecutionProvider]`. Yours to change.
     notes    what had to be done to the model to load it; empty if nothing.
     inputs   what `run` takes, in the order of the model.
-    outputs  what `run` returns, in the order of the model.
+    outputs  what `run` returns, in the order of the model. A file may list one twice; `run` returns it once.
+    named    whether these have names of their own, as in a file. Those of a PyTorch module are made from its code.
     """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    named = True
 
     def __init__(self, label: str) -> None:
         self.label = label
         self.notes: list[str] = []
         self._open = True
         self._ours = 0  # nodes of our operators
+        self._closing = threading.Lock()
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """One inference. Nothing is timed, printed or tried a second way.
@@ -83,10 +91,15 @@ class Session(ABC):
         Raises InputError if feeds do not match `inputs`, RuntimeUnavailable after `close`. An error of the
         framework while it computes keeps its own type.
         """
-        if not self._open:
-            raise RuntimeUnavailable(f"{self.label}: this session is closed; open another with open_session")
-        self._check(feeds)
-        return self._run(feeds)
+        if self._open:
+            self._check(feeds)
+            try:
+                return self._run(feeds)
+            except AttributeError:
+                if self._open:
+                    raise
+                # closed by another thread after the question above
+        raise RuntimeUnavailable(f"{self.label}: this session is closed; open another with open_session")
 
     def kernel_use(self, feeds: Mapping[str, Array]) -> KernelUse:
         """Whether compiled kernels of ours run in this session. Takes about a load and a run where they may.
@@ -97,10 +110,11 @@ class Session(ABC):
         return KernelUse(0, self._ours)
 
     def close(self) -> None:
-        """Let go of the model. Closing twice is fine."""
-        if self._open:
-            self._open = False
-            self._close()
+        """Let go of the model. Closing twice is fine. Runs of other threads that have begun end as ever."""
+        with self._closing:
+            if self._open:
+                self._open = False
+                self._close()
 
     def __enter__(self) -> Session:
         return self
@@ -110,11 +124,11 @@ class Session(ABC):
 
     @abstractmethod
     def _run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Run with feeds that were checked."""
+        """Run with feeds that were checked. Called by several threads at once, and while another closes."""
 
     @abstractmethod
     def _close(self) -> None:
-        """Drop what is heavy. Called once."""
+        """Drop what is heavy, as attributes that are deleted. Called once."""
 
     def _takes(self, spec: TensorSpec, dtype: np.dtype[Any]) -> bool:
         """Whether an array of this dtype may be fed to `spec`."""
@@ -153,8 +167,23 @@ def is_float(dtype: np.dtype[Any]) -> bool:
     return dtype.kind == "f" or dtype.name == "bfloat16"
 
 
+SILENT = {"onnxruntime": "ORT_DISABLE_TELEMETRY"}
+"""Framework -> the variable that, set to 1 before its import, keeps it from reporting to its maker."""
+
+
+def silence() -> None:
+    """Set the variables of SILENT that the user has not set. Done before a framework is imported, by anyone."""
+    for variable in SILENT.values():
+        os.environ.setdefault(variable, "1")
+
+
 def framework(name: str, runtime: str, extra: str) -> Any:
-    """The imported module `name`. Raises RuntimeUnavailable with the pip line if that fails."""
+    """The imported module `name`, which reports to its maker only if the user has set its variable so.
+
+    ONNX Runtime 1.32 writes an identifier into the user's cache and sends events while a session is open.
+    Raises RuntimeUnavailable with the pip line if it cannot be imported.
+    """
+    silence()
     try:
         return import_module(name)
     except ImportError as error:

@@ -9,7 +9,8 @@ from functools import cached_property
 import onnx
 import onnx_ir as ir
 
-from simam_deploy.onnx_file.stream import in_memory, without_values
+from simam_deploy.onnx_file.external import in_memory
+from simam_deploy.onnx_file.stream import without_values
 from simam_deploy.shapes.ort_ops import stand_in
 from simam_deploy.shapes.propagate import propagate
 from simam_deploy.walk import graphs, inside, nodes
@@ -19,9 +20,9 @@ Known = tuple[ir.DataType, Dims]
 """Element type and shape of a value."""
 Identifier = tuple[str, str, str]
 Scope = ChainMap[str, onnx.TypeProto | onnx.TensorProto]
-_TRIALS = ((64, 96), (96, 64), (71, 57), (224, 160))
-"""Sizes for dynamic dimensions behind the first, in turn. Two are multiples of 32, which most networks need; an odd
-one shows rounding, where a network takes it."""
+_TRIALS = ((64, 96), (128, 64), (71, 57), (224, 160))
+"""Sizes for dynamic dimensions behind the first, in turn. Three are multiples of 32, which most networks need; an odd
+one shows rounding, where a network takes it. No two have the same product: sizes are multiplied."""
 _INVENTED = "unk__"
 """What onnx's inference calls a size that it cannot follow."""
 _LARGEST_CONSTANT = 1024
@@ -36,12 +37,12 @@ class Shapes:
 
     def declared(self, value: ir.Value) -> Dims | None:
         """Shape of `value` in the file or by inference: a number, a name or None per axis; None if unknown."""
-        given = None if value.shape is None else tuple(d if isinstance(d, int) else d.value for d in value.shape)
+        given = None if value.shape is None else _sizes(value.shape)
         if is_open(given):
             given = _closer(given, self._inferred.get(value))
         if is_open(given):
             given = _closer(given, self._followed(value))
-        return given
+        return None if given is None else tuple(None if _is_invented(d) else d for d in given)
 
     def dtype(self, value: ir.Value) -> ir.DataType:
         """Element type of `value`; FLOAT if even inference cannot tell."""
@@ -60,6 +61,8 @@ class Shapes:
         if node is None or node.graph is not self._model.graph:
             return None
         known = [trial.get(str(value.name)) for trial in self._exact]
+        if len(known) < 2 and self._is_dynamic:  # one size tells nothing of which axes stay
+            return None
         shapes = {k[1] for k in known if k is not None}
         if not shapes or None in known or len({len(shape) for shape in shapes}) > 1:
             return None
@@ -87,13 +90,16 @@ class Shapes:
 
     @cached_property
     def _resized(self) -> list[onnx.ModelProto]:
-        found = []
-        for sizes in _choices(self._model):
+        """Inferred at the sizes that the whole network takes. Where it takes none, at all of them: what fails is
+        unknown there, and the sizes in front of it hold."""
+        tried = [_resized(self._skeleton, sizes) for sizes in _choices(self._model)]
+        taken = []
+        for model in tried:
             try:
-                found.append(_infer(_resized(self._skeleton, sizes), strict=True))
-            except onnx.shape_inference.InferenceError:  # a size that this network does not take
+                taken.append(_infer(model, strict=True))
+            except Exception:  # of many types
                 continue
-        return found
+        return taken or [_infer(model) for model in tried]
 
     @cached_property
     def _exact(self) -> list[dict[str, tuple[ir.DataType, tuple[int, ...]]]]:
@@ -101,6 +107,10 @@ class Shapes:
             {name: (ir.DataType(dtype), dims) for name, (dtype, dims) in propagate(inferred).items()}
             for inferred in self._resized
         ]
+
+    @cached_property
+    def _is_dynamic(self) -> bool:
+        return next(_choices(self._model)) != {}
 
     @cached_property
     def _skeleton(self) -> onnx.ModelProto:
@@ -134,9 +144,18 @@ class Shapes:
         return found
 
 
+def _sizes(shape: Iterable[int | ir.SymbolicDim]) -> Dims:
+    """As the file declares them; ONNX Runtime takes any number below 0 as not known."""
+    return tuple(d.value if isinstance(d, ir.SymbolicDim) else d if d >= 0 else None for d in shape)
+
+
 def is_open(dims: Dims | None) -> bool:
     """Whether a size is not known, nor named by whoever made the file."""
-    return dims is None or any(d is None or str(d).startswith(_INVENTED) for d in dims)
+    return dims is None or any(d is None or _is_invented(d) for d in dims)
+
+
+def _is_invented(dim: int | str | None) -> bool:
+    return str(dim).startswith(_INVENTED)
 
 
 def _closer(dims: Dims | None, known: Known | None) -> Dims | None:
@@ -148,11 +167,7 @@ def _closer(dims: Dims | None, known: Known | None) -> Dims | None:
 
 def _choices(model: ir.Model) -> Iterator[dict[str, int]]:
     """Sizes for each dynamic dimension, by its key."""
-    keys = [
-        key
-        for value in model.graph.inputs
-        for key in _dynamic_keys(str(value.name), [d if isinstance(d, int) else d.value for d in value.shape or ()])
-    ]
+    keys = [key for value in model.graph.inputs for key in _dynamic_keys(str(value.name), _sizes(value.shape or ()))]
     if not keys:
         yield {}
         return
@@ -169,7 +184,7 @@ def _choices(model: ir.Model) -> Iterator[dict[str, int]]:
         yield {key: 2 for key, axis in keys if not axis} | {key: 64 + 32 * i for i, key in enumerate(names)}
 
 
-def _dynamic_keys(name: str, dims: list[int | str | None]) -> Iterator[tuple[str, int]]:
+def _dynamic_keys(name: str, dims: Dims) -> Iterator[tuple[str, int]]:
     for axis, dim in enumerate(dims):
         if not isinstance(dim, int):
             yield dim or f"{name}[{axis}]", axis
@@ -194,10 +209,21 @@ def _skeleton(model: ir.Model) -> onnx.ModelProto:
     bodies = {(function.domain, function.name) for function in proto.functions}
     for scope in (*graphs(proto), *proto.functions):
         stand_in(scope, opset, bodies)
-    for node in nodes(proto):
-        if node.op_type == "Range" and not node.domain:  # inference would write down all its numbers, billions too
-            node.domain = "unknown"
+    values = (v for graph in graphs(proto) for v in (*graph.input, *graph.value_info, *graph.output))
+    for dim in (dim for value in values for dim in value.type.tensor_type.shape.dim):
+        if dim.dim_value < 0:
+            dim.ClearField("dim_value")
+    _import_all(proto, proto.graph.node, opset)
+    for function in proto.functions:
+        _import_all(function, function.node, opset)
     return proto
+
+
+def _import_all(scope: onnx.ModelProto | onnx.FunctionProto, sequence: Iterable[onnx.NodeProto], opset: int) -> None:
+    """Import every domain that nodes are of: without an import, inference gives up all, and not that node alone."""
+    graph = onnx.ModelProto(graph=onnx.GraphProto(node=sequence))
+    for domain in {node.domain for node in nodes(graph)} - {entry.domain for entry in scope.opset_import}:
+        scope.opset_import.add(domain=domain, version=1 if domain else opset)
 
 
 def _light(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
@@ -208,7 +234,25 @@ def _light(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
 
 
 def _infer(model: onnx.ModelProto, *, strict: bool = False) -> onnx.ModelProto:
-    return onnx.shape_inference.infer_shapes(model, strict_mode=strict, data_prop=True)
+    """strict : raise for a node that does not take its inputs; otherwise what it makes is unknown, and no more.
+
+    A type or a rank that the file declares and inference contradicts is not believed then, as in ONNX Runtime.
+    """
+    try:
+        return onnx.shape_inference.infer_shapes(model, strict_mode=strict, data_prop=True)
+    except Exception:  # of many types
+        if strict:
+            raise
+    bare = onnx.ModelProto()
+    bare.CopyFrom(model)
+    for scope in (*graphs(bare), *bare.functions):
+        del scope.value_info[:]
+        for value in scope.output if isinstance(scope, onnx.GraphProto) else ():
+            value.ClearField("type")
+    try:
+        return onnx.shape_inference.infer_shapes(bare, data_prop=True)
+    except Exception:  # nothing is known but what propagate.py makes of it
+        return bare
 
 
 def _resized(skeleton: onnx.ModelProto, sizes: dict[str, int]) -> onnx.ModelProto:
@@ -217,7 +261,7 @@ def _resized(skeleton: onnx.ModelProto, sizes: dict[str, int]) -> onnx.ModelProt
     proto.CopyFrom(skeleton)
     for value in proto.graph.input:
         dims = value.type.tensor_type.shape.dim
-        keys = dict((axis, key) for key, axis in _dynamic_keys(value.name, [_dim(d) for d in dims]))
+        keys = dict((axis, key) for key, axis in _dynamic_keys(value.name, tuple(_dim(d) for d in dims)))
         for axis, key in keys.items():
             dims[axis].dim_value = sizes[key]
     for graph in graphs(proto):

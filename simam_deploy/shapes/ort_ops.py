@@ -1,4 +1,4 @@
-"""Operators that are not onnx's, ONNX Runtime's and our own, as far as the shapes behind them go.
+"""Operators that onnx's shape inference does not know, or not within bounds, as far as the shapes behind them go.
 
 Files that ONNX Runtime optimised and saved hold operators that onnx has never heard of; its shape inference stops
 there. For that alone, each has a standard operator with the same shapes: the activation that was fused into a
@@ -49,13 +49,24 @@ _OTHER_LAYOUT = ("channels_last", "transBatchA", "transBatchB")
 """Attributes that move axes about."""
 _OPSET = 13
 """Before it, Slice and Resize have other inputs."""
+UNBOUNDED = "Unique"
+"""Stands for Range, of which inference would write down all numbers, billions too: one axis of unknown length, and
+the type of the first input. It keeps its three inputs, where a true Unique has one."""
 Name = tuple[str, str]
+
+
+def is_range(node: onnx.NodeProto) -> bool:
+    """Whether `node` is a Range, or stands for one."""
+    return not node.domain and (node.op_type == "Range" or (node.op_type == UNBOUNDED and len(node.input) == 3))
 
 
 def stand_in(graph: onnx.GraphProto | onnx.FunctionProto, opset: int, bodies: Container[Name] = ()) -> None:
     """Put standard operators of the same shapes in place of others, in this graph alone. What is not known, and what
     has a body in the file, stays. The graph then computes something else: it is for shape inference only."""
     for node in graph.node:
+        if is_range(node):
+            node.op_type = UNBOUNDED
+            continue
         given = {attribute.name: attribute for attribute in node.attribute}
         name, taken = _STANDARD.get((node.domain, node.op_type), ("", ()))
         known = (opset >= _OPSET or name == "Identity") and (node.domain, node.op_type) not in bodies

@@ -16,6 +16,8 @@ from onnx import TensorProto, TypeProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx.shape_inference import InferenceError, infer_node_outputs
 
+from simam_deploy.shapes.ort_ops import is_range
+
 MOST_VALUES = 64
 """Of a tensor whose values are followed: sizes and axes are a handful of numbers."""
 LIKE_X = ("GroupNormalization", "MeanVarianceNormalization")
@@ -60,6 +62,11 @@ class _Walk:
         names = [name for name in node.input if name]
         if any(name not in self.types for name in names):
             return
+        if is_range(node):
+            if (count := self._count(node)) is not None:
+                kind = self.types[names[0]].tensor_type.elem_type
+                self.types[node.output[0]] = onnx.helper.make_tensor_type_proto(kind, [count])
+            return
         try:
             schema = onnx.defs.get_schema(node.op_type, self._opsets.get("", 1))
             found = infer_node_outputs(
@@ -75,10 +82,26 @@ class _Walk:
         if node.op_type in LIKE_X and node.output[0] not in self.types:
             self.types[node.output[0]] = self.types[names[0]]
 
+    def _count(self, node: onnx.NodeProto) -> int | None:
+        """How many numbers a Range makes."""
+        given = [self._values[name] for name in node.input if name in self._values]
+        if len(given) != 3 or any(value.size != 1 for value in given):
+            return None
+        first, limit, step = (value.item() for value in given)
+        try:
+            count = max(0, int(-((first - limit) // step)))
+        except (TypeError, ArithmeticError, ValueError):  # texts, a step of 0, infinities
+            return None
+        return count if count < 2**62 else None
+
     def _evaluate(self, node: onnx.NodeProto) -> list[NDArray[Any]]:
         if node.op_type in ("Shape", "Size"):
             known = _known(self.types[node.input[0]]) if node.input and node.input[0] in self.types else None
             return [] if known is None else [_measured(node, known[1])]
+        if is_range(node):
+            count = self._count(node)
+            first, _, step = (self._values.get(name, np.zeros(1)) for name in node.input)
+            return [] if count is None else [first + step * np.arange(count, dtype=first.dtype)]
         names = [name for name in node.input if name]
         if any(name not in self._values for name in names) or (not names and node.op_type != "Constant"):
             return []

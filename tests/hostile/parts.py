@@ -1,6 +1,7 @@
 """What the files made to do harm are put together from."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import onnx
@@ -10,15 +11,33 @@ from onnx_models import model as simam
 
 F = TensorProto.FLOAT
 Build = Callable[[], onnx.ModelProto]
+Beside = Callable[[Path], object]
 
 
 class Files(dict[str, Callable[[], bytes]]):
-    """ONNX files by name: each a function that returns the bytes."""
+    """ONNX files by name: each a function that returns the bytes. `beside` : what lies in the folder of some."""
 
-    def add(self, build: Build, name: str = "") -> Build:
-        """One more, by the name of the function that builds it if it is given no other."""
+    def __init__(self, *others: "Files") -> None:
+        super().__init__({name: make for other in others for name, make in other.items()})
+        self.beside = {name: make for other in others for name, make in other.beside.items()}
+
+    def add(self, build: Build, name: str = "", beside: Beside | None = None) -> Build:
+        """One more, by the name of the function that builds it if it is given no other.
+
+        beside : given the folder of the file, puts there what belongs to it."""
         self[name or build.__name__] = lambda: build().SerializeToString()
+        if beside is not None:
+            self.beside[name or build.__name__] = beside
         return build
+
+    def write(self, name: str, folder: Path) -> Path:
+        """Write one, and what belongs to it, into a new folder of its own below `folder`."""
+        path = folder / name / f"{name}.onnx"
+        path.parent.mkdir()
+        path.write_bytes(self[name]())
+        if name in self.beside:
+            self.beside[name](path.parent)
+        return path
 
 
 def network(nodes: Sequence[onnx.NodeProto], functions: Sequence[onnx.FunctionProto] = ()) -> onnx.ModelProto:

@@ -1,0 +1,169 @@
+"""The parts of a checkpoint that may be a model's weights, and the one that fits it best."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn.parameter import is_lazy
+
+from simam_deploy.errors import ModelFileError
+
+Found = dict[str, Any]
+
+NOT_NEEDED = "num_batches_tracked"
+"""Of BatchNormalization in training; older checkpoints and averaged weights have none."""
+
+_DEEPEST = 4  # dicts in dicts
+_LONGEST = 2000  # letters of a name
+_INSIDE = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}  # torch's wrappers, inside names too
+
+
+@dataclass(frozen=True)
+class Part:
+    """A dict of tensors in a checkpoint, and a prefix of their names.
+
+    where : the keys that lead to the dict.  entries : all of it.  metadata : that of torch, by module.
+    score : how many names of the model are there with their shapes, and how many at all.
+    """
+
+    where: tuple[str, ...]
+    prefix: str
+    entries: Found
+    metadata: Mapping[str, Any]
+    score: tuple[int, int]
+
+    @property
+    def label(self) -> str:
+        """The name to choose it by, as in `--weights w.ckpt:state_dict.model`; empty for the whole file."""
+        return ".".join((*self.where, *([self.prefix[:-1]] if self.prefix else [])))
+
+    @property
+    def averaged(self) -> bool:
+        """Whether its name says that it is an exponential moving average."""
+        return re.search(r"(^|[._])ema([._]|$)", self.label.lower()) is not None
+
+    def is_called(self, name: str) -> bool:
+        """Whether `name` names its prefix, so that what is beside that is left out on purpose."""
+        return bool(self.prefix) and name in (self.label, self.prefix[:-1])
+
+    def inside(self) -> Found:
+        """The entries under the prefix, by their names in the model."""
+        return {name[len(self.prefix) :]: v for name, v in self.entries.items() if name.startswith(self.prefix)}
+
+    def with_metadata(self, given: Found) -> Found:
+        """`given` with the metadata of torch, in which modules find the version of their entries."""
+        dotted = {f"{place}." if place else "": version for place, version in self.metadata.items()}
+        kept = {place[len(self.prefix) : -1]: v for place, v in dotted.items() if place.startswith(self.prefix)}
+        state: Found = OrderedDict(given)
+        if kept:
+            state._metadata = kept  # type: ignore[attr-defined]
+        return state
+
+
+def parts(held: Any, own: Mapping[str, Any]) -> Iterator[Part]:
+    """Every dict of tensors in `held`, with every prefix under which names of the model are found, and with none.
+
+    own : the state_dict of the model.
+    """
+    deepest = max((name.count(".") for name in own), default=0)
+    queue: list[tuple[tuple[str, ...], Any]] = [((), held)]
+    seen = set()
+    for where, value in queue:
+        if not isinstance(value, dict) or id(value) in seen:
+            continue
+        seen.add(id(value))
+        named = {name: entry for name, entry in value.items() if isinstance(name, str)}
+        if any(isinstance(entry, torch.Tensor) for entry in named.values()) or (not value and not where):
+            entries = without_wrappers(named)
+            metadata = getattr(value, "_metadata", None)
+            if not isinstance(metadata, dict) or entries.keys() != named.keys():
+                metadata = {}
+            for prefix, score in _scores(entries, own, deepest).items():
+                yield Part(where, prefix, entries, metadata, score)
+        if len(where) < _DEEPEST:
+            queue += [((*where, name), entry) for name, entry in named.items()]
+
+
+def without_wrappers(entries: Mapping[str, Any]) -> Found:
+    """The entries, their names without what torch.compile, FSDP and checkpointing put in, if they stay different."""
+    plain = {".".join(part for part in name.split(".") if part not in _INSIDE): v for name, v in entries.items()}
+    return plain if len(plain) == len(entries) else dict(entries)
+
+
+def _scores(entries: Found, own: Mapping[str, Any], deepest: int) -> dict[str, tuple[int, int]]:
+    fits, named = Counter[str](), Counter({"": 0})
+    for name, value in entries.items():
+        ends = name.split(".") if len(name) < _LONGEST else []
+        for start in range(max(0, len(ends) - deepest - 1), len(ends)):
+            inner = ".".join(ends[start:])
+            if inner in own and not inner.endswith(NOT_NEEDED):
+                prefix = name[: len(name) - len(inner)]
+                named[prefix] += 1
+                fits[prefix] += same_shape(value, own[inner])
+    return {prefix: (fits[prefix], named[prefix]) for prefix in named}
+
+
+def same_shape(value: Any, own: Any) -> bool:
+    """Whether `value` can stand in the place of `own`; as torch does, a tensor of one number may be a scalar."""
+    if not isinstance(own, torch.Tensor) or not isinstance(value, torch.Tensor):
+        return not isinstance(own, torch.Tensor)
+    return is_lazy(own) or value.shape == own.shape or (own.ndim == 0 and value.shape == (1,))
+
+
+def choose(found: Sequence[Part], own: Mapping[str, Any], path: Path, wanted: str) -> tuple[Part, list[Part]]:
+    """The part that fits best, and others that fit as well and hold other values.
+
+    wanted : the part that the user names, or empty. Raises ModelFileError: there is none, or several fit equally.
+    """
+    if not found:
+        raise ModelFileError(f"{path} holds no state_dict (a dict of tensors by name)")
+    if wanted:
+        asked = [p for p in found if wanted == p.prefix[:-1] or f"{p.label}.".startswith(f"{wanted}.")]
+        if not asked:
+            labels = sorted({p.label for p in found if p.label})
+            raise ModelFileError(
+                f"{path} has no part {shown(wanted)}; it has {', '.join(map(shown, labels[:8])) or 'one only'}"
+            )
+        found = asked
+    best = max(found, key=lambda part: (part.score, len(part.entries)))
+    values = _values(best, own)
+    others = [p for p in found if p.score == best.score and p is not best and 2 * p.score[0] >= len(values) > 0]
+    others = [p for p in others if not _same(values, _values(p, own))]
+    averaged = [part for part in (best, *others) if part.averaged]
+    if others and len(averaged) != 1:
+        lines = [f"--weights {path}:{shown(part.label)}" for part in (best, *others) if part.label]
+        raise ModelFileError("\n  ".join([f"several parts of {path} fit the model; choose one:", *lines]))
+    chosen = averaged[0] if others else best
+    return chosen, [part for part in (best, *others) if part is not chosen]
+
+
+def _values(part: Part, own: Mapping[str, Any]) -> Found:
+    """What the model would take: a tensor of another shape may claim any number of elements."""
+    names = {name: v for name, v in part.inside().items() if name in own and not name.endswith(NOT_NEEDED)}
+    return {name: value for name, value in names.items() if same_shape(value, own[name])}
+
+
+def _same(one: Found, other: Found) -> bool:
+    return one.keys() == other.keys() and all(
+        one[name] is other[name] or equal(one[name], other[name]) for name in one
+    )
+
+
+def equal(one: Any, other: Any) -> bool:
+    """Whether two ordinary tensors hold the same; False for quantised, sparse and meta tensors."""
+    both = (one, other)
+    if not all(isinstance(t, torch.Tensor) and t.layout == torch.strided and not t.is_quantized for t in both):
+        return False
+    return not (one.is_meta or other.is_meta) and one.dtype == other.dtype and torch.equal(one, other)
+
+
+def shown(name: str) -> str:
+    """A name of a file as it is printed: cut short, and escaped where it holds what cannot be printed."""
+    text = name if name.isprintable() else ascii(name)[1:-1]
+    return text if len(text) <= 100 else f"{text[:97]}..."

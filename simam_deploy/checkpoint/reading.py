@@ -1,0 +1,70 @@
+"""A file of weights, read without running code."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from simam_deploy import file_kinds
+from simam_deploy.checkpoint.parts import shown
+from simam_deploy.errors import ModelFileError, RuntimeUnavailable
+
+
+def read(path: Path) -> Any:
+    """The object in a file of torch.save, or the dict in one of safetensors.
+
+    Raises ModelFileError: no such file, truncated, of another kind, or with a pickled class in it, as reading such
+    runs code. RuntimeUnavailable if safetensors is not installed.
+    """
+    if path.is_dir():
+        raise ModelFileError(f"{path} is a folder; give the file of weights in it")
+    if not path.exists():
+        raise ModelFileError(f"there is no file {path}")
+    if not path.is_file():
+        raise ModelFileError(f"{path} is no regular file; give the file of weights")
+    try:
+        if file_kinds.is_safetensors(path):
+            return _safetensors(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's own, of pickle protocols and archives; what it reads is checked
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except (ModelFileError, RuntimeUnavailable):
+        raise
+    except OSError as error:
+        raise ModelFileError(f"cannot read {path}: {error.strerror or error}") from error
+    except Exception as error:  # torch.load raises nearly any type on broken files, struct.error and KeyError too
+        raise ModelFileError(_why(path, error)) from error
+
+
+def _why(path: Path, error: Exception) -> str:
+    words = file_kinds.what_is(path)
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if isinstance(error, pickle.UnpicklingError) and (named := re.search(r"GLOBAL (\S+)", str(error))):
+        if "opening it runs code" in words:
+            return words
+        with path.open("rb") as stream:
+            sure = "" if stream.read(2) == b"PK" else " (or is truncated)"
+        held = shown(named[1])
+        return f"{path} holds a pickled {held}, not weights alone{sure}; opening it runs code, and is refused"
+    if words and "--weights" not in words:
+        return words
+    return f"{path} is not a file of torch.save, or is truncated: {first[:200]}"
+
+
+def _safetensors(path: Path) -> Any:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise RuntimeUnavailable(
+            f'{path} is in safetensors, which cannot be read: {error}\npip install "simam-deploy[safetensors]"'
+        ) from error
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ModelFileError(f"{path} is not a file of safetensors, or is truncated: {error}") from error

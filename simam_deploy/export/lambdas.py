@@ -1,0 +1,78 @@
+"""The λ of each block in a file, compared with that of the module that it came from.
+
+Outputs do not show a λ that is 1 % off, as float32 itself costs more there. So the modules are asked.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+from simam_deploy.adopt import Adopted, run, shown
+from simam_deploy.errors import VerificationError
+from simam_deploy.fuse import BlockRow
+from simam_deploy.module import SimAM
+
+CLOSE = 1e-6
+"""Relative. Files hold λ in float32, by itself or times 4: at most two roundings of 6e-8."""
+Call = tuple[str, float]
+"""The name of a module, and its λ."""
+
+
+def compare(model: nn.Module, inputs: run.Inputs, adopted: Adopted | None, rows: Sequence[BlockRow]) -> list[str]:
+    """Raise VerificationError where a block has another λ than its module; return notes.
+
+    model : as it was given; it runs once more. Its modules with a known λ are our SimAM and those that were adopted.
+    As many blocks as calls of such modules are compared in order, as exporters write them. Otherwise the file holds
+    SimAM that is no such module, or modules that came to no block; then only those are refused that remain on both
+    sides, once equal λ are paired. Blocks that remain alone are named in the notes.
+    """
+    calls = _calls(model, inputs, adopted)
+    if len(calls) == len(rows):
+        pairs = [(row, call) for row, call in zip(rows, calls, strict=True) if not _close(row, call)]
+        lone, unmet = [row for row, _ in pairs], [call for _, call in pairs]
+    else:
+        lone, unmet = [], list(calls)
+        for row in rows:
+            found = next((call for call in unmet if _close(row, call)), None)
+            unmet.remove(found) if found is not None else lone.append(row)
+    if lone and unmet:
+        blocks = ", ".join(f"{row.e_lambda:.8g} at {row.node}" for row in lone)
+        modules = ", ".join(f"{e_lambda:.8g} in {name}" for name, e_lambda in unmet)
+        raise VerificationError(
+            f"the file has another λ than the model, so it was not written: {blocks}; the model has {modules}\n"
+            "this is a defect of the exporter or ours; report it with the model",
+            None,
+        )
+    return [
+        f"λ = {row.e_lambda:g} at {row.node} comes from no module that is SimAM; it was not compared" for row in lone
+    ]
+
+
+def _close(row: BlockRow, call: Call) -> bool:
+    return math.isclose(row.e_lambda, call[1], rel_tol=CLOSE)
+
+
+def _calls(model: nn.Module, inputs: run.Inputs, adopted: Adopted | None) -> list[Call]:
+    """Of the modules whose λ is known, in the order in which the model calls them."""
+    known: dict[nn.Module, Call] = {
+        m: (shown((n,)), m.e_lambda) for n, m in model.named_modules() if type(m) is SimAM
+    }
+    known |= {
+        model.get_submodule(r.names[0]): (shown(r.names), r.e_lambda) for r in (adopted.rows if adopted else ())
+    }
+    calls: list[Call] = []
+
+    def note(module: nn.Module, _: Any) -> None:
+        calls.append(known[module])
+
+    handles = [module.register_forward_pre_hook(note) for module in known]
+    try:
+        run.outputs(model, inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return calls

@@ -1,0 +1,207 @@
+"""Files that are not ONNX: their kind, told by their bytes, and the commands that make ONNX of them.
+
+Nothing in a file is run, and no framework is imported.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pickletools
+import shlex
+import struct
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+
+MOST_READ = 2**20
+"""Bytes of a pickle that are looked at. That of a detector with its optimiser has some 300,000."""
+MOST_DIRECTORY = 2**24
+"""Bytes of a zip's directory; a checkpoint has some 60 for each tensor."""
+
+# {file}, {onnx} and so on: its name with another suffix, {folder} the one it is in; all quoted for a shell
+_FUSE = "\n  simam-deploy fuse {onnx} -o {simam}"
+_ONE_WAY = "It does not turn back into ONNX: use the ONNX file that it was made from."
+_KERAS = "a Keras model:\n  python -m tf2onnx.convert --keras {file} --output {onnx}" + _FUSE
+_ULTRALYTICS = (
+    "a model of Ultralytics, saved whole; opening it runs code, so it is not opened here. Ultralytics exports it:\n"
+    "  yolo export model={file} format=onnx opset=17" + _FUSE + "\n"
+    "or name a function that returns the model: simam-deploy export model.py:build -o {onnx}"
+)
+_YOLOV5 = (
+    "a model of a YOLO repository, saved whole; opening it runs code, so it is not opened here. In that repository:\n"
+    "  python export.py --weights {file} --include onnx" + _FUSE
+)
+_WHOLE = (
+    "a file of PyTorch that holds a pickled {held}, not weights alone; opening it runs code, and is refused. "
+    "If you trust it, type where {held} can be imported:\n"
+    '  python -c "import sys, torch; torch.save(torch.load(sys.argv[1], weights_only=False){weights}, sys.argv[2])" '
+    "{file} {pth}\n"
+    "  simam-deploy export model.py:build --weights {pth} -o {onnx}"
+)
+_WEIGHTS = (
+    "a file of weights, without the code of their model. In model.py, let build() return the model and an example:\n"
+    "  simam-deploy export model.py:build --weights {file} -o {onnx}"
+)
+_SCRIPT = (
+    "a TorchScript program. Torch exports it, here for one size of input:\n"
+    '  python -c "import sys, torch; torch.onnx.export(torch.jit.load(sys.argv[1]), (torch.zeros(1, 3, 224, 224),), '
+    'sys.argv[2], dynamo=False)" {file} {onnx}' + _FUSE
+)
+_PROGRAM = (
+    "a program of torch.export. Torch exports it:\n"
+    '  python -c "import sys, torch; torch.onnx.export(torch.export.load(sys.argv[1]), f=sys.argv[2])" {file} {onnx}'
+    + _FUSE
+)
+_SAVED_MODEL = "a TensorFlow model:\n  python -m tf2onnx.convert --saved-model {folder} --output {onnx}" + _FUSE
+_LITE = "a TensorFlow Lite model:\n  python -m tf2onnx.convert --tflite {file} --output {onnx}" + _FUSE
+_CODE = "Python code; name the function in it that returns the model:\n  simam-deploy export {file}:build -o {onnx}"
+
+_BY_HEAD = (
+    (0, b"ftrt", f"a TensorRT engine. {_ONE_WAY}"),
+    (0, b"vtrt", f"a TensorRT-RTX engine. {_ONE_WAY}"),
+    (0, b"\x89HDF\r\n\x1a\n", _KERAS),
+    (4, b"TFL3", _LITE),
+    (4, b"ORTM", f"a model in ONNX Runtime's own format. {_ONE_WAY}"),
+    (0, b"7767517", f"an ncnn model. {_ONE_WAY}"),
+    (0, b"RKNN", f"a model for RKNN. {_ONE_WAY}"),
+    (0, b"\x93NUMPY", "an array of NumPy, and no model"),
+    (0, b"\x1f\x8b", "compressed with gzip; unpack it first"),
+    (257, b"ustar", "a tar archive; unpack it first"),
+    (
+        0,
+        b"version https://git-lfs",
+        "a pointer of Git LFS, in place of the file itself; get that with:\n  git lfs pull",
+    ),
+)
+_OF_WEIGHTS = {"torch", "torch._utils", "torch._tensor", "torch.nn.parameter", "torch.storage", "torch.serialization"}
+_OF_WEIGHTS |= {"collections", "builtins", "__builtin__", "copyreg", "copy_reg", "_codecs"}
+_WRAPPERS = ("state_dict", "model_state_dict", "state_dict_ema", "params_ema", "params")
+_SETTINGS = ("hyper_parameters", "args", "cfg", "config", "opt", "options")
+
+
+def what_is(path: str | os.PathLike[str]) -> str:
+    """`x.pt is ...`, and the commands that do the job, for a file that is not ONNX; empty if its bytes do not tell.
+
+    Reads at most 1 MiB, and the directory of a zip. Raises nothing.
+    """
+    file = Path(path)
+    try:
+        if not file.is_file():  # a pipe would wait
+            return ""
+        words = _kind(file)
+    except Exception:  # of zipfile and what it calls, in many types
+        return ""
+    names = {"file": file, "folder": file.parent, "onnx": file.with_suffix(".onnx")}
+    names |= {"simam": file.with_suffix(".simam.onnx"), "pth": file.with_suffix(".weights.pth")}
+    return words and f"{file} is " + words.format(**{name: shlex.quote(str(place)) for name, place in names.items()})
+
+
+def is_safetensors(path: str | os.PathLike[str]) -> bool:
+    """Whether a file begins as safetensors does: the length of the header in 8 bytes, then JSON. Raises OSError."""
+    with Path(path).open("rb") as stream:
+        head = stream.read(9)
+        return head[8:] == b"{" and int.from_bytes(head[:8], "little") <= os.fstat(stream.fileno()).st_size - 8
+
+
+def _kind(file: Path) -> str:
+    with file.open("rb") as stream:
+        head = stream.read(512)
+        by_head = [words for offset, magic, words in _BY_HEAD if head[offset:].startswith(magic)]
+        if by_head:
+            return by_head[0]
+        if head.startswith(b"PK\x03\x04"):
+            return _zipped(stream)
+        if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+            stream.seek(0)
+            return _pickled(stream.read(MOST_READ))
+    text = head.lstrip().lower()
+    kinds = (
+        (is_safetensors(file), _WEIGHTS),
+        (text.startswith((b"<!doctype html", b"<html")), "a web page, and no model: the download went wrong"),
+        (text.startswith(b"<?xml") and b"<net " in text, f"a model of OpenVINO. {_ONE_WAY}"),
+        (
+            file.suffix == ".bin" and file.with_suffix(".xml").is_file(),
+            f"the weights of a model of OpenVINO. {_ONE_WAY}",
+        ),
+        (file.name == "saved_model.pb", _SAVED_MODEL),
+        (file.suffix == ".py", _CODE),
+    )
+    return next((words for holds, words in kinds if holds), "")
+
+
+def _zipped(stream: io.BufferedReader) -> str:
+    if _directory_size(stream) > MOST_DIRECTORY:
+        return "an archive of very many files, and no model"
+    with zipfile.ZipFile(stream) as archive:
+        names = archive.namelist()
+        inner = {name.partition("/")[2]: name for name in names}  # PyTorch puts all into one folder
+        kinds = (
+            ("archive_format" in inner or "serialized_exported_program.json" in names, _PROGRAM),
+            ("constants.pkl" in inner, _SCRIPT),
+            ("model.weights.h5" in names, _KERAS),
+            (all(name.endswith(".npy") for name in names), "an archive of NumPy arrays, and no model"),
+        )
+        words = [words for holds, words in kinds if holds]
+        if words or "data.pkl" not in inner:
+            return words[0] if words else "a zip archive; unpack it first"
+        with archive.open(inner["data.pkl"]) as pickle:
+            return _pickled(pickle.read(MOST_READ))
+
+
+def _directory_size(stream: io.BufferedReader) -> int:
+    """Bytes of the zip's directory, which zipfile reads as a whole; the largest of all that may be meant."""
+    stream.seek(0, os.SEEK_END)
+    stream.seek(max(0, stream.tell() - 2**17))
+    tail, sizes = stream.read(), [0]
+    for mark, place, form in ((b"PK\x05\x06", 12, "<L"), (b"PK\x06\x06", 40, "<Q")):
+        at = tail.find(mark)
+        while at >= 0:
+            if len(tail) >= at + place + 8:
+                (size,) = struct.unpack_from(form, tail, at + place)
+                sizes.append(0 if size == 2**32 - 1 else size)  # then it stands in the larger record
+            at = tail.find(mark, at + 1)
+    return max(sizes)
+
+
+def _pickled(data: bytes) -> str:
+    """Of torch.save: one pickle in a zip, or several in a row."""
+    classes: dict[str, str] = {}  # what code the pickle calls for -> the text before it, which is its key in a dict
+    texts: list[str] = []
+    start = 0  # of this pickle
+    for name, argument in _operations(data):
+        if name == "PROTO":
+            start = len(texts)
+        elif name == "GLOBAL":
+            before = [
+                text for text in texts[max(start, len(texts) - 2) :] if text != "module"
+            ]  # a tag of the old format
+            classes.setdefault(str(argument).replace(" ", "."), before[-1] if before else "")
+        elif name == "STACK_GLOBAL":
+            classes.setdefault(".".join(texts[-2:]), "".join(texts[start:-2][-1:]))
+        elif isinstance(argument, str):
+            texts.append(argument)
+    foreign = [each for each in classes if each.rpartition(".")[0] not in _OF_WEIGHTS]
+    if not foreign:
+        return _WEIGHTS if classes else ""
+    if any(each.startswith("ultralytics.") for each in foreign):
+        return _ULTRALYTICS
+    if any(each.startswith(("models.yolo.", "models.common.")) for each in foreign):
+        return _YOLOV5
+    key = classes[foreign[0]]
+    wrappers = (*_WRAPPERS, "model", "net") if key in _SETTINGS else _WRAPPERS
+    wrapper = next((each for each in wrappers if each in texts), "")
+    whole = not (key.isidentifier() and key.isascii())
+    part = f"['{wrapper}']" if wrapper else ".state_dict()" if whole else f"['{key}'].state_dict()"
+    held = ascii(foreign[0])[1:-1][:100].replace("{", "").replace("}", "")
+    return _WHOLE.replace("{held}", held).replace("{weights}", part)
+
+
+def _operations(data: bytes) -> Iterable[tuple[str, object]]:
+    """Of pickles in a row, as far as they can be read."""
+    stream = io.BytesIO(data)
+    try:
+        while stream.tell() < len(data):
+            yield from ((operation.name, argument) for operation, argument, _ in pickletools.genops(stream))
+    except (ValueError, UnicodeError, OverflowError):
+        return

@@ -1,0 +1,70 @@
+"""The constants of a model: initialisers, and what attributes of nodes and defaults of functions hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, MutableMapping
+
+import onnx_ir as ir
+
+Change = Callable[[ir.TensorProtocol], ir.TensorProtocol]
+
+
+def tensors(model: ir.Model) -> Iterator[ir.TensorProtocol]:
+    """Every constant, also inside sub-graphs and functions."""
+    for value in _initializers(model):
+        if value.const_value is not None:
+            yield value.const_value
+    for _, attribute in _attributes(model):
+        yield from _held(attribute)
+
+
+def replace(model: ir.Model, change: Change) -> None:
+    """Put `change(tensor)` in the place of every constant. `model` is changed."""
+    for value in _initializers(model):
+        if value.const_value is not None:
+            value.const_value = change(value.const_value)
+    replace_in_attributes(model, change)
+
+
+def replace_in_attributes(model: ir.Model, change: Change) -> None:
+    """The same of those in attributes alone."""
+    for owner, attribute in list(_attributes(model)):
+        old = _held(attribute)
+        new = [change(tensor) for tensor in old]
+        if any(a is not b for a, b in zip(old, new, strict=True)):
+            one = attribute.type is ir.AttributeType.TENSOR
+            owner[attribute.name] = ir.Attr(attribute.name, attribute.type, new[0] if one else new)
+
+
+def _held(attribute: ir.Attr) -> list[ir.TensorProtocol]:
+    one = attribute.type is ir.AttributeType.TENSOR
+    return [attribute.as_tensor()] if one else list(attribute.as_tensors())
+
+
+def _initializers(model: ir.Model) -> Iterator[ir.Value]:
+    for root in _roots(model):
+        for graph in (root, *root.subgraphs()):
+            if isinstance(graph, ir.Graph):
+                yield from graph.initializers.values()
+
+
+def _attributes(model: ir.Model) -> Iterator[tuple[MutableMapping[str, ir.Attr], ir.Attr]]:
+    """Those that hold tensors, and where they stand."""
+    owners = [function.attributes for function in model.functions.values()]
+    owners += [node.attributes for graph in _roots(model) for node in graph.all_nodes()]
+    for owner in owners:
+        for attribute in owner.values():
+            if attribute.type in (ir.AttributeType.TENSOR, ir.AttributeType.TENSORS) and not attribute.is_ref():
+                yield owner, attribute
+
+
+def _roots(model: ir.Model) -> Iterator[ir.Graph | ir.Function]:
+    """The graph, the functions, and the graphs that are defaults of functions."""
+    yield model.graph
+    for function in model.functions.values():
+        yield function
+        for attribute in function.attributes.values():
+            if attribute.type is ir.AttributeType.GRAPH and not attribute.is_ref():
+                yield attribute.as_graph()
+            elif attribute.type is ir.AttributeType.GRAPHS and not attribute.is_ref():
+                yield from attribute.as_graphs()

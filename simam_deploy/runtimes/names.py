@@ -1,0 +1,52 @@
+"""Which input or output of one session is which of another: by name where these are the same, else by position."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from simam_deploy.errors import InputError
+
+
+class Names:
+    """What the inputs, or the outputs, of one model are called.
+
+    kind : "inputs" or "outputs".  whose : as in "the truth".
+    names : in the order that those of others are brought into; each counts once.
+    named : as `Session.named`. If they are not, the first session that has names of its own adds them.
+    """
+
+    def __init__(self, kind: str, whose: str, names: Iterable[str], *, named: bool = True) -> None:
+        self.names = list(dict.fromkeys(names))
+        self._kind, self._whose = kind, whose
+        self._known = [(self.names, named)]
+
+    def match(self, label: str, names: Iterable[str], *, named: bool = True) -> tuple[list[str], str]:
+        """The names of another session in our order, and what is to be said of that; "" if nothing.
+
+        The same names, in any order: by name. No name in common: by position, and with a note if both have names of
+        their own. Raises InputError if the numbers differ, or if some names are the same and others not: two may be
+        exchanged then. Where one side has no names of its own, some may be the same if they are in the same places.
+        """
+        theirs = list(dict.fromkeys(names))
+        for ours, _ in self._known:
+            if set(ours) == set(theirs):
+                return ours, ""
+        if len(theirs) != len(self.names):
+            raise InputError(self._differ(label, theirs, self.names))
+        note = ""
+        for ours, own in self._known:
+            same = set(ours) & set(theirs)
+            moved = any(a != b and same & {a, b} for a, b in zip(ours, theirs, strict=True))
+            if moved or (same and own and named):
+                raise InputError(
+                    f"{self._differ(label, theirs, ours)}: some names are the same and others are not, so two may be "
+                    "exchanged\ngive them the same names, or names that are all different"
+                )
+            if own and named:
+                note = f"{self._differ(label, theirs, ours)}: matched by position, as no name is the same"
+        if named and not self._known[-1][1]:
+            self._known.append((theirs, True))
+        return theirs, note
+
+    def _differ(self, label: str, theirs: list[str], ours: list[str]) -> str:
+        return f"{label} has the {self._kind} {', '.join(theirs)}; {self._whose} has {', '.join(ours)}"

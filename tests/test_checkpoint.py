@@ -1,0 +1,394 @@
+"""Checkpoints as people have them: what is taken, what is said of it, and what is refused."""
+
+import re
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+from simam_deploy import checkpoint
+from simam_deploy.errors import ModelFileError, RuntimeUnavailable
+
+Weights = dict[str, Any]
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 3)
+        self.norm = nn.BatchNorm2d(2)
+        self.head = nn.Linear(2, 3)
+        self.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
+        self.scale = nn.Parameter(torch.tensor(1.0))
+
+
+def trained(seed: int = 0) -> Weights:
+    """A state_dict in which no value is the one that a new Net has."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        held = Net().state_dict()
+    return {
+        name: value if name == "mask" else torch.rand(value.shape, generator=generator).to(value.dtype) + 2
+        for name, value in held.items()
+    }
+
+
+def prefixed(prefix: str, weights: Weights) -> Weights:
+    return {prefix + name: value for name, value in weights.items()}
+
+
+def loaded(held: object, folder: Path, wanted: str = "") -> tuple[Net, str]:
+    torch.save(held, folder / "w.pth")
+    net = Net()
+    return net, checkpoint.load(net, folder / "w.pth", wanted)
+
+
+def refused(held: object, folder: Path, words: str, wanted: str = "") -> None:
+    with pytest.raises(ModelFileError, match=words):
+        loaded(held, folder, wanted)
+
+
+def same(net: nn.Module, weights: Weights) -> bool:
+    return all(torch.equal(value, weights[name].to(value.dtype)) for name, value in net.state_dict().items())
+
+
+PREFIXES = [
+    "module.",
+    "model.",
+    "_orig_mod.",
+    "backbone.",
+    "net.",
+    "module._orig_mod.",
+    "_orig_mod.module.",
+    "a.b.c.",
+]
+WRAPPERS = [
+    "state_dict",
+    "state_dict_ema",
+    "ema",
+    "model",
+    "model_state_dict",
+    "net",
+    "params",
+    "params_ema",
+    "module",
+]
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_a_prefix_of_all_names_is_taken_off(tmp_path: Path, prefix: str) -> None:
+    net, said = loaded(prefixed(prefix, trained()), tmp_path)
+    assert same(net, trained())
+    left = prefix.replace("_orig_mod.", "")
+    assert said == f"weights: {tmp_path}/w.pth" + (f', prefix "{left}" taken off' if left else "")
+
+
+@pytest.mark.parametrize("wrapper", [*WRAPPERS, "generator", "best"])
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_dicts_around_are_looked_through(tmp_path: Path, wrapper: str, prefix: str) -> None:
+    optimizer = {"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": [{"lr": 0.1}]}
+    held = {"epoch": 3, "optimizer": optimizer, wrapper: prefixed(prefix, trained()), "best_acc": torch.tensor(0.9)}
+    net, said = loaded(held, tmp_path)
+    assert same(net, trained())
+    assert said.startswith(f"weights: {wrapper} of {tmp_path}/w.pth")
+    assert ('prefix "module." taken off' in said) == bool(prefix)
+
+
+def test_a_lightning_checkpoint_and_dicts_in_dicts(tmp_path: Path) -> None:
+    held = {"pytorch-lightning_version": "2.5", "hyper_parameters": {"lr": 0.1}, "callbacks": {}, "loops": {"fit": 1}}
+    net, said = loaded({**held, "state_dict": prefixed("model.", trained())}, tmp_path)
+    assert same(net, trained())
+    assert said == f'weights: state_dict of {tmp_path}/w.pth, prefix "model." taken off'
+    net, said = loaded({"ema": {"module": OrderedDict(trained())}}, tmp_path)
+    assert same(net, trained())
+    assert said == f"weights: ema.module of {tmp_path}/w.pth"
+
+
+def test_averaged_models_of_torch(tmp_path: Path) -> None:
+    source = Net()
+    source.load_state_dict(trained())
+    averaged = AveragedModel(source)
+    averaged.update_parameters(source)
+    net, said = loaded(averaged.state_dict(), tmp_path)
+    assert same(net, trained())
+    assert said.endswith('w.pth, prefix "module." taken off, n_averaged left out')
+
+
+def test_a_count_without_a_prefix_is_left_out_and_a_weight_is_not(tmp_path: Path) -> None:
+    net, said = loaded(trained() | {"n_averaged": torch.tensor(5)}, tmp_path)
+    assert same(net, trained())
+    assert said.endswith("w.pth, n_averaged left out")
+    refused(trained() | {"temperature": torch.tensor(0.5)}, tmp_path, "left over: temperature$")
+    refused(trained() | {"table": torch.tensor([1, 2])}, tmp_path, "left over: table$")
+
+
+@pytest.mark.parametrize("extra", [{"step": torch.tensor([7])}, {"decay": torch.tensor(0.99)}, {"epoch": 3}])
+def test_a_count_beside_a_prefix_is_left_out_and_said(tmp_path: Path, extra: Weights) -> None:
+    assert loaded(prefixed("ema_model.", trained()) | extra, tmp_path)[1].endswith(f"{next(iter(extra))} left out")
+
+
+@pytest.mark.parametrize(
+    "extra", [{"head2.weight": torch.ones(1)}, {"criterion.weight": torch.ones(3)}, {"other": torch.ones(2)}]
+)
+def test_weights_beside_a_prefix_are_left_over(tmp_path: Path, extra: Weights) -> None:
+    (name,) = extra
+    held = {"state_dict": prefixed("model.", trained()) | extra}
+    words = rf'\(state_dict, prefix "model." taken off\) do not fit Net:\n  left over: {name}\n'
+    refused(held, tmp_path, words + r"to take these alone: --weights .*w.pth:state_dict.model$")
+    for wanted in ("state_dict.model", "model"):
+        net, said = loaded(held, tmp_path, wanted)
+        assert same(net, trained())
+        assert said.endswith(f"{name} left out")
+
+
+@pytest.mark.parametrize(
+    ("raw", "averaged"), [("state_dict", "state_dict_ema"), ("params", "params_ema"), ("model", "ema_state_dict")]
+)
+@pytest.mark.parametrize("turned", [True, False])
+def test_the_moving_average_is_taken_and_the_other_can_be(
+    tmp_path: Path, raw: str, averaged: str, turned: bool
+) -> None:
+    held = {raw: trained(1), averaged: trained(2)}
+    held = dict(reversed(held.items())) if turned else held
+    net, said = loaded(held, tmp_path)
+    assert same(net, trained(2))
+    assert said == f"weights: {averaged} of {tmp_path}/w.pth, to take {raw} instead: --weights {tmp_path}/w.pth:{raw}"
+    net, said = loaded(held, tmp_path, raw)
+    assert same(net, trained(1))
+    assert said == f"weights: {raw} of {tmp_path}/w.pth"
+
+
+def test_a_moving_average_beside_the_model_in_one_dict(tmp_path: Path) -> None:
+    held = {"state_dict": prefixed("model.", trained(1)) | prefixed("ema_model.", trained(2))}
+    net, said = loaded(held, tmp_path)
+    assert same(net, trained(2))
+    assert "to take state_dict.model instead" in said
+    assert same(loaded(held, tmp_path, "model")[0], trained(1))
+    count = {"ema.n_averaged": torch.tensor(3)}
+    net, said = loaded(prefixed("model.", trained(1)) | prefixed("ema.module.", trained(2)) | count, tmp_path)
+    assert same(net, trained(2))
+    assert "to take model instead" in said
+
+
+def test_several_parts_that_fit_are_for_the_user_to_choose(tmp_path: Path) -> None:
+    held = {"student": trained(1), "teacher": trained(2)}
+    refused(
+        held, tmp_path, r"several parts of .*w.pth fit the model; choose one:\n  --weights .*:student\n  .*:teacher$"
+    )
+    assert same(loaded(held, tmp_path, "teacher")[0], trained(2))
+    assert same(loaded({"model": trained(1), "best": trained(1)}, tmp_path)[0], trained(1))
+    refused(held, tmp_path, r"w.pth has no part tutor; it has student, teacher$", wanted="tutor")
+
+
+def test_the_part_that_fits_by_its_shapes_is_taken(tmp_path: Path) -> None:
+    other = {name: torch.ones(*value.shape, 2) for name, value in trained().items()}
+    net, said = loaded({"discriminator": other, "generator": trained()}, tmp_path)
+    assert same(net, trained())
+    assert said.startswith("weights: generator of")
+
+
+@pytest.mark.parametrize("inside", ["conv._orig_mod", "conv._fsdp_wrapped_module", "conv._checkpoint_wrapped_module"])
+def test_what_torch_puts_into_names_is_taken_out(tmp_path: Path, inside: str) -> None:
+    held = {name.replace("conv", inside): value for name, value in trained().items()}
+    assert same(loaded(held, tmp_path)[0], trained())
+    net = Net()
+    net.conv = nn.Sequential(OrderedDict({inside.partition(".")[2]: net.conv}))
+    torch.save(trained(), tmp_path / "w.pth")
+    checkpoint.load(net, tmp_path / "w.pth")
+    assert torch.equal(net.conv[0].weight, trained()["conv.weight"])
+
+
+def test_misfits_are_listed_with_the_nearest_name(tmp_path: Path) -> None:
+    held = trained()
+    held["heads.weight"] = held.pop("head.weight")
+    held["extra"] = torch.ones(2)
+    words = r"do not fit Net:\n  missing: head.weight; nearest in the file: heads.weight\n  left over: extra$"
+    refused(held, tmp_path, words)
+    refused({"x.y": torch.ones(1)}, tmp_path, r"missing: scale\n(  missing: .*\n){4}  and \d+ more$")
+    refused({**trained(), "conv.weight": 3}, tmp_path, "conv.weight: is int in the file, no tensor")
+
+
+def test_a_list_of_misfits_is_short_whatever_the_names_are(tmp_path: Path) -> None:
+    held = {f"{'a.' * 5000}{i}": torch.ones(1) for i in range(3000)} | {"\x1b[31mred": torch.ones(2)}
+    with pytest.raises(ModelFileError) as raised:
+        loaded(held, tmp_path)
+    assert len(str(raised.value)) < 1500
+    refused({**trained(), "\x1b[31mred": torch.ones(2)}, tmp_path, re.escape(r"left over: \x1b[31mred") + "$")
+
+
+# values
+
+
+def with_value(name: str, change: Any) -> Weights:
+    held = trained()
+    held[name] = change(held[name])
+    return held
+
+
+def one(value: float) -> Any:
+    def put(tensor: torch.Tensor) -> torch.Tensor:
+        tensor = tensor.clone()
+        tensor.view(-1)[-1] = value
+        return tensor
+
+    return put
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_floats_of_another_size_are_converted_and_said(tmp_path: Path, kind: torch.dtype) -> None:
+    held = {name: value.to(kind) if value.is_floating_point() else value for name, value in trained().items()}
+    net, said = loaded(held, tmp_path)
+    assert same(net, held)
+    assert said.endswith(f"w.pth, 10 tensors of {str(kind)[6:]} converted to float32")
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("head.weight", lambda t: t.int(), "head.weight: is int32 in the file, float32 in the model"),
+        ("head.weight", lambda t: t.to(torch.int8), "is int8 in the file"),
+        ("scale", lambda t: t.long(), "scale: is int64 in the file"),
+        ("head.bias", lambda t: t > 0, "head.bias: is bool in the file"),
+        ("head.bias", lambda t: t + 1j, "head.bias: is complex64 in the file, float32 in the model"),
+        ("head.bias", one(torch.nan), r"head.bias: holds NaN or infinity: 1 of 3; the model has none there"),
+        ("norm.running_var", one(torch.inf), r"running_var: holds NaN or infinity: 1 of 2"),
+        ("head.weight", lambda t: one(1e300)(t.double()), r"head.weight: holds numbers that are infinite in float32"),
+        ("mask", one(torch.nan), r"mask: holds NaN or infinity: 1 of 2"),
+        ("mask", lambda t: t.flip(0), r"mask: holds NaN or infinity: 1 of 2"),
+        ("norm.num_batches_tracked", lambda t: t + 0.5, "holds numbers of float32 in the file that int64"),
+        ("norm.num_batches_tracked", lambda _: torch.tensor(torch.nan), "holds numbers of float32 in the file"),
+        ("head.weight", lambda t: t.to_sparse(), r"head.weight: is a sparse or nested tensor .* to_dense\(\)"),
+        ("head.weight", lambda t: t.to("meta"), "head.weight: is a meta tensor, without values"),
+        (
+            "head.weight",
+            lambda t: torch.quantize_per_tensor(t, 0.1, 0, torch.qint8),
+            r"head.weight: is a quantised tensor .* dequantize\(\)",
+        ),
+        ("head.bias", lambda t: t[:1], r"head.bias: shape \(1,\) in the file, \(3,\) in the model"),
+        ("scale", lambda t: t.expand(3), r"scale: shape \(3,\) in the file, \(\) in the model"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Sparse|torch.quantize|.*quantiz:UserWarning", "ignore::DeprecationWarning")
+def test_values_that_would_change_are_refused(tmp_path: Path, name: str, change: Any, words: str) -> None:
+    refused(with_value(name, change), tmp_path, words)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("norm.num_batches_tracked", lambda t: t.float()),
+        ("norm.num_batches_tracked", lambda t: t.int()),
+        ("scale", lambda t: t.reshape(1)),
+        ("mask", lambda t: t.double()),
+    ],
+)
+def test_values_that_stay_what_they_are_are_taken(tmp_path: Path, name: str, change: Any) -> None:
+    net, _ = loaded(with_value(name, change), tmp_path)
+    assert same(net, {**trained(), name: trained()[name]})
+
+
+def test_a_count_of_batches_may_be_missing(tmp_path: Path) -> None:
+    held = trained()
+    del held["norm.num_batches_tracked"]
+    net, _ = loaded(held, tmp_path)
+    assert torch.equal(net.conv.weight, held["conv.weight"])
+
+
+def test_a_model_on_the_meta_device_takes_no_weights(tmp_path: Path) -> None:
+    torch.save(trained(), tmp_path / "w.pth")
+    with pytest.raises(ModelFileError, match="is on the meta device in the model"):
+        checkpoint.load(Net().to("meta"), tmp_path / "w.pth")
+
+
+class Tied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(2, 2)
+        self.second = self.first
+
+
+def test_a_tensor_with_two_names_is_needed_once(tmp_path: Path) -> None:
+    once = {"first.weight": torch.ones(2, 2), "first.bias": torch.ones(2)}
+    torch.save(once, tmp_path / "w.pth")
+    net = Tied()
+    checkpoint.load(net, tmp_path / "w.pth")
+    assert torch.equal(net.second.weight, torch.ones(2, 2))
+    torch.save({**once, "second.weight": torch.zeros(2, 2), "second.bias": torch.ones(2)}, tmp_path / "w.pth")
+    with pytest.raises(
+        ModelFileError, match=r"second.weight: differs from first.weight, and the model keeps both in"
+    ):
+        checkpoint.load(net, tmp_path / "w.pth")
+
+
+def test_lazy_and_old_modules_read_their_entries_themselves(tmp_path: Path) -> None:
+    torch.save({"weight": torch.full((3, 4), 5.0), "bias": torch.ones(3)}, tmp_path / "w.pth")
+    lazy = nn.LazyLinear(3)
+    checkpoint.load(lazy, tmp_path / "w.pth")
+    assert lazy.weight.shape == (3, 4)
+    old = {"weight_g": torch.full((3, 1), 2.0), "weight_v": torch.ones(3, 2), "bias": torch.ones(3)}
+    for prefix in ("", "module."):
+        normed = nn.utils.parametrizations.weight_norm(nn.Linear(2, 3))
+        torch.save(prefixed(prefix, old), tmp_path / "w.pth")
+        checkpoint.load(normed, tmp_path / "w.pth")
+        assert torch.allclose(normed.weight, torch.full((3, 2), 2**0.5))
+
+
+def test_versions_of_modules_travel_with_a_prefix(tmp_path: Path) -> None:
+    seen = []
+
+    class Versioned(nn.Linear):
+        _version = 3
+
+        def _load_from_state_dict(self, state: Any, prefix: str, metadata: Any, *rest: Any) -> None:
+            seen.append(metadata.get("version"))
+            super()._load_from_state_dict(state, prefix, metadata, *rest)
+
+    for wrapped in (Versioned(2, 3), nn.Sequential(OrderedDict(module=Versioned(2, 3)))):
+        torch.save(wrapped.state_dict(), tmp_path / "w.pth")
+        checkpoint.load(Versioned(2, 3), tmp_path / "w.pth")
+    assert seen == [3, 3]
+
+
+def test_dicts_that_hold_themselves_come_to_an_end(tmp_path: Path) -> None:
+    deep: Weights = {"state_dict": trained()}
+    deep["model"] = deep
+    assert same(loaded(deep, tmp_path)[0], trained())
+    wide: Weights = {}
+    for _ in range(6):
+        wide = {str(i): wide for i in range(300)}
+    refused(wide, tmp_path, "holds no state_dict")
+
+
+def test_tensors_that_claim_more_than_they_hold_are_not_read(tmp_path: Path) -> None:
+    held = {part: {**trained(), "head.weight": torch.zeros(1).expand(2**20, 2**20)} for part in ("a", "b")}
+    refused(held, tmp_path, r"head.weight: shape \(1048576, 1048576\) in the file, \(3, 2\) in the model")
+
+
+# safetensors
+
+
+def test_safetensors(tmp_path: Path) -> None:
+    save_file = pytest.importorskip("safetensors.torch").save_file
+    for name in ("w.safetensors", "w.pth"):
+        save_file(prefixed("module.", trained()), tmp_path / name)
+        net = Net()
+        said = checkpoint.load(net, tmp_path / name)
+        assert same(net, trained())
+        assert said == f'weights: {tmp_path}/{name}, prefix "module." taken off'
+    whole = (tmp_path / "w.pth").read_bytes()
+    for length in (9, len(whole) // 3, len(whole) - 1):
+        (tmp_path / "w.pth").write_bytes(whole[:length])
+        with pytest.raises(ModelFileError, match="is truncated"):
+            checkpoint.load(Net(), tmp_path / "w.pth")
+
+
+def test_safetensors_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    header = b'{"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+    (tmp_path / "w.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    monkeypatch.setitem(__import__("sys").modules, "safetensors", None)
+    with pytest.raises(RuntimeUnavailable, match=r'pip install "simam-deploy\[safetensors\]"'):
+        checkpoint.load(Net(), tmp_path / "w.safetensors")
