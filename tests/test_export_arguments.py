@@ -160,6 +160,22 @@ def test_exported_as_torch_does(tmp_path: Path, exporter: str, case: str) -> Non
 
 
 @pytest.mark.parametrize("exporter", EXPORTERS)
+def test_a_child_that_is_called_model(tmp_path: Path, exporter: str) -> None:
+    """As those of Ultralytics have; the child keeps its name in the file."""
+
+    class Detector(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = nn.Sequential(nn.Conv2d(3, 4, 3), SimAM())
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.model(x)
+
+    exported(Detector(), X, tmp_path / "m.onnx", exporter=exporter)
+    assert "model.0.weight" in {t.name for t in onnx.load(tmp_path / "m.onnx").graph.initializer}
+
+
+@pytest.mark.parametrize("exporter", EXPORTERS)
 def test_inputs_of_one_tensor_stay_two(tmp_path: Path, exporter: str) -> None:
     exported(Star(), (X, X), tmp_path / "m.onnx", exporter=exporter)
     model = Star()

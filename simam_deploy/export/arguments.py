@@ -125,18 +125,18 @@ class Flat(nn.Module):
     def __init__(self, model: nn.Module, call: Call) -> None:
         super().__init__()
         if isinstance(model, torch.jit.ScriptModule):  # its children are not in Python
-            self.model = model
-        else:
+            self._flat_model = model
+        else:  # under names that no child has: many models keep theirs as `model`
             self._modules, self._parameters, self._buffers = model._modules, model._parameters, model._buffers
-            self.__dict__["model"] = model
-        self._call = call
+            self.__dict__["_flat_model"] = model
+        self._flat_call = call
         self.training = model.training
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """The tensors in what the model returns, each of them another one than the others and the inputs."""
-        inputs = self._call.rebuilt(tensors)
-        with preserved(self.model):
-            result = self.model(*inputs.positional, **inputs.keywords)
+        inputs = self._flat_call.rebuilt(tensors)
+        with preserved(self._flat_model):
+            result = self._flat_model(*inputs.positional, **inputs.keywords)
         returned: list[Tensor] = []
         for _, leaf in named(result):
             if isinstance(leaf, Tensor):
