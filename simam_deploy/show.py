@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
@@ -23,6 +22,7 @@ from simam_deploy.gates import GateRow
 from simam_deploy.manifest import as_json
 from simam_deploy.outputs import Row
 from simam_deploy.shapes import Dims
+from simam_deploy.stages import lasting
 from simam_deploy.text import on_lines, on_one_line
 from simam_deploy.verify import Report
 
@@ -36,9 +36,10 @@ MOST_ROWS = 40
 
 @contextmanager
 def progress() -> Iterator[Callable[[str], None]]:
-    """A function that says what is being done: a spinner on a terminal, a line each elsewhere. On stderr."""
+    """A function that says what is being done: a spinner on a terminal, else a line for what lasts. On stderr."""
     if not err.is_terminal:
-        yield _lines_on_stderr()
+        with lasting(_line_on_stderr) as say:
+            yield say
         return
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     with Progress(*columns, console=err, transient=True) as bar:
@@ -46,17 +47,8 @@ def progress() -> Iterator[Callable[[str], None]]:
         yield lambda what: bar.update(task, description=on_one_line(what))
 
 
-def _lines_on_stderr() -> Callable[[str], None]:
-    """At most a line a second, so that a log stays readable."""
-    last = 0.0
-
-    def say(what: str) -> None:
-        nonlocal last
-        if time.monotonic() - last > 2:
-            last = time.monotonic()
-            err.print(f"... {on_one_line(what)}", highlight=False, markup=False, soft_wrap=True)
-
-    return say
+def _line_on_stderr(what: str) -> None:
+    err.print(f"... {on_one_line(what)}", highlight=False, markup=False, soft_wrap=True)
 
 
 def parity(report: Report) -> None:

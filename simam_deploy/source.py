@@ -12,24 +12,27 @@ from typing import TYPE_CHECKING, Any
 
 from simam_deploy.errors import InputError, SimAMDeployError
 from simam_deploy.file_kinds import is_file, what_is
+from simam_deploy.structure import named
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
-    Built = tuple[nn.Module, tuple[torch.Tensor, ...] | None]
+    Built = tuple[nn.Module, tuple[Any, ...] | None]
 
 
 def load(spec: str, weights: str | Path | None = None, notes: list[str] | None = None) -> Built:
     """Call what `spec` names and return (module, example inputs or None); the module is in eval mode.
 
-    The callable takes no arguments and returns a module, or (module, example), an example being a tensor or a tuple
-    of tensors. weights : a checkpoint to load, see `checkpoint.load`; it is read without executing code.
+    The callable takes no arguments and returns a module, or (module, example), an example being one argument of the
+    module, or a tuple of them, as `export` takes it.
+    weights : a checkpoint to load, see `checkpoint.load`; it is read without executing code.
     notes : gets a line that says what was taken of the weights.
     Raises InputError or ModelFileError: no such module, file or name, the callable fails, the weights do not fit.
     """
     import torch
     from torch import nn
+
+    from simam_deploy.module_state import to_eval
 
     place, name = _parts(spec)
     with _standing_in(_folder(place)):
@@ -51,15 +54,17 @@ def load(spec: str, weights: str | Path | None = None, notes: list[str] | None =
         raise InputError(f"{spec}() returned {type(module).__name__}; it must return a module or (module, example)")
     if example is not None:
         example = tuple(example) if isinstance(example, tuple | list) else (example,)
-        if not example or not all(isinstance(part, torch.Tensor) for part in example):
-            raise InputError(f"{spec}() returned an example that is not a tensor or a tuple of tensors")
+        if not any(isinstance(leaf, torch.Tensor) for _, leaf in named(example)):
+            raise InputError(
+                f"{spec}() returned an example that holds no tensor; return (module, a tensor or a tuple)"
+            )
     if weights is not None:
         from simam_deploy import checkpoint
 
         said = checkpoint.load(module, *weights_file(weights))
         if notes is not None:
             notes.append(said)
-    return module.eval(), example
+    return to_eval(module), example
 
 
 def code_file(spec: str) -> Path | None:

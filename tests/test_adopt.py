@@ -195,6 +195,5 @@ def test_what_is_no_model_and_no_inputs() -> None:
         adopt("x")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="the model is of type str"), adopted("x"):  # type: ignore[arg-type]
         pytest.fail("it was entered")
-    for args, words in ((3, "int"), ({"x": X}, "dict")):
-        with pytest.raises(InputError, match=f"args is of type {words}; give a tensor, or a tuple"):
-            adopt(net(simam_module()), args)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="args is of type int; give a tensor, or a tuple"):
+        adopt(net(simam_module()), 3)  # type: ignore[arg-type]

@@ -116,7 +116,10 @@ BAD: list[tuple[str, str]] = [
     ),
     ("verify fixed.onnx --forms custom_op --runtimes ort", "nothing is left to run"),
     # axes, shapes and inputs
-    (f"{EXPORT}build -o out.onnx --dynamic depth", "cannot make depth dynamic; the axes are batch, height, width"),
+    (
+        f"{EXPORT}build -o out.onnx --dynamic depth",
+        "no input has an axis depth: 'x' is 4-D .*, which has batch, height, width\n.* x:1 or",
+    ),
     (f"{EXPORT}build -o out.onnx --exporter nope", "no exporter 'nope'; the exporters are dynamo, torchscript"),
     (f"{EXPORT}build -o out.onnx --shape 1,a", "cannot read the shape 1,a; give positive numbers, as 1,3,224,224"),
     (f"{EXPORT}build -o out.onnx --shape 1,0,2", "cannot read the shape 1,0,2"),

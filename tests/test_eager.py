@@ -1,5 +1,7 @@
 """The module itself: what it returns, and that it is left as it was."""
 
+import warnings
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -84,6 +86,7 @@ def test_the_module_is_left_as_it_was(dtype: str, training: str) -> None:
         (lambda m, x, y: x + y, ["output"]),
         (lambda m, x, y: (x, [y, x]), ["output_0", "output_1_0", "output_1_1"]),
         (lambda m, x, y: {"boxes": x, "masks": (y,)}, ["boxes", "masks_0"]),
+        (lambda m, x, y: (None, x, 3.0, "text", y), ["output_1", "output_4"]),
     ],
 )
 def test_outputs_are_flattened(give, names: list[str]) -> None:
@@ -121,9 +124,12 @@ def test_bfloat16_result() -> None:
     np.testing.assert_array_equal(y.astype(np.float32), X.T)
 
 
-def test_a_cast_inside_is_no_float64_truth() -> None:
+def test_a_cast_in_torchscript_is_no_float64_truth() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        cast = torch.jit.trace(lambda x: x.float(), torch.ones(2, 3, dtype=torch.float64))
     with (
-        open_session(Gives(lambda m, x, y: x.float()).eval(), "eager", dtype="float64") as session,
+        open_session(Gives(lambda m, x, y: cast(x)).eval(), "eager", dtype="float64") as session,
         pytest.raises(RuntimeUnavailable, match=r"returned output: float32\[\.\.\.\]: its forward casts"),
     ):
         session.run({"x": X, "y": X})
@@ -156,6 +162,17 @@ class Star(nn.Module):
         return xs[0]
 
 
+class More(nn.Module):
+    def forward(self, x, *args, **kwargs):
+        return x * 2
+
+
+def test_what_may_be_left_out_is_no_input() -> None:
+    with open_session(More().eval(), "eager") as session:
+        assert [spec.name for spec in session.inputs] == ["x"]
+        np.testing.assert_array_equal(session.run({"x": X})["output"], 2 * X)
+
+
 def test_refusals() -> None:
     with pytest.raises(InputError, match=r"opens an nn.Module; got str 'model.onnx'"):
         open_session("model.onnx", "eager")
@@ -165,7 +182,12 @@ def test_refusals() -> None:
         open_session(Star(), "eager")
     with (
         open_session(Gives(lambda m, x, y: None).eval(), "eager") as session,
-        pytest.raises(InputError, match="returned NoneType, not tensors"),
+        pytest.raises(InputError, match="the module returned no tensor"),
+    ):
+        session.run({"x": X, "y": X})
+    with (
+        open_session(Gives(lambda m, x, y: {"a": object(), "b": x}).eval(), "eager") as session,
+        pytest.raises(InputError, match="must return tensors: a is of type object"),
     ):
         session.run({"x": X, "y": X})
 

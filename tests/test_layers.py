@@ -7,9 +7,9 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "simam_deploy"
 RANKS = [
-    {"errors", "file_kinds", "npz", "processes", "text", "walk"},
+    {"errors", "file_kinds", "npz", "processes", "stages", "structure", "text", "walk"},
     {"opening", "child"},
-    {"formula", "manifest", "widen"},
+    {"formula", "manifest", "widen", "module_state", "torch_float64"},
     {"files", "onnx_file", "versions"},
     {"native", "proof", "evaluator", "shapes", "checkpoint"},
     {"cuda_library"},

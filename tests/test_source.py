@@ -148,8 +148,8 @@ def test_the_module_is_in_eval_mode(home: Path) -> None:
         ("models.py:wrong", r"returned str; it must return a module or \(module, example\)"),
         ("models.py:nothing", "returned NoneType"),
         ("models.py:three", "returned tuple; it must"),
-        ("models.py:no_tensor", "example that is not a tensor or a tuple of tensors"),
-        ("models.py:empty_example", "example that is not a tensor or a tuple of tensors"),
+        ("models.py:no_tensor", "returned an example that holds no tensor"),
+        ("models.py:empty_example", "returned an example that holds no tensor"),
     ],
 )
 def test_a_spec_that_names_no_model(home: Path, spec: str, words: str) -> None:

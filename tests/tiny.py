@@ -51,6 +51,17 @@ def build() -> Built:
     return _seeded(), _x(2, 3, 6, 5)
 
 
+class Nested(Net):
+    """Takes a dict, and returns one with a number and None in it."""
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, object]:  # type: ignore[override]
+        return {"y": super().forward(batch["image"]), "factor": self.factor, "none": None}
+
+
+def nested() -> tuple[nn.Module, dict[str, Tensor]]:
+    return Nested(), {"image": _x(2, 3, 6, 5)}
+
+
 def no_example() -> nn.Module:
     return _seeded()
 

@@ -10,7 +10,7 @@ trial.py judges it. Its hooks, attributes, names and sharing stay; a state_dict 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +26,7 @@ from simam_deploy.errors import InputError
 from simam_deploy.module import SimAM
 
 Say = Callable[[str], None]
-Args = Tensor | tuple[Any, ...]
+Args = Tensor | tuple[Any, ...] | list[Any] | Mapping[Any, Any]
 MOST_STATE = 4
 """A module that holds more numbers than this is not tried: λ and a scale are few."""
 
@@ -63,13 +63,19 @@ class Adopted:
 
 
 def adopt(
-    model: nn.Module, args: Args | None = None, *, inplace: bool = False, on_progress: Say | None = None
+    model: nn.Module,
+    args: Args | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    inplace: bool = False,
+    on_progress: Say | None = None,
 ) -> Adopted:
     """Replace the modules of `model` that compute SimAM, whatever their class, by `module.SimAM` with their λ.
 
-    args : example inputs, as `model(*args)`. With them the model runs once in eval mode, hooks included, and each
-    module is tried at the sizes that it sees; without, at a few sizes that most modules take. Then it runs again with
-    ours in it, and must return the same tensors (in nested tuples, lists and dicts), unless it is random.
+    args, kwargs : example inputs, as `model(*args, **kwargs)`; a list stands for a tuple, a tensor or a dict for one
+    argument. With them the model runs once in eval mode, hooks included, and each module is tried at the sizes that
+    it sees; without, at a few sizes that most modules take. Then it runs again with ours in it, and must return the
+    same tensors (in nested tuples, lists, dicts and dataclasses), unless it is random.
     inplace : change `model`; by default a deep copy is changed. A model that is SimAM itself is not changed in place
     either: the new one is `Adopted.model`.
     Where theirs takes maps of 1x1, as one that returns x there, ours raises ShapeError; args that have such maps keep
@@ -80,7 +86,7 @@ def adopt(
     _refuse_other_models(model)
     if not inplace:
         model = _copied(model)
-    found = _search(model, args, on_progress)
+    found = _search(model, args, kwargs, on_progress)
     swap = found.swap()
     try:
         found.put_in(swap)
@@ -108,10 +114,16 @@ def _copied(model: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def adopted(model: nn.Module, args: Args | None = None, *, on_progress: Say | None = None) -> Iterator[Adopted]:
+def adopted(
+    model: nn.Module,
+    args: Args | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    on_progress: Say | None = None,
+) -> Iterator[Adopted]:
     """`adopt` in place for a while: on exit `model` is as it was. Use `Adopted.model` inside, as it may be SimAM."""
     _refuse_other_models(model)
-    found = _search(model, args, on_progress)
+    found = _search(model, args, kwargs, on_progress)
     swap = found.swap()
     try:
         found.put_in(swap)
@@ -125,10 +137,15 @@ def shown(names: tuple[str, ...]) -> str:
     return ", ".join(name or "the model itself" for name in names)
 
 
-def _search(model: nn.Module, args: Args | None, on_progress: Say | None) -> _Search:
-    if args is not None and not isinstance(args, Tensor | tuple | list):
+def _search(
+    model: nn.Module, args: Args | None, kwargs: Mapping[str, Any] | None, on_progress: Say | None
+) -> _Search:
+    if args is not None and not isinstance(args, Tensor | tuple | list | Mapping):
         raise InputError(f"args is of type {type(args).__name__}; give a tensor, or a tuple of what the model takes")
-    inputs = None if args is None else ((args,) if isinstance(args, Tensor) else tuple(args))
+    inputs = None
+    if args is not None or kwargs:
+        positional = () if args is None else tuple(args) if isinstance(args, tuple | list) else (args,)
+        inputs = run.Inputs(positional, kwargs or {})
     found = _Search(model, inputs, on_progress or (lambda _: None))
     found.visit(model)
     return found
@@ -191,7 +208,7 @@ class _Search:
         return bool(run.difference(one, other, most)) or not run.difference(one, got, most)
 
     def _tolerance(self) -> float:
-        return run.tolerance(self._model, self._inputs or (), self._outputs)
+        return run.tolerance(self._model, self._inputs or run.Inputs(()), self._outputs)
 
     def report(self, model: nn.Module) -> Adopted:
         return Adopted(model, tuple(row for _, row in self.proven), tuple(self.left_alone))

@@ -7,16 +7,14 @@ import io
 import sys
 import warnings
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch import nn
 
-HALF = (torch.float16, torch.bfloat16)
 _EVERY_MODULE = frozenset(vars(nn.Module()))
 
 
@@ -75,29 +73,6 @@ class _Same:
         return isinstance(other, _Same) and self.value is other.value
 
     __hash__ = None  # type: ignore[assignment]
-
-
-class Widened(TorchFunctionMode):
-    """Inside, float32 is float64: casts to float32 and new tensors become float64."""
-
-    narrowed = False
-    """Whether anything was of 16 bits."""
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: Iterable[Any] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Call `func` so."""
-        func = torch.Tensor.double if func is torch.Tensor.float else func
-        wide = {k: _wide(v) for k, v in (kwargs or {}).items()}
-        y = func(*(_wide(a) for a in args), **wide)
-        if not isinstance(y, Tensor):
-            return y
-        self.narrowed |= y.dtype in HALF
-        return y.double() if y.dtype == torch.float32 else y
-
-
-def _wide(argument: Any) -> Any:
-    return torch.float64 if argument is torch.float32 else argument
 
 
 @contextmanager

@@ -4,17 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from simam_deploy.adopt.apart import HALF, uncompiled
+from simam_deploy.adopt.apart import uncompiled
 from simam_deploy.adopt.trial import Seen
 from simam_deploy.errors import InputError, SimAMDeployError
+from simam_deploy.module_state import preserved, to_eval
+from simam_deploy.structure import mapped, named
+from simam_deploy.torch_float64 import HALF
 
-Inputs = tuple[Any, ...]
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a model is called with: `model(*positional, **keywords)`, nested as it likes."""
+
+    positional: tuple[Any, ...]
+    keywords: Mapping[str, Any] = field(default_factory=dict)
+
+    def call(self, model: nn.Module) -> Any:
+        """What `model` returns for copies of them, as a model may write into its inputs."""
+        args, kwargs = mapped((self.positional, dict(self.keywords)), _copied)
+        return model(*args, **kwargs)
+
+
+def _copied(leaf: Any) -> Any:
+    return leaf.clone() if isinstance(leaf, Tensor) else leaf
+
+
 MOST, MOST_HALF = 1e-3, 5e-2
 """Most that an output may differ, in parts of its largest magnitude. Both models compute the same formula in another
 order of float operations, about 1e-6 apart in float32 and 1e-2 in 16 bits, and the layers behind amplify that; a
@@ -22,16 +43,10 @@ branch of the model that is taken wrongly changes an output by parts of its own 
 
 
 def outputs(model: nn.Module, inputs: Inputs) -> list[Tensor]:
-    """Every tensor in what the model returns, in nested tuples, lists and dicts too; the modes are put back."""
-    training = [m for m in model.modules() if m.training]
-    try:
-        model.eval()
-        with torch.no_grad(), uncompiled():
-            returned = model(*(a.clone() if isinstance(a, Tensor) else a for a in inputs))
-            return [tensor.clone() for tensor in _tensors(returned)]  # a model may return what it writes into later
-    finally:
-        for module in training:
-            module.training = True
+    """Every tensor in what the model returns, nested too. The model is as before, with the caches that it had."""
+    with preserved(model), torch.no_grad(), uncompiled():
+        returned = inputs.call(to_eval(model))
+        return [tensor.clone() for tensor in _tensors(returned)]  # a model may return what it writes into later
 
 
 def calls(model: nn.Module, inputs: Inputs, candidates: Sequence[nn.Module]) -> tuple[dict[int, Seen], list[Tensor]]:
@@ -107,16 +122,9 @@ def difference(expected: Sequence[Tensor], got: Sequence[Tensor], most: float) -
 
 def tolerance(model: nn.Module, inputs: Inputs, results: Sequence[Tensor]) -> float:
     """The wider one if there are 16 bits anywhere."""
-    held = (*model.parameters(), *model.buffers(), *_tensors(inputs), *results)
+    held = (*model.parameters(), *model.buffers(), *_tensors((inputs.positional, inputs.keywords)), *results)
     return MOST_HALF if any(t.dtype in HALF for t in held) else MOST
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for held in value.values():
-            yield from _tensors(held)
-    elif isinstance(value, list | tuple):
-        for held in value:
-            yield from _tensors(held)
+    return (leaf for _, leaf in named(value) if isinstance(leaf, Tensor))

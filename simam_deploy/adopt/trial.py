@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from simam_deploy.adopt.apart import HALF, Watch, Widened, copied, undisturbed
+from simam_deploy.adopt.apart import Watch, copied, undisturbed
 from simam_deploy.formula import Float64
 from simam_deploy.module import SimAM
 from simam_deploy.proof import Shape, prove
+from simam_deploy.torch_float64 import HALF, Widened
 
 SIZES: tuple[Shape, ...] = ((2, 3, 5, 7), (1, 3, 8, 8), (1, 2, 33, 65), (1, 65, 3, 5))
 """What every module is tried at, besides the sizes at which its model was seen to call it. Many channels, as a module

@@ -12,8 +12,10 @@ import typer
 
 from simam_deploy import show
 from simam_deploy.cli.options import (
+    DEFAULT_INPUTS,
     Files,
     Forms,
+    Inputs,
     Json,
     Kernel,
     Provider,
@@ -26,7 +28,6 @@ from simam_deploy.cli.options import (
 )
 from simam_deploy.cli.options import runtimes as runtimes_of
 from simam_deploy.errors import InputError
-from simam_deploy.inputs import DEFAULT
 
 
 def verify(
@@ -37,9 +38,7 @@ def verify(
     weights: Weights = None,
     runtimes: Runtimes = None,
     forms: Forms = "",
-    inputs: Annotated[
-        str, typer.Option(help="Comma-separated: plain, uniform, adversarial, FILE.npz, FOLDER.")
-    ] = ",".join(DEFAULT),
+    inputs: Inputs = DEFAULT_INPUTS,
     shape: Shapes = None,
     gates: Annotated[bool, typer.Option("--gates", help="Also judge the gate of every SimAM block.")] = False,
     threads: Threads = 0,

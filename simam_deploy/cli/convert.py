@@ -11,7 +11,21 @@ import typer
 
 from simam_deploy import files, manifest, show
 from simam_deploy.blocks import NearMiss
-from simam_deploy.cli.options import Form, Json, Neighbours, OneFile, Output, Shapes, Weights, parts, sizes
+from simam_deploy.cli.options import (
+    DEFAULT_INPUTS,
+    Form,
+    Inputs,
+    Json,
+    Neighbours,
+    OneFile,
+    Output,
+    Runtimes,
+    Shapes,
+    Weights,
+    parts,
+    sizes,
+)
+from simam_deploy.cli.options import runtimes as runtimes_of
 from simam_deploy.errors import InputError
 from simam_deploy.formula import BLOCKED_DOMAIN
 
@@ -22,17 +36,30 @@ def export(
     form: Form = "function",
     neighbours: Neighbours = False,
     opset: Annotated[int | None, typer.Option(help="Default: the exporter's own.")] = None,
-    dynamic: Annotated[str, typer.Option(help="Comma-separated: batch, height, width.")] = "",
+    dynamic: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Comma-separated: batch, time, depth, height, width; or axes of an input by number, as x:0,2."
+        ),
+    ] = None,
     exporter: Annotated[str, typer.Option(help="dynamo or torchscript.")] = "dynamo",
     weights: Weights = None,
     shape: Shapes = None,
     check: Annotated[bool, typer.Option(help="Compare with the model on every installed runtime.")] = True,
+    runtimes: Runtimes = None,
+    inputs: Inputs = DEFAULT_INPUTS,
+    check_seconds: Annotated[
+        float | None,
+        typer.Option(help="Begin no further inputs of the comparison after that; what is left is listed."),
+    ] = None,
     adopt: Annotated[bool, typer.Option(help="Put our SimAM in the place of modules that compute SimAM.")] = True,
     as_json: Json = False,
 ) -> None:
     """Export a PyTorch model to one ONNX file, and prove it equal."""
     from simam_deploy import source
 
+    if not check and (runtimes is not None or check_seconds is not None or inputs != DEFAULT_INPUTS):
+        raise InputError("--runtimes, --inputs and --check-seconds are for the comparison; leave --no-check out")
     code = source.code_file(model)
     from simam_deploy import export as library  # imports torch: a file that is no model has been refused before
 
@@ -49,21 +76,26 @@ def export(
             form=form,
             neighbours=neighbours,
             opset=opset,
-            dynamic=parts(dynamic),
+            dynamic=dynamic or [],
             exporter=exporter,
             check=check,
+            runtimes=None if runtimes is None else runtimes_of(runtimes, None),
+            inputs=parts(inputs),
+            check_seconds=check_seconds,
             adopt=adopt,
             source=model,
             on_progress=say,
         )
     if as_json:
         parity = None if done.parity is None else done.parity.as_dict()
+        made = _fused_dict(done.fused)
+        made["notes"] = [*done.notes, *made["notes"]]
         show.json(
             {
                 "file": str(output),
                 "weights": notes,
                 "adopted": _adopted_dict(done.adopted),
-                **_fused_dict(done.fused),
+                **made,
                 "parity": parity,
             }
         )
@@ -72,6 +104,7 @@ def export(
     if done.adopted is not None:
         _adopted(done.adopted)
     _fused(done.fused, f"{output}: SimAM blocks")
+    show.lines(done.notes)
     if done.parity is not None:
         show.parity(done.parity)
 

@@ -11,6 +11,7 @@ import typer
 
 from simam_deploy.errors import InputError, OutputError
 from simam_deploy.forms import FORMS
+from simam_deploy.inputs import DEFAULT
 
 LARGEST = 2**30
 """Numbers in one input; 4 GiB of float32."""
@@ -41,6 +42,8 @@ Shapes = Annotated[
 Runtimes = Annotated[
     str | None, typer.Option(help="Comma-separated: onnx_reference, ort, openvino. Default: installed.")
 ]
+Inputs = Annotated[str, typer.Option(help="Comma-separated: plain, uniform, adversarial, FILE.npz, FOLDER.")]
+DEFAULT_INPUTS = ",".join(DEFAULT)
 Forms = Annotated[str, typer.Option(help=f"Comma-separated forms to convert to first, or all: {FORM_NAMES}.")]
 Threads = Annotated[int, typer.Option(help="Threads of one inference; 0 leaves it to the runtime.")]
 Provider = Annotated[str | None, typer.Option(help="Execution provider for ort, as CUDAExecutionProvider.")]

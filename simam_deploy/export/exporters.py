@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import errno
-import inspect
 import io
 import logging
 import os
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -21,21 +20,16 @@ from torch import nn
 
 from simam_deploy import onnx_file
 from simam_deploy.errors import InputError
+from simam_deploy.export.axes import Axes
 
-Tensors = tuple[torch.Tensor, ...]
 EXPORTERS = ("dynamo", "torchscript")
 OLDEST_DYNAMO_OPSET = 18
-AXES = {"batch": 0, "height": 2, "width": 3}
-"""Names for dynamic axes. Height and width are those of 4-D inputs."""
 
 
-def check_options(opset: int | None, dynamic: Sequence[str], exporter: str) -> None:
-    """Raises InputError for an exporter, an axis or an opset that cannot be had."""
+def check_options(opset: int | None, exporter: str) -> None:
+    """Raises InputError for an exporter or an opset that cannot be had."""
     if exporter not in EXPORTERS:
         raise InputError(f"there is no exporter {exporter!r}; the exporters are {', '.join(EXPORTERS)}")
-    unknown = [axis for axis in dynamic if axis not in AXES]
-    if unknown:
-        raise InputError(f"cannot make {', '.join(unknown)} dynamic; the axes are {', '.join(AXES)}")
     newest = onnx.defs.onnx_opset_version()
     if opset is not None and not 1 <= opset <= newest:
         raise InputError(f"there is no opset {opset}; the installed onnx {onnx.__version__} knows 1 to {newest}")
@@ -47,28 +41,38 @@ def check_options(opset: int | None, dynamic: Sequence[str], exporter: str) -> N
 
 
 def torch_export(
-    model: nn.Module, inputs: Tensors, opset: int | None, dynamic: Sequence[str], exporter: str, folder: Path
+    model: nn.Module,
+    inputs: Mapping[str, torch.Tensor],
+    outputs: Sequence[str],
+    axes: Axes,
+    *,
+    opset: int | None,
+    exporter: str,
+    folder: Path,
 ) -> ir.Model:
-    """What the exporter makes of `model`; weights may lie in `folder`, which is made where the exporter needs one.
+    """What the exporter makes of `model`, which takes the tensors of `inputs` and returns a tuple; inputs and outputs
+    have these names. Inputs that are not used are not in it. Weights may lie in `folder`, which is made where the
+    exporter needs one.
 
     Raises InputError if it refuses, writes another opset or fixes an axis, OSError if the disk is full.
     """
-    axes = tuple({AXES[name]: name for name in dynamic if _has_axis(t, AXES[name])} for t in inputs)
-    with _quiet():
+    named: dict[str, Any] = {"input_names": list(inputs), "output_names": list(outputs), "opset_version": opset}
+    example = tuple(inputs.values())
+    with _quiet(), torch.no_grad():
         try:
             if exporter == "dynamo":
+                shapes = (tuple(axes[name] for name in inputs),) if any(axes.values()) else None  # those of *tensors
                 program = torch.onnx.export(
-                    model,
-                    inputs,
-                    dynamo=True,
-                    verbose=False,
-                    opset_version=opset,
-                    dynamic_shapes=axes if dynamic else None,
+                    model, example, dynamo=True, verbose=False, dynamic_shapes=shapes, **named
                 )
                 assert program is not None
                 result = program.model
             else:
-                result = _torchscript(model, inputs, opset, axes, folder)
+                folder.mkdir()
+                file = str(folder / "raw.onnx")  # as text: a Path is taken for a stream, which ends at 2 GiB
+                dynamic = {name: of for name, of in axes.items() if of}
+                torch.onnx.export(model, example, file, dynamo=False, dynamic_axes=dynamic, **named)
+                result = onnx_file.load(folder / "raw.onnx")
         except Exception as error:
             if _interrupted(error):
                 raise KeyboardInterrupt from None
@@ -76,49 +80,48 @@ def torch_export(
                 raise lack from error  # `staging` has the words for it
             other = EXPORTERS[exporter == "dynamo"]
             raise InputError(
-                f"torch.onnx.export ({exporter}) refused the model:\n{_reason(error)}\n"
+                f"torch.onnx.export ({exporter}) refused the model:\n{_reason(error, list(inputs))}\n"
                 f"the other exporter may take it: --exporter {other}"
             ) from error
-    _check_result(result, opset, axes)
+    _drop_unused(result)
+    _check_result(result, opset, inputs, axes)
     return result
 
 
-def _torchscript(model: nn.Module, inputs: Tensors, opset: int | None, axes: Any, folder: Path) -> ir.Model:
-    """Goes through a file, as weights beyond 2 GiB must."""
-    folder.mkdir()
-    names = list(inspect.signature(model.forward).parameters)[: len(inputs)]
-    named = {name: dims for name, dims in zip(names, axes, strict=True) if dims}
-    torch.onnx.export(
-        model,
-        inputs,
-        str(folder / "raw.onnx"),  # as text: a Path is taken for a stream, which ends at 2 GiB
-        dynamo=False,
-        opset_version=opset,
-        input_names=names,
-        dynamic_axes=named,
-    )
-    return onnx_file.load(folder / "raw.onnx")
+def _drop_unused(model: ir.Model) -> None:
+    """One exporter keeps them, the other does not; some runtimes lose them."""
+    graph = model.graph
+    for value in [value for value in graph.inputs if not value.uses() and not value.is_graph_output()]:
+        graph.inputs.remove(value)
 
 
-def _has_axis(tensor: torch.Tensor, axis: int) -> bool:
-    return tensor.dim() == 4 or (axis == 0 and tensor.dim() > 0)
-
-
-def _check_result(model: ir.Model, opset: int | None, axes: Sequence[dict[int, str]]) -> None:
+def _check_result(model: ir.Model, opset: int | None, inputs: Mapping[str, torch.Tensor], axes: Axes) -> None:
     """What was asked for must be what came out: exporters warn and go on."""
     got = model.opset_imports.get("")
     if opset is not None and got != opset:
         raise InputError(
             f"asked for opset {opset}; the exporter wrote {got}\nleave --opset out, or use another exporter"
         )
-    for value, dims in zip(model.graph.inputs, axes, strict=False):
-        fixed = [
-            name for axis, name in dims.items() if value.shape is not None and isinstance(value.shape[axis], int)
-        ]
+    values = {str(value.name): value for value in model.graph.inputs}
+    if not [name for name in inputs if name in values] == list(values) != []:
+        raise InputError(
+            f"the exporter wrote a file with the inputs {', '.join(values) or 'none'}; the model takes "
+            f"{', '.join(inputs)}\nuse the other exporter, or check that what it returns depends on its inputs"
+        )
+    for name, value in values.items():
+        shape = value.shape
+        fixed = [dim for axis, dim in axes[name].items() if shape is not None and isinstance(shape[axis], int)]
         if fixed:
             raise InputError(
-                f"asked for dynamic {', '.join(fixed)}; the exporter fixed it for input {value.name!r}, as the code "
-                "of the model makes the size a constant\nleave it out of --dynamic, or change that code"
+                f"asked for dynamic {', '.join(fixed)}; the exporter fixed it for input {name!r}, as the code of the "
+                "model makes the size a constant\nleave it out of --dynamic, or change that code"
+            )
+    kept = {dim for name in values for dim in axes[name].values()}
+    for name in inputs.keys() - values.keys():
+        if lost := set(axes[name].values()) - kept:
+            raise InputError(
+                f"asked for dynamic {', '.join(sorted(lost))}; the model does not use its input {name!r}, so it is "
+                "not in the file\nleave it out of --dynamic"
             )
 
 
@@ -141,11 +144,13 @@ def _lack_of_room(error: BaseException | None) -> OSError | None:
     return None
 
 
-def _reason(error: BaseException) -> str:
-    """The first lines of what the exporter was stopped by, without colours."""
+def _reason(error: BaseException, names: Sequence[str]) -> str:
+    """The first lines of what the exporter was stopped by, without colours; inputs by their names."""
     while error.__cause__ is not None:
         error = error.__cause__
-    lines = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip().splitlines() or [type(error).__name__]
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
+    text = re.sub(r"inputs\['tensors'\]\[(\d+)\]", lambda found: f"input {names[int(found[1])]!r}", text)
+    lines = text.splitlines() or [type(error).__name__]
     return "\n".join(f"  {line[:300]}" for line in lines[:4])
 
 

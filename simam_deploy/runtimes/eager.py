@@ -2,37 +2,49 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 
 from simam_deploy.errors import InputError, RuntimeUnavailable
 from simam_deploy.runtimes.session import Array, Session, TensorSpec, framework, is_float
+from simam_deploy.structure import PLAIN, named
 
 
 class EagerSession(Session):
     """An nn.Module in eval mode.
 
-    The caller's module is left as it is. A copy is taken if it is in training mode or of another dtype, else
-    the module itself runs: later changes to its weights show.
+    The caller's module is left as it is: what it writes on itself in a run, as a cache, is taken back. A copy is
+    taken if it is in training mode or of another dtype, else the module itself runs: later changes to its weights
+    show.
 
-    inputs   the required positional arguments of `forward`. Their dtype holds for float feeds; integers and
-             booleans pass as they are. The shape is not declared (None).
-    outputs  () before the first run, as only then they are known. A tensor is named `output`, the items of a
-             tuple or list `output_0`, `output_1`, those of a dict by their keys.
-    Feeds are copied, since a module may work in place. With dtype float64, float feeds of any width are widened.
+    inputs   names for its positional arguments; without, the required ones of `forward`. Their dtype holds for float
+             feeds; integers and booleans pass as they are. The shape is not declared (None).
+    outputs  names for the tensors in its result; without, the ones of `structure.named`: a tensor is `output`, the
+             items of a tuple or list are `output_0`, `output_1`, those of a dict have their keys.
+             The session's are () before the first run, as only then they are known. None, numbers and texts are left
+             out.
+    Feeds are copied, since a module may work in place. With dtype float64, float feeds of any width are widened, and
+    casts to narrower floats inside, also by autocast, are left out; `notes` says so.
     threads : for each run torch.set_num_threads is called, which holds for the process, and then put back.
     Runs of several threads take turns, as a module may keep what it computed; with `threads`, those of all sessions.
     """
 
-    named = False
     _turn_of_process = threading.Lock()
 
-    def __init__(self, module: Any, *, threads: int = 0, dtype: str = "float32") -> None:
+    def __init__(
+        self,
+        module: Any,
+        *,
+        threads: int = 0,
+        dtype: str = "float32",
+        inputs: Sequence[str] | None = None,
+        outputs: Sequence[str] | None = None,
+    ) -> None:
         self._torch = torch = framework("torch", "eager", "torch")
         if not isinstance(module, torch.nn.Module):
             raise InputError(f"runtime 'eager' opens an nn.Module; got {type(module).__name__} {module!r}")
@@ -42,8 +54,10 @@ class EagerSession(Session):
         self._dtype = np.dtype(dtype)
         self._threads = threads
         self._turn = self._turn_of_process if threads else threading.Lock()
-        self.inputs = tuple(TensorSpec(name, self._dtype, None) for name in _arguments(module))
+        self.named = outputs is not None
+        self.inputs = tuple(TensorSpec(name, self._dtype, None) for name in inputs or _arguments(module))
         self.outputs = ()
+        self._names = outputs
         wanted = getattr(torch, dtype)
         state = [*module.parameters(), *module.buffers()]
         others = sorted({str(t.dtype) for t in state if t.is_floating_point() and t.dtype != wanted})
@@ -52,7 +66,7 @@ class EagerSession(Session):
             self.notes.append(f"copied, and converted from {', '.join(others)} to {dtype}")
         if training:
             self.notes.append("copied, and switched from training to eval mode")
-        self._module = copy.deepcopy(module).eval().to(wanted) if others or training else module
+        self._module = self._copied(module).to(wanted) if others or training else module
         self._device = state[0].device if state else torch.device("cpu")
 
     def _takes(self, spec: TensorSpec, dtype: np.dtype[Any]) -> bool:
@@ -62,6 +76,10 @@ class EagerSession(Session):
 
     def _run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         torch = self._torch
+        from simam_deploy.module_state import preserved
+        from simam_deploy.torch_float64 import Widened
+
+        widened = Widened(halves=True) if self._dtype == np.float64 else None
         arrays = [feeds[spec.name] for spec in self.inputs]
         copies = [np.array(a, dtype=self._dtype if is_float(a.dtype) else a.dtype, order="C") for a in arrays]
         with self._turn:
@@ -69,32 +87,45 @@ class EagerSession(Session):
             try:
                 if self._threads:
                     torch.set_num_threads(self._threads)
-                with torch.inference_mode():
+                with torch.no_grad(), preserved(self._module), widened or nullcontext():
                     result = self._module(*(torch.from_numpy(a).to(self._device) for a in copies))
+                    tensors = dict(self._tensors(result))
             finally:
                 if self._threads:
                     torch.set_num_threads(before)
-            outputs = {name: self._numpy(tensor) for name, tensor in self._flat(result, "")}
+            outputs = {name: self._numpy(tensor) for name, tensor in tensors.items()}
         self.outputs = tuple(TensorSpec(name, a.dtype, None) for name, a in outputs.items())
         narrow = [str(s) for s in self.outputs if is_float(s.dtype) and s.dtype != np.float64]
-        if narrow and self._dtype == np.float64:
+        if widened is not None and narrow:
             raise RuntimeUnavailable(
                 f"{self.label} was asked for, but the module returned {', '.join(narrow)}: "
-                "its forward casts on the way, so there is no float64 result"
+                "its forward casts where that cannot be seen, as in TorchScript, so there is no float64 result"
             )
+        if widened is not None and widened.left_out:
+            note = f"computed without the casts that its forward makes: {', '.join(sorted(widened.left_out))}"
+            self.notes += [note] if note not in self.notes else []
         return outputs
 
-    def _flat(self, value: Any, name: str) -> Iterator[tuple[str, Any]]:
-        if isinstance(value, self._torch.Tensor):
-            yield name or "output", value
-        elif isinstance(value, Mapping):
-            for key, item in value.items():
-                yield from self._flat(item, f"{name}_{key}" if name else str(key))
-        elif isinstance(value, list | tuple):
-            for i, item in enumerate(value):
-                yield from self._flat(item, f"{name or 'output'}_{i}")
-        else:
-            raise InputError(f"{self.label}: the module returned {type(value).__name__}, not tensors")
+    def _copied(self, module: Any) -> Any:
+        from simam_deploy.module_state import deep_copy, to_eval
+
+        try:
+            return to_eval(deep_copy(module))
+        except Exception as error:  # from any class in the model
+            raise InputError(
+                f"{self.label} needs a copy of the module, which cannot be copied: {type(error).__name__}: {error}"
+            ) from error
+
+    def _tensors(self, result: Any) -> Iterator[tuple[str, Any]]:
+        found = [(name, leaf) for name, leaf in named(result) if not isinstance(leaf, PLAIN)]
+        others = [
+            f"{name} is of type {type(v).__name__}" for name, v in found if not isinstance(v, self._torch.Tensor)
+        ]
+        if others:
+            raise InputError(f"{self.label}: the module must return tensors: {', '.join(others)}")
+        if not found:
+            raise InputError(f"{self.label}: the module returned no tensor")
+        return zip(self._names or [name for name, _ in found], (tensor for _, tensor in found), strict=True)
 
     def _numpy(self, tensor: Any) -> Array:
         if tensor.dtype == self._torch.bfloat16:  # no type of NumPy's own
@@ -110,14 +141,14 @@ class EagerSession(Session):
 
 
 def _arguments(module: Any) -> list[str]:
-    """The required positional arguments of forward."""
+    """The required positional arguments of forward; of those in *args, none."""
     parameters = inspect.signature(module.forward).parameters.values()
-    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if not positional and any(p.kind is p.VAR_POSITIONAL for p in parameters):
         raise InputError(
-            f"{type(module).__name__}.forward takes *args, which gives its inputs no names; "
+            f"{type(module).__name__}.forward takes *args alone, which gives its inputs no names; "
             "wrap it in a module whose forward names them"
         )
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     return [p.name for p in positional if p.default is p.empty]
 
 

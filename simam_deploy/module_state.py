@@ -1,0 +1,116 @@
+"""PyTorch modules that are run without a trace: what a forward writes on them is taken back."""
+
+from __future__ import annotations
+
+import copy
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from simam_deploy.structure import named
+
+
+@contextmanager
+def preserved(model: nn.Module, *, values: bool = False) -> Iterator[None]:
+    """On exit each module in `model` has the attributes that it had, the very objects: mode, caches, hooks, children.
+
+    Lists, dicts and sets among them hold what they held. values : tensors that were written into, as buffers, get
+    their old values back too, and parameters their requires_grad; this costs a copy of all but the parameters.
+    """
+    modules = list(model.modules())
+    scripted = [(m, m.training) for m in modules if isinstance(m, torch.jit.ScriptModule)]
+    attributes = [(vars(m), dict(vars(m))) for m in modules if not isinstance(m, torch.jit.ScriptModule)]
+    held: dict[int, Any] = {}
+    for _, before in attributes:
+        _containers(list(before.values()), held)
+    contents = [(container, copy.copy(container)) for container in held.values()]
+    grads = [(p, p.requires_grad) for p in model.parameters()] if values else []
+    written = _written(model, attributes) if values else []
+    try:
+        yield
+    finally:
+        for now, before in attributes:
+            for name in now.keys() - before.keys():
+                del now[name]
+            now.update(before)
+        for container, before in contents:
+            _refill(container, before)
+        for module, training in scripted:
+            module.training = training
+        for parameter, needed in grads:
+            if parameter.requires_grad != needed:
+                parameter.requires_grad_(needed)
+        with torch.no_grad():
+            for tensor, version, value in written:
+                if tensor._version != version:
+                    tensor.copy_(value)
+
+
+def to_eval(model: nn.Module) -> nn.Module:
+    """`model.eval()`. The module of a torch.export program refuses that; its mode is in its graph."""
+    try:
+        return model.eval()
+    except NotImplementedError:
+        for module in model.modules():
+            module.training = False
+        return model
+
+
+def leave_inference_mode(model: nn.Module) -> None:
+    """Put ordinary copies in the place of parameters and buffers that were made in inference mode, which torch.export
+    refuses. `preserved` puts them back."""
+    for module in model.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None and parameter.is_inference():
+                module._parameters[name] = nn.Parameter(parameter.detach().clone(), parameter.requires_grad)
+        for name, buffer in module._buffers.items():
+            if buffer is not None and buffer.is_inference():
+                module._buffers[name] = buffer.clone()
+
+
+def deep_copy(model: nn.Module) -> nn.Module:
+    """A deep copy. Tensors that a forward left behind with their history, which torch does not copy, are detached."""
+    memo: dict[int, Any] = {}
+    modules = list(model.modules())
+    known = set(map(id, modules))
+    for module in modules:
+        for _, leaf in named(list(vars(module).values())):
+            if isinstance(leaf, Tensor) and not leaf.is_leaf:
+                memo[id(leaf)] = leaf.detach().clone()
+            elif isinstance(leaf, nn.Module) and id(leaf) not in known:  # held, and no child
+                known.add(id(leaf))
+                modules.append(leaf)
+    with torch.no_grad():  # of TorchScript: its copies have a history else
+        return copy.deepcopy(model, memo)
+
+
+def _containers(value: Any, found: dict[int, Any]) -> None:
+    if not isinstance(value, list | dict | set | deque | tuple) or id(value) in found:
+        return
+    if not isinstance(value, tuple):
+        found[id(value)] = value
+    for item in list(value.values() if isinstance(value, dict) else value):
+        _containers(item, found)
+
+
+def _refill(container: Any, before: Any) -> None:
+    pairs = [[*held, *held.values()] if isinstance(held, dict) else list(held) for held in (container, before)]
+    if len(pairs[0]) == len(pairs[1]) and all(a is b for a, b in zip(*pairs, strict=True)):
+        return
+    container.clear()
+    container.extend(before) if isinstance(container, list | deque) else container.update(before)
+
+
+def _written(model: nn.Module, attributes: list[tuple[Any, dict[str, Any]]]) -> list[tuple[Tensor, int, Tensor]]:
+    """Tensors, their versions and values; a tensor of inference mode has no version, and cannot be written into."""
+    kept = {id(t): t for t in model.buffers()}
+    for _, before in attributes:
+        kept.update({id(leaf): leaf for _, leaf in named(list(before.values())) if isinstance(leaf, Tensor)})
+    parameters = {id(p) for p in model.parameters()}
+    return [
+        (t, t._version, t.detach().clone()) for i, t in kept.items() if i not in parameters and not t.is_inference()
+    ]
