@@ -8,7 +8,7 @@ NATIVE := build/native/release
 LOCKED := $(shell command -v flock >/dev/null && echo flock build/native.lock)
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: demo test hostile lint bench bench-cpu gpu headers clean
+.PHONY: demo test hostile lint bench bench-cpu peers gpu headers clean
 .PHONY: native native-checks native-tests native-if-possible native-cuda native-cuda-check native-cuda-budget
 
 .venv/installed: pyproject.toml constraints.txt
@@ -72,6 +72,19 @@ lint: .venv/installed
 
 bench-cpu: native
 	$(BIN)/python -m benchmarks.cpu
+
+# Other people's packages, run for real with SimAM in their models; in an environment of their own, of 6 GB.
+PEERS := build/peers/.venv
+peers: native $(PEERS)/installed
+	$(PEERS)/bin/python -m benchmarks.peers --write
+
+$(PEERS)/installed: benchmarks/peers/requirements.txt pyproject.toml constraints.txt
+	@echo "installing into $(PEERS): torch, torchvision, Ultralytics; 6 GB, some minutes"
+	@mkdir -p build/peers
+	grep -v '^torch==' constraints.txt > build/peers/constraints.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install -c build/peers/constraints.txt -r benchmarks/peers/requirements.txt -e ".[torch,ort]"
+	touch $@
 
 # What a machine with a GPU proves, in 8 minutes. Needs no .venv: NumPy, PyTorch with CUDA, nvcc and g++ will do.
 gpu:

@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).with_name("results")
-PACKAGES = ("torch", "triton", "onnxruntime", "onnxruntime-gpu", "openvino", "onnx", "numpy")
+PACKAGES = (
+    *("torch", "triton", "onnxruntime", "onnxruntime-gpu", "openvino", "onnx", "numpy"),
+    *("torchvision", "ultralytics", "onnxslim"),
+)
 
 
 def keep(name: str, rows: Sequence[Mapping[str, Any]], **conditions: Any) -> None:

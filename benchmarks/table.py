@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.page import grid, put
 from benchmarks.record import RESULTS
 
 README = Path(__file__).parents[1] / "README.md"
-BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 SHAPES = ("1x256x80x80", "8x256x56x56", "1x64x224x224", "8x64x112x112", "1x512x20x20", "1x2048x7x7")
 ALONE = (
     "plain copy",
@@ -55,9 +54,9 @@ def tables() -> str:
     versions = ", ".join(f"{name} {run['versions'][key]}" for name, key in _VERSIONS.items())
     return "\n".join(
         [
-            *_grid(["SimAM alone", *ALONE], [_alone(shape, times[shape]) for shape in SHAPES]),
+            *grid(["SimAM alone", *ALONE], [_alone(shape, times[shape]) for shape in SHAPES]),
             "",
-            *_grid(
+            *grid(
                 ["batch 1", "without · ort", *WITH], [_network(name, times[key]) for key, name in NETWORKS.items()]
             ),
             "",
@@ -82,19 +81,12 @@ def _network(name: str, times: Times) -> list[str]:
     return [name, f"{without / 1000:.1f} ms", *(f"{share:+.1%}" for share in extra)]
 
 
-def _grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = ["| " + " | ".join(row) + " |" for row in (head, *rows)]
-    return [lines[0], "|---|" + "--:|" * (len(head) - 1), *lines[1:]]
-
-
 def main() -> None:
     """Print the tables, or write them into the README."""
     if "--write" not in sys.argv:
         print(tables())
         return
-    text = README.read_text()
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
-    README.write_text(f"{before}{BEGIN}\n{tables()}\n{END}{after}")
+    put(README, tables())
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch")
 
 from benchmarks import record  # noqa: E402
 from benchmarks.gpu import report, table  # noqa: E402
+from benchmarks.page import BEGIN, END  # noqa: E402
 from tests.gpu_machine import speed_row  # noqa: E402
 
 
@@ -71,4 +72,4 @@ def test_a_table_is_made_of_the_newest_run(tmp_path: Path) -> None:
 
 
 def test_the_page_is_what_was_kept() -> None:
-    assert f"{table.BEGIN}\n{table.tables()}\n{table.END}" in table.DOCS.read_text()
+    assert f"{BEGIN}\n{table.tables()}\n{END}" in table.DOCS.read_text()

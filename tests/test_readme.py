@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks import table
+from benchmarks.page import BEGIN, END
 from simam_deploy.cli import app
 
 ROOT = Path(__file__).parents[1]
@@ -47,7 +48,7 @@ def test_the_commands(in_folder: Path) -> None:
 
 
 def test_the_tables_are_what_the_benchmark_kept() -> None:
-    assert f"{table.BEGIN}\n{table.tables()}\n{table.END}" in README
+    assert f"{BEGIN}\n{table.tables()}\n{END}" in README
 
 
 def test_links_lead_somewhere() -> None:

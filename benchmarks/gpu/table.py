@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu import report
+from benchmarks.page import put
 from benchmarks.record import RESULTS
 
 DOCS = Path(__file__).parents[2] / "docs/gpu.md"
-BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 KEPT = RESULTS / "gpu.jsonl"
 TITLES = {"check": "Right", "sanitizer": "compute-sanitizer", "speed": "Fast"}
 NOT_YET = "Not yet measured: no run on a GPU has been kept. `make gpu` on a machine with one makes these tables."
@@ -50,6 +50,4 @@ def main(write: bool) -> None:
     if not write:
         print(tables())
         return
-    text = DOCS.read_text()
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
-    DOCS.write_text(f"{before}{BEGIN}\n{tables()}\n{END}{after}")
+    put(DOCS, tables())
