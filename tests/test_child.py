@@ -23,6 +23,13 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no re
 ENOUGH = Limits(cpu_s=20, wall_s=60, memory=2**30)
 
 
+@pytest.fixture(autouse=True)
+def import_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a child finds child_targets."""
+    tests = Path(__file__).parent
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tests.parent), str(tests)]))
+
+
 def test_what_a_function_returns() -> None:
     value, number, folder = call("child_targets:echo", "λ", 1.5, limits=ENOUGH)
     assert (value, number) == ("λ", 1.5)

@@ -25,12 +25,16 @@ bool is_parameter(Op const& op, size_t input) { return op.affine && (input == 1 
 
 // The sizes of x for y. A size is a number or a name, and ONNX Runtime takes the -1 that it gives for neither as a fixed
 // size. So a size that is not known gets a name, one that nothing else has: equal names are equal sizes. A file that ONNX
-// Runtime optimised and saved keeps names of an earlier process, so they do not begin at 0.
-OrtStatus* set_shape(OrtShapeInferContext* context, OrtTensorTypeAndShapeInfo const* x, OrtTensorTypeAndShapeInfo* y) {
+// Runtime optimised and saved keeps names of an earlier process, so they do not begin at 0. The type is that of x, as one
+// function serves the operators of all types; without one, ONNX Runtime takes y for float.
+OrtStatus* set_type_and_shape(OrtShapeInferContext* context, OrtTensorTypeAndShapeInfo const* x,
+                              OrtTensorTypeAndShapeInfo* y) {
   static std::atomic<int64_t> unknown{std::chrono::system_clock::now().time_since_epoch().count()};
+  ONNXTensorElementDataType type{};
   std::array<int64_t, kRank> sizes{};
   std::array<char const*, kRank> names{};
   std::array<char[40], kRank> made{};
+  SIMAM_RETURN_IF_FAILED(api()->GetTensorElementType(x, &type));
   SIMAM_RETURN_IF_FAILED(api()->GetDimensions(x, sizes.data(), kRank));
   SIMAM_RETURN_IF_FAILED(api()->GetSymbolicDimensions(x, names.data(), kRank));
   for (size_t i = 0; i < kRank; ++i) {
@@ -38,6 +42,7 @@ OrtStatus* set_shape(OrtShapeInferContext* context, OrtTensorTypeAndShapeInfo co
     std::snprintf(made[i], sizeof made[i], "simam/unknown/%lld", static_cast<long long>(unknown++));
     names[i] = made[i];
   }
+  SIMAM_RETURN_IF_FAILED(api()->SetTensorElementType(y, type));
   SIMAM_RETURN_IF_FAILED(api()->SetDimensions(y, sizes.data(), kRank));
   SIMAM_RETURN_IF_FAILED(api()->SetSymbolicDimensions(y, names.data(), kRank));
   return api()->ShapeInferContext_SetOutputTypeShape(context, 0, y);
@@ -51,7 +56,7 @@ OrtStatus* infer_shape(OrtCustomOp const*, OrtShapeInferContext* context) {
   if (rank != kRank) return nullptr;  // 0 where it is not known; another is refused in a run
   OrtTensorTypeAndShapeInfo* y = nullptr;
   SIMAM_RETURN_IF_FAILED(api()->CreateTensorTypeAndShapeInfo(&y));
-  OrtStatus* const status = set_shape(context, x, y);
+  OrtStatus* const status = set_type_and_shape(context, x, y);
   api()->ReleaseTensorTypeAndShapeInfo(y);
   return status;
 }

@@ -20,6 +20,7 @@ struct OrtStatus {
 struct OrtTensorTypeAndShapeInfo {
   std::vector<int64_t> dims;
   std::vector<std::string> names;  // in inference alone: "" where a size has none
+  ONNXTensorElementDataType type = ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;  // in inference alone
 };
 struct OrtMemoryInfo {};
 struct OrtValue {
@@ -181,6 +182,17 @@ inline void add_shape_calls(OrtApi& a) {
     SIMAM_MAY_FAIL;
     ++handed_out;
     *out = new OrtTensorTypeAndShapeInfo{};
+    return nullptr;
+  };
+  a.GetTensorElementType = [](OrtTensorTypeAndShapeInfo const* info,
+                              ONNXTensorElementDataType* out) noexcept -> OrtStatus* {
+    SIMAM_MAY_FAIL;
+    *out = info->type;
+    return nullptr;
+  };
+  a.SetTensorElementType = [](OrtTensorTypeAndShapeInfo* info, ONNXTensorElementDataType type) noexcept -> OrtStatus* {
+    SIMAM_MAY_FAIL;
+    info->type = type;
     return nullptr;
   };
   a.SetDimensions = [](OrtTensorTypeAndShapeInfo* info, int64_t const* dims, size_t count) noexcept -> OrtStatus* {
