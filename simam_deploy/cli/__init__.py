@@ -110,8 +110,8 @@ def main() -> None:
             app()
         except SystemExit as end:  # ours, or typer's: 0 for help, 2 for what it cannot parse
             status = end.code if isinstance(end.code, int) else 0
-        except KeyboardInterrupt:
-            status = INTERRUPTED
+        except (Exception, KeyboardInterrupt) as error:  # while the options are read
+            status = _meaning(error)
         status = status_after(out, status)
     raise SystemExit(status)
 
