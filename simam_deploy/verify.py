@@ -31,6 +31,8 @@ Array = NDArray[Any]
 Open = Callable[[], Session]
 LEAST_SLACK = 16.0
 """How many of PyTorch's own errors pass on small inputs; see `slack`."""
+SAME = 1e-9
+"""How far two runs of the truth may be apart, relative to its largest value: sums in another order in float64."""
 
 
 @dataclass
@@ -71,7 +73,8 @@ def verify(
     Inputs and outputs are matched by name, or by position where no name is the same; `notes` says so, see `Names`.
     A PyTorch module has no names of its own, but for outputs in a dict: the first candidate that has any gives them.
     An output with another shape than in the truth fails. One that is empty in both is equal, and `notes` says so.
-    Raises InputError when a session has other inputs or outputs than the truth, or when every output is empty.
+    Raises InputError when a session has other inputs or outputs than the truth, when the truth gives other results
+    for the same inputs (the yardstick would then be as random, and pass anything), or when every output is empty.
     """
     say = on_progress or (lambda _: None)
     with truth() as session:
@@ -83,6 +86,9 @@ def verify(
         names = next((list(result) for feeds in results for result in feeds), [spec.name for spec in session.outputs])
         made = Names("outputs", "the truth", names, named=session.named)
         exact = [[_ordered(made, "the truth", result, session)[0] for result in feeds] for feeds in results]
+        if cases and cases[0].feeds:
+            once_more = run_once(session, cases[0].feeds[0], order)
+            _refuse_random(made.names, exact[0][0], _ordered(made, "the truth", once_more, session)[0])
     with twin() as session:
         results = _run_all("yardstick in float32", session, cases, order, say)
         yardstick = [[_ordered(made, "the yardstick", result, session)[0] for result in feeds] for feeds in results]
@@ -124,6 +130,22 @@ def _run_all(
         say(f"{what} ({case.name})")
         results.append([run_once(session, feed, order) for feed in case.feeds])
     return results
+
+
+def _refuse_random(names: Sequence[str], once: Sequence[Array], again: Sequence[Array]) -> None:
+    """Two runs of one program in float64 on the same inputs differ by roundings, if at all."""
+    for name, one, other in zip(names, once, again, strict=True):
+        size = float(np.max(np.abs(wide(one)), initial=0, where=np.isfinite(wide(one))))
+        if one.shape != other.shape or not (
+            np.array_equal(one, other)
+            if one.dtype.kind in "OSU"
+            else np.allclose(wide(one), wide(other), rtol=0, atol=SAME * size, equal_nan=True)
+        ):
+            raise InputError(
+                f"the truth gives other results for the same inputs (output {name!r}), so nothing can be compared "
+                "with it: it draws random numbers, or remembers an earlier run\nswitch that off where the model does "
+                "not train (in export, --no-check leaves the comparison out)"
+            )
 
 
 def _inputs(session: Session) -> list[str]:

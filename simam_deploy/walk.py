@@ -44,6 +44,16 @@ def _nodes(sequence: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
                 yield from _nodes(graph.node)
 
 
+def say_defaults(model: onnx.ModelProto) -> None:
+    """Write the default attributes of functions at each call that leaves them out: onnx's evaluator and its inliner
+    (1.23) know no defaults."""
+    defaults = {(f.domain, f.name, f.overload): f.attribute_proto for f in model.functions if f.attribute_proto}
+    for node in nodes(model) if defaults else ():
+        given = {attribute.name for attribute in node.attribute}
+        held = defaults.get((node.domain, node.op_type, node.overload), ())
+        node.attribute.extend(attribute for attribute in held if attribute.name not in given)
+
+
 def tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     """Every constant: initializers and tensors in attributes, sparse ones as their values and indices."""
     sparse: list[onnx.SparseTensorProto] = []

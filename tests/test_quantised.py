@@ -42,6 +42,19 @@ def test_by_onnx_runtime(kind: QuantFormat, activation: QuantType, tmp_path: Pat
         fuse_file(tmp_path / "q.onnx", tmp_path / "out.onnx")
 
 
+def test_between_convolutions_that_take_integers(tmp_path: Path) -> None:
+    """QLinearConv makes x and takes y: no float of either stands in the file."""
+    numbers = ", ".join(f"{w:.3f}" for w in np.random.default_rng(1).standard_normal(9))
+    convolutions = {"before": "x = Conv (image, weight)", "after": "out = Conv (y, weight)"}
+    proto = ir.to_proto(model(weights=f"float[3, 3, 1, 1] weight = {{{numbers}}},", **convolutions))
+    onnx.save(proto, tmp_path / "m.onnx")
+    assert len(find(onnx_file.load(tmp_path / "m.onnx")).blocks) == 1
+    quantize_static(tmp_path / "m.onnx", tmp_path / "q.onnx", Reader(), quant_format=QuantFormat.QOperator)
+    (miss,) = find(onnx_file.load(tmp_path / "q.onnx")).near_misses
+    assert "it is SimAM, λ = 0.0001, but for" in str(miss)
+    assert "QLinearMul" in str(miss)
+
+
 @pytest.mark.parametrize("kind", [QuantFormat.QDQ, QuantFormat.QOperator])
 def test_fused_first_it_stays_whole(kind: QuantFormat, tmp_path: Path) -> None:
     onnx.save(ir.to_proto(fuse(model(after="out = Add (y, image)")).model), tmp_path / "m.onnx")

@@ -16,7 +16,7 @@ from simam_deploy.ahead_of_time.plugin import Kernel, Options, register
 from simam_deploy.errors import BuildError, NoBlockError
 from simam_deploy.files import refuse_overwriting_inputs, staging
 from simam_deploy.formula import DEFAULT_LAMBDA, OP_DOMAIN, OPS
-from simam_deploy.walk import nodes
+from simam_deploy.walk import nodes, say_defaults
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,7 @@ def mark(model: onnx.ModelProto) -> tuple[onnx.ModelProto, int]:
     del model.functions[:]
     model.functions.extend(kept)
     if kept:
+        say_defaults(model)
         model = onnx.inliner.inline_local_functions(model)
     ours = [node for node in nodes(model) if node.domain == OP_DOMAIN and node.op_type in OPS]
     for node in ours:

@@ -20,6 +20,7 @@ from simam_deploy.recognise.cut import MOST_AROUND, Cut
 from simam_deploy.recognise.flow import Flow, constant
 from simam_deploy.recognise.operators import FLOATS, MEASURES
 from simam_deploy.shapes.propagate import propagate
+from simam_deploy.walk import say_defaults
 from simam_deploy.widen import widen
 
 MOST_CONSTANTS = 2**24
@@ -85,6 +86,7 @@ class Piece:
             opset_imports=[helper.make_opsetid(domain, version) for domain, version in imports.items()],
             functions=functions,
         )
+        say_defaults(self._model)
         self.key = self._model.SerializeToString(deterministic=True)
         if functions:
             self._model = onnx.inliner.inline_local_functions(self._model)

@@ -73,7 +73,9 @@ class Unrounded:
             self._rounded.setdefault(str(first.name), set()).update(_ROUNDING)
         elif node.op_type == "DequantizeLinear":
             value = self._float_of(node.inputs[:3], graph)
-            if value is not None and (value.producer() is not None or not node.outputs[0].is_graph_output()):
+            if value is None:  # of an operator that stays, as QLinearConv
+                self._floats[first] = node.outputs[0]
+            elif value.producer() is not None or not node.outputs[0].is_graph_output():
                 node.outputs[0].replace_all_uses_with(value, replace_graph_outputs=True)
         elif node.op_type in _FLOAT_OPERATORS:
             op_type, count = _FLOAT_OPERATORS[node.op_type]
@@ -85,6 +87,7 @@ class Unrounded:
                 given[i] = opened.outputs[0]
             self._put(node, op_type, given, graph)
             self._rounded[str(self._floats[node.outputs[0]].name)] = {node.op_type}
+            self._round_again(node, node.inputs[3 * count : 3 * count + 2], graph)
         elif node.op_type in _HANDING_ON and first in self._floats:
             self._put(node, node.op_type, [self._floats[first], *node.inputs[1:]], graph)
 
@@ -95,6 +98,15 @@ class Unrounded:
         graph.insert_before(node, [made])
         made.outputs[0].name = f"{node.outputs[0].name}/unrounded"
         self._floats[node.outputs[0]] = made.outputs[0]
+
+    def _round_again(self, node: ir.Node, scale: Sequence[ir.Value | None], graph: ir.Graph) -> None:
+        """The integers of the float in front, for operators that stay and take them, as QLinearConv."""
+        integers = node.outputs[0]
+        made = ir.Node("", "QuantizeLinear", [self._floats[integers], *scale])
+        graph.insert_before(node, [made])
+        made.outputs[0].name = f"{integers.name}/again"
+        integers.replace_all_uses_with(made.outputs[0], replace_graph_outputs=True)
+        self._floats[made.outputs[0]] = self._floats[integers]
 
     def _float_of(self, given: Sequence[ir.Value | None], graph: ir.Graph) -> ir.Value | None:
         """The floats behind integers with their scale and zero point, where they are known."""

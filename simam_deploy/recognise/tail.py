@@ -17,6 +17,7 @@ from simam_deploy.evaluator import KERNELS, Array, evaluator
 from simam_deploy.formula import OPS, STEEPEST, Float64, Op
 from simam_deploy.proof import Shape, allowance, planes
 from simam_deploy.recognise.piece import called, renamed, widened
+from simam_deploy.walk import say_defaults
 from simam_deploy.widen import widen
 
 EPS = float(np.finfo(np.float32).eps)
@@ -94,6 +95,7 @@ def steps(
         opset_imports=[helper.make_opsetid(domain, version) for domain, version in model.opset_imports.items()],
         functions=called(nodes, model),
     )
+    say_defaults(made)
     machine = evaluator(widen(onnx.inliner.inline_local_functions(made)), list(KERNELS.values()))
 
     def run(*arrays: Float64) -> Float64:

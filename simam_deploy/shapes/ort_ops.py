@@ -47,8 +47,8 @@ _STANDARD: dict[tuple[str, str], tuple[str, tuple[int, ...]]] = {
 """The standard operator, and which inputs it takes."""
 _OTHER_LAYOUT = ("channels_last", "transBatchA", "transBatchB")
 """Attributes that move axes about."""
-_OPSET = 13
-"""Before it, Slice and Resize have other inputs."""
+_SINCE = {"Resize": 13, "QuantizeLinear": 10, "DequantizeLinear": 10, "MatMul": 12}
+"""The opsets from which these are as they are written here; MatMul may be an Einsum. The others always are."""
 UNBOUNDED = "Unique"
 """Stands for Range, of which inference would write down all numbers, billions too: one axis of unknown length, and
 the type of the first input. It keeps its three inputs, where a true Unique has one."""
@@ -69,14 +69,19 @@ def stand_in(graph: onnx.GraphProto | onnx.FunctionProto, opset: int, bodies: Co
             continue
         given = {attribute.name: attribute for attribute in node.attribute}
         name, taken = _STANDARD.get((node.domain, node.op_type), ("", ()))
-        known = (opset >= _OPSET or name == "Identity") and (node.domain, node.op_type) not in bodies
+        known = opset >= _SINCE.get(name, 1) and (node.domain, node.op_type) not in bodies
         if not name or not known or any(given[key].i for key in _OTHER_LAYOUT if key in given):
             continue
         schema = onnx.defs.get_schema(name, max(opset, 1)).attributes
         made = onnx.NodeProto(op_type=name, output=node.output[:1])
         made.input.extend(node.input[at] for at in taken if at < len(node.input))
         made.attribute.extend(attribute for key, attribute in given.items() if key in schema)
-        if name in ("Slice", "Resize"):
+        if name == "Slice" and opset < 10:
+            ends = [given["channels"].i if "channels" in given else 0]
+            made.attribute.extend(
+                helper.make_attribute(key, held) for key, held in (("starts", [0]), ("ends", ends), ("axes", [1]))
+            )
+        elif name in ("Slice", "Resize"):
             if isinstance(graph, onnx.FunctionProto):  # it holds no constants
                 continue
             _add_constants(graph, made, given)
