@@ -56,6 +56,7 @@ class GateRow:
     passed: bool
 
 
+@np.errstate(invalid="ignore")  # inf - inf
 def judge(case: str, label: str, tap: Tap, results: Sequence[Mapping[str, Array]]) -> GateRow:
     """The worst of all feeds. The gate is what x is multiplied with, so its error is that of y over |x|, where |x| is
     not so small that roundings show. With a tail, y is the result of it all, and |scale * x| stands for |x|."""
@@ -75,7 +76,8 @@ def judge(case: str, label: str, tap: Tap, results: Sequence[Mapping[str, Array]
             size = formula.neighbours(size, np.abs(tap.tail.scale), 0 * tap.tail.bias)
             exact, flat = (formula.neighbours(v, *given, activation=tap.tail.activation) for v in (exact, flat))
         off = np.abs(y - exact)
-        shares = np.divide(off, bound, out=np.where(off > 0, np.inf, 0.0), where=bound > 0)  # 0 on a plane of zeros
+        # 0 on a plane of zeros; where x is no number, nothing is right
+        shares = np.divide(off, bound, out=np.where(off == 0, 0.0, np.inf), where=bound > 0)
         share = max(share, float(np.where(np.isnan(shares), np.inf, shares).max()))
         seen = (
             (size > 1e-6 * size.max()) & (size > 1e-3 * others) & ((exact != 0) | (y != 0))

@@ -85,12 +85,17 @@ def read(beside: Path) -> Record | None:
 def disagreements(path: Path) -> list[str]:
     """Why the manifest of `path` is not of this file, or of these weights; empty if it is, or if there is none.
 
-    Reads every file that the manifest names.
+    Reads the files that the manifest names, two at most.
     """
     home = path.resolve()  # where it was written: see files.staging
     held = (read(home) or {}).get("files")
+    entries = held if isinstance(held, list) else []
+    if len(entries) > 2:  # each is a file to read through
+        return [
+            f"{home.name}{SUFFIX} names {len(entries)} files; ours name the model and at most one with its weights"
+        ]
     found = []
-    for at, entry in enumerate(held if isinstance(held, list) else []):
+    for at, entry in enumerate(entries):
         name, digest = (entry.get("file"), entry.get("sha256")) if isinstance(entry, dict) else (None, None)
         if at and not (isinstance(name, str) and _DATA.fullmatch(name)):
             found.append(f"{home.name}{SUFFIX} names weights in {name!r}, which is no file of ours")

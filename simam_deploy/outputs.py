@@ -31,6 +31,8 @@ class Row:
     worst_element: int
     """Index along the first axis of the largest error, counted over all feeds of the case."""
     passed: bool
+    tells: bool = True
+    """Whether zeros would fail. They pass where float32 itself changes the output that much: see `telling`."""
 
 
 def costs(exact: Outputs, yardstick: Outputs) -> list[tuple[float, float]]:
@@ -46,11 +48,29 @@ def costs(exact: Outputs, yardstick: Outputs) -> list[tuple[float, float]]:
     return found
 
 
+def telling(exact: Outputs, bounds: Array) -> list[bool]:
+    """Per output, whether zeros in its place would fail, or are right. bounds : as in `compare`.
+
+    In float32 alone, an output may come in another order, or be drawn by lot; then the tolerance lets anything pass.
+    """
+    found = []
+    for at, (most, many) in enumerate(bounds):
+        errors = [_off(np.zeros_like(truth[at]), truth[at]) for truth in exact]
+        found.append(bool(most == 0 or _worst_share(errors, most, many) > 1))
+    return found
+
+
+def _worst_share(errors: list[Array], most: float, many: float) -> float:
+    worst = max(float(error.max(initial=0)) for error in errors)
+    return max(_share(worst, most), _share(float(sum(map(np.count_nonzero, errors))), many))
+
+
 def compare(
     case: str, label: str, names: Sequence[str], values: Outputs, exact: Outputs, bounds: Array
 ) -> tuple[list[Row], list[str]]:
-    """A row for each output, and notes of shapes that differ. bounds : as `costs`, times a tolerance factor."""
+    """A row for each output, and notes of shapes and kinds that differ. bounds : `costs` times a tolerance factor."""
     rows, notes = [], []
+    tells = telling(exact, bounds)
     for at, (name, (most, many)) in enumerate(zip(names, bounds, strict=True)):
         pairs = [(feed[at], truth[at]) for feed, truth in zip(values, exact, strict=True)]
         errors = [_off(got, true) for got, true in pairs]
@@ -61,13 +81,15 @@ def compare(
         signal = sum(float(np.sum(np.abs(wide(true)) ** 2)) for _, true in pairs)
         noise = sum(float(np.sum(e * e)) for e in errors)
         snr = 10 * np.log10(signal / noise) if 0 < noise < np.inf and signal else (-np.inf if noise else np.inf)
-        share = max(_share(worst, most), _share(float(sum(map(np.count_nonzero, errors))), many))
+        share = _worst_share(errors, most, many)
         at_worst = int(by_element.argmax()) if worst else 0
-        rows.append(Row(case, label, name, worst, share, float(snr), at_worst, bool(share <= 1)))
+        rows.append(Row(case, label, name, worst, share, float(snr), at_worst, bool(share <= 1), tells[at]))
         unlike = [(g, t) for g, t in pairs if g.shape != t.shape and (g.size or t.size)]
         notes += [
             f"{label}: output {name!r} has shape {g.shape} on {case}; the truth has {t.shape}" for g, t in unlike
         ]
+        others = dict.fromkeys((g.dtype, t.dtype) for g, t in pairs if _kind(g) != _kind(t))
+        notes += [f"{label}: output {name!r} is of type {g} on {case}; the truth is of {t}" for g, t in others]
     return rows, notes
 
 
@@ -76,10 +98,11 @@ def _share(error: float, bound: float) -> float:
 
 
 def _off(got: Array, true: Array) -> Array:
-    """|got - true|, infinite where there is no such number; 1 or more where values that are not rounded differ."""
+    """|got - true|, infinite where there is no such number, as for another shape or kind of number; 1 or more where
+    values that are not rounded differ."""
     if not got.size and not true.size:
         return np.zeros(0)
-    if got.shape != true.shape:
+    if got.shape != true.shape or _kind(got) != _kind(true):
         return np.full(max(1, *got.shape[:1], *true.shape[:1]), np.inf)
     off = np.abs(wide(got) - wide(true))
     if _is_exact(got) and _is_exact(true):  # float64 does not hold every int64
@@ -87,13 +110,18 @@ def _off(got: Array, true: Array) -> Array:
     return np.where(np.isnan(off), np.inf, off)
 
 
+def _kind(array: Array) -> str:
+    """What an array holds, of whatever width: f for floats, i for whole numbers, b for truth values, S for texts."""
+    return {"u": "i", "O": "S", "U": "S", "V": "f"}.get(array.dtype.kind, array.dtype.kind)  # V : bfloat16
+
+
 def _is_exact(array: Array) -> bool:
     """Whether its values are whole numbers, truth values or texts."""
-    return array.dtype.kind in "biuOSU"
+    return _kind(array) in "ibS"
 
 
 def wide(array: Array) -> Array:
     """In float64, or complex128; 0 for texts."""
-    if array.dtype.kind in "OSU":
+    if _kind(array) == "S":
         return np.zeros(array.shape)
     return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)

@@ -23,7 +23,7 @@ from simam_deploy.errors import InputError, SimAMDeployError
 from simam_deploy.gates import GateRow, Tap, judge
 from simam_deploy.inputs import Case
 from simam_deploy.manifest import finite
-from simam_deploy.outputs import Outputs, Row, compare, costs, wide
+from simam_deploy.outputs import Outputs, Row, compare, costs, telling, wide
 from simam_deploy.runtimes.matching import Names
 from simam_deploy.runtimes.session import Session, first_line
 
@@ -45,8 +45,9 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Whether every row passed; False when nothing was compared."""
-        return bool(self.rows) and all(row.passed for row in self.rows) and all(gate.passed for gate in self.gates)
+        """Whether every row passed; False when nothing was compared, or if no row tells right from wrong."""
+        told = any(row.tells for row in self.rows)
+        return told and all(row.passed for row in self.rows) and all(gate.passed for gate in self.gates)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: infinities become null."""
@@ -72,7 +73,8 @@ def verify(
     taps : for the candidates whose files expose them, the inner values of their SimAM blocks.
     Inputs and outputs are matched by name, or by position where no name is the same; `notes` says so, see `Names`.
     A PyTorch module has no names of its own, but for outputs in a dict: the first candidate that has any gives them.
-    An output with another shape than in the truth fails. One that is empty in both is equal, and `notes` says so.
+    An output with another shape or kind of number than in the truth fails. One that is empty in both is equal. No
+    pass shows where float32 itself changes every output as much as zeros would. `notes` says all that.
     Raises InputError when a session has other inputs or outputs than the truth, when the truth gives other results
     for the same inputs (the yardstick would then be as random, and pass anything), or when every output is empty.
     """
@@ -93,7 +95,7 @@ def verify(
         results = _run_all("yardstick in float32", session, cases, order, say)
         yardstick = [[_ordered(made, "the yardstick", result, session)[0] for result in feeds] for feeds in results]
     bounds = [slack(c) * np.array(costs(e, y)) for c, e, y in zip(cases, exact, yardstick, strict=True)]
-    notes = [*(case.note for case in cases), *_about_the_truth(cases, exact, yardstick, made.names)]
+    notes = [*(case.note for case in cases), *_about_the_truth(cases, exact, yardstick, bounds, made.names)]
     report = Report()
     for label, open_candidate in candidates.items():
         say(label)
@@ -163,12 +165,21 @@ def _ordered(
 
 
 def _about_the_truth(
-    cases: Sequence[Case], exact: Sequence[Outputs], yardstick: Sequence[Outputs], names: Sequence[str]
+    cases: Sequence[Case],
+    exact: Sequence[Outputs],
+    yardstick: Sequence[Outputs],
+    bounds: Sequence[Array],
+    names: Sequence[str],
 ) -> list[str]:
     """What the rows do not show: values that nothing can equal, and outputs of which nothing is compared."""
     notes: list[str] = []
     empty: dict[str, list[str]] = {name: [] for name in names}
-    for case, feeds, others in zip(cases, exact, yardstick, strict=True):
+    for case, feeds, others, bound in zip(cases, exact, yardstick, bounds, strict=True):
+        notes += [
+            f"{case.name}: float32 itself changes output {name!r} so much that zeros would pass: it shows nothing"
+            for name, tells in zip(names, telling(feeds, bound), strict=True)
+            if not tells
+        ]
         if not all(np.isfinite(wide(array)).all() for arrays in feeds for array in arrays):
             notes.append(f"{case.name}: the truth itself holds NaN or infinity, so nothing can equal it")
         elif not all(np.isfinite(wide(array)).all() for arrays in others for array in arrays):

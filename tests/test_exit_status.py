@@ -62,6 +62,15 @@ def test_what_cannot_be_parsed_is_2(folder: Path, run: Run, line: str) -> None:
     assert run(line)[0] == 2
 
 
+@pytest.mark.parametrize("name", [".", "..", "/", "inner/.."])
+@pytest.mark.parametrize("command", ["fuse fixed.onnx", "export mine.py:build", "build fixed.onnx --targets sm86"])
+def test_an_output_without_a_name_is_2(folder: Path, run: Run, command: str, name: str) -> None:
+    """It is refused while the options are read, before the command begins."""
+    status, out, err = run(f"{command} -o {name}")
+    assert (status, out) == (2, "")
+    assert re.fullmatch(rf"error: cannot write {re.escape(name)}: it is a folder; .*\n", err), err
+
+
 def shell(folder: Path, line: str, **env: str) -> tuple[int, str, str]:
     """A line for bash, where $MAIN is the command line; the exit status is that of the first in a pipe."""
     done = subprocess.run(

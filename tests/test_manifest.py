@@ -101,3 +101,16 @@ def test_weights_of_an_earlier_file_are_named(tmp_path: Path) -> None:
     (tmp_path / "m.onnx.fedcba9876543210.data").write_bytes(b"old weights")
     (said,) = manifest.stale(path)
     assert said.startswith("m.onnx.fedcba9876543210.data holds the weights of an earlier m.onnx; delete it")
+
+
+def test_a_manifest_of_many_files_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of these lines would be a file to read through."""
+    path = written(tmp_path)
+    held = json.loads((tmp_path / "m.onnx.json").read_text())
+    held["files"] += held["files"][1:] * 1000
+    (tmp_path / "m.onnx.json").write_text(json.dumps(held))
+    read: list[object] = []
+    monkeypatch.setattr(manifest, "sha256", read.append)
+    found = manifest.disagreements(path)
+    assert len(read) <= 2
+    assert found == ["m.onnx.json names 1002 files; ours name the model and at most one with its weights"]

@@ -14,7 +14,7 @@ from simam_deploy.candidates import NO_KERNEL, expose, gather
 from simam_deploy.errors import InputError
 from simam_deploy.export import export
 from simam_deploy.forms import alone
-from simam_deploy.gates import Tap
+from simam_deploy.gates import Tap, judge
 from simam_deploy.inputs import Case, cases
 from simam_deploy.outputs import EPS
 from simam_deploy.runtimes import open_session
@@ -449,3 +449,73 @@ def test_unknown_runtimes_are_listed(tmp_path: Path) -> None:
         InputError, match="no such runtime for ONNX files: tflite; there are onnx_reference, ort, openvino"
     ):
         gather([tmp_path / "m.onnx"], [], ["tflite"], tmp_path)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_gate_without_numbers_fails(bad: float) -> None:
+    """x of this runtime holds no number in one plane, so nothing can be right there, and y is anything."""
+    x = X.copy()
+    x[0, 0, 0, 0] = bad
+    tap = Tap("block", "x", "y_inner", 1e-4)
+    y = simam(X)
+    y[0, 0] = 7
+    assert not judge("plain", "candidate", tap, [{"x": x, "y_inner": y}]).passed
+    y[0, 0] = np.nan
+    assert not judge("plain", "candidate", tap, [{"x": x, "y_inner": y}]).passed
+
+
+INDEX = X.argmax(axis=1)
+
+
+@pytest.mark.parametrize(
+    ("true", "other"),
+    [
+        (INDEX, INDEX.astype(np.float32)),
+        (INDEX.astype(np.float32), INDEX),
+        (X > 0, (X > 0).astype(np.uint8)),
+        (X > 0, (X > 0).astype(np.float32)),
+        ((X > 0).astype(np.int64), X > 0),
+        (X, X.astype(np.complex64)),
+    ],
+    ids=["index as float", "float as index", "mask as pixels", "mask as float", "numbers as mask", "complex"],
+)
+def test_the_same_values_as_another_kind_of_number_fail(true: Array, other: Array) -> None:
+    assert verify({"c": gives(true)}, [CASE], truth=gives(true), twin=gives(true)).passed
+    report = verify({"c": gives(other)}, [CASE], truth=gives(true), twin=gives(true))
+    assert not report.passed
+    assert report.notes == [f"c: output 'y' is of type {other.dtype} on plain; the truth is of {true.dtype}"]
+
+
+def gives(array: Array) -> Callable[[], Session]:
+    """Sessions that return it, whatever x is."""
+    return lambda: Made(lambda _: array)
+
+
+@pytest.mark.parametrize(
+    ("true", "single"),
+    [
+        (np.sin(1e9 * X.astype(np.float64)), np.sin(1e9 * X + 1)),
+        (np.sort(X.astype(np.float64), axis=0), np.sort(X, axis=0)[::-1]),
+        (INDEX, np.flip(INDEX)),
+    ],
+    ids=["it swings", "in another order", "labels that float32 draws by lot"],
+)
+def test_what_float32_itself_changes_as_much_as_zeros_would_is_no_pass(true: Array, single: Array) -> None:
+    vague = "plain: float32 itself changes output 'y' so much that zeros would pass: it shows nothing"
+    report = verify({"c": gives(true)}, [CASE], truth=gives(true), twin=gives(single))
+    assert [row.passed for row in report.rows] == [True]
+    assert (report.passed, report.notes) == (False, [vague])
+    both = {"c": lambda: Made(lambda _: true, lambda x: x, names=("y", "z"))}
+    report = verify(
+        both,
+        [CASE],
+        truth=lambda: Made(lambda _: true, lambda x: x.astype(np.float64), names=("y", "z")),
+        twin=lambda: Made(lambda _: single, lambda x: x, names=("y", "z")),
+    )
+    assert (report.passed, report.notes) == (True, [vague])
+
+
+@pytest.mark.parametrize("zeros", [np.zeros_like(X), np.zeros_like(INDEX), np.zeros_like(X, bool)], ids=str)
+def test_zeros_that_are_right_pass(zeros: Array) -> None:
+    report = verify({"c": gives(zeros)}, [CASE], truth=gives(zeros), twin=gives(zeros))
+    assert (report.passed, report.notes) == (True, [])

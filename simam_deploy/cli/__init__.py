@@ -110,7 +110,7 @@ def main() -> None:
             app()
         except SystemExit as end:  # ours, or typer's: 0 for help, 2 for what it cannot parse
             status = end.code if isinstance(end.code, int) else 0
-        except (Exception, KeyboardInterrupt) as error:  # while the options are read
+        except BaseException as error:  # before a command begins: from the reading of its options, or Ctrl-C
             status = _meaning(error)
         status = status_after(out, status)
     raise SystemExit(status)
