@@ -1,6 +1,8 @@
 """The table of `make peers`: the newest row of each case, of runs with the versions of the newest run."""
 
+import ast
 import json
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -44,3 +46,12 @@ def test_a_cell_says_what_failed_and_what_was_not_run() -> None:
     bad = {"case": case.replace("fixed", "batch"), "failure": "of some kind"}
     _, _, row, *_ = yolo.table(run | {"rows": [{"case": case, **good}, bad]})
     assert row.split(" | ")[-3:] == ["4, 2.0 → 1.0 ms", "fails", "not run |"]
+
+
+@pytest.mark.parametrize("path", sorted(Path(command.__file__).parent.glob("*.py")), ids=lambda path: path.name)
+def test_what_they_import_of_ours_is_there(path: Path) -> None:
+    """Their own packages are in no test's environment, so this is asked of the text."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] in ("simam_deploy", "export_models"):
+            module = import_module(str(node.module))
+            assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == []

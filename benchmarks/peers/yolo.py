@@ -80,10 +80,10 @@ def _dynamo(yolo: YOLO, axes: Axes, path: Path) -> None:
     import torch
 
     from benchmarks.peers.yolo_models import prepared
-    from simam_deploy.export.exporters import AXES as NUMBERS
+    from simam_deploy.export.axes import BY_RANK
 
     model, image = prepared(yolo, imgsz=SIZE, dynamic=len(axes) > 1)
-    shapes = ({NUMBERS[name]: name for name in axes},) if axes else None
+    shapes = ({BY_RANK[4][name]: name for name in axes},) if axes else None
     program = torch.onnx.export(model, (image,), dynamo=True, verbose=False, dynamic_shapes=shapes)
     assert program is not None
     program.save(path)
