@@ -130,7 +130,7 @@ def _predict_alike(before: Path, after: Path) -> None:
     from ultralytics import YOLO
 
     image = np.random.default_rng(0).integers(0, 256, (*OTHER_SIZE, 3), dtype=np.uint8)
-    a, b = (YOLO(path, task="detect").predict(image, conf=1e-3, verbose=False)[0].boxes for path in (before, after))
+    a, b = (YOLO(path, task="detect").predict(image, conf=1e-9, verbose=False)[0].boxes for path in (before, after))
     if not len(a) or a.shape != b.shape or not np.allclose(a.data, b.data, rtol=1e-3, atol=1e-2):
         raise Failed(f"{after.name} predicts {b.shape[0]} other boxes than the {a.shape[0]} of {before.name}")
 
