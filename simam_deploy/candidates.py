@@ -13,13 +13,15 @@ from typing import Any, TypeVar
 import onnx_ir as ir
 
 from simam_deploy import native, onnx_file
-from simam_deploy.blocks import find
+from simam_deploy.blocks import Found, find
 from simam_deploy.errors import FormError, InputError, SimAMDeployError
 from simam_deploy.forms import FORMS
+from simam_deploy.formula import OP_DOMAIN, OPS
 from simam_deploy.fuse import fuse
 from simam_deploy.gates import Tap
 from simam_deploy.runtimes import OPTIONS, RUNTIMES, open_session
 from simam_deploy.runtimes.session import Session
+from simam_deploy.text import on_one_line
 
 T = TypeVar("T")
 NO_KERNEL = "form custom_op has no body; besides onnx_reference only ort runs it, with the kernel library"
@@ -71,10 +73,9 @@ def gather(
         for form, model, path in lowered:
             with onnx_file.blaming(path):
                 target = folder / f"{at}.{form or 'given'}.taps.onnx"
-                opened, tapped, hidden = _tapped(model or onnx_file.load(path), target) if taps else (path, [], [])
-            result.skipped += [
-                f"{stem}{form}: the gate at {node}, inside an If, a Loop or a function" for node in hidden
-            ]
+                opened, tapped, left = _tapped(model or onnx_file.load(path), target) if taps else (path, [], [])
+            whose = f"{stem}{form}: " if form else stem.replace(" · ", ": ")
+            result.skipped += [f"{whose}{reason}" for reason in left]
             for runtime in runtimes:
                 label = f"{stem}{form} · {runtime}" if form else f"{stem}{runtime}"
                 if form == "custom_op" and not _has_kernel(runtime, kernel):
@@ -123,14 +124,17 @@ def expose(model: ir.Model) -> tuple[ir.Model, list[Tap], list[str]]:
     """A copy of `model` with x and y of every SimAM block of its main graph among its outputs, and the residual where
     it has one inside; and their names.
 
-    The third are the blocks inside If, Loop and functions, which cannot be seen from outside.
+    The third are the gates that are not exposed, with the reason: those inside If, Loop and functions, which cannot
+    be seen from outside, and of near misses. Raises InputError when a node of ours is no block.
     """
     result = model.clone()
+    found = find(result)
+    _refuse_unlike(result, found)
     taps: list[Tap] = []
-    hidden: list[str] = []
-    for block in find(result).blocks:
+    left: list[str] = []
+    for block in found.blocks:
         if block.inside[-1].graph is not result.graph:
-            hidden.append(block.node)
+            left.append(f"the gate at {block.node}, inside an If, a Loop or a function")
             continue
         residual = None if block.tail is None else block.tail.residual
         for value in (block.x, block.y, *([] if residual is None else [residual])):
@@ -139,13 +143,34 @@ def expose(model: ir.Model) -> tuple[ir.Model, list[Tap], list[str]]:
                 value.shape = value.shape or ir.Shape(block.shape)
                 result.graph.outputs.append(value)
         taps.append(Tap(block.node, str(block.x.name), str(block.y.name), block.e_lambda, block.tail))
-    return result, taps, hidden
+    left += [f"the gate at {miss.node}, which is no SimAM block: {miss.reasons[0]}" for miss in found.near_misses]
+    return result, taps, left or ([] if taps else ["no gate, as no SimAM block was found"])
+
+
+def _refuse_unlike(model: ir.Model, found: Found) -> None:
+    """Raise InputError for nodes that are called SimAM and are no blocks: no gate says whether they are right."""
+    blocks = {node for block in found.blocks for node in block.inside}
+    near = {miss.node: miss for miss in found.near_misses}
+    unlike = [
+        str(near.get(name, f"{on_one_line(name)}:\n  it is not recognised"))
+        for node in model.graph.all_nodes()
+        if node.domain == OP_DOMAIN
+        and node.op_type in OPS
+        and node not in blocks
+        and any(value.uses() or value.is_graph_output() for value in node.outputs)
+        for name in [node.name or str(node.outputs[0].name)]
+    ]
+    if unlike:
+        raise InputError(
+            "\n".join(("cannot judge the gates of nodes that are called SimAM and are no SimAM block:", *unlike))
+            + "\nmake the file anew from the one before fuse; without --gates the outputs alone are compared"
+        )
 
 
 def _tapped(model: ir.Model, target: Path) -> tuple[Path, list[Tap], list[str]]:
-    exposed, taps, hidden = expose(model)
+    exposed, taps, left = expose(model)
     onnx_file.save(exposed, target)
-    return target, taps, hidden
+    return target, taps, left
 
 
 def _in_forms(

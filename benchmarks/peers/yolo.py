@@ -80,10 +80,10 @@ def _dynamo(yolo: YOLO, axes: Axes, path: Path) -> None:
     import torch
 
     from benchmarks.peers.yolo_models import prepared
-    from simam_deploy.export.exporters import AXES as NUMBERS
+    from simam_deploy.export.axes import BY_RANK
 
     model, image = prepared(yolo, imgsz=SIZE, dynamic=len(axes) > 1)
-    shapes = ({NUMBERS[name]: name for name in axes},) if axes else None
+    shapes = ({BY_RANK[4][name]: name for name in axes},) if axes else None
     program = torch.onnx.export(model, (image,), dynamo=True, verbose=False, dynamic_shapes=shapes)
     assert program is not None
     program.save(path)
@@ -109,7 +109,7 @@ def cases() -> Cases:
 
 
 def _page(folder: Path) -> Figures:
-    """Its code and its commands, in order; best.onnx is then that of the last."""
+    """Its code and its commands, in order; best.onnx is then that of the last. Theirs predicts with both files."""
     from benchmarks.peers.yolo_models import build
 
     os.chdir(folder)
@@ -121,7 +121,18 @@ def _page(folder: Path) -> Figures:
         else:
             for line in text.strip().splitlines():
                 _run(*shlex.split(line)[1:])
+            _predict_alike(*(folder / name for name in ("best.onnx", "best.simam.onnx")))
     return {"parts": len(blocks), "blocks": len(_run("inspect", folder / "best.onnx")["blocks"])}
+
+
+def _predict_alike(before: Path, after: Path) -> None:
+    import numpy as np
+    from ultralytics import YOLO
+
+    image = np.random.default_rng(0).integers(0, 256, (*OTHER_SIZE, 3), dtype=np.uint8)
+    a, b = (YOLO(path, task="detect").predict(image, conf=1e-9, verbose=False)[0].boxes for path in (before, after))
+    if not len(a) or a.shape != b.shape or not np.allclose(a.data, b.data, rtol=1e-3, atol=1e-2):
+        raise Failed(f"{after.name} predicts {b.shape[0]} other boxes than the {a.shape[0]} of {before.name}")
 
 
 def _case(model: str, road: str, axes: str, folder: Path) -> Figures:
@@ -207,5 +218,5 @@ _VERSIONS = {
 
 def _cell(row: Mapping[str, Any] | None) -> str:
     if row is None or "failure" in row:
-        return "fails"
+        return "not run" if row is None else "fails"
     return f"{row['blocks']}, {row['before_ms']:.1f} → {row['after_ms']:.1f} ms"

@@ -155,7 +155,7 @@ class Piece:
         if self._computes is None:
             return []
         sizes = self._sizes(measured)
-        known = propagate(_placed(self._computes, size, sizes))
+        known = propagate(_placed(self._computes, size, sizes), levels=0)
         for name in (name for node in self._computes.graph.node for name in node.output):
             if name not in known or np.prod(known[name][1], dtype=float) > MOST_NUMBERS:
                 return []  # nor is it run as a whole then
@@ -170,7 +170,8 @@ class Piece:
     def reason_against(self, size: tuple[int, ...], measured: Sequence[tuple[int, ...]] = ()) -> str | None:
         """Why it is not run on x of that size: it may not fit, or take what a file wants it to take."""
         model = _placed(self._model, size, self._sizes(measured))
-        known = {name: shape for name, (_, shape) in propagate(model).items()}
+        found = propagate(model, levels=0)  # work in a call would not be counted
+        known = {name: shape for name, (_, shape) in found.items()}
         shown = "x".join(map(str, size))
         work = 0
         for node in model.graph.node:

@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from simam_deploy.onnx_file.external import in_memory
 from simam_deploy.onnx_file.stream import without_values
+from simam_deploy.shapes.calls import Identifier, body_of, functions_of, identifier
 from simam_deploy.shapes.ort_ops import stand_in
 from simam_deploy.shapes.propagate import propagate
 from simam_deploy.walk import graphs, inside, nodes
@@ -18,7 +19,6 @@ from simam_deploy.walk import graphs, inside, nodes
 Dims = tuple[int | str | None, ...]
 Known = tuple[ir.DataType, Dims]
 """Element type and shape of a value."""
-Identifier = tuple[str, str, str]
 Scope = ChainMap[str, onnx.TypeProto | onnx.TensorProto]
 _TRIALS = ((64, 96), (128, 64), (71, 57), (224, 160))
 """Sizes for dynamic dimensions behind the first, in turn. Three are multiples of 32, which most networks need; an odd
@@ -39,7 +39,7 @@ class Shapes:
         """Shape of `value` in the file or by inference: a number, a name or None per axis; None if unknown."""
         given = None if value.shape is None else _sizes(value.shape)
         if is_open(given):
-            given = _closer(given, self._inferred.get(value))
+            given = _closer(given, _known(self._inferred.get(value)))
         if is_open(given):
             given = _closer(given, self._followed(value))
         return None if given is None else tuple(None if _is_invented(d) else d for d in given)
@@ -52,7 +52,10 @@ class Shapes:
         """Element type of `value`; None if even inference cannot tell."""
         if value.dtype is not None:
             return value.dtype
-        found = self._inferred.get(value) or self._followed(value)
+        inferred = self._inferred.get(value)  # without a shape too
+        if inferred is not None and (kind := inferred.tensor_type.elem_type):
+            return ir.DataType(kind)
+        found = self._followed(value)
         return found[0] if found else None
 
     def _followed(self, value: ir.Value) -> Known | None:
@@ -121,25 +124,23 @@ class Shapes:
         return _infer(self._skeleton)
 
     @cached_property
-    def _inferred(self) -> dict[ir.Value, Known]:
+    def _inferred(self) -> dict[ir.Value, onnx.TypeProto]:
         return dict(_values(self._model.graph, self._whole.graph))
 
     @cached_property
     def _calls(self) -> dict[Identifier, list[dict[str, Known]]]:
         found: dict[Identifier, list[dict[str, Known]]] = {}
-        functions = {_identifier(f): f for f in self._skeleton.functions}
+        functions = functions_of(self._skeleton)
         seen: set[bytes] = set()
         waiting = [self._whole.graph]
         while waiting:
             for node, scope in _scoped(waiting.pop(), ChainMap()):
-                identifier = (node.domain, node.op_type, node.overload)
-                if identifier in functions:
-                    body = _body(functions[identifier], node, scope)
-                    body.functions.extend(_called(functions[identifier], functions))
+                if identifier(node) in functions:
+                    body = body_of(functions, node, scope)
                     if (key := body.SerializeToString(deterministic=True)) not in seen:
                         seen.add(key)
                         inferred = _infer(body).graph
-                        found.setdefault(identifier, []).append(_by_name(_infos(inferred)))
+                        found.setdefault(identifier(node), []).append(_by_name(_infos(inferred)))
                         waiting.append(inferred)
         return found
 
@@ -277,8 +278,8 @@ def _dim(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
     return dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None
 
 
-def _known(kind: onnx.TypeProto) -> Known | None:
-    if not kind.tensor_type.HasField("shape"):
+def _known(kind: onnx.TypeProto | None) -> Known | None:
+    if kind is None or not kind.tensor_type.HasField("shape"):
         return None
     return ir.DataType(kind.tensor_type.elem_type), tuple(_dim(d) for d in kind.tensor_type.shape.dim)
 
@@ -298,12 +299,12 @@ def _by_name(found: Iterable[tuple[str, Known]]) -> dict[str, Known]:
     return {name: known for name, known in named.items() if name not in twice}
 
 
-def _values(graph: ir.Graph, twin: onnx.GraphProto) -> Iterator[tuple[ir.Value, Known]]:
+def _values(graph: ir.Graph, twin: onnx.GraphProto) -> Iterator[tuple[ir.Value, onnx.TypeProto]]:
     """The values of `graph` as inference on its twin knows them, sub-graphs included."""
     infos = {info.name: info.type for info in (*twin.input, *twin.value_info, *twin.output)}
     for value in (*graph.inputs, *(value for node in graph for value in node.outputs)):
-        if value.name in infos and (known := _known(infos[value.name])) is not None:
-            yield value, known
+        if value.name in infos:
+            yield value, infos[value.name]
     for node, other in zip(graph, twin.node, strict=True):
         for attribute in other.attribute:
             if attribute.HasField("g") and attribute.name in node.attributes:
@@ -322,48 +323,3 @@ def _scoped(graph: onnx.GraphProto, outer: Scope) -> Iterator[tuple[onnx.NodePro
         for attribute in node.attribute:
             if attribute.HasField("g"):
                 yield from _scoped(attribute.g, scope)
-
-
-def _identifier(function: onnx.FunctionProto) -> Identifier:
-    return function.domain, function.name, function.overload
-
-
-def _called(
-    function: onnx.FunctionProto, functions: dict[Identifier, onnx.FunctionProto]
-) -> list[onnx.FunctionProto]:
-    """The functions that `function` calls, and those that these call."""
-    found: dict[Identifier, onnx.FunctionProto] = {}
-    queue = [function]
-    while queue:
-        for node in nodes(onnx.ModelProto(functions=[queue.pop()])):
-            identifier = (node.domain, node.op_type, node.overload)
-            if identifier in functions and identifier not in found:
-                found[identifier] = functions[identifier]
-                queue.append(functions[identifier])
-    return list(found.values())
-
-
-def _body(function: onnx.FunctionProto, call: onnx.NodeProto, scope: Scope) -> onnx.ModelProto:
-    """The body of a function as a model of its own, for this call of it."""
-    body = onnx.ModelProto(ir_version=onnx.IR_VERSION, opset_import=function.opset_import)
-    body.graph.node.extend(function.node)
-    for name, given in zip(function.input, call.input, strict=False):
-        held = scope.get(given)
-        if isinstance(held, onnx.TensorProto):
-            body.graph.initializer.add().CopyFrom(held)
-            body.graph.initializer[-1].name = name
-        else:
-            body.graph.input.add(name=name, type=held)
-    body.graph.output.extend(onnx.ValueInfoProto(name=name) for name in function.output)
-    given = {a.name: a for a in (*function.attribute_proto, *call.attribute)}
-    for part in inside(body.graph):
-        for node in part.node:
-            for at in reversed(range(len(node.attribute))):
-                attribute = node.attribute[at]
-                if (wanted := attribute.ref_attr_name) in given:
-                    name = attribute.name
-                    attribute.CopyFrom(given[wanted])
-                    attribute.name = name
-                elif wanted:
-                    del node.attribute[at]
-    return body

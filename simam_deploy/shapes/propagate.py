@@ -7,7 +7,9 @@ in a chain from a Shape to a Reshape), as exporters write for view, chunk, flatt
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -17,12 +19,17 @@ from onnx import TensorProto, TypeProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx.shape_inference import InferenceError, infer_node_outputs
 
+from simam_deploy.shapes.calls import body_of, functions_of, identifier
 from simam_deploy.shapes.ort_ops import is_range
 
 MOST_VALUES = 64
 """Of a tensor whose values are followed: sizes and axes are a handful of numbers."""
 _MOST_BYTES = 2**16
 """Of a node that is run for its values: it holds a handful of numbers."""
+MOST_INSIDE = 5_000
+"""Nodes in the bodies of functions that are gone through, for all calls together."""
+MOST_LEVELS = 100
+"""Of functions in functions."""
 _OPERATORS = """Abs Add And Cast CastLike Ceil Clip Concat Constant ConstantOfShape CumSum Div Equal Expand Flatten
     Floor Gather GatherElements GatherND Greater GreaterOrEqual Identity Less LessOrEqual Max Min Mod Mul Neg Not Or
     Pow Range Reciprocal ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum Reshape Round Scatter ScatterElements
@@ -34,20 +41,27 @@ LIKE_X = ("GroupNormalization", "MeanVarianceNormalization")
 Sizes = tuple[int, ...]
 
 
-def propagate(model: onnx.ModelProto) -> dict[str, tuple[int, Sizes]]:
+def propagate(model: onnx.ModelProto, levels: int = MOST_LEVELS) -> dict[str, tuple[int, Sizes]]:
     """Element type and shape of every value of the main graph that is known to the last number, by name.
 
     model : has been through onnx's inference; weights may be left out. Nodes that cannot be followed are passed over.
+    levels : of functions in functions that are gone through; with 0, what a call makes is unknown.
     """
-    walk = _Walk(model)
+    walk = _Walk(model, levels)
     for node in model.graph.node:
         walk.step(node)
     return {name: known for name, kind in walk.types.items() if (known := _known(kind)) is not None}
 
 
 class _Walk:
-    def __init__(self, model: onnx.ModelProto) -> None:
+    def __init__(
+        self, model: onnx.ModelProto, levels: int = MOST_LEVELS, inside: Iterator[int] | None = None
+    ) -> None:
+        """inside : an item for each node that may still be gone through in the bodies of functions."""
         graph = model.graph
+        self._inside = iter(range(MOST_INSIDE)) if inside is None else inside
+        self._levels = levels
+        self._functions = functions_of(model) if levels else {}
         self._opsets = {entry.domain: entry.version for entry in model.opset_import}
         self._imports = list(model.opset_import)
         infos = (*graph.input, *graph.value_info, *graph.output)
@@ -59,6 +73,9 @@ class _Walk:
 
     def step(self, node: onnx.NodeProto) -> None:
         """Learn the types and values of what `node` makes, as far as they follow from what is known."""
+        if identifier(node) in self._functions:
+            self._call(node)
+            return
         if node.domain or any(a.HasField("g") or a.ref_attr_name for a in node.attribute):
             return
         measures = node.op_type in ("Shape", "Size")
@@ -73,6 +90,24 @@ class _Walk:
             self._measure(node)
         elif followed and all(_is_small(inferred.get(name)) for name in node.output if name):  # not: declared so
             self._values.update(zip(node.output, self._evaluate(node), strict=False))
+
+    def _call(self, node: onnx.NodeProto) -> None:
+        """Go through the body of the function that `node` calls."""
+        names = [name for name in node.input if name]
+        if any(name not in self.types for name in names) or all(name in self.types for name in node.output if name):
+            return
+        held = {n: numpy_helper.from_array(self._values[n], n) for n in names if n in self._values}
+        body = body_of(self._functions, node, {name: self.types[name] for name in names} | held)
+        if sum(1 for _ in islice(self._inside, len(body.graph.node))) < len(body.graph.node):
+            return
+        walk = _Walk(body, self._levels - 1, self._inside)
+        for step in body.graph.node:
+            walk.step(step)
+        for inner, name in zip(body.graph.output, node.output, strict=False):
+            if name and inner.name in walk.types:
+                self.types.setdefault(name, walk.types[inner.name])
+                if inner.name in walk._values:
+                    self._values[name] = walk._values[inner.name]
 
     def _infer(self, node: onnx.NodeProto) -> dict[str, TypeProto]:
         """The types of what it makes, where they are known to the last number."""
