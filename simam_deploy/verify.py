@@ -73,8 +73,8 @@ def verify(
     taps : for the candidates whose files expose them, the inner values of their SimAM blocks.
     Inputs and outputs are matched by name, or by position where no name is the same; `notes` says so, see `Names`.
     A PyTorch module has no names of its own, but for outputs in a dict: the first candidate that has any gives them.
-    An output with another shape or kind of number than in the truth fails. One that is empty in both is equal. No
-    pass shows where float32 itself changes every output as much as zeros would. `notes` says all that.
+    An output with another shape or kind of number than in the truth fails. One that is empty in both is equal. Where
+    float32 alone changes every output as much as zeros would, nothing passes. `notes` says all that.
     Raises InputError when a session has other inputs or outputs than the truth, when the truth gives other results
     for the same inputs (the yardstick would then be as random, and pass anything), or when every output is empty.
     """

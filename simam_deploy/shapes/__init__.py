@@ -36,13 +36,22 @@ class Shapes:
         self._model = model
 
     def declared(self, value: ir.Value) -> Dims | None:
-        """Shape of `value` in the file or by inference: a number, a name or None per axis; None if unknown."""
+        """Shape of `value`: a number, a name or None per axis; None if unknown.
+
+        That of an inner value is inferred from the inputs, as the file may hold those of other inputs. The file is
+        believed where inference knows nothing of an axis.
+        """
         given = None if value.shape is None else _sizes(value.shape)
-        if is_open(given):
-            given = _closer(given, _known(self._inferred.get(value)))
-        if is_open(given):
-            given = _closer(given, self._followed(value))
-        return None if given is None else tuple(None if _is_invented(d) else d for d in given)
+        inferred = None if value.producer() is None else _known(self._inferred.get(value))
+        dims = given if value.producer() is None else None if inferred is None else inferred[1]
+        if is_open(dims):
+            followed = self._followed(value)
+            dims = _closer(dims, followed)
+            if followed is not None and given is not None:  # an axis that does not stay has no number
+                given = tuple(None if isinstance(d, int) else d for d in given)
+        if is_open(dims) and given is not None:
+            dims = _filled(dims, given)
+        return None if dims is None else tuple(None if _is_invented(d) else d for d in dims)
 
     def dtype(self, value: ir.Value) -> ir.DataType:
         """Element type of `value`; FLOAT if even inference cannot tell."""
@@ -166,6 +175,13 @@ def _closer(dims: Dims | None, known: Known | None) -> Dims | None:
     return tuple(d if isinstance(d, int) else k or d for d, k in zip(dims, known[1], strict=True))
 
 
+def _filled(dims: Dims | None, given: Dims) -> Dims:
+    """`dims` with what is given of the axes that are not known."""
+    if dims is None or len(dims) != len(given):
+        return given if dims is None else dims
+    return tuple(g if is_open((d,)) else d for d, g in zip(dims, given, strict=True))
+
+
 def _choices(model: ir.Model) -> Iterator[dict[str, int]]:
     """Sizes for each dynamic dimension, by its key."""
     keys = [key for value in model.graph.inputs for key in _dynamic_keys(str(value.name), _sizes(value.shape or ()))]
@@ -192,8 +208,8 @@ def _dynamic_keys(name: str, dims: Dims) -> Iterator[tuple[str, int]]:
 
 
 def _skeleton(model: ir.Model) -> onnx.ModelProto:
-    """The model as shape inference can take it: without the values of weights, and with standard operators in place
-    of ONNX Runtime's own. Nodes keep their order."""
+    """The model as shape inference can take it: without the values of weights, with standard operators in place of
+    ONNX Runtime's own, and without inner shapes that can be inferred. Nodes keep their order."""
     copy = model.clone()
     functions = list(copy.functions.values())
     for graph in (*copy.graphs(), *(graph for function in functions for graph in function.subgraphs())):
@@ -214,10 +230,28 @@ def _skeleton(model: ir.Model) -> onnx.ModelProto:
     for dim in (dim for value in values for dim in value.type.tensor_type.shape.dim):
         if dim.dim_value < 0:
             dim.ClearField("dim_value")
+    for scope in (*graphs(proto), *proto.functions):
+        _forget(scope, bodies)
     _import_all(proto, proto.graph.node, opset)
     for function in proto.functions:
         _import_all(function, function.node, opset)
     return proto
+
+
+def _forget(scope: onnx.GraphProto | onnx.FunctionProto, bodies: set[tuple[str, str]]) -> None:
+    """Leave out the declared shapes, but for the outputs of operators that inference does not know."""
+    kept = {
+        name
+        for node in scope.node
+        if (node.domain, node.op_type) not in bodies and not onnx.defs.has(node.op_type, node.domain)
+        for name in node.output
+    }
+    for at, value in reversed(list(enumerate(scope.value_info))):
+        if value.name not in kept:
+            del scope.value_info[at]
+    for value in scope.output if isinstance(scope, onnx.GraphProto) else ():
+        if value.name not in kept and value.type.HasField("tensor_type"):
+            value.type.tensor_type.ClearField("shape")
 
 
 def _import_all(scope: onnx.ModelProto | onnx.FunctionProto, sequence: Iterable[onnx.NodeProto], opset: int) -> None:
