@@ -139,11 +139,9 @@ def _with_quantised(found: Found, model: ir.Model) -> Found:
     return Found(found.blocks, (*(miss for miss in found.near_misses if miss.node not in covered), *more.values()))
 
 
-def _as_given(e_lambda: float, form: str) -> float:
-    """The shortest number that is λ in float32. An epsilon is a multiple of λ, rounded: there, near enough is the
-    same, or λ would be another one each time that it is read and written."""
-    if form != "instance_norm":
-        return float(str(np.float32(e_lambda)))
+def shortest(e_lambda: float) -> float:
+    """The shortest number near λ. An epsilon is a multiple of λ, rounded: written and read off like this, λ is not
+    another one each time."""
     rounded = (float(f"{e_lambda:.{digits}g}") for digits in range(1, 10))
     return next(near for near in rounded if abs(near - e_lambda) <= 2e-7 * e_lambda)
 
@@ -293,7 +291,7 @@ class _Search:
                     cut.y,
                     _alike(variants),
                     dtype,
-                    _as_given(found, form),
+                    shortest(found) if form == "instance_norm" else float(str(np.float32(found))),
                     form,
                     cut.inside,
                     tuple(cut.shared()),
