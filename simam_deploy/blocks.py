@@ -139,6 +139,13 @@ def _with_quantised(found: Found, model: ir.Model) -> Found:
     return Found(found.blocks, (*(miss for miss in found.near_misses if miss.node not in covered), *more.values()))
 
 
+def shortest(e_lambda: float) -> float:
+    """The shortest number near λ. An epsilon is a multiple of λ, rounded: written and read off like this, λ is not
+    another one each time."""
+    rounded = (float(f"{e_lambda:.{digits}g}") for digits in range(1, 10))
+    return next(near for near in rounded if abs(near - e_lambda) <= 2e-7 * e_lambda)
+
+
 @dataclass(eq=False)
 class _Miss:
     near_miss: NearMiss
@@ -274,6 +281,7 @@ class _Search:
             dtype, variants = self._given(cut, function)
             judgement = self._judgement(cut, dtype, variants, function)
             found = judgement.e_lambda or judgement.once_n_is_right
+            form = _form_of(cut, self._model)
             block = (
                 None
                 if found is None or dtype is None
@@ -283,8 +291,8 @@ class _Search:
                     cut.y,
                     _alike(variants),
                     dtype,
-                    float(str(np.float32(found))),
-                    _form_of(cut, self._model),
+                    shortest(found) if form == "instance_norm" else float(str(np.float32(found))),
+                    form,
                     cut.inside,
                     tuple(cut.shared()),
                     cut.defaults,

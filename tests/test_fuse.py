@@ -75,6 +75,15 @@ def test_fusing_twice_gives_the_same_file(form: str) -> None:
     assert data(fuse(once, form).model) == data(once)
 
 
+@pytest.mark.parametrize(("h", "w"), [(2, 1), (1, 3), (2, 2), (3, 3), (5, 5), (7, 7), (13, 11), (80, 80)])
+@pytest.mark.parametrize("lam", [1e-4, 1e-5, 0.37, 0.12345678, 0.00010001659])
+def test_lambda_does_not_drift_as_an_epsilon(h: int, w: int, lam: float) -> None:
+    once = fuse(model(shape=f"2, 3, {h}, {w}", n=h * w - 1, lam=lam), "instance_norm").model
+    again = fuse(once, "instance_norm")
+    assert data(again.model) == data(once)
+    assert again.rows[0].e_lambda == pytest.approx(lam, rel=2e-7)
+
+
 def test_the_source_is_not_changed() -> None:
     source = model()
     before = data(source)

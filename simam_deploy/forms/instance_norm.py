@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 import numpy as np
 import onnx_ir as ir
 
-from simam_deploy.blocks import Block
+from simam_deploy.blocks import Block, shortest
 from simam_deploy.forms.writer import Writer
 from simam_deploy.recognise.operators import HALF
 
@@ -51,7 +51,7 @@ def nodes(block: Block, opset: int, types: Collection[ir.DataType] = ()) -> list
     x = write.op("Cast", block.x, name="float", to=FLOAT) if block.dtype in HALF else block.x
     scale = write.constant(np.full(c, math.sqrt((m - 1) / (4 * m))), "scale", FLOAT)
     bias = write.constant(np.zeros(c), "bias", FLOAT)
-    z = write.op("InstanceNormalization", x, scale, bias, name="z", epsilon=block.e_lambda * (m - 1) / m)
+    z = write.op("InstanceNormalization", x, scale, bias, name="z", epsilon=shortest(block.e_lambda) * (m - 1) / m)
     t = write.op("Add", write.op("Mul", z, z, name="z2"), write.constant(0.5, "half_", FLOAT), name="t")
     y = write.op("Mul", x, write.op("Sigmoid", t, name="gate"), name="y")
     if block.dtype in HALF:
