@@ -72,9 +72,10 @@ def gather(
             with onnx_file.blaming(path):
                 target = folder / f"{at}.{form or 'given'}.taps.onnx"
                 opened, tapped, hidden = _tapped(model or onnx_file.load(path), target) if taps else (path, [], [])
-            result.skipped += [
-                f"{stem}{form}: the gate at {node}, inside an If, a Loop or a function" for node in hidden
-            ]
+            what = f"{stem}{form}".removesuffix(" · ") or name
+            result.skipped += [f"{what}: the gate at {node}, inside an If, a Loop or a function" for node in hidden]
+            if taps and not tapped and not hidden:
+                result.skipped.append(f"{what}: no SimAM block was found, so no gate is judged")
             for runtime in runtimes:
                 label = f"{stem}{form} · {runtime}" if form else f"{stem}{runtime}"
                 if form == "custom_op" and not _has_kernel(runtime, kernel):
