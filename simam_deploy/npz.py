@@ -57,7 +57,7 @@ def _array(stream: Any, name: str, size: int) -> NDArray[Any]:
     if dtype.hasobject:
         raise ValueError(f"{name!r} is of Python objects. Object arrays cannot be loaded: that runs code")
     claimed, held = math.prod(shape) * dtype.itemsize, size - stream.tell()
-    if claimed != held or any(length < 0 for length in shape):
+    if claimed != held or any(type(length) is not int or length < 0 for length in shape):
         raise ValueError(f"{name!r} claims {claimed:,} bytes, as {dtype}{list(shape)}, and holds {held:,}")
     values, at = np.empty(held, np.uint8), 0
     while block := stream.read(2**20):

@@ -5,6 +5,7 @@ import re
 import subprocess
 import time
 import tracemalloc
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -71,3 +72,13 @@ def test_the_command_line_says_it_escaped(folder: Path, run: Run) -> None:
     assert (status, out) == (2, "")
     assert err.replace("\n", "").isprintable()
     assert r"a\x1b[31m\u202eb.npy" in err
+
+
+def test_a_truth_value_for_a_size_is_refused_in_words(folder: Path, run: Run) -> None:
+    """NumPy's reader of headers takes it for a whole number, and its arrays do not."""
+    header = b"{'descr':'<f4','fortran_order':False,'shape':(True,3)}\n"
+    with zipfile.ZipFile(folder / "in.npz", "w") as archive:
+        archive.writestr("x.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + b"\0" * 12)
+    status, out, err = run("verify fixed.onnx --inputs in.npz --runtimes onnx_reference")
+    assert (status, out) == (2, "")
+    assert "as float32[True, 3]" in err

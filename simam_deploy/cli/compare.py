@@ -72,6 +72,11 @@ def verify(
             on_progress=lambda node: say(f"prove the block at {node}"),
         )
         _refuse_nothing(chosen)
+        if gates and not any(chosen.taps.values()):
+            reasons = "\n  ".join(chosen.skipped)
+            raise InputError(
+                f"--gates finds no gate to judge:\n  {reasons}\nleave --gates out to compare outputs alone"
+            )
         specs = inputs_of(files[0])
         notes: list[str] = []
         module = None if against is None else _module(against, weights, notes)
