@@ -15,6 +15,9 @@ from modules import simam_module
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
+from benchmarks.page import BEGIN, END
+from benchmarks.peers import yolo
+from benchmarks.peers.__main__ import newest
 from simam_deploy import onnx_file
 from simam_deploy.blocks import find
 from simam_deploy.cli import app
@@ -87,6 +90,15 @@ def ultralytics(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNamesp
         monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.chdir(tmp_path)
     return SimpleNamespace(saved=package.YOLO.saved)  # type: ignore[attr-defined]
+
+
+def test_the_table_is_that_of_the_kept_run() -> None:
+    """Every model on every road with every set of axes."""
+    run = newest("yolo", yolo)
+    assert "\n".join([BEGIN, *yolo.table(run), END]) in PAGE
+    assert {row["case"] for row in run["rows"]} == {" · ".join(case) for case in yolo.cases()}
+    assert [row for row in run["rows"] if "failure" in row] == []
+    assert {row["blocks"] for row in run["rows"]} == {yolo.BLOCKS}
 
 
 def blocks(language: str) -> list[str]:
