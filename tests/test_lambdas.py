@@ -95,10 +95,10 @@ def tampered(monkeypatch: pytest.MonkeyPatch, change: Callable[[list[SimAM]], No
     """The exporter gets a model whose SimAM are changed."""
     real = room.torch_export
 
-    def changed(model: nn.Module, *given: Any) -> Any:
+    def changed(model: nn.Module, *given: Any, **options: Any) -> Any:
         model = copy.deepcopy(model)
         change([m for m in model.modules() if type(m) is SimAM])
-        return real(model, *given)
+        return real(model, *given, **options)
 
     monkeypatch.setattr(room, "torch_export", changed)
 
