@@ -95,7 +95,7 @@ def cases(
     Integers of 8 and 16 bits go over all that their type holds, as pixels and sound do: uint8 from 0 to 255. Indices
     stay in the axis that they index, where the graph tells its size (`specs(path)`). Others go from 0 to 9, to
     be small enough for sizes and counts. "large" holds the extremes alone, "outlier" the largest, "faint" 0 and 1.
-    sizes : one per input, for its dynamic axes; without it a first axis is 2 and the others are 64.
+    sizes : one per input, for its dynamic axes; without it they are those of `resolve`.
     Raises InputError when a name is unknown or what it holds does not fit the inputs.
     """
     if not what:
@@ -127,16 +127,27 @@ def specs(path: str | os.PathLike[str]) -> tuple[TensorSpec, ...]:
 
 
 def resolve(spec: TensorSpec, size: Size | None) -> Size:
-    """The concrete size for an input: `size` where given, which must agree with the fixed axes."""
+    """The concrete size for an input: `size` where given, which must agree with the fixed axes.
+
+    Otherwise a first axis is 2 and the others are 64. Of four axes or more the last is 96, as an H for a W does not
+    show on a square, nor a size of 64x64 that an exporter froze; it is 64 if it has the name of the one before.
+    """
     if spec.shape is None:
         raise InputError(f"input {spec.name!r} declares no shape, so no inputs can be made for it; give an .npz")
     if size is None:
-        return tuple(d if isinstance(d, int) else 2 if axis == 0 else 64 for axis, d in enumerate(spec.shape))
+        made = [d if isinstance(d, int) else 2 if axis == 0 else 64 for axis, d in enumerate(spec.shape)]
+        if len(made) > 3 and _may_differ(*spec.shape[-2:]):
+            made[-1] = 96
+        return tuple(made)
     if len(size) != len(spec.shape) or any(
         isinstance(d, int) and d != s for d, s in zip(spec.shape, size, strict=False)
     ):
         raise InputError(f"input {spec.name!r} has shape {spec.shape}; {size} does not fit it")
     return size
+
+
+def _may_differ(height: int | str | None, width: int | str | None) -> bool:
+    return not isinstance(width, int) and (width is None or width != height)
 
 
 def _made(kind: str, specs: Sequence[TensorSpec], sizes: Sequence[Size], seed: int) -> Case:

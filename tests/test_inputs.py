@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from simam_deploy.errors import InputError
-from simam_deploy.inputs import ADVERSARIAL, MADE, MEAN, STD, Case, cases
+from simam_deploy.inputs import ADVERSARIAL, MADE, MEAN, STD, Case, cases, resolve
 from simam_deploy.runtimes.session import TensorSpec
 
 F32 = np.dtype(np.float32)
@@ -57,8 +57,27 @@ def test_a_seed_gives_the_same_numbers_again() -> None:
 
 
 def test_dynamic_axes_with_and_without_sizes() -> None:
-    assert only("plain", X).feeds[0][0].shape == (2, 3, 64, 64)
+    assert only("plain", X).feeds[0][0].shape == (2, 3, 64, 96)
     assert only("plain", X, sizes=[(1, 3, 8, 9)]).feeds[0][0].shape == (1, 3, 8, 9)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"),
+    [
+        ((None, 3, None, None), (2, 3, 64, 96)),
+        (("n", 3, "s", "s"), (2, 3, 64, 64)),
+        (("n", 3, 32, "w"), (2, 3, 32, 96)),
+        (("n", 3, "h", 32), (2, 3, 64, 32)),
+        (("n", 3, "d", "h", "w"), (2, 3, 64, 64, 96)),
+        (("n", 3, "t"), (2, 3, 64)),
+        (("n",), (2,)),
+        ((), ()),
+    ],
+)
+def test_a_plane_is_no_square_unless_its_axes_have_one_name(
+    shape: tuple[int | str | None, ...], size: tuple[int, ...]
+) -> None:
+    assert resolve(TensorSpec("v", F32, shape), None) == size
 
 
 @pytest.mark.parametrize("shape", [(), (5,), (2, 5), (2, 3, 5)])

@@ -97,7 +97,8 @@ def tampered(monkeypatch: pytest.MonkeyPatch, change: Callable[[list[SimAM]], No
 
     def changed(model: nn.Module, *given: Any, **options: Any) -> Any:
         model = copy.deepcopy(model)
-        change([m for m in model.modules() if type(m) is SimAM])
+        whole = vars(model).get("_flat_model")  # no child of what is exported
+        change([m for m in dict.fromkeys([*model.modules(), whole]) if type(m) is SimAM])
         return real(model, *given, **options)
 
     monkeypatch.setattr(room, "torch_export", changed)
