@@ -74,10 +74,8 @@ def gather(
             with onnx_file.blaming(path):
                 target = folder / f"{at}.{form or 'given'}.taps.onnx"
                 opened, tapped, left = _tapped(model or onnx_file.load(path), target) if taps else (path, [], [])
-            what = f"{stem}{form}".removesuffix(" · ") or name
-            result.skipped += [f"{what}: {reason}" for reason in left]
-            if taps and not tapped and not left:
-                result.skipped.append(f"{what}: no SimAM block was found, so no gate is judged")
+            whose = f"{stem}{form}: " if form else stem.replace(" · ", ": ")
+            result.skipped += [f"{whose}{reason}" for reason in left]
             for runtime in runtimes:
                 label = f"{stem}{form} · {runtime}" if form else f"{stem}{runtime}"
                 if form == "custom_op" and not _has_kernel(runtime, kernel):

@@ -22,7 +22,7 @@ def plain(folder: Path) -> str:
 def test_no_block_in_any_file_is_2(plain: str, run: Run) -> None:
     status, out, err = run(VERIFY.format(plain))
     assert (status, out) == (2, "")
-    assert err.startswith("error: --gates finds no gate to judge:\n  plain: no SimAM block was found")
+    assert err.startswith("error: --gates finds no gate to judge:\n  no gate, as no SimAM block was found")
 
 
 def test_no_block_that_can_be_seen_is_2(folder: Path, run: Run) -> None:
@@ -35,7 +35,7 @@ def test_no_block_that_can_be_seen_is_2(folder: Path, run: Run) -> None:
     onnx.save(model, folder / "mine.onnx")
     status, _, err = run(VERIFY.format("mine.onnx"))
     assert status == 2
-    assert "\n  mine: the gate at y, inside an If, a Loop or a function\n" in err
+    assert "\n  the gate at y, inside an If, a Loop or a function\n" in err
 
 
 def test_a_file_without_a_block_among_others_is_named(folder: Path, run: Run) -> None:
@@ -47,4 +47,4 @@ def test_a_file_without_a_block_among_others_is_named(folder: Path, run: Run) ->
     onnx.save(same, folder / "other.onnx")
     status, out, _ = run(VERIFY.format("fixed.onnx other.onnx"))
     assert status == 1
-    assert "left out: other: no SimAM block was found, so no gate is judged" in out
+    assert "left out: other: no gate, as no SimAM block was found" in out
