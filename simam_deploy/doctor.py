@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from simam_deploy import __version__, child, cuda_library, formula, inputs, native, onnx_file
-from simam_deploy.child import Limits
 from simam_deploy.errors import LimitError, NativeError, RuntimeUnavailable, SimAMDeployError
 from simam_deploy.forms import alone
 from simam_deploy.runtimes import KernelUse, graph, open_session
+from simam_deploy.workload import LIMITS, TIMES_HELD
 
 PACKAGES = {
     "torch": ("torch", ("torch",)),
@@ -31,10 +31,7 @@ PACKAGES = {
 
 MOST_NUMBERS = 2**26
 """Of the inputs that `kernel_in` makes: 256 MiB of float32."""
-LIMITS = Limits(cpu_s=4, wall_s=8, memory=2**30)
 MOST_WEIGHTS = 2**32
-TIMES_WEIGHTS = 4
-"""How often the weights of a file may be in memory besides: read, laid out anew, in two sessions."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +88,7 @@ def kernel_in(file: Path) -> KernelUse:
         held = sum(path.stat().st_size for path in (file, *onnx_file.weight_files(model, file)))
         if held > MOST_WEIGHTS:
             return KernelUse(None, count, why=f"its weights take more than {MOST_WEIGHTS // 2**30} GiB")
-        limits = replace(LIMITS, memory=LIMITS.memory + TIMES_WEIGHTS * held)
+        limits = replace(LIMITS, memory=LIMITS.memory + TIMES_HELD * held)
         return KernelUse(**child.call(f"{__name__}:_see_kernel", str(file.absolute()), count, limits=limits))
     except LimitError as error:
         return KernelUse(None, count, why=f"{error}; bench runs it without limits")

@@ -21,7 +21,7 @@ from onnx_models import CHAIN, model
 
 from simam_deploy import onnx_file
 from simam_deploy.blocks import find
-from simam_deploy.errors import InputError
+from simam_deploy.errors import FormError, InputError
 from simam_deploy.forms import alone
 from simam_deploy.fuse import fuse_file
 
@@ -156,7 +156,7 @@ def outcome(seed: int, folder: Path) -> str:
         with onnx_file.blaming(source):
             find(onnx_file.load(source))
         fuse_file(source, target, ("primitive", "function")[seed // 12 % 2])
-    except InputError as error:
+    except (InputError, FormError) as error:
         assert not target.exists()
         return type(error).__name__
     before = outputs(source)

@@ -18,7 +18,7 @@ RANKS = [
     {"adopt", "recognise", "source"},
     {"blocks"},
     {"forms", "runtimes", "engine_worker", "neighbours", "names"},
-    {"fuse", "inputs", "bench", "engine", "gates", "outputs"},
+    {"fuse", "inputs", "bench", "engine", "gates", "outputs", "workload"},
     {"doctor", "verify", "ahead_of_time"},
     {"candidates", "show", "specialise"},
     {"export"},

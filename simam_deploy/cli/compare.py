@@ -18,6 +18,7 @@ from simam_deploy.cli.options import (
     Inputs,
     Json,
     Kernel,
+    Limits,
     Provider,
     Runtimes,
     Shapes,
@@ -44,6 +45,7 @@ def verify(
     threads: Threads = 0,
     provider: Provider = None,
     kernel: Kernel = None,
+    limits: Limits = True,
     as_json: Json = False,
 ) -> None:
     """Run the same inputs through runtimes and forms; exit status 1 when a row fails."""
@@ -52,6 +54,7 @@ def verify(
     from simam_deploy.candidates import gather
     from simam_deploy.inputs import cases
     from simam_deploy.inputs import specs as inputs_of
+    from simam_deploy.workload import refuse_without_end
 
     if weights is not None and against is None:
         raise InputError("--weights are for a PyTorch model; name it with --against package.module:callable")
@@ -78,11 +81,17 @@ def verify(
                 f"--gates finds no gate to judge:\n  {reasons}\nleave --gates out to compare outputs alone"
             )
         specs = inputs_of(files[0])
+        given = list(cases(parts(inputs), specs, sizes=sizes(shape)))
+        if limits and given:
+            for file in files:
+                tried = [*names, "onnx_reference"] if file == files[0] and against is None else names
+                say(f"look at the work of {file}")
+                refuse_without_end(file, given[0].feeds[0], tried)
         notes: list[str] = []
         module = None if against is None else _module(against, weights, notes)
         report = library.verify(
             chosen.open,
-            list(cases(parts(inputs), specs, sizes=sizes(shape))),
+            given,
             truth=lambda: _baseline(files[0], module, "float64"),
             twin=lambda: _baseline(files[0], module, None),
             inputs=[spec.name for spec in specs],
@@ -103,6 +112,7 @@ def bench(
     threads: Threads = 0,
     provider: Provider = None,
     kernel: Kernel = None,
+    limits: Limits = True,
     seconds: Annotated[float, typer.Option(help="Time for all sessions together.")] = 10.0,
     as_json: Json = False,
 ) -> None:
@@ -115,19 +125,23 @@ def bench(
     from simam_deploy.inputs import specs as inputs_of
     from simam_deploy.runtimes.matching import Names
     from simam_deploy.verify import run_once
+    from simam_deploy.workload import refuse_without_end
 
     names = [name for name in runtimes_of(runtimes, provider) if runtimes or name != "onnx_reference"]
     with show.progress() as say, tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         chosen = gather(files, parts(forms), names, Path(folder), threads=threads, provider=provider, kernel=kernel)
         _refuse_nothing(chosen)
+        specs = inputs_of(files[0])
+        (case,) = cases(["plain"], specs, sizes=sizes(shape))
+        for file in files if limits else []:
+            say(f"look at the work of {file}")
+            refuse_without_end(file, case.feeds[0], names)
         sessions = []
         for label, open_candidate in chosen.open.items():
             say(f"open {label}")
             session = stack.enter_context(open_candidate())
             session.label = label
             sessions.append(session)
-        specs = inputs_of(files[0])
-        (case,) = cases(["plain"], specs, sizes=sizes(shape))
         given = Names("inputs", sessions[0].label, (spec.name for spec in specs))
         for session in sessions:
             order, _ = given.match(session.label, [spec.name for spec in session.inputs])

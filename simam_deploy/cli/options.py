@@ -51,6 +51,9 @@ Kernel = Annotated[
     str | None,
     typer.Option(help="For ort: auto takes the compiled kernel where it is built; require fails without; off."),
 ]
+Limits = Annotated[
+    bool, typer.Option(help="Try a file whose work cannot be told with limits on time and memory, before it is run.")
+]
 Files = Annotated[list[Path], typer.Argument(help="ONNX files.", show_default=False)]
 
 

@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from simam_deploy.errors import ModelFileError, SimAMDeployError
 from simam_deploy.file_kinds import what_is
 from simam_deploy.onnx_file import constants, external
-from simam_deploy.onnx_file.check import check_graphs, check_message
+from simam_deploy.onnx_file.check import check_graphs, check_message, count_nodes
 from simam_deploy.onnx_file.external import bring_in, put_beside
 from simam_deploy.onnx_file.stream import write_beside, write_inline
 from simam_deploy.opening import opened
@@ -24,6 +24,7 @@ __all__ = [
     "PROTOBUF_LIMIT",
     "blaming",
     "bring_in",
+    "count_nodes",
     "half_types",
     "load",
     "put_beside",

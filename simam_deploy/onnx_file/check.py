@@ -61,7 +61,8 @@ def check_message(proto: onnx.ModelProto, source: Path) -> None:
         raise ModelFileError(f"{source} keeps weights as sparse tensors; make them dense first")
     if proto.training_info:
         raise ModelFileError(f"{source} holds training information, which would be lost; take it out first")
-    _check_functions(proto, source)
+    if proto.functions:
+        count_nodes(proto, source)
     _check_inputs(proto, source)
     external.check(outside, source)
 
@@ -108,11 +109,9 @@ def _check_inputs(proto: onnx.ModelProto, source: Path) -> None:
             )
 
 
-def _check_functions(proto: onnx.ModelProto, source: Path) -> None:
-    """Functions that never end, or that become a huge graph."""
+def count_nodes(proto: onnx.ModelProto, source: Path) -> int:
+    """How many nodes there are with all functions in place. Raises ModelFileError: functions never end, or nest."""
     bodies = {(f.domain, f.name, f.overload): Counter[tuple[str, str, str]]() for f in proto.functions}
-    if not bodies:
-        return
     main = Counter((n.domain, n.op_type, n.overload) for n in nodes(onnx.ModelProto(graph=proto.graph)))
     for function in proto.functions:
         alone = onnx.ModelProto(functions=[function])
@@ -131,11 +130,13 @@ def _check_functions(proto: onnx.ModelProto, source: Path) -> None:
         size[function_id] = sum(count * size.get(callee, 1) for callee, count in body.items())
         depth[function_id] = 1 + max((depth.get(callee, 0) for callee in body), default=0)
     whole = sum(count * size.get(callee, 1) for callee, count in main.items())
-    if whole > MOST_NODES or max(depth.values()) > DEEPEST_CALLS:
+    deepest = max(depth.values(), default=0)
+    if bodies and (whole > MOST_NODES or deepest > DEEPEST_CALLS):
         raise ModelFileError(
-            f"{source} has functions that call each other {max(depth.values())} levels deep, and {whole:,} nodes "
+            f"{source} has functions that call each other {deepest} levels deep, and {whole:,} nodes "
             f"with all of them in place; up to {DEEPEST_CALLS} levels and {MOST_NODES:,} nodes are read"
         )
+    return whole
 
 
 def check_graphs(model: ir.Model, source: Path) -> None:

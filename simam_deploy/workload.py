@@ -1,0 +1,140 @@
+"""Files that may run for ever, or take all memory, are run once in a process with limits before they are run here.
+
+    refuse_without_end(Path("model.onnx"), [x], ["ort"])
+
+Most files are not run for that: the sizes of all that they compute follow from those of their inputs.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from simam_deploy import child, onnx_file
+from simam_deploy.child import Limits
+from simam_deploy.errors import InputError, LimitError
+from simam_deploy.runtimes import graph, installed, open_session
+from simam_deploy.shapes import Shapes
+from simam_deploy.text import on_one_line
+from simam_deploy.walk import nodes
+
+LIMITS = Limits(cpu_s=4, wall_s=20, memory=2**30)
+TIMES_HELD = 4
+"""How often the weights and inputs may be in memory besides: read, laid out anew, in two sessions."""
+BYTES_PER_S = 2**28
+"""Of weights: so long a file may take besides."""
+LOOPS = ("Loop", "Scan")
+_OPERATORS = """AffineGrid CenterCropPad Col2Im ConstantOfShape Expand EyeLike MaxUnpool OneHot Pad RandomNormal
+    RandomUniform Range Resize Tile Upsample"""
+MAKERS = frozenset(_OPERATORS.split())
+"""Operators of ONNX that may make much out of little: how much is in their values and attributes."""
+MOST_NODES = 50_000
+"""With all functions in place."""
+MOST_NUMBERS = 2**24
+"""In one value, and in all that the MAKERS make together; or TIMES_INPUTS of those in the inputs."""
+TIMES_INPUTS = 64
+
+
+def refuse_without_end(file: Path, feed: Sequence[NDArray[Any]], runtimes: Sequence[str]) -> None:
+    """Raise InputError if `file` meets a limit in one run, unless its sizes tell that it cannot.
+
+    feed : one array per input.  runtimes : those that are to run it; "onnx_reference" is tried too if it is among
+    them, as it is much slower.
+    The limits are LIMITS, and more for large weights and inputs. Other errors are left to the real run. In Python the
+    caller decides: verify.verify and bench.bench take open sessions, and do not call this.
+    """
+    doubt = next(doubts(file, feed), None)
+    if doubt is None:
+        return
+    model = onnx_file.read(file)
+    paths = (file, *onnx_file.weight_files(model, file))
+    held = sum(path.stat().st_size for path in paths)
+    given = sum(array.nbytes for array in feed)
+    limits = replace(
+        LIMITS,
+        cpu_s=LIMITS.cpu_s + held // BYTES_PER_S,
+        wall_s=LIMITS.wall_s + held // BYTES_PER_S,
+        memory=LIMITS.memory + TIMES_HELD * (held + given),
+    )
+    tried = [
+        name for name in ("ort", "onnx_reference") if name in installed() and (name in runtimes or name == "ort")
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        inputs = Path(folder, "inputs.npz")
+        np.savez(inputs, *feed)
+        for runtime in tried:
+            try:
+                child.call(f"{__name__}:_run", str(file.absolute()), str(inputs), runtime, limits=limits)
+            except LimitError as error:
+                raise InputError(
+                    f"{file} is not run: {doubt}, so it was tried in {runtime} with limits, and {error}; "
+                    "if you trust the file, run it with --no-limits"
+                ) from error
+
+
+def doubts(file: Path, feed: Sequence[NDArray[Any]]) -> Iterator[str]:
+    """Why it cannot be told beforehand how much `file` computes; nothing if it can."""
+    proto = onnx_file.read(file)
+    if (count := onnx_file.count_nodes(proto, file)) > MOST_NODES:
+        yield f"it has {count:,} nodes with all functions in place"
+    loop = next((node for node in nodes(proto) if node.op_type in LOOPS), None)
+    if loop is not None:
+        yield f"{_named(loop)} runs as often as it likes"
+    makers = [node for node in nodes(proto) if node.op_type in MAKERS]
+    numbers = sum(array.size for array in feed)
+    most = max(MOST_NUMBERS, TIMES_INPUTS * numbers)
+    with onnx_file.blaming(file):
+        sizes = _sizes(file, proto, feed)
+    made = 0
+    for node in makers:
+        for name in filter(None, node.output):
+            if name not in sizes:
+                yield f"nothing tells how much {_named(node)} makes"
+            made += sizes.get(name, 0)
+    if made > most:
+        yield f"it makes {made:,} numbers out of {numbers:,}, the most by {_named(_largest(makers, sizes))}"
+    for node in nodes(proto):
+        for name in node.output:
+            if sizes.get(name, 0) > most:
+                yield f"{_named(node)} makes {sizes[name]:,} numbers, and the inputs hold {numbers:,}"
+
+
+def _sizes(file: Path, proto: onnx.ModelProto, feed: Sequence[NDArray[Any]]) -> dict[str, int]:
+    """How many numbers each value holds, by name, as far as the sizes of the inputs tell."""
+    model = onnx_file.load(file)
+    given = {spec.name: array.shape for spec, array in zip(graph.input_specs(proto, file), feed, strict=False)}
+    for value in model.graph.inputs:
+        if value.name in given:
+            value.shape = ir.Shape(given[value.name])
+    (shapes, *_) = Shapes(model).trials
+    return {name: math.prod(shape) for name, shape in shapes.items()}
+
+
+def _largest(makers: Sequence[onnx.NodeProto], sizes: dict[str, int]) -> onnx.NodeProto:
+    return max(makers, key=lambda node: sum(sizes.get(name, 0) for name in node.output))
+
+
+def _named(node: onnx.NodeProto) -> str:
+    return on_one_line(f"{node.op_type} at '{node.name or next(iter(node.output), '')}'")
+
+
+def _run(file: str, inputs: str, runtime: str) -> None:
+    """One run. Call it in a process of its own. Raises MemoryError; other errors are left to the real run."""
+    with np.load(inputs) as arrays:
+        feed = [arrays[name] for name in arrays.files]
+    options: dict[str, Any] = {"threads": 1} if runtime == "ort" else {}
+    try:
+        with open_session(file, runtime, **options) as session:
+            session.run({spec.name: array for spec, array in zip(session.inputs, feed, strict=True)})
+    except Exception as error:  # each framework has its own
+        if isinstance(error, MemoryError) or any(word in str(error) for word in ("bad_alloc", "allocate memory")):
+            raise MemoryError from error

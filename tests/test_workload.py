@@ -1,0 +1,168 @@
+"""Files whose work cannot be told are tried with limits before verify and bench run them, and no others."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from command_line import Run
+from onnx import helper, numpy_helper, parser
+from onnx_models import CHAIN
+from onnx_models import model as simam
+
+from simam_deploy import child, forms, onnx_file, workload
+from simam_deploy.child import Limits
+from simam_deploy.errors import InputError
+from simam_deploy.workload import doubts, refuse_without_end
+
+X = [np.ones((2, 3, 5, 7), np.float32)]
+KNOWN = {
+    "a block": simam(),
+    "a block of ours": forms.alone("function", (2, 3, 5, 7)),
+    "dynamic": simam(shape="n, c, h, w"),
+    "resized": simam(
+        before="sc = Constant <value_floats = [1.0, 1.0, 2.0, 2.0]> ()\n   b = Resize (image, , sc)\n"
+        "   x = MaxPool <kernel_shape: ints = [2, 2], strides: ints = [2, 2]> (b)"
+    ),
+    "expanded to a size that is computed": simam(
+        shape="n, c, h, w", before="sh = Shape (image)\n   x = Expand (image, sh)"
+    ),
+    "padded": simam(
+        before="p = Constant <value_ints = [0, 0, 1, 1, 0, 0, 1, 1]> ()\n   b = Pad (image, p)\n"
+        "   x = MaxPool <kernel_shape: ints = [3, 3]> (b)"
+    ),
+}
+
+
+def around(lines: str) -> ir.Model:
+    """A block in whose middle there are these lines, from e to ee."""
+    return simam(CHAIN.replace("   z = Add (e, half)", f"{lines}\n   z = Add (ee, half)"))
+
+
+def big(size: int) -> str:
+    return f"   big = Constant <value_ints = [1, 3, {size}, {size}]> ()\n"
+
+
+OPEN = {
+    "expand": (
+        around(big(3000) + "   o = Expand (half, big)\n   r = ReduceMean (o)\n   ee = Mul (e, r)"),
+        "27,000,000",
+    ),
+    "many of half the size": (
+        around(
+            big(2000) + "   o = Expand (half, big)\n   q2 = Expand (lam, big)\n   o2 = Add (o, q2)\n"
+            "   r = ReduceMean (o2)\n   ee = Mul (e, r)"
+        ),
+        "24,000,000",
+    ),
+    "an outer product": (
+        around(
+            "   five = Constant <value_ints = [5000]> ()\n   o = ConstantOfShape (five)\n"
+            "   ax = Constant <value_ints = [1]> ()\n   o2 = Unsqueeze (o, ax)\n   o3 = Add (o, o2)\n"
+            "   r = ReduceMean <keepdims: int = 0> (o3)\n   ee = Add (e, r)"
+        ),
+        "Add at .* makes 25,000,000 numbers",
+    ),
+    "sizes that hang on values": (
+        around(
+            "   m0 = ReduceMax <keepdims: int = 0> (e)\n   m1 = Cast <to: int = 7> (m0)\n"
+            "   a = Constant <value_int = 0> ()\n   d1 = Constant <value_int = 1> ()\n"
+            "   rg = Range (a, m1, d1)\n   rf = Cast <to: int = 1> (rg)\n"
+            "   r = ReduceSum <keepdims: int = 0> (rf)\n   ee = Add (e, r)"
+        ),
+        "nothing tells how much Range at .* makes",
+    ),
+}
+
+
+def saved(model: ir.Model, folder: Path) -> Path:
+    onnx_file.save(model, folder / "m.onnx")
+    return folder / "m.onnx"
+
+
+def with_a_loop(folder: Path, times: int) -> Path:
+    text = """<ir_version: 8, opset_import: ["": 18]>
+    net (float[2, 3, 5, 7] image) => (float[2, 3, 5, 7] out) <int64 times = {3}> {
+        x = Loop <body = body (int64 i, bool c, float[2, 3, 5, 7] v) => (bool d, float[2, 3, 5, 7] w) {
+            d = Identity (c)
+            w = Relu (v)
+        }> (times, , image)
+        out = Relu (x)
+    }"""
+    proto = parser.parse_model(text)
+    proto.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.array(times), "times"))
+    onnx.save(proto, folder / "m.onnx")
+    return folder / "m.onnx"
+
+
+def no_child(*_: Any, **__: Any) -> None:
+    raise AssertionError("it was tried")
+
+
+@pytest.mark.parametrize("model", KNOWN.values(), ids=KNOWN)
+def test_a_network_of_known_sizes_is_not_tried(
+    tmp_path: Path, model: ir.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child, "call", no_child)
+    refuse_without_end(saved(model, tmp_path), X, ["ort", "onnx_reference"])
+
+
+@pytest.mark.parametrize(("model", "words"), OPEN.values(), ids=OPEN)
+def test_work_that_is_not_told(tmp_path: Path, model: ir.Model, words: str) -> None:
+    assert re.search(words, next(doubts(saved(model, tmp_path), X)))
+
+
+def test_much_is_much_beside_the_inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workload, "MOST_NUMBERS", 100)
+    tiles = "   times = Constant <value_ints = [{}, 1, 1, 1]> ()\n   o = Tile (e, times)\n"
+    tiles += "   zero = Constant <value_ints = [0]> ()\n   ee = ReduceMean <keepdims: int = 1> (o, zero)"
+    assert not list(doubts(saved(around(tiles.format(64)), tmp_path), X))
+    assert "13,650 numbers out of 210, the most by Tile" in next(doubts(saved(around(tiles.format(65)), tmp_path), X))
+
+
+def test_functions_that_become_a_large_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = saved(forms.alone("function", (2, 3, 5, 7)), tmp_path)
+    count = onnx_file.count_nodes(onnx_file.read(file), file)
+    assert count > 5
+    monkeypatch.setattr(workload, "MOST_NODES", count - 1)
+    assert next(doubts(file, X)) == f"it has {count} nodes with all functions in place"
+
+
+@pytest.mark.parametrize("runtime", ["ort", "onnx_reference"])
+def test_a_loop_that_ends_is_run(tmp_path: Path, runtime: str) -> None:
+    refuse_without_end(with_a_loop(tmp_path, 3), X, [runtime])
+
+
+@pytest.mark.parametrize("times", [10**7, 2**62])
+def test_a_loop_that_does_not_end(tmp_path: Path, times: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first ends in ONNX Runtime alone, after a while."""
+    monkeypatch.setattr(workload, "LIMITS", Limits(cpu_s=3, wall_s=20, memory=2**30))
+    with pytest.raises(InputError, match=r"(?s)m\.onnx is not run: Loop at 'x' runs as often.* --no-limits"):
+        refuse_without_end(with_a_loop(tmp_path, times), X, ["ort", "onnx_reference"])
+
+
+@pytest.mark.parametrize("command", ["verify --runtimes ort --inputs plain", "bench --runtimes ort --seconds 0"])
+def test_both_commands_refuse_it_unless_told(
+    tmp_path: Path, run: Run, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, _, options = command.partition(" ")
+    file = with_a_loop(tmp_path, 3)
+    assert run(f"{name} {file} {options}")[0] == 0
+    monkeypatch.setattr(workload, "LIMITS", Limits(cpu_s=1, wall_s=0.01, memory=2**30))
+    status, _, said = run(f"{name} {file} {options}")
+    assert status == 2
+    assert re.search(r"error: .* was tried in ort with limits, and it took more than 0\.01 s; .*--no-limits", said)
+    assert run(f"{name} {file} {options} --no-limits")[0] == 0
+
+
+def test_what_does_not_run_at_all_is_said_by_the_real_run(tmp_path: Path) -> None:
+    """A trial speaks of limits alone."""
+    refuse_without_end(with_a_loop(tmp_path, 3), [np.ones((9, 9), np.float32)], ["ort"])
+    proto = onnx.load(with_a_loop(tmp_path, 3))
+    proto.graph.node.append(helper.make_node("Thing", ["out"], ["more"], domain="of.others"))
+    proto.opset_import.append(helper.make_opsetid("of.others", 1))
+    onnx.save(proto, tmp_path / "m.onnx")
+    refuse_without_end(tmp_path / "m.onnx", X, ["ort"])
