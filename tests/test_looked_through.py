@@ -187,7 +187,8 @@ def test_a_default_counts_and_is_said(names: list[str], ir_version: int) -> None
     assert all(repr(name) in said[0] for name in names) if said else True
     made = ir.to_proto(fused.model)
     onnx.checker.check_model(made)
-    assert [value.name for value in made.graph.input] == [value.name for value in proto.graph.input]
+    kept = [value.name for value in proto.graph.input if ir_version > 3 or value.name == "image"]
+    assert [value.name for value in made.graph.input] == kept  # IR 8 would let callers replace the others
 
 
 def test_the_inputs_may_be_fed_as_before() -> None:

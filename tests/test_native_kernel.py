@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from cases import INPUTS, LAMBDAS, SHAPES, make
 from graphs import BODY, beside, file, parse, save
@@ -13,6 +14,7 @@ from simam_deploy import native, open_session
 from simam_deploy.candidates import gather
 from simam_deploy.doctor import kernel_in
 from simam_deploy.errors import InputError, ModelFileError, RuntimeUnavailable
+from simam_deploy.forms import function
 from simam_deploy.formula import OP_DOMAIN, OP_VERSION, reference, tolerance
 from simam_deploy.runtimes import KernelUse, Session
 from simam_deploy.runtimes.graph import ours
@@ -117,6 +119,9 @@ def test_without_a_library_the_body_runs_and_says_so(tmp_path: Path) -> None:
 def test_a_type_that_the_kernel_does_not_take_runs_as_the_body(tmp_path: Path) -> None:
     path = file(tmp_path)
     model = onnx.load(path)
+    casting = function.functions(18, ["SimAM"], {ir.DataType.FLOAT, ir.DataType.FLOAT16})  # for two types
+    del model.functions[:]
+    model.functions.extend(map(ir.serde.serialize_function, casting))
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
     onnx.save(model, path)
