@@ -254,7 +254,7 @@ NEAR: dict[str, tuple[Forward, str]] = {
     "batch": (lambda x, e: simam(x.transpose(0, 2), e).transpose(0, 2), "not a function of"),
     "λ = 0": (lambda x, e: simam(x, 0.0), "must be positive"),
     "scaled": (lambda x, e: 0.9 * simam(x, e), "not a function of"),
-    "plus x": (lambda x, e: simam(x, e) + x, "it is x + x \\* gate, where SimAM is x \\* gate"),
+    "plus x": (lambda x, e: simam(x, e) + x, "where SimAM is x"),
     "M - 1 at most 100": (
         lambda x, e: with_divisor(min(0, 101 - x.shape[2] * x.shape[3]))(x, e),
         "or by 100 where M - 1 = 2144",
