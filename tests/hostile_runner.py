@@ -55,10 +55,15 @@ def run(command: str, file: str, folder: Path) -> dict[str, object]:
             "status": os.waitstatus_to_exitcode(status),
             "seconds": used.ru_utime + used.ru_stime,
             "mib": used.ru_maxrss / 2**10,
-            "said": said.read()[-2000:].decode(errors="replace"),
+            "said": _ends(said.read()).decode(errors="replace"),
             "printed": printed.read()[-2000:].decode(errors="replace"),
             "left": _left(child),
         }
+
+
+def _ends(text: bytes) -> bytes:
+    """Its first words and its last ones: what is said first is `error: `."""
+    return text if len(text) < 8000 else text[:4000] + b"\n...\n" + text[-4000:]
 
 
 def _left(group: int) -> bool:

@@ -51,7 +51,6 @@ SAID = {
     "a_constant_through_a_chain": "more than 500 nodes compute its sizes and constants",
     "heavy_padding": "AveragePool has a sliding window; SimAM takes the whole plane",
     "heavy_matmul": "it takes too long on x of 1x2x600x600, at MatMul",
-    "near_misses_of_other_lambdas": "Mul_11_998:\n  it was not judged: those before it",
 }
 """Words of some of the answers of fuse."""
 INSPECTED = ("blocks_in_a_row", "chain_of_identity", "long_dimension", "long_every_node", "many_uses")
