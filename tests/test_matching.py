@@ -1,178 +1,312 @@
-"""What `fuse` writes has names of its own, whatever the file had before: ONNX Runtime and the checker load it."""
+"""Inputs and outputs of two sessions: matched by name, by position, or not at all."""
 
-import re
-from collections import Counter
+import json
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import onnx
-import onnx_ir as ir
-import onnxruntime as ort
 import pytest
+from command_line import Run
 from onnx import parser
-from onnx_models import CHAIN, PART, again, model
 
-from simam_deploy import native
-from simam_deploy.forms import FORMS, alone
-from simam_deploy.fuse import fuse
-from simam_deploy.shapes import Dims
+from simam_deploy.errors import InputError
+from simam_deploy.runtimes.matching import Names
 
-IMAGE = np.random.default_rng(0).standard_normal((2, 3, 5, 7)).astype(np.float32)
-FIXED: Dims = (2, 3, 5, 7)
-DYNAMIC: Dims = ("n", 3, "h", "w")
-INNER = ["mean", "c", "d", "sum", "v", "v_lambda", "divisor", "e", "z", "gate"]
-"""The values of our primitive form that depend on x, but for y."""
-
-
-def data(what: ir.Model) -> bytes:
-    return ir.to_proto(what).SerializeToString(deterministic=True)
-
-
-def run(what: ir.Model, library: native.Library) -> list[np.ndarray]:
-    """The outputs in ONNX Runtime, with the library, which `custom_op` needs."""
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    options.register_custom_ops_library(str(library.path))
-    session = ort.InferenceSession(data(what), options, providers=["CPUExecutionProvider"])
-    return session.run(None, {session.get_inputs()[0].name: IMAGE})
-
-
-def check(source: ir.Model, form: str, library: native.Library, *, neighbours: bool = False) -> ir.Model:
-    """Fuse twice: no name is there twice, both files load, compute the same, and are the same."""
-    fused = fuse(source, form, neighbours=neighbours).model
-    for scope in (fused.graph, *fused.functions.values()):
-        nodes = Counter(node.name for node in scope.all_nodes() if node.name)
-        values = Counter(value.name for node in scope.all_nodes() for value in node.outputs if value.name)
-        assert {*nodes.values(), *values.values()} == {1}
-    if form != "custom_op":
-        onnx.checker.check_model(ir.to_proto(fused), full_check=True)
-    for got, want in zip(run(fused, library), run(source, library), strict=True):
-        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
-    assert data(fuse(fused, form, neighbours=neighbours).model) == data(fused)
-    return fused
-
-
-def tapped(source: ir.Model, *names: str, by_node: bool = False) -> ir.Model:
-    """`source` with some values as outputs of the graph, or used by a node whose result is one."""
-    proto = ir.to_proto(source)
-    for name in names:
-        if by_node:
-            proto.graph.node.append(onnx.helper.make_node("Identity", [name], [f"{name} too"], name=f"tap {name}"))
-        proto.graph.output.append(onnx.ValueInfoProto(name=f"{name} too" if by_node else name))
-    return ir.from_proto(onnx.shape_inference.infer_shapes(proto))
-
-
-def followed(dims: Dims, opset: int = 18) -> ir.Model:
-    """Our primitive form, a factor and a Relu behind it."""
-    proto = ir.to_proto(alone("primitive", dims, 0.1, opset=opset))
-    two = onnx.numpy_helper.from_array(np.full((3, 1, 1), 2, np.float32), "two")
-    proto.graph.initializer.append(two)
-    proto.graph.node.append(onnx.helper.make_node("Mul", ["y", "two"], ["twice"], name="twice"))
-    proto.graph.node.append(onnx.helper.make_node("Relu", ["twice"], ["out"], name="relu"))
-    proto.graph.output[0].name = "out"
-    return ir.from_proto(proto)
-
-
-@pytest.mark.parametrize("by_node", [False, True])
-@pytest.mark.parametrize("name", INNER)
-def test_one_inner_value_is_used_elsewhere(name: str, by_node: bool, library: native.Library) -> None:
-    """It stays, and so do the nodes that make it, which have the names that our form writes."""
-    fused = check(tapped(followed(FIXED), f"simam/{name}", by_node=by_node), "primitive", library)
-    assert f"simam/{name}_" in {node.name for node in fused.graph}
+BY_POSITION = "b has the outputs {}; the truth has {}: matched by position, as no name is the same"
 
 
 @pytest.mark.parametrize(
-    ("form", "dims", "opset", "neighbours"),
+    ("ours", "theirs", "order"),
     [
-        *((form, FIXED, 18, False) for form in FORMS),
-        *((form, FIXED, 9, True) for form in ("function", "custom_op")),
-        *((form, DYNAMIC, 18, form == "custom_op") for form in ("primitive", "custom_op")),
+        ("x y", "x y", "x y"),
+        ("x y", "y x", "x y"),
+        ("x y z", "z x y", "x y z"),
+        ("y y", "y", "y"),
+        ("y", "y y", "y"),
+        ("y x y", "x y", "y x"),
     ],
-    ids=str,
 )
-def test_all_inner_values_are_used_elsewhere(
-    form: str, dims: Dims, opset: int, neighbours: bool, library: native.Library
+def test_the_same_names_are_matched_by_name(ours: str, theirs: str, order: str) -> None:
+    for named in (True, False):
+        names = Names("outputs", "the truth", ours.split(), named=named)
+        assert names.match("b", theirs.split()) == (order.split(), "")
+
+
+def test_names_that_are_all_different_are_matched_by_position_with_a_note() -> None:
+    names = Names("outputs", "the truth", ["x", "y"])
+    assert names.match("b", ["p", "q"]) == (["p", "q"], BY_POSITION.format("p, q", "x, y"))
+
+
+@pytest.mark.parametrize("theirs", ["x q", "q y", "y q", "q x", "y z", "x x_1"])
+def test_names_of_which_some_are_the_same_are_refused(theirs: str) -> None:
+    words = (
+        f"b has the outputs {theirs.replace(' ', ', ')}; the truth has x, y: some names are the same .* exchanged\n"
+    )
+    with pytest.raises(InputError, match=words):
+        Names("outputs", "the truth", ["x", "y"]).match("b", theirs.split())
+
+
+@pytest.mark.parametrize("theirs", ["x", "x y z", "p q r", "x x"])
+def test_other_numbers_of_names_are_refused(theirs: str) -> None:
+    with pytest.raises(InputError, match=r"^b has the inputs .*; a has x, y$"):
+        Names("inputs", "a", ["x", "y"]).match("b", theirs.split())
+
+
+def test_a_module_takes_the_names_of_the_first_file() -> None:
+    names = Names("outputs", "the truth", ["output_0", "output_1"], named=False)
+    assert names.match("a", ["boxes", "scores"]) == (["boxes", "scores"], "")
+    assert names.match("b", ["scores", "boxes"]) == (["boxes", "scores"], "")
+    assert names.match("b", ["output_1", "output_0"]) == (["output_0", "output_1"], "")
+    assert names.match("b", ["p", "q"]) == (["p", "q"], BY_POSITION.format("p, q", "boxes, scores"))
+    with pytest.raises(InputError, match="the truth has boxes, scores: some names are the same"):
+        names.match("b", ["boxes", "q"])
+    with pytest.raises(InputError, match="the truth has output_0, output_1: some names are the same"):
+        names.match("b", ["output_1", "q"])
+
+
+def test_names_that_a_module_shares_must_be_in_the_same_places() -> None:
+    def module() -> Names:
+        return Names("inputs", "the truth", ["x", "mask"], named=False)
+
+    assert module().match("a", ["x", "mask_1"]) == (["x", "mask_1"], "")
+    for theirs in (["mask", "y"], ["y", "x"]):
+        with pytest.raises(InputError, match="some names are the same"):
+            module().match("a", theirs)
+    assert Names("inputs", "a", ["x", "m"]).match("the truth", ["x", "n"], named=False) == (["x", "n"], "")
+
+
+# files
+
+CHAIN = """
+   mean = ReduceMean <axes = [2, 3], keepdims = 1> (x)
+   c = Sub (x, mean)
+   d = Mul (c, c)
+   s = ReduceSum <keepdims = 1> (d, hw)
+   v = Div (s, n)
+   t = Add (v, lam)
+   q = Mul (t, four)
+   e = Div (d, q)
+   z = Add (e, half)
+   g = Sigmoid (z)
+   boxes = Mul (x, g)
+   scores = Sub (boxes, u)
+"""
+SHAPE = "float[2, 3, 5, 7]"
+
+
+def save(
+    path: Path, inputs: Sequence[str] = ("x", "u"), outputs: Sequence[str] = ("boxes", "scores"), **rename: str
+) -> Path:
+    """boxes = simam(x), scores = boxes - u. rename : other names for values."""
+    text = f"""<ir_version: 8, opset_import: ["": 17]>
+    net ({", ".join(f"{SHAPE} {name}" for name in inputs)}) => ({", ".join(f"{SHAPE} {name}" for name in outputs)})
+    <int64[2] hw = {{2, 3}}, float n = {{34}}, float lam = {{0.0001}}, float four = {{4}}, float half = {{0.5}}>
+    {{ {CHAIN} }}"""
+    model = parser.parse_model(text)
+    graph = model.graph
+    names = [names for node in graph.node for names in (node.input, node.output)]
+    for held in names:
+        held[:] = [rename.get(name, name) for name in held]
+    for value in (*graph.input, *graph.output):
+        value.name = rename.get(value.name, value.name)
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+    return path
+
+
+EXCHANGED = {"boxes": "scores", "scores": "boxes"}
+
+
+def report(out: str) -> tuple[bool, list[str]]:
+    read = json.loads(out)
+    return read["passed"], read["notes"]
+
+
+@pytest.mark.parametrize("options", ["", " --gates", " --forms all --gates", " --forms function"])
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"outputs": ("scores", "boxes")},
+        {"inputs": ("u", "x")},
+        {"inputs": ("u", "x"), "outputs": ("scores", "boxes")},
+    ],
+    ids=["outputs", "inputs", "both"],
+)
+def test_files_that_list_the_same_names_in_another_order_are_equal(
+    tmp_path: Path, run: Run, other: dict, options: str
 ) -> None:
-    source = followed(dims, opset)
-    names = [str(v.name) for node in source.graph for v in node.outputs if node.name.startswith("simam/")]
-    assert {f"simam/{name}" for name in INNER} < {*names}
-    for by_node in (False, True):
-        check(tapped(source, *names, by_node=by_node), form, library, neighbours=neighbours)
+    files = f"{save(tmp_path / 'a.onnx')} {save(tmp_path / 'b.onnx', **other)}"
+    status, out, err = run(f"verify {files} --json --runtimes ort,openvino --inputs plain{options}")
+    assert (status, err) == (0, "")
+    passed, notes = report(out)
+    assert passed
+    assert not [note for note in notes if "position" in note]
+    assert {row["output"] for row in json.loads(out)["rows"]} == {"boxes", "scores"}
 
 
-def test_a_block_that_takes_in_its_neighbours_keeps_its_name() -> None:
-    fused = fuse(followed(FIXED), neighbours=True)
-    assert [row.node for row in fused.rows] == ["simam"]
-    assert [node.name for node in fused.model.graph if node.domain] == ["simam"]
+@pytest.mark.parametrize("gates", ["", " --gates"])
+@pytest.mark.parametrize(
+    "other",
+    [
+        EXCHANGED,
+        {**EXCHANGED, "outputs": ("scores", "boxes")},
+        {"x": "u", "u": "x"},
+        {"x": "u", "u": "x", "inputs": ("u", "x")},
+    ],
+    ids=["outputs", "outputs in another order too", "inputs", "inputs in another order too"],
+)
+def test_exchanged_names_are_no_pass(tmp_path: Path, run: Run, other: dict, gates: str) -> None:
+    files = f"{save(tmp_path / 'a.onnx')} {save(tmp_path / 'b.onnx', **other)}"
+    status, out, err = run(f"verify {files} --json --runtimes ort --inputs plain{gates}")
+    assert (status, err) == (1, "")
+    assert {row["session"] for row in json.loads(out)["rows"] if not row["passed"]} == {"b · ort"}
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_from_form_to_form_with_a_value_in_use(form: str, library: native.Library) -> None:
-    """Several in a row: what stayed of the last one stays once more."""
-    what = tapped(followed(FIXED), "simam/c", "simam/v")
-    for there in ("primitive", form, "instance_norm", "primitive", form):
-        what = check(what, there, library)
+def test_files_of_other_names_are_compared_by_position_and_said(tmp_path: Path, run: Run) -> None:
+    other = {"x": "image", "u": "offset", "boxes": "found", "scores": "sure"}
+    files = f"{save(tmp_path / 'a.onnx')} {save(tmp_path / 'b.onnx', **other)}"
+    status, out, err = run(f"verify {files} --json --runtimes ort --inputs plain --gates")
+    assert (status, err) == (0, "")
+    end = "matched by position, as no name is the same"
+    inputs = f"b · ort has the inputs image, offset; the first file has x, u: {end}"
+    outputs = f"b · ort has the outputs found, sure; the truth has boxes, scores: {end}"
+    assert report(out) == (True, [inputs, outputs])
 
 
-def named(source: ir.Model, **names: str) -> ir.Model:
-    """Nodes, by the name of what they make, with other names."""
-    for node in source.graph.all_nodes():
-        node.name = names.get(str(node.outputs[0].name), node.name)
-    return source
+@pytest.mark.parametrize(
+    "other", [{"boxes": "one"}, {"scores": "one"}, {"u": "one"}, {"boxes": "scores", "scores": "one"}], ids=str
+)
+def test_files_of_which_some_names_are_the_same_are_refused(tmp_path: Path, run: Run, other: dict) -> None:
+    files = f"{save(tmp_path / 'a.onnx')} {save(tmp_path / 'b.onnx', **other)}"
+    status, out, err = run(f"verify {files} --runtimes ort --inputs plain")
+    assert (status, out) == (2, "")
+    assert "some names are the same and others are not, so two may be exchanged" in err
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_other_nodes_have_the_names_that_we_write(form: str, library: native.Library) -> None:
-    after = "w = Relu (y)\n u = Neg (w)\n s_ = Sin (u)\n out = Abs (s_)"
-    source = named(model(after=after), w="Mul_11/mean", u="Mul_11/z", s_="Mul_11/n", x="Mul_11/scale")
-    fused = check(source, form, library)
-    assert {node.name for node in source.graph} - {node.name for node in fused.graph} <= {
-        node.name for node in source.graph if node.name.count("_") == 1 and "/" not in node.name
-    }
-    assert {"Mul_11", "Mul_11/mean", "Mul_11/z", "Mul_11/n", "Mul_11/scale"} <= {node.name for node in fused.graph}
+def twice(path: Path, count: int) -> Path:
+    model = onnx.load(save(path))
+    model.graph.output.extend([model.graph.output[0]] * count)
+    onnx.save(model, path)
+    return path
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_a_block_whose_last_node_has_no_name(form: str, library: native.Library) -> None:
-    """It is called after its result, and another node may be called so."""
-    source = named(model(after="w = Relu (y)\n out = Neg (w)"), y="", w="y")
-    fused = check(source, form, library)
-    assert [row.node for row in fuse(source, form).rows] == ["y_"]
-    assert next(node.op_type for node in fused.graph if node.name == "y") == "Relu"
+@pytest.mark.parametrize("options", ["", " --gates", " --forms primitive --gates"])
+def test_an_output_that_is_listed_twice_is_compared_once(tmp_path: Path, run: Run, options: str) -> None:
+    files = f"{twice(tmp_path / 'a.onnx', 1)} {save(tmp_path / 'b.onnx')} {twice(tmp_path / 'c.onnx', 2)}"
+    status, out, err = run(f"verify {files} --json --runtimes onnx_reference,ort --inputs plain{options}")
+    assert (status, err) == (0, "")
+    assert [row["output"] for row in json.loads(out)["rows"]] == ["boxes", "scores"] * 6
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_an_initialiser_and_an_input_have_the_names_that_we_write(form: str, library: native.Library) -> None:
-    """And a value in the body of an If, which may see it."""
-    branch = CHAIN.replace("y =", "o1 =")
-    after = f"""c_ = Constant <value = bool {{1}}> ()
-        out = If (c_) <then_branch = one () => (float[2,3,5,7] o1) {{ {branch} }},
-                       else_branch = two () => (float[2,3,5,7] o2) {{o2 = Neg (image)}}>"""
-    source = model(chain="", after=after)
-    source.graph.initializers["four"].name = "last/mean"
-    for node in source.graph.all_nodes():
-        if node.outputs[0].name in ("c", "x"):
-            node.outputs[0].name = {"c": "last/c", "x": "last/n"}[str(node.outputs[0].name)]
-    check(named(source, o1="last"), form, library)
+def test_bench_feeds_by_name(tmp_path: Path, run: Run) -> None:
+    """Of inputs of two sizes, so that an exchange does not run."""
+    sizes = {"x": "2, 3", "u": "3"}
+
+    def add(name: str, order: str, suffix: str = "") -> str:
+        inputs = ", ".join(f"float[{sizes[i]}] {i}{suffix}" for i in order)
+        text = f"net ({inputs}) => (float[2, 3] y) {{ y = Add (x{suffix}, u{suffix}) }}"
+        onnx.save(parser.parse_model(f'<ir_version: 8, opset_import: ["": 17]> {text}'), tmp_path / f"{name}.onnx")
+        return str(tmp_path / f"{name}.onnx")
+
+    a, b, c, d = add("a", "xu"), add("b", "ux"), add("c", "xu", "_"), add("d", "ux", "_")
+    status, out, err = run(f"bench {a} {b} {c} --runtimes ort --seconds 0.01 --json")
+    assert (status, err) == (0, "")
+    words = "c · ort has the inputs x_, u_; a · ort has x, u: matched by position, as no name is the same"
+    assert [row["note"] for row in json.loads(out)["rows"]] == ["", "", "", words]
+    status, out, err = run(f"bench {a} {c} --runtimes ort --seconds 0.01")
+    assert words in out
+    status, out, err = run(f"bench {a} {d} --runtimes ort --seconds 0.01")
+    assert status == 2
+    assert "u_: expected 1 dimensions, got shape (2, 3)" in err
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_two_blocks_of_one_name(form: str, library: native.Library) -> None:
-    """One in the graph, one in the body of an If: ONNX Runtime takes one name in both."""
-    branch = again("x", "o1")
-    after = f"""c_ = Constant <value = bool {{1}}> ()
-        p = If (c_) <then_branch = one () => (float[2,3,5,7] o1) {{ {branch} }},
-                     else_branch = two () => (float[2,3,5,7] o2) {{o2 = Neg (image)}}>
-        out = Add (p, y)"""
-    source = named(model(after=after), y="block", o1="block")
-    run(source, library)
-    check(source, form, library)
-    assert [row.node for row in fuse(source, form).rows] == ["block", "block_"]
+# a PyTorch module as the truth
+
+MODULES = """
+import torch
+from torch import nn
+from simam_deploy import SimAM
+
+class Net(nn.Module):
+    def __init__(self, give):
+        super().__init__()
+        self.simam, self.give = SimAM(), give
+    def forward(self, {inputs}):
+        boxes = self.simam(x)
+        return self.give(boxes, boxes - u)
+
+def as_tuple(): return Net(lambda b, s: (b, s))
+def as_dict(): return Net(lambda b, s: {{"scores": s, "boxes": b}})
+def partly(): return Net(lambda b, s: {{"scores": s, "other": b}})
+def moved(): return Net(lambda b, s: {{"other": b, "boxes": s}})
+"""
 
 
-@pytest.mark.parametrize("form", ["function", "primitive"])
-def test_in_a_function_too(form: str, library: native.Library) -> None:
-    part = re.sub(r"out = Relu \(y\)", "k = Tanh (v)\n out = Add (y, k)", PART)
-    text = f"""<ir_version: 8, opset_import: ["": 18, "m": 1]>
-    net (float[2,3,5,7] image) => (float[2,3,5,7] out) {{ out = m.part (image) }} {part}"""
-    first = fuse(ir.from_proto(parser.parse_model(text)), "primitive").model
-    check(check(first, form, library), "primitive", library)
+@pytest.mark.parametrize("inputs", ["x, u", "u, x"])
+@pytest.mark.parametrize("build", ["as_tuple", "as_dict"])
+def test_a_module_and_files_in_any_order(tmp_path: Path, run: Run, build: str, inputs: str) -> None:
+    (tmp_path / "nets.py").write_text(MODULES.format(inputs=inputs))
+    files = [save(tmp_path / "a.onnx"), save(tmp_path / "b.onnx", outputs=("scores", "boxes"), inputs=("u", "x"))]
+    status, out, err = run(
+        f"verify {files[0]} {files[1]} --against {tmp_path}/nets.py:{build} --json --runtimes ort --gates"
+    )
+    assert (status, err) == (0, "")
+    assert report(out) == (True, [])
+    wrong = save(tmp_path / "c.onnx", outputs=("scores", "boxes"), **EXCHANGED)
+    status, out, err = run(
+        f"verify {files[0]} {wrong} --against {tmp_path}/nets.py:{build} --json --runtimes ort --inputs plain"
+    )
+    assert (status, err) == (1, "")
+
+
+@pytest.mark.parametrize("build", ["partly", "moved"])
+def test_a_module_that_shares_a_name_in_another_place_is_refused(tmp_path: Path, run: Run, build: str) -> None:
+    (tmp_path / "nets.py").write_text(MODULES.format(inputs="x, u"))
+    file = save(tmp_path / "a.onnx")
+    status, out, err = run(f"verify {file} --against {tmp_path}/nets.py:{build} --runtimes ort --inputs plain")
+    assert (status, out) == (2, "")
+    assert "some names are the same and others are not" in err
+
+
+def test_parameters_of_other_names_are_taken_by_position(tmp_path: Path, run: Run) -> None:
+    (tmp_path / "nets.py").write_text(MODULES.format(inputs="x, u"))
+    file = save(tmp_path / "a.onnx", x="images", u="offset")
+    status, out, err = run(
+        f"verify {file} --against {tmp_path}/nets.py:as_tuple --json --runtimes ort --inputs plain"
+    )
+    assert (status, err) == (0, "")
+    assert report(out) == (True, [])
+
+
+NPZ = {
+    "by name": (("u", "x"), 0, None),
+    "with more": (("u", "x", "labels"), 0, None),
+    "in order": (None, 0, None),
+    "other names": (
+        ("image", "offset"),
+        0,
+        "in.npz has the inputs image, offset; the model has x, u: matched by position",
+    ),
+    "some names": (
+        ("u", "offset"),
+        2,
+        "in.npz has the inputs u, offset; the model has x, u: some names are the same",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", NPZ)
+def test_arrays_of_an_npz(tmp_path: Path, run: Run, case: str) -> None:
+    names, expected, words = NPZ[case]
+    arrays = [np.random.default_rng(i).standard_normal((2, 3, 5, 7)).astype(np.float32) for i in range(3)]
+    if names is None:
+        np.savez(tmp_path / "in.npz", *arrays[:2])
+    else:
+        np.savez(tmp_path / "in.npz", **dict(zip(names, arrays, strict=False)))
+    files = f"{save(tmp_path / 'a.onnx')} {save(tmp_path / 'b.onnx', inputs=('u', 'x'))}"
+    status, out, err = run(f"verify {files} --json --runtimes ort --inputs {tmp_path / 'in.npz'}")
+    assert status == expected
+    assert words is None or words in out + err
+    if words is None:
+        assert report(out) == (True, [])
