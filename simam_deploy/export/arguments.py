@@ -7,7 +7,7 @@ the same for all of them, and inputs and outputs have the same names everywhere.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -77,14 +77,11 @@ def call_of(model: nn.Module, args: Any, kwargs: Mapping[str, Any] | None) -> Ca
     """
     inputs = Inputs(tuple(args) if isinstance(args, tuple | list) else (args,), dict(kwargs or {}))
     found = list(_leaves(model, inputs))
-    others = [
-        f"{name} is of type {type(v).__name__}" for name, v in found if not isinstance(v, (Tensor, *_CONSTANTS))
-    ]
-    if others:
-        raise InputError(
-            f"the inputs must be tensors or plain values, in tuples, lists, dicts, dataclasses; {', '.join(others)}\n"
-            "give a tensor for it (torch.as_tensor), or make it in a module around the model"
-        )
+    _refuse_others(
+        found,
+        "the inputs must be tensors or plain values, in tuples, lists, dicts, dataclasses",
+        "give a tensor for it (torch.as_tensor), or make it in a module around the model",
+    )
     names = [name for name, leaf in found if isinstance(leaf, Tensor)]
     if not names:
         raise InputError("the example inputs hold no tensor; give one or more, as model(*args) takes them")
@@ -93,20 +90,26 @@ def call_of(model: nn.Module, args: Any, kwargs: Mapping[str, Any] | None) -> Ca
     return Call(inputs, tuple(unique(names)), notes)
 
 
+def _refuse_others(found: Iterable[tuple[str, Any]], demand: str, mend: str) -> None:
+    """Raise InputError for what is neither a tensor nor a plain value."""
+    others = [
+        f"{name} is of type {type(v).__name__}" for name, v in found if not isinstance(v, (Tensor, *_CONSTANTS))
+    ]
+    if others:
+        raise InputError(f"{demand}; {', '.join(others)}\n{mend}")
+
+
 def outputs_of(result: Any, inputs: Sequence[str]) -> tuple[list[str], list[str]]:
     """Names for the tensors in what a model returned, none of them that of an input; and notes on what is left out.
 
     Raises InputError if there is no tensor, or something that is neither a tensor nor a plain value.
     """
     found = list(named(result))
-    others = [
-        f"{name} is of type {type(v).__name__}" for name, v in found if not isinstance(v, (Tensor, *_CONSTANTS))
-    ]
-    if others:
-        raise InputError(
-            f"the model must return tensors, in tuples, lists, dicts or dataclasses; {', '.join(others)}\n"
-            "return its tensors from a module around the model"
-        )
+    _refuse_others(
+        found,
+        "the model must return tensors, in tuples, lists, dicts or dataclasses",
+        "return its tensors from a module around the model",
+    )
     names = [name for name, leaf in found if isinstance(leaf, Tensor)]
     if not names:
         raise InputError(f"the model returns no tensor, but {type(result).__name__}; an ONNX file needs one")

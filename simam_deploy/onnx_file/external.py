@@ -251,7 +251,7 @@ def _link_or_copy(stream: BinaryIO, path: Path, to: Path) -> None:
         if os.path.samestat(to.lstat(), os.fstat(stream.fileno())):
             return
         to.unlink()
-    except (OSError, NotImplementedError):
+    except (OSError, NotImplementedError):  # no links here: a copy of what is open
         pass
     with to.open("xb") as copied:
         shutil.copyfileobj(stream, copied, 2**20)
