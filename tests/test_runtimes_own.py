@@ -148,7 +148,7 @@ def test_openvino_inlines_and_gets_the_options(function_file: Path, tmp_path: Pa
     with open_session(function_file, "openvino", threads=1) as session:
         assert session.label == "openvino[CPU]"
         assert session.notes == ["1 simam node(s) replaced by their bodies, as OpenVINO knows no functions"]
-        compiled = session._compiled
+        compiled = session._request.get_compiled_model()
         assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
         assert compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
     with open_session(save(parse(TWO_OUTPUTS), tmp_path / "m.onnx"), "openvino") as session:

@@ -62,8 +62,8 @@ def open_session(
                `Session.notes` if it does not; "require" makes that an error; "off" runs the bodies in the file.
     dtype    : eager: "float32" (default) or "float64".  onnx_reference: as in the file (default) or "float64".
     Threads may share the session of any runtime, and each gets the answers to its own feeds. In ort and
-    onnx_reference their runs go on side by side; in eager and openvino they take turns. Runs that have begun end as ever when one
-    thread closes the session.
+    onnx_reference their runs go on side by side; in eager and openvino they take turns. Runs that have begun
+    end as ever when one thread closes the session.
     Raises InputError for a wrong kind of artifact or option, ModelFileError if the file cannot be read,
     RuntimeUnavailable if the framework is not installed, cannot run the model or does not give what was asked.
     """

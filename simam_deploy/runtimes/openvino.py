@@ -35,8 +35,9 @@ class OpenVinoSession(Session):
     nodes, in memory, and `notes` says so. On CPUs with bfloat16 units the plugin would round every layer to
     bfloat16, so float32 is asked for, and checked.
     threads : of one inference; 0 leaves the number to OpenVINO.
-    Threads take turns: an infer request holds one inference, and OpenVINO's own threads share the work of each. One
-    request for each thread was no faster on maps of 256x256 and more, and the process crashed once while one was made.
+    Threads take turns: an infer request holds one inference, and OpenVINO's own threads share the work of each.
+    One request for each thread was no faster on maps of 256x256 and more, and the process crashed once while one
+    was made.
     """
 
     def __init__(self, artifact: object, *, threads: int = 0) -> None:
