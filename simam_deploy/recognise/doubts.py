@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import onnx_ir as ir
 
 from simam_deploy.recognise.cut import Cut, is_simam_node
+from simam_deploy.recognise.flow import constant
 from simam_deploy.recognise.operators import (
     FLOATS,
     KNOWN,
@@ -20,6 +22,9 @@ from simam_deploy.recognise.operators import (
     cast_to,
 )
 
+MOST_PERIOD = 64
+"""Of remainders that sizes are judged for, one by one: networks pad to a multiple of 32 or 64."""
+
 
 def doubts(cut: Cut) -> tuple[str, ...]:
     """Why no probe of `cut` can be trusted; empty if it can."""
@@ -29,6 +34,27 @@ def doubts(cut: Cut) -> tuple[str, ...]:
 def may_hide(node: ir.Node) -> str:
     """What is said of an operator on data whose work no probe may show."""
     return f"{node.op_type} {node.name!r} may change values that no probe has"
+
+
+def period(cut: Cut) -> int:
+    """After how many sizes the remainders in what `cut` computes of sizes come again; 1 where it takes none.
+
+    More than MOST_PERIOD, and those by no constant, are left out: they are doubts.
+    """
+    found = 1
+    for node in cut.around:
+        if node.op_type == "Mod" and cut.sizes and math.lcm(found, by := _divisor(node)) <= MOST_PERIOD:
+            found = math.lcm(found, by)
+    return found
+
+
+def _divisor(node: ir.Node) -> int:
+    """What a Mod divides by; a number too large where it is no constant above 0."""
+    tensor = None if len(node.inputs) < 2 or node.inputs[1] is None else constant(node.inputs[1])
+    if tensor is None or tensor.size != 1 or tensor.dtype not in WIDE_INTEGERS:
+        return MOST_PERIOD + 1
+    by = int(tensor.numpy().reshape(()))
+    return by if 0 < by <= MOST_PERIOD else MOST_PERIOD + 1
 
 
 def _on_data(cut: Cut) -> Iterator[str]:
@@ -47,13 +73,19 @@ def _on_data(cut: Cut) -> Iterator[str]:
 
 def _on_sizes(cut: Cut) -> Iterator[str]:
     """Numbers computed of sizes that may be others at a size that is not tried. Shapes and axes may."""
+    repeats = period(cut)
     of_sizes: set[ir.Value] = set()
     doubtful: dict[ir.Value, ir.Node] = {}
     for node in cut.around:
         inputs = [v for v in node.inputs if v is not None]
         if node.op_type in MEASURES or any(v in of_sizes or v.producer() in cut.sizes for v in inputs):
             of_sizes.update(node.outputs)
-            cause = node if _is_uneven(node) else next((doubtful[v] for v in inputs if v in doubtful), None)
+            judged = node.op_type == "Mod" and repeats % _divisor(node) == 0
+            cause = (
+                node
+                if _is_uneven(node) and not judged
+                else next((doubtful[v] for v in inputs if v in doubtful), None)
+            )
             if cause is not None:
                 doubtful.update((v, cause) for v in node.outputs)
     for node in cut.inside:

@@ -12,7 +12,7 @@ from simam_deploy.errors import InputError
 from simam_deploy.formula import Float64
 from simam_deploy.proof import NOT_OF_DEVIATIONS, Verdict, prove
 from simam_deploy.recognise.cut import Cut
-from simam_deploy.recognise.doubts import may_hide
+from simam_deploy.recognise.doubts import may_hide, period
 from simam_deploy.recognise.flow import Flow
 from simam_deploy.recognise.frozen import CLIPPED, described, eps, map_of, maps_for, scaled
 from simam_deploy.recognise.piece import Piece
@@ -82,9 +82,9 @@ class Judge:
             return Judgement(
                 None, ("it picks out a part of x, and the sizes of x are not fixed, so that cannot be judged",)
             )
-        verdict = Verdict(None, ("the sizes of x could not be inferred for any input size tried",))
+        verdict = Verdict(None, ("the sizes of x could not be inferred for all input sizes that matter",))
         e_lambda = None
-        for size, measured in sizes(cut, dims, self._shapes):
+        for size, measured in self._tried(cut, dims):
             if not fixed and not all(
                 np.ptp(numbers) == 0 for numbers in piece.numbers(size, measured) if numbers.size
             ):
@@ -99,6 +99,16 @@ class Judge:
             e_lambda = verdict.e_lambda
         return Judgement(e_lambda, verdict.reasons)
 
+    def _tried(self, cut: Cut, dims: Dims) -> list[tuple[Size, list[Size]]]:
+        """Sizes of x to judge at; none if not all remainders that its numbers depend on can be tried."""
+        found = list(sizes(cut, dims, self._shapes.trials))
+        times = period(cut)
+        if times == 1:
+            return found
+        remainders = self._shapes.residues(times)
+        more = list(sizes(cut, dims, remainders))
+        return found + more if len(more) == len(remainders) > 0 else []
+
     def _verdict(self, piece: Piece, cut: Cut, size: Size, measured: list[Size]) -> Verdict:
         verdict = Verdict(None)
         for tried in smaller(piece, cut, size, measured):
@@ -108,7 +118,7 @@ class Judge:
         return verdict
 
     def _at(self, piece: Piece, cut: Cut, size: Size, measured: list[Size]) -> tuple[Verdict, bool]:
-        key = (piece.key, size, tuple(measured))
+        key = (piece.key, *piece.sized(size, measured))
         if key not in self._known:
             if self._work > MOST_WORK_IN_ALL:
                 return Verdict(None, (TOO_MANY,)), False

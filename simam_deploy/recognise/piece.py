@@ -106,7 +106,7 @@ class Piece:
         ]
         self._measured = cut.sizes
         self._computes = _computing(self._model)
-        self._numbers: dict[tuple[object, ...], list[Array]] = {}
+        self._numbers: dict[tuple[object, ...], list[Array] | None] = {}
         self._evaluator: ReferenceEvaluator | None = None
 
     def run(
@@ -146,26 +146,36 @@ class Piece:
 
         Sizes that are measured inside the piece are left out.
         """
+        return [array for array in self._computed(size, measured) or () if array.dtype.kind == "f"]
+
+    def sized(self, size: tuple[int, ...], measured: Sequence[tuple[int, ...]]) -> tuple[object, ...]:
+        """What a run on x of that size depends on besides x: the same for two `measured` that make no difference."""
+        computed = self._computed(size, measured)
+        if computed is None:
+            return (size, *measured)
+        return (size, *((array.dtype.str, array.shape, array.tobytes()) for array in computed))
+
+    def _computed(self, size: tuple[int, ...], measured: Sequence[tuple[int, ...]]) -> list[Array] | None:
         key = (size, tuple(measured))
         if key not in self._numbers:
             self._numbers[key] = self._compute(size, measured)
         return self._numbers[key]
 
-    def _compute(self, size: tuple[int, ...], measured: Sequence[tuple[int, ...]]) -> list[Array]:
+    def _compute(self, size: tuple[int, ...], measured: Sequence[tuple[int, ...]]) -> list[Array] | None:
+        """None if it is not computed by itself."""
         if self._computes is None:
-            return []
+            return None
         sizes = self._sizes(measured)
         known = propagate(_placed(self._computes, size, sizes), levels=0)
         for name in (name for node in self._computes.graph.node for name in node.output):
             if name not in known or np.prod(known[name][1], dtype=float) > MOST_NUMBERS:
-                return []  # nor is it run as a whole then
+                return None  # nor is it run as a whole then
         try:
             x = np.broadcast_to(np.zeros(1), size)  # takes no memory
             results: Any = ReferenceEvaluator(self._computes).run(None, {"x": x, **sizes})
         except Exception:  # whatever the evaluator says of arithmetic that does not fit
-            return []
-        arrays = [np.asarray(result) for result in results]
-        return [array for array in arrays if array.dtype.kind == "f"]
+            return None
+        return [np.asarray(result) for result in results]
 
     def reason_against(self, size: tuple[int, ...], measured: Sequence[tuple[int, ...]] = ()) -> str | None:
         """Why it is not run on x of that size: it may not fit, or take what a file wants it to take."""

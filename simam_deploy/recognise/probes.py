@@ -10,7 +10,7 @@ import numpy as np
 from simam_deploy.evaluator import Array
 from simam_deploy.recognise.cut import Cut
 from simam_deploy.recognise.piece import Piece
-from simam_deploy.shapes import Dims, Shapes
+from simam_deploy.shapes import Dims, Trial
 
 Size = tuple[int, ...]
 """A shape of x, all numbers."""
@@ -25,8 +25,11 @@ PROBES = {
 fit into 16 bits."""
 
 
-def sizes(cut: Cut, dims: Dims, shapes: Shapes) -> Iterator[tuple[Size, list[Size]]]:
-    """Sizes of x to judge at, each with the shapes of what the piece measures elsewhere."""
+def sizes(cut: Cut, dims: Dims, trials: Sequence[Trial]) -> Iterator[tuple[Size, list[Size]]]:
+    """Sizes of x to judge at, each with the shapes of what the piece measures elsewhere.
+
+    trials : the shapes of all values, for inputs of one size each; used where the piece measures something elsewhere.
+    """
     if not cut.sizes:
         probes = PROBES[len(dims)]
         for probe in probes[: 1 if all(isinstance(d, int) for d in dims) else None]:
@@ -34,7 +37,7 @@ def sizes(cut: Cut, dims: Dims, shapes: Shapes) -> Iterator[tuple[Size, list[Siz
             if probe is probes[0] or _fits(cut, size):
                 yield size, []
         return
-    for trial in shapes.trials:
+    for trial in trials:
         at = trial.get(str(cut.x.name), ())
         measured = [trial.get(str(node.inputs[0].name), ()) for node in cut.sizes if node.inputs[0] is not None]
         if len(at) == len(dims) and math.prod(at[2:]) > 1 and all(measured) and _fits(cut, at):

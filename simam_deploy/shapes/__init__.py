@@ -9,24 +9,23 @@ from functools import cached_property
 import onnx
 import onnx_ir as ir
 
-from simam_deploy.onnx_file.external import in_memory
-from simam_deploy.onnx_file.stream import without_values
+from simam_deploy.shapes import choices
 from simam_deploy.shapes.calls import Identifier, body_of, functions_of, identifier
-from simam_deploy.shapes.ort_ops import stand_in
 from simam_deploy.shapes.propagate import propagate
-from simam_deploy.walk import graphs, inside, nodes
+from simam_deploy.shapes.skeleton import dims_of, infer, resized, skeleton
+from simam_deploy.walk import inside
 
 Dims = tuple[int | str | None, ...]
 Known = tuple[ir.DataType, Dims]
 """Element type and shape of a value."""
+Exact = dict[str, tuple[ir.DataType, tuple[int, ...]]]
+Trial = dict[str, tuple[int, ...]]
+"""Shapes of the values, by name, at one size of each input."""
 Scope = ChainMap[str, onnx.TypeProto | onnx.TensorProto]
-_TRIALS = ((64, 96), (128, 64), (71, 57), (224, 160))
-"""Sizes for dynamic dimensions behind the first, in turn. Three are multiples of 32, which most networks need; an odd
-one shows rounding, where a network takes it. No two have the same product: sizes are multiplied."""
+_MOST_STEPS = 30_000
+"""Nodes to go through for all remainders of sizes together: some 5 seconds."""
 _INVENTED = "unk__"
 """What onnx's inference calls a size that it cannot follow."""
-_LARGEST_CONSTANT = 1024
-"""Bytes; shapes are computed from constants, but not from larger ones. Those are left out of what is inferred on."""
 
 
 class Shapes:
@@ -34,6 +33,7 @@ class Shapes:
 
     def __init__(self, model: ir.Model) -> None:
         self._model = model
+        self._residues: dict[int, list[Trial]] = {}
 
     def declared(self, value: ir.Value) -> Dims | None:
         """Shape of `value`: a number, a name or None per axis; None if unknown.
@@ -87,50 +87,65 @@ class Shapes:
         return self._calls.get(function.identifier(), [])
 
     @cached_property
-    def trials(self) -> list[dict[str, tuple[int, ...]]]:
+    def trials(self) -> list[Trial]:
         """Concrete shapes of the values, by name, at several sizes of the dynamic inputs (one, if all are fixed).
 
-        Sub-graphs included; a name that has two shapes there, as in two branches of an If, is left out.
+        Subgraphs included; a name that has two shapes there, as in two branches of an If, is left out.
         """
+        return [_concrete(inferred, exact) for inferred, exact in zip(self._resized, self._exact, strict=True)]
+
+    def residues(self, period: int) -> list[Trial]:
+        """Trials with each remainder that the dynamic sizes may have when they are divided by `period`; one, if all
+        are fixed. Empty if the network refuses one of these sizes, or is too large to be gone through so often."""
+        if period not in self._residues:
+            tried = choices.residues(self._keys, period) if self._keys else [{}]
+            too_much = len(self._skeleton.graph.node) * len(tried) > _MOST_STEPS
+            self._residues[period] = [] if too_much else self._taken(tried)
+        return self._residues[period]
+
+    def _taken(self, tried: list[dict[str, int]]) -> list[Trial]:
         found = []
-        for inferred, exact in zip(self._resized, self._exact, strict=True):
-            named = _by_name(_infos(inferred.graph)).items()
-            fixed = {name: tuple(d for d in dims if isinstance(d, int)) for name, (_, dims) in named}
-            whole = {name: fixed[name] for name, (_, dims) in named if len(fixed[name]) == len(dims)}
-            found.append({name: dims for name, (_, dims) in exact.items()} | whole)
+        for sizes in tried:
+            try:
+                inferred = infer(resized(self._skeleton, sizes), strict=True)
+            except Exception:  # of many types
+                return []
+            found.append(_concrete(inferred, _followed(inferred)))
         return found
+
+    @cached_property
+    def _keys(self) -> list[tuple[str, int]]:
+        inputs = self._model.graph.inputs
+        return [key for value in inputs for key in choices.keys(str(value.name), _sizes(value.shape or ()))]
 
     @cached_property
     def _resized(self) -> list[onnx.ModelProto]:
         """Inferred at the sizes that the whole network takes. Where it takes none, at all of them: what fails is
         unknown there, and the sizes in front of it hold."""
-        tried = [_resized(self._skeleton, sizes) for sizes in _choices(self._model)]
+        tried = [resized(self._skeleton, sizes) for sizes in choices.sizes(self._keys)]
         taken = []
         for model in tried:
             try:
-                taken.append(_infer(model, strict=True))
+                taken.append(infer(model, strict=True))
             except Exception:  # of many types
                 continue
-        return taken or [_infer(model) for model in tried]
+        return taken or [infer(model) for model in tried]
 
     @cached_property
-    def _exact(self) -> list[dict[str, tuple[ir.DataType, tuple[int, ...]]]]:
-        return [
-            {name: (ir.DataType(dtype), dims) for name, (dtype, dims) in propagate(inferred).items()}
-            for inferred in self._resized
-        ]
+    def _exact(self) -> list[Exact]:
+        return [_followed(inferred) for inferred in self._resized]
 
-    @cached_property
+    @property
     def _is_dynamic(self) -> bool:
-        return next(_choices(self._model)) != {}
+        return bool(self._keys)
 
     @cached_property
     def _skeleton(self) -> onnx.ModelProto:
-        return _skeleton(self._model)
+        return skeleton(self._model)
 
     @cached_property
     def _whole(self) -> onnx.ModelProto:
-        return _infer(self._skeleton)
+        return infer(self._skeleton)
 
     @cached_property
     def _inferred(self) -> dict[ir.Value, onnx.TypeProto]:
@@ -148,7 +163,7 @@ class Shapes:
                     body = body_of(functions, node, scope)
                     if (key := body.SerializeToString(deterministic=True)) not in seen:
                         seen.add(key)
-                        inferred = _infer(body).graph
+                        inferred = infer(body).graph
                         found.setdefault(identifier(node), []).append(_by_name(_infos(inferred)))
                         waiting.append(inferred)
         return found
@@ -182,140 +197,21 @@ def _filled(dims: Dims | None, given: Dims) -> Dims:
     return tuple(g if is_open((d,)) else d for d, g in zip(dims, given, strict=True))
 
 
-def _choices(model: ir.Model) -> Iterator[dict[str, int]]:
-    """Sizes for each dynamic dimension, by its key."""
-    keys = [key for value in model.graph.inputs for key in _dynamic_keys(str(value.name), _sizes(value.shape or ()))]
-    if not keys:
-        yield {}
-        return
-    for batch, (a, b) in zip((2, 5, 3, 4), _TRIALS, strict=True):
-        sizes: dict[str, int] = {}
-        later = 0
-        for key, axis in keys:
-            if key not in sizes:
-                sizes[key] = batch if axis == 0 else (a, b)[later % 2]
-                later += axis != 0
-        yield sizes
-    if len({key for key, axis in keys if axis}) > 2:  # sizes that are called different things are different
-        names = dict.fromkeys(key for key, axis in keys if axis)
-        yield {key: 2 for key, axis in keys if not axis} | {key: 64 + 32 * i for i, key in enumerate(names)}
+def _followed(inferred: onnx.ModelProto) -> Exact:
+    return {name: (ir.DataType(dtype), dims) for name, (dtype, dims) in propagate(inferred).items()}
 
 
-def _dynamic_keys(name: str, dims: Dims) -> Iterator[tuple[str, int]]:
-    for axis, dim in enumerate(dims):
-        if not isinstance(dim, int):
-            yield dim or f"{name}[{axis}]", axis
-
-
-def _skeleton(model: ir.Model) -> onnx.ModelProto:
-    """The model as shape inference can take it: without the values of weights, with standard operators in place of
-    ONNX Runtime's own, and without inner shapes that can be inferred. Nodes keep their order."""
-    copy = model.clone()
-    functions = list(copy.functions.values())
-    for graph in (*copy.graphs(), *(graph for function in functions for graph in function.subgraphs())):
-        for value in graph.initializers.values():
-            if value.const_value is not None:
-                value.const_value = _light(value.const_value)
-    for part in (copy.graph.all_nodes(), *(function.all_nodes() for function in functions)):
-        for node in part:
-            for name, attribute in list(node.attributes.items()):
-                if attribute.type is ir.AttributeType.TENSOR and not attribute.is_ref():
-                    node.attributes[name] = ir.AttrTensor(name, _light(attribute.as_tensor()))
-    proto = ir.to_proto(copy)
-    opset = model.opset_imports.get("", 0)
-    bodies = {(function.domain, function.name) for function in proto.functions}
-    for scope in (*graphs(proto), *proto.functions):
-        stand_in(scope, opset, bodies)
-    values = (v for graph in graphs(proto) for v in (*graph.input, *graph.value_info, *graph.output))
-    for dim in (dim for value in values for dim in value.type.tensor_type.shape.dim):
-        if dim.dim_value < 0:
-            dim.ClearField("dim_value")
-    for scope in (*graphs(proto), *proto.functions):
-        _forget(scope, bodies)
-    _import_all(proto, proto.graph.node, opset)
-    for function in proto.functions:
-        _import_all(function, function.node, opset)
-    return proto
-
-
-def _forget(scope: onnx.GraphProto | onnx.FunctionProto, bodies: set[tuple[str, str]]) -> None:
-    """Leave out the declared shapes, but for the outputs of operators that inference does not know."""
-    kept = {
-        name
-        for node in scope.node
-        if (node.domain, node.op_type) not in bodies and not onnx.defs.has(node.op_type, node.domain)
-        for name in node.output
-    }
-    for at, value in reversed(list(enumerate(scope.value_info))):
-        if value.name not in kept:
-            del scope.value_info[at]
-    for value in scope.output if isinstance(scope, onnx.GraphProto) else ():
-        if value.name not in kept and value.type.HasField("tensor_type"):
-            value.type.tensor_type.ClearField("shape")
-
-
-def _import_all(scope: onnx.ModelProto | onnx.FunctionProto, sequence: Iterable[onnx.NodeProto], opset: int) -> None:
-    """Import every domain that nodes are of: without an import, inference gives up all, and not that node alone."""
-    graph = onnx.ModelProto(graph=onnx.GraphProto(node=sequence))
-    for domain in {node.domain for node in nodes(graph)} - {entry.domain for entry in scope.opset_import}:
-        scope.opset_import.add(domain=domain, version=1 if domain else opset)
-
-
-def _light(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
-    """The tensor, or where it is large one without values: it says that they are in a file, which nobody opens."""
-    if tensor.dtype is ir.DataType.STRING or tensor.nbytes > _LARGEST_CONSTANT:
-        return without_values(tensor)
-    return in_memory(tensor) if isinstance(tensor, ir.ExternalTensor) else tensor
-
-
-def _infer(model: onnx.ModelProto, *, strict: bool = False) -> onnx.ModelProto:
-    """strict : raise for a node that does not take its inputs; otherwise what it makes is unknown, and no more.
-
-    A type or a rank that the file declares and inference contradicts is not believed then, as in ONNX Runtime.
-    """
-    try:
-        return onnx.shape_inference.infer_shapes(model, strict_mode=strict, data_prop=True)
-    except Exception:  # of many types
-        if strict:
-            raise
-    bare = onnx.ModelProto()
-    bare.CopyFrom(model)
-    for scope in (*graphs(bare), *bare.functions):
-        del scope.value_info[:]
-        for value in scope.output if isinstance(scope, onnx.GraphProto) else ():
-            value.ClearField("type")
-    try:
-        return onnx.shape_inference.infer_shapes(bare, data_prop=True)
-    except Exception:  # nothing is known but what propagate.py makes of it
-        return bare
-
-
-def _resized(skeleton: onnx.ModelProto, sizes: dict[str, int]) -> onnx.ModelProto:
-    """A copy whose inputs have these sizes, and where nothing else has any."""
-    proto = onnx.ModelProto()
-    proto.CopyFrom(skeleton)
-    for value in proto.graph.input:
-        dims = value.type.tensor_type.shape.dim
-        keys = dict((axis, key) for key, axis in _dynamic_keys(value.name, tuple(_dim(d) for d in dims)))
-        for axis, key in keys.items():
-            dims[axis].dim_value = sizes[key]
-    for graph in graphs(proto):
-        for i, value in reversed(list(enumerate(graph.value_info))):
-            if sizes or any(not d.HasField("dim_value") for d in value.type.tensor_type.shape.dim):
-                del graph.value_info[i]
-        for value in graph.output if sizes else ():
-            value.type.tensor_type.ClearField("shape")
-    return proto
-
-
-def _dim(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
-    return dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None
+def _concrete(inferred: onnx.ModelProto, exact: Exact) -> Trial:
+    named = _by_name(_infos(inferred.graph)).items()
+    fixed = {name: tuple(d for d in dims if isinstance(d, int)) for name, (_, dims) in named}
+    whole = {name: fixed[name] for name, (_, dims) in named if len(fixed[name]) == len(dims)}
+    return {name: dims for name, (_, dims) in exact.items()} | whole
 
 
 def _known(kind: onnx.TypeProto | None) -> Known | None:
     if kind is None or not kind.tensor_type.HasField("shape"):
         return None
-    return ir.DataType(kind.tensor_type.elem_type), tuple(_dim(d) for d in kind.tensor_type.shape.dim)
+    return ir.DataType(kind.tensor_type.elem_type), dims_of(kind)
 
 
 def _infos(graph: onnx.GraphProto) -> Iterator[tuple[str, Known]]:
