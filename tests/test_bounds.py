@@ -2,14 +2,17 @@
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx_models import CHAIN, again, model
 
 from simam_deploy import blocks
 from simam_deploy.blocks import find
+from simam_deploy.formula import Float64
 from simam_deploy.fuse import fuse
 from simam_deploy.recognise import judge
+from simam_deploy.recognise.piece import Piece
 from simam_deploy.shapes.propagate import _Walk
 
 
@@ -58,3 +61,38 @@ def test_values_are_followed_where_they_are_few_whatever_the_file_declares(made:
     walk = _Walk(onnx.helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]))
     walk.step(nodes[0])
     assert ("many" in walk._values) == followed
+
+
+LARGE = "2, 3, 128, 130"
+M = 128 * 130
+
+
+def two_blocks(**changed: float) -> ir.Model:
+    """The second with other constants than the first."""
+    second = again("y", "w")
+    for name in changed:
+        second = second.replace(f" {name})", f" {name}_2)")
+    weights = "".join(f"float {name}_2 = {{{value}}}, " for name, value in changed.items())
+    return model(CHAIN + second, shape=LARGE, n=M - 1, after="out = Relu (w)", weights=weights)
+
+
+@pytest.mark.parametrize("changed", [{"half": 0.499}, {"n": M}, {"four": 4.001}, {"lam": -1e-4}])
+def test_a_block_like_one_before_it_is_judged_by_its_own_constants(changed: dict[str, float]) -> None:
+    found = find(two_blocks(**changed))
+    assert len(found.blocks) == len(found.near_misses) == 1
+
+
+def test_blocks_that_differ_in_their_constants_take_little_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[int] = []
+    run = Piece.run
+
+    def counted(self: Piece, x: Float64, *rest: object) -> Float64:
+        runs.append(x.size)
+        return run(self, x, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Piece, "run", counted)
+    assert [block.e_lambda for block in find(two_blocks(lam=0.1)).blocks] == pytest.approx([1e-4, 0.1])
+    together = sum(runs)
+    runs.clear()
+    find(two_blocks())
+    assert together < 1.2 * sum(runs)

@@ -39,6 +39,9 @@ class Judgement:
 TOO_MANY = "it was not judged: those before it, all different, took all the time that one file gets"
 MOST_WORK_IN_ALL = 2**31
 """For the pieces of one model, in the unit of piece.py: 4 seconds, or some 400 small blocks that all differ."""
+FEW_VALUES = 2**14
+"""An x of more is judged briefly where a piece of its kind was proved: 60 blocks of large maps, each with a λ of its
+own, are judged within MOST_WORK_IN_ALL then."""
 FIXED_WORK = 2**20
 """Of a piece that is not like another."""
 
@@ -51,6 +54,8 @@ class Judge:
         self._shapes = shapes
         self._pieces: dict[bytes, Piece] = {}
         self._known: dict[tuple[object, ...], tuple[Verdict, bool]] = {}
+        self._proved: set[bytes] = set()
+        """Kinds of pieces of which one was proved at all its sizes."""
         self._work = 0
 
     def judge(self, cut: Cut, variants: list[Dims]) -> Judgement:
@@ -74,6 +79,8 @@ class Judge:
                 return Judgement(None, (f"λ depends on the size of x: {e_lambda:g} and {found.e_lambda:g}",))
             e_lambda = found.e_lambda
         hidden = [may_hide(cut.two_sided[i]) for i in piece.unseen()]
+        if cut.uniform and not cut.two_sided and variants:
+            self._proved.add(piece.kind)
         return Judgement(None if hidden else e_lambda, tuple(hidden))
 
     def _judge_at(self, piece: Piece, cut: Cut, dims: Dims) -> Judgement:
@@ -111,19 +118,20 @@ class Judge:
 
     def _verdict(self, piece: Piece, cut: Cut, size: Size, measured: list[Size]) -> Verdict:
         verdict = Verdict(None)
-        for tried in smaller(piece, cut, size, measured):
-            verdict, runs = self._at(piece, cut, tried, measured)
+        brief = piece.kind in self._proved and math.prod(size) > FEW_VALUES
+        for tried in smaller(piece, cut, size, measured, 1 if brief else 2):
+            verdict, runs = self._at(piece, cut, tried, measured, brief)
             if runs:
                 break
         return verdict
 
-    def _at(self, piece: Piece, cut: Cut, size: Size, measured: list[Size]) -> tuple[Verdict, bool]:
+    def _at(self, piece: Piece, cut: Cut, size: Size, measured: list[Size], brief: bool) -> tuple[Verdict, bool]:
         key = (piece.key, *piece.sized(size, measured))
         if key not in self._known:
             if self._work > MOST_WORK_IN_ALL:
                 return Verdict(None, (TOO_MANY,)), False
             before = piece.spent
-            verdict, runs = _prove(piece, size, measured)
+            verdict, runs = _prove(piece, size, measured, brief=brief)
             for instead in guesses(cut, math.prod(size[2:])) if runs and verdict.e_lambda is None else ():
                 before_rounding, _ = _prove(piece, size, measured, instead)
                 if before_rounding.e_lambda is not None:
@@ -152,7 +160,12 @@ class Judge:
 
 
 def _prove(
-    piece: Piece, size: Size, measured: list[Size], instead: Mapping[int, float] | None = None
+    piece: Piece,
+    size: Size,
+    measured: list[Size],
+    instead: Mapping[int, float] | None = None,
+    *,
+    brief: bool = False,
 ) -> tuple[Verdict, bool]:
     """What proof.py says of the piece at one size, and whether it ran."""
     if math.prod(size) > MOST_VALUES:
@@ -167,7 +180,7 @@ def _prove(
         return y.reshape(x.shape) if y.shape == size else y
 
     try:
-        return prove(run, [(size[0], size[1], math.prod(size[2:-1]), size[-1])]), True
+        return prove(run, [(size[0], size[1], math.prod(size[2:-1]), size[-1])], brief=brief), True
     except Exception as error:  # whatever the evaluator says of a piece that does not fit
         return Verdict(None, (f"it does not run by itself: {error}",)), False
 

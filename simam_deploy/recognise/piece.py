@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -88,6 +89,8 @@ class Piece:
         )
         say_defaults(self._model)
         self.key = self._model.SerializeToString(deterministic=True)
+        self.kind = _kind(self._model)
+        """The same for pieces that differ in the values of scalar floats alone."""
         if functions:
             self._model = onnx.inliner.inline_local_functions(self._model)
             del self._model.graph.value_info[:]  # what a function declares may be wrong
@@ -203,6 +206,15 @@ class Piece:
     def unseen(self) -> list[int]:
         """Which of `cut.two_sided` did not show both of its sides in any run."""
         return [i for i in range(len(self._two_sided)) if not all(self._shown.get(i, [False]))]
+
+
+def _kind(model: onnx.ModelProto) -> bytes:
+    masked = onnx.ModelProto()
+    masked.CopyFrom(model)
+    for tensor in masked.graph.initializer:
+        if tensor.data_type == TensorProto.DOUBLE and math.prod(tensor.dims) == 1:
+            tensor.ClearField("raw_data")
+    return sha256(masked.SerializeToString(deterministic=True)).digest()
 
 
 def _placed(model: onnx.ModelProto, size: tuple[int, ...], sizes: Mapping[str, Array]) -> onnx.ModelProto:

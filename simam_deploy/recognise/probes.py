@@ -44,15 +44,15 @@ def sizes(cut: Cut, dims: Dims, trials: Sequence[Trial]) -> Iterator[tuple[Size,
             yield at, measured
 
 
-def smaller(piece: Piece, cut: Cut, size: Size, measured: list[Size]) -> Iterator[Size]:
-    """Sizes to run in place of `size`, the first that works being enough.
+def smaller(piece: Piece, cut: Cut, size: Size, measured: list[Size], batch: int) -> Iterator[Size]:
+    """Sizes to run in place of `size`, the first that works being enough. Of large planes few are run: `batch` * 2.
 
     Where all planes are treated alike, and by the same numbers, a few show what happens to all.
     """
     if cut.uniform:
         few = (min(size[0], 5), min(size[1], 3), *size[2:])
-        least = (min(size[0], 2), 2, *size[2:])
-        small = few if math.prod(few) <= MOST_VALUES // 4 else least
+        least = (min(size[0], batch), 2, *size[2:])
+        small = few if math.prod(few) <= MOST_VALUES // 4 and batch > 1 else least
         if same(piece.numbers(size, measured), piece.numbers(small, measured)):
             yield small
     yield size
