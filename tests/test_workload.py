@@ -16,6 +16,7 @@ from onnx_models import model as simam
 from simam_deploy import child, forms, onnx_file, workload
 from simam_deploy.child import Limits
 from simam_deploy.errors import InputError
+from simam_deploy.shapes.work import work_of
 from simam_deploy.workload import doubts, refuse_without_end
 
 X = [np.ones((2, 3, 5, 7), np.float32)]
@@ -74,6 +75,22 @@ OPEN = {
             "   r = ReduceSum <keepdims: int = 0> (rf)\n   ee = Add (e, r)"
         ),
         "nothing tells how much Range at .* makes",
+    ),
+    "a large window": (
+        around(
+            big(1000) + "   o = Expand (half, big)\n   p = MaxPool <kernel_shape: ints = [801, 801], "
+            "pads: ints = [400, 400, 400, 400]> (o)\n   r = ReduceMean (p)\n   ee = Mul (e, r)"
+        ),
+        r"computes 1\.9e\+12 products, the most in MaxPool",
+    ),
+    "products of large matrices": (
+        around(
+            big(2000)
+            + "   o = Expand (half, big)\n"
+            + "".join(f"   o{i + 1} = MatMul (o{i or ''}, o)\n" for i in range(12))
+            + "   r = ReduceMean (o12)\n   ee = Mul (e, r)"
+        ),
+        r"computes 2\.9e\+11 products, the most in MatMul",
     ),
 }
 
@@ -166,3 +183,27 @@ def test_what_does_not_run_at_all_is_said_by_the_real_run(tmp_path: Path) -> Non
     proto.opset_import.append(helper.make_opsetid("of.others", 1))
     onnx.save(proto, tmp_path / "m.onnx")
     refuse_without_end(tmp_path / "m.onnx", X, ["ort"])
+
+
+SHAPES = {"a": (2, 3, 8, 8), "k": (5, 3, 3, 3), "t": (3, 5, 3, 3), "m": (4, 6), "w": (6, 7)}
+SHAPES |= {"s": (10, 2, 3), "W": (1, 16, 3), "R": (1, 16, 4)}
+
+
+@pytest.mark.parametrize(
+    ("node", "made", "work"),
+    [
+        (helper.make_node("Conv", ["a", "k"], ["y"]), (2, 5, 6, 6), 360 * 27),
+        (helper.make_node("QLinearConv", ["a", "", "", "k"], ["y"]), (2, 5, 6, 6), 360 * 27),
+        (helper.make_node("ConvTranspose", ["a", "t"], ["y"]), (2, 5, 10, 10), 384 * 45),
+        (helper.make_node("MaxPool", ["a"], ["y"], kernel_shape=[4, 4]), (2, 3, 5, 5), 150 * 16),
+        (helper.make_node("MatMul", ["m", "w"], ["y"]), (4, 7), 28 * 6),
+        (helper.make_node("Gemm", ["m", "w"], ["y"]), (4, 7), 28 * 6),
+        (helper.make_node("Gemm", ["m", "m"], ["y"], transA=1), (6, 6), 36 * 4),
+        (helper.make_node("Einsum", ["m", "w"], ["y"], equation="ij,jk->ik"), (4, 7), 4 * 6 * 7),
+        (helper.make_node("LSTM", ["s", "W", "R"], ["y"], hidden_size=4), (10, 1, 2, 4), 20 * (48 + 64)),
+        (helper.make_node("Add", ["m", "m"], ["y"]), (4, 6), 3 * 24),
+        (helper.make_node("Conv", ["a", "unknown"], ["y"]), (2, 5, 6, 6), 384 + 1 + 360),
+    ],
+)
+def test_products_are_counted(node: onnx.NodeProto, made: tuple[int, ...], work: int) -> None:
+    assert work_of(node, SHAPES | {"y": made}) == work

@@ -21,6 +21,7 @@ from simam_deploy.recognise.cut import MOST_AROUND, Cut
 from simam_deploy.recognise.flow import Flow, constant
 from simam_deploy.recognise.operators import FLOATS, MEASURES
 from simam_deploy.shapes.propagate import propagate
+from simam_deploy.shapes.work import work_of
 from simam_deploy.walk import say_defaults
 from simam_deploy.widen import widen
 
@@ -197,7 +198,7 @@ class Piece:
                     return f"{node.op_type} makes {'x'.join(map(str, shape))} values of x of {shown}; SimAM does not"
                 if node.op_type in WINDOWED and (np.prod(shape[2:]) > 1 or _is_padded(node)):
                     return f"{node.op_type} has a sliding window; SimAM takes the whole plane"
-            work += _work_of(node, known)
+            work += work_of(node, known)
             if work > MOST_WORK:
                 return f"it takes too long on x of {shown}, at {node.op_type}; SimAM does not"
         self._work[size] = work
@@ -247,21 +248,6 @@ def _computing(model: onnx.ModelProto) -> onnx.ModelProto | None:
     part.graph.node.extend(nodes)
     part.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(used))
     return part
-
-
-def _work_of(node: onnx.NodeProto, known: Mapping[str, tuple[int, ...]]) -> int:
-    """Values that it reads and makes. Where it sums up products, these: all combinations of the axes, at most."""
-    read = [math.prod(known.get(name, ())) for name in node.input if name]
-    made = sum(math.prod(known[name]) for name in node.output if name in known)
-    if node.op_type == "MatMul":
-        return made * max((known.get(node.input[0]) or (1,))[-1], 1)
-    if node.op_type == "Einsum":
-        equation = next((a.s.decode() for a in node.attribute if a.name == "equation"), "")
-        sizes: dict[str, int] = {}
-        for term, name in zip(equation.partition("->")[0].replace(" ", "").split(","), node.input, strict=False):
-            sizes.update(zip(term.replace("...", ""), known.get(name, ()), strict=False))
-        return max(math.prod(sizes.values()), *read, made) if "..." not in equation else math.prod(read)
-    return sum(read) + made
 
 
 def _is_padded(node: onnx.NodeProto) -> bool:
