@@ -46,9 +46,9 @@ def read(path: Path) -> Any:
 def _why(path: Path, error: Exception) -> str:
     words = file_kinds.what_is(path)
     first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if isinstance(error, pickle.UnpicklingError) and "opening it runs code" in words:
+        return words
     if isinstance(error, pickle.UnpicklingError) and (named := re.search(r"GLOBAL (\S+)", str(error))):
-        if "opening it runs code" in words:
-            return words
         with path.open("rb") as stream:
             sure = "" if stream.read(2) == b"PK" else " (or is truncated)"
         held = shown(named[1])
