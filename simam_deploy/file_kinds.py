@@ -97,6 +97,8 @@ _BY_HEAD = (
 )
 _OF_WEIGHTS = {"torch", "torch._utils", "torch._tensor", "torch.nn.parameter", "torch.storage", "torch.serialization"}
 _OF_WEIGHTS |= {"collections", "builtins", "__builtin__", "copyreg", "copy_reg", "_codecs"}
+_FIELDS = b"\x12\x1a\x22\x28\x32\x3a\x42\x72"
+"""Tags of what may follow the IR version in an ONNX file."""
 _WRAPPERS = ("state_dict", "model_state_dict", "state_dict_ema", "params_ema", "params")
 _SETTINGS = ("hyper_parameters", "args", "cfg", "config", "opt", "options")
 
@@ -128,6 +130,15 @@ def is_safetensors(path: str | os.PathLike[str]) -> bool:
     with Path(path).open("rb") as stream:
         head = stream.read(9)
         return head[8:] == b"{" and int.from_bytes(head[:8], "little") <= os.fstat(stream.fileno()).st_size - 8
+
+
+def looks_like_onnx(path: str | os.PathLike[str]) -> bool:
+    """Whether a file of which `what_is` says nothing may be ONNX: by its name, or as it begins with a small IR
+    version and another field of a model. Raises OSError."""
+    with Path(path).open("rb") as stream:
+        head = stream.read(3)
+    begins = len(head) == 3 and head[0] == 8 and head[1] < 32 and head[2] in _FIELDS
+    return begins or Path(path).suffix.lower() == ".onnx"
 
 
 def _kind(file: Path) -> str:
