@@ -138,7 +138,7 @@ def looks_like_onnx(path: str | os.PathLike[str]) -> bool:
     with Path(path).open("rb") as stream:
         head = stream.read(3)
     begins = len(head) == 3 and head[0] == 8 and head[1] < 32 and head[2] in _FIELDS
-    return begins or Path(path).suffix.lower() == ".onnx"
+    return begins or (Path(path).suffix.lower() == ".onnx" and head[:1] not in (b"", b"\0"))
 
 
 def _kind(file: Path) -> str:

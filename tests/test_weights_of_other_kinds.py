@@ -62,6 +62,12 @@ def test_other_files(tmp_path: Path, content: bytes, words: str) -> None:
     assert str(refused.value).splitlines()[-1] == TAKES
 
 
+def test_zeros_are_no_onnx_file(tmp_path: Path) -> None:
+    (tmp_path / "w.onnx").write_bytes(bytes(1000))
+    with pytest.raises(ModelFileError, match=r"w\.onnx is not a file of torch.save, or is truncated"):
+        load(nn.Linear(3, 3), tmp_path / "w.onnx")
+
+
 def test_files_that_hold_no_weights_by_name(tmp_path: Path) -> None:
     torch.save([torch.ones(3)], tmp_path / "w.pth")
     with pytest.raises(ModelFileError, match=r"w.pth holds no state_dict \(a dict of tensors by name\)"):
