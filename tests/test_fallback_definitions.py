@@ -6,15 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from graphs import BODY, parse, save
 
 from simam_deploy import native
 from simam_deploy.ahead_of_time.build import mark
-from simam_deploy.errors import InputError, RuntimeUnavailable
+from simam_deploy.errors import FormError, InputError, RuntimeUnavailable
 from simam_deploy.formula import DEFAULT_LAMBDA, reference, tolerance
 from simam_deploy.fuse import fuse_file
 from simam_deploy.runtimes import open_session
+from simam_deploy.specialise import specialise
 
 X = np.random.default_rng(0).standard_normal((2, 3, 6, 5)).astype(np.float32)
 CALL = "g (float[2,3,6,5] x) => (float[2,3,6,5] y) {{ y = {call} (x) }}"
@@ -172,3 +174,17 @@ def test_an_engine_takes_the_default() -> None:
     marked, count = mark(parse(CALL.format(call="simam.SimAM"), BODY))
     assert count == 1
     assert onnx.helper.get_node_attr_value(marked.graph.node[0], "e_lambda") == pytest.approx(DEFAULT_LAMBDA)
+
+
+@pytest.mark.usefixtures("library")
+def test_nor_is_it_specialised() -> None:
+    """ONNX Runtime's optimiser keeps the name and drops the definition."""
+    affine = SIGMOID.replace("SimAM <", "SimAMAffine <").replace("(x) =>", "(x, scale, bias) =>")
+    model = parse(
+        "g (float[2,3,6,5] x) => (float[2,3,6,5] y) <float[3] s = {1, 2, 3}, float[3] b = {0, 1, 0}>"
+        "{ t = simam.SimAM <e_lambda: float = 0.1> (x)\n y = simam.SimAMAffine (t, s, b) }",
+        BODY,
+        affine,
+    )
+    with pytest.raises(FormError, match=r"node 'y' has the name simam::SimAMAffine and a fallback definition"):
+        specialise(ir.from_proto(model), check=False)
