@@ -27,6 +27,10 @@ LARGEST = 64 * 2**20
 """Bytes of a manifest that are read."""
 _DATA = re.compile(r"[^/\\]+\.[0-9a-f]{16}\.data", re.DOTALL)
 SPECIALISED = "specialised"
+_OLD_MODEL = {"version", "form", "blocks", "source", "versions", "parity"}
+_OLD_BLOCK = {"node", "shape", "dtype", "e_lambda"}
+_OLD_ENGINE = {"source", "engine", "targets", "profiles", "strongly_typed", "versions"}
+"""The keys of manifests without a mark."""
 Record = dict[str, Any]
 
 
@@ -77,9 +81,20 @@ def read(beside: Path) -> Record | None:
         return None
     if not isinstance(held, dict):
         return None
-    versions = held.get("versions")  # all that ours had before they had a mark
-    old = isinstance(versions, dict) and "python" in versions and isinstance(held.get("source"), dict)
-    return held if held.get(PROPERTY) == "manifest" or old else None
+    return held if held.get(PROPERTY) == "manifest" or _is_old(held) else None
+
+
+def _is_old(held: Record) -> bool:
+    """Whether a file has all that ours had before they had a mark, and nothing else."""
+    parts = (held.get("source"), held.get("versions"))
+    if not all(isinstance(part, dict) for part in parts) or not {"python", "onnx"} <= held["versions"].keys():
+        return False
+    if held.keys() == _OLD_ENGINE:
+        return {"simam_deploy", "tensorrt_rtx"} <= set(held["versions"])
+    blocks = held.get("blocks")
+    if held.keys() - {SPECIALISED} != _OLD_MODEL or not isinstance(blocks, list):
+        return False
+    return all(isinstance(block, dict) and block.keys() - {"op"} == _OLD_BLOCK for block in blocks)
 
 
 def disagreements(path: Path) -> list[str]:

@@ -93,6 +93,21 @@ def compare(
     return rows, notes
 
 
+def unlike_types(names: Sequence[str], values: Outputs, own: Outputs) -> list[str]:
+    """A line for each output of another type, of the same kind, than the model's own. Texts have but one."""
+    found = []
+    for at, name in enumerate(names):
+        pairs = [(feed[at], other[at]) for feed, other in zip(values, own, strict=True)]
+        types = dict.fromkeys((g.dtype, o.dtype) for g, o in pairs if _kind(g) == _kind(o) != "S")
+        found += [
+            f"output {name!r} is of type {got}, and of {its} in the model that the truth is made of; "
+            "their values are compared"
+            for got, its in types
+            if got != its
+        ]
+    return found
+
+
 def _share(error: float, bound: float) -> float:
     return error / bound if bound else (0.0 if not error else np.inf)
 

@@ -28,6 +28,7 @@ from simam_deploy.formula import BLOCKED_DOMAIN, OP_DOMAIN, OP_VERSION
 from simam_deploy.fuse import Fused, fuse, write
 from simam_deploy.runtimes import Session, open_session, ort_layout
 from simam_deploy.runtimes.session import is_float
+from simam_deploy.text import on_one_line
 from simam_deploy.verify import run_once
 
 FIRST_MARK = 1_000_003
@@ -63,7 +64,8 @@ def specialise(
     check : run it on random inputs, and compare the y of every operator of ours, and every output of floats, with
     the portable model's.  sizes : one per input, for its dynamic axes; see inputs.cases.
     Raises as `fuse`; RuntimeUnavailable where ONNX Runtime, its blocked layout or the op library is missing;
-    FormError if no block lies where ONNX Runtime uses that layout, or if it cannot load what it made;
+    FormError if a node of our name is another operator, if no block lies where ONNX Runtime uses that layout, or if
+    it cannot load what it made;
     VerificationError if a value differs by more than the share SAME.
     """
     say = on_progress or (lambda _: None)
@@ -72,6 +74,12 @@ def specialise(
         raise RuntimeUnavailable(f"specialising needs the operators of a specialised file\n{native.why_not()}")
     block = ort_layout.block_size()
     fused = fuse(model, "custom_op", lambda node: say(f"prove the block at {node}"), neighbours=neighbours)
+    for node in fused.model.graph.all_nodes():
+        if node.domain == OP_DOMAIN and node.op_identifier() in fused.model.functions:
+            raise FormError(
+                f"cannot specialise: node {on_one_line(node.name or str(node.outputs[0].name))!r} has the name "
+                f"{OP_DOMAIN}::{node.op_type} and a fallback definition that is not that; the kernel would take it"
+            )
     say("optimise with ONNX Runtime")
     wanted = {row.node for row in fused.rows if row.dtype == ir.DataType.FLOAT.name and len(row.shape) == 4}
     while True:

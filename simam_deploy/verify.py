@@ -23,7 +23,7 @@ from simam_deploy.errors import InputError, SimAMDeployError
 from simam_deploy.gates import GateRow, Tap, judge
 from simam_deploy.inputs import Case
 from simam_deploy.manifest import finite
-from simam_deploy.outputs import Outputs, Row, compare, costs, telling, wide
+from simam_deploy.outputs import Outputs, Row, compare, costs, telling, unlike_types, wide
 from simam_deploy.runtimes.matching import Names
 from simam_deploy.runtimes.session import Session, first_line
 
@@ -73,8 +73,9 @@ def verify(
     taps : for the candidates whose files expose them, the inner values of their SimAM blocks.
     Inputs and outputs are matched by name, or by position where no name is the same; `notes` says so, see `Names`.
     A PyTorch module has no names of its own, but for outputs in a dict: the first candidate that has any gives them.
-    An output with another shape or kind of number than in the truth fails. One that is empty in both is equal. Where
-    float32 alone changes every output as much as zeros would, nothing passes. `notes` says all that.
+    An output with another shape or kind of number than in the truth fails. One of the same kind and another type than
+    in `twin` is compared. One that is empty in both is equal. Where float32 alone changes every output as much as
+    zeros would, nothing passes. `notes` says all that.
     Raises InputError when a session has other inputs or outputs than the truth, when the truth gives other results
     for the same inputs (the yardstick would then be as random, and pass anything), or when every output is empty.
     """
@@ -104,12 +105,13 @@ def verify(
             order, note = given.match(label, _inputs(session), named=session.named)
             notes.append(note)
             tapped = list((taps or {}).get(label, ()))
-            for case, truths, bound in zip(cases, exact, bounds, strict=True):
+            for case, truths, own, bound in zip(cases, exact, yardstick, bounds, strict=True):
                 say(f"{label} ({case.name})")
                 answers = [run_once(session, feed, order) for feed in case.feeds]
                 values = [_ordered(made, label, answer, session, tapped) for answer in answers]
                 rows, unlike = compare(case.name, label, made.names, [v for v, _ in values], truths, bound)
-                notes += [*(note for _, note in values), *unlike]
+                types = unlike_types(made.names, [v for v, _ in values], own)
+                notes += [*(note for _, note in values), *unlike, *(f"{label}: {line}" for line in types)]
                 report.rows += rows
                 seen = [dict(zip(order, f, strict=True)) | a for f, a in zip(case.feeds, answers, strict=True)]
                 report.gates += [judge(case.name, label, tap, seen) for tap in tapped]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper
 
@@ -15,6 +16,7 @@ from simam_deploy.ahead_of_time import Device, Options, build, compiler, source
 from simam_deploy.errors import (
     NativeError,
 )
+from simam_deploy.forms import function
 from simam_deploy.formula import OPS
 
 CUDA = Path(__file__).parents[1] / "plugins/cuda"
@@ -66,7 +68,7 @@ class Echo(compiler.Compiler):
 
 
 def model(name: str, shape: tuple[Any, ...], kind: str = "FP16", **attributes: Any) -> onnx.ModelProto:
-    """One operator, with a body that nobody may use."""
+    """One operator, with its fallback definition."""
     op = OPS[name]
     x = helper.make_tensor_value_info("x", TYPES[kind], shape)
     y = helper.make_tensor_value_info("y", TYPES[kind], shape)
@@ -77,12 +79,9 @@ def model(name: str, shape: tuple[Any, ...], kind: str = "FP16", **attributes: A
     inputs = ["x", *(each.name for each in numbers), *(each.name for each in residual)]
     node = helper.make_node(name, inputs, ["y"], name="n", domain="simam", **attributes)
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("simam", 1)]
-    body = helper.make_function(
-        "simam", name, inputs, ["y"], [helper.make_node("Identity", ["x"], ["y"])], opsets[:1]
-    )
-    body.attribute.extend(["e_lambda"])
+    (body,) = function.functions(17, [name], {ir.DataType(TYPES[kind])})
     graph = helper.make_graph([node], "g", [x, *residual], [y], numbers)
-    return helper.make_model(graph, functions=[body], opset_imports=opsets, ir_version=8)
+    return helper.make_model(graph, functions=[ir.serde.serialize_function(body)], opset_imports=opsets, ir_version=8)
 
 
 def built(tmp_path: Path, trt: ModuleType, proto: onnx.ModelProto, options: Options) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 import io
 import json
-import pickle
 import re
 import shlex
 import subprocess
@@ -173,7 +172,7 @@ def test_files_of_other_makers(tmp_path: Path, name: str, content: bytes, words:
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"\x80", b"\x80\x02", b"\x80\x04K", b"PK\x03\x04" + bytes(60), b"hello", pickle.dumps({"x": 1}), bytes(99)],
+    [b"", b"\x80", b"\x80\x02", b"\x80\x04K", b"PK\x03\x04" + bytes(60), b"hello", b"(hello", bytes(99)],
 )
 def test_of_other_bytes_nothing_is_said(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "m.onnx").write_bytes(content)
@@ -207,7 +206,7 @@ def test_hostile_files_are_looked_at_briefly(tmp_path: Path, monkeypatch: pytest
         for _ in range(256):
             entry.write(bytes(2**20))
     said = what_is(tmp_path / "bomb.pt")
-    assert r"holds a pickled evil\x1b[31m.namex, not weights alone" in said
+    assert r"holds a pickled evil\x1b[31m.namex; opening it runs code" in said
     assert said.isprintable() or "\x1b" not in said
 
 

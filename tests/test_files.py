@@ -231,7 +231,8 @@ def test_nor_a_pipe(target: Path) -> None:
 
 
 def test_a_manifest_of_ours_is_overwritten_also_one_of_before_the_mark(target: Path) -> None:
-    old = {"version": "0.1", "form": "function", "source": {"file": "a"}, "versions": {"python": "3.10"}}
+    old = {"version": "0.1", "form": "function", "source": {"file": "a"}, "blocks": [], "parity": None}
+    old["versions"] = {"python": "3.10", "onnx": "1.16"}
     target.with_name("model.onnx.json").write_text(json.dumps(old))
     for content in (b"new", b"newer"):
         with staging(target) as path:

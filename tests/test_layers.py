@@ -7,8 +7,8 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "simam_deploy"
 RANKS = [
-    {"errors", "file_kinds", "npz", "processes", "stages", "structure", "text", "walk"},
-    {"opening", "child"},
+    {"errors", "npz", "pickles", "processes", "stages", "structure", "text", "walk"},
+    {"opening", "child", "file_kinds"},
     {"formula", "manifest", "widen", "module_state", "torch_float64"},
     {"files", "onnx_file", "versions"},
     {"native", "proof", "evaluator", "shapes", "checkpoint"},

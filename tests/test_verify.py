@@ -347,7 +347,9 @@ def test_a_yardstick_that_overflows_does_not_excuse_an_error() -> None:
     assert run(lambda x: x * np.float64(1e39)).passed
     report = run(lambda x: x * np.float64(1.1e39))
     assert not report.passed
-    assert report.notes == ["plain: in float32 the truth holds NaN or infinity; these count as no error of its own"]
+    note, of_its_type = report.notes
+    assert note == "plain: in float32 the truth holds NaN or infinity; these count as no error of its own"
+    assert "of type float64, and of float32 in the model" in of_its_type
 
 
 def test_a_truth_without_numbers_is_named() -> None:
@@ -502,10 +504,11 @@ def gives(array: Array) -> Callable[[], Session]:
 )
 def test_what_float32_itself_changes_as_much_as_zeros_would_is_no_pass(true: Array, single: Array) -> None:
     vague = "plain: float32 itself changes output 'y' so much that zeros would pass: it shows nothing"
-    report = verify({"c": gives(true)}, [CASE], truth=gives(true), twin=gives(single))
+    told = true.astype(single.dtype)
+    report = verify({"c": gives(told)}, [CASE], truth=gives(true), twin=gives(single))
     assert [row.passed for row in report.rows] == [True]
     assert (report.passed, report.notes) == (False, [vague])
-    both = {"c": lambda: Made(lambda _: true, lambda x: x, names=("y", "z"))}
+    both = {"c": lambda: Made(lambda _: told, lambda x: x, names=("y", "z"))}
     report = verify(
         both,
         [CASE],

@@ -13,9 +13,10 @@ import onnx.inliner
 
 from simam_deploy import onnx_file
 from simam_deploy.ahead_of_time.plugin import Kernel, Options, register
-from simam_deploy.errors import BuildError, NoBlockError
+from simam_deploy.errors import BuildError, InputError, NoBlockError
 from simam_deploy.files import refuse_overwriting_inputs, staging
 from simam_deploy.formula import DEFAULT_LAMBDA, OP_DOMAIN, OPS
+from simam_deploy.runtimes import fallbacks
 from simam_deploy.walk import nodes, say_defaults
 
 
@@ -39,8 +40,8 @@ def build(
     """Build the engine of a model with fixed shapes, and write it.
 
     model : an ONNX file in form `function` or `custom_op`. Types are those in the graph (a strongly typed network).
-    Raises RuntimeUnavailable and TypeError as `register`, NoBlockError if no node is an operator of ours, BuildError
-    with TensorRT's own words, ShapeError for dynamic shapes, OutputError.
+    Raises RuntimeUnavailable and TypeError as `register`, InputError as `mark`, NoBlockError if no node is an
+    operator of ours, BuildError with TensorRT's own words, ShapeError for dynamic shapes, OutputError.
     """
     plugins = register(tensorrt, options)
     trt: Any = plugins.tensorrt
@@ -85,8 +86,10 @@ def mark(model: onnx.ModelProto) -> tuple[onnx.ModelProto, int]:
 
     `plugin_namespace` and `aot` lead the parser to the ahead-of-time plugin; the bodies are taken out, so that a
     parser that does not find it cannot go on without. Functions of others are inlined: a node in them is counted as
-    often as it is called.
+    often as it is called. Raises InputError where a body is not what the plugin computes.
     """
+    if differs := fallbacks.difference(model):
+        raise InputError(f"no plugin can stand for every SimAM node of the model: {differs}")
     kept = [function for function in model.functions if function.domain != OP_DOMAIN]
     del model.functions[:]
     model.functions.extend(kept)

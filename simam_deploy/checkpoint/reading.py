@@ -15,6 +15,8 @@ from simam_deploy import file_kinds
 from simam_deploy.checkpoint.parts import shown
 from simam_deploy.errors import ModelFileError, RuntimeUnavailable
 
+TAKES = "--weights takes a file of torch.save or of safetensors that holds a state_dict (tensors by name)"
+
 
 def read(path: Path) -> Any:
     """The object in a file of torch.save, or the dict in one of safetensors.
@@ -46,16 +48,19 @@ def read(path: Path) -> Any:
 def _why(path: Path, error: Exception) -> str:
     words = file_kinds.what_is(path)
     first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if isinstance(error, pickle.UnpicklingError) and "opening it runs code" in words:
+        return words
     if isinstance(error, pickle.UnpicklingError) and (named := re.search(r"GLOBAL (\S+)", str(error))):
-        if "opening it runs code" in words:
-            return words
         with path.open("rb") as stream:
             sure = "" if stream.read(2) == b"PK" else " (or is truncated)"
         held = shown(named[1])
         return f"{path} holds a pickled {held}, not weights alone{sure}; opening it runs code, and is refused"
+    if not words and file_kinds.looks_like_onnx(path):
+        words = f"{path} is an ONNX file, which has its weights in it: name it in place of the model"
     if words and "--weights" not in words:
-        return words
-    return f"{path} is not a file of torch.save, or is truncated: {first[:200]}"
+        return f"{words}\n{TAKES}"
+    why = "" if "weights_only" in first or not first else f": {first[:200]}"  # torch's advice to run code
+    return f"{path} is not a file of torch.save, or is truncated{why}\n{TAKES}"
 
 
 def _safetensors(path: Path) -> Any:

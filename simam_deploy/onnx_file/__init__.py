@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 from simam_deploy.errors import ModelFileError, SimAMDeployError
 from simam_deploy.file_kinds import what_is
 from simam_deploy.onnx_file import constants, external
+from simam_deploy.onnx_file.beginning import reason_against
 from simam_deploy.onnx_file.check import check_graphs, check_message, count_nodes
 from simam_deploy.onnx_file.external import bring_in, put_beside
 from simam_deploy.onnx_file.stream import write_beside, write_inline
@@ -59,6 +60,8 @@ def _open(source: Path) -> tuple[onnx.ModelProto, ir.Model]:
         if (size := os.fstat(stream.fileno()).st_size) >= 2**31:
             why = f"{source} is not an ONNX file: it has {size:,} bytes, and ONNX files end at 2 GiB"
             raise ModelFileError(what_is(source) or why)
+        if reason := reason_against(stream, size):
+            raise ModelFileError(what_is(source) or f"{source} is not an ONNX file, or is truncated: {reason}")
         try:
             proto = onnx.load(stream, format="protobuf", load_external_data=False)
         except OSError as error:

@@ -13,7 +13,7 @@ from simam_deploy.errors import InputError, RuntimeUnavailable
 from simam_deploy.formula import BLOCKED_DOMAIN, OP_DOMAIN, OP_NAME
 from simam_deploy.runtimes.session import TensorSpec
 from simam_deploy.text import on_one_line
-from simam_deploy.walk import nodes, say_defaults
+from simam_deploy.walk import nodes
 
 DOMAINS = (OP_DOMAIN, BLOCKED_DOMAIN)
 """Of our operators: the second has them on ONNX Runtime's blocked layout. Their names begin with OP_NAME."""
@@ -28,7 +28,6 @@ def read(artifact: object, runtime: str) -> tuple[Path, onnx.ModelProto]:
         raise InputError(f"runtime {runtime!r} opens the path of an ONNX file; got {type(artifact).__name__}")
     path = Path(artifact)
     model = onnx_file.read(path)
-    say_defaults(model)
     if runtime != "ort" and (mark := specialisation(model)):
         raise RuntimeUnavailable(
             f"{runtime} cannot run {path}: it was specialised for ONNX Runtime on {mark.get('machine')}; "

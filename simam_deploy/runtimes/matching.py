@@ -23,9 +23,10 @@ class Names:
     def match(self, label: str, names: Iterable[str], *, named: bool = True) -> tuple[list[str], str]:
         """The names of another session in our order, and what is to be said of that; "" if nothing.
 
-        The same names, in any order: by name. No name in common: by position, and with a note if both have names of
-        their own. Raises InputError if the numbers differ, or if some names are the same and others not: two may be
-        exchanged then. Where one side has no names of its own, some may be the same if they are in the same places.
+        The same names, in any order: by name, and with a note if they differ in upper and lower case. No name in
+        common: by position, and with a note if both have names of their own. Raises InputError if the numbers differ,
+        or if some names are the same and others not: two may be exchanged then. Where one side has no names of its
+        own, some may be the same if they are in the same places.
         """
         theirs = list(dict.fromkeys(names))
         for ours, _ in self._known:
@@ -35,8 +36,13 @@ class Names:
             raise InputError(self._differ(label, theirs, self.names))
         note = ""
         for ours, own in self._known:
-            same = set(ours) & set(theirs)
-            moved = any(a != b and same & {a, b} for a, b in zip(ours, theirs, strict=True))
+            mine, others = _folded(ours, theirs)
+            if set(mine) == set(others):
+                order = dict(zip(others, theirs, strict=True))
+                words = "matched by name, whatever the case of the letters"
+                return [order[name] for name in mine], f"{self._differ(label, theirs, ours)}: {words}"
+            same = set(mine) & set(others)
+            moved = any(a != b and same & {a, b} for a, b in zip(mine, others, strict=True))
             if moved or (same and own and named):
                 raise InputError(
                     f"{self._differ(label, theirs, ours)}: some names are the same and others are not, so two may be "
@@ -50,3 +56,13 @@ class Names:
 
     def _differ(self, label: str, theirs: list[str], ours: list[str]) -> str:
         return f"{label} has the {self._kind} {', '.join(theirs)}; {self._whose} has {', '.join(ours)}"
+
+
+def _folded(ours: list[str], theirs: list[str]) -> tuple[list[str], list[str]]:
+    """Both without upper case, but for names that are the same as they are, or that only their case tells apart."""
+    same = set(ours) & set(theirs)
+    left = [[name.casefold() for name in names if name not in same] for names in (ours, theirs)]
+    if any(len(set(names)) < len(names) or same & set(names) for names in left):
+        return ours, theirs
+    mine, others = ([name if name in same else name.casefold() for name in names] for names in (ours, theirs))
+    return mine, others

@@ -14,6 +14,7 @@ from simam_deploy.evaluator import KERNELS, Erf, evaluator
 from simam_deploy.formula import OP_DOMAIN
 from simam_deploy.runtimes import graph
 from simam_deploy.runtimes.session import Array, Session, TensorSpec, first_line, is_float, pick
+from simam_deploy.walk import say_defaults
 from simam_deploy.widen import widen
 
 
@@ -30,6 +31,7 @@ class OnnxReferenceSession(Session):
             raise InputError(f"runtime 'onnx_reference' computes as in the file or in float64; got dtype={dtype!r}")
         super().__init__(f"onnx_reference[{dtype}]" if dtype else "onnx_reference")
         path, model = graph.read(artifact, "onnx_reference")
+        say_defaults(model)
         onnx_file.bring_in(model, path)
         self._wide = dtype == "float64"
         if self._wide:

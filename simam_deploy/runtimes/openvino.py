@@ -25,7 +25,7 @@ from simam_deploy.runtimes.session import (
     pick,
     refuse_types_outside_numpy,
 )
-from simam_deploy.walk import nodes
+from simam_deploy.walk import nodes, say_defaults
 
 
 class OpenVinoSession(Session):
@@ -44,6 +44,7 @@ class OpenVinoSession(Session):
         self._openvino = _import_openvino()
         super().__init__("openvino[CPU]")
         path, model = graph.read(artifact, "openvino")
+        say_defaults(model)
         graph.refuse_without_body(model, path, "openvino")
         self._ours = graph.ours(model)
         self.inputs = graph.input_specs(model, path)

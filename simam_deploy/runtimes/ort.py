@@ -8,11 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import onnx
+
 from simam_deploy import native
 from simam_deploy.errors import InputError, ModelFileError, RuntimeUnavailable
 from simam_deploy.formula import OP_NAME
 from simam_deploy.manifest import Record
-from simam_deploy.runtimes import graph
+from simam_deploy.runtimes import fallbacks, graph
 from simam_deploy.runtimes.session import (
     Array,
     KernelUse,
@@ -40,8 +42,9 @@ class OrtSession(Session):
                The idle threads sleep after a run. By default they spin for a while and take the cores from whatever
                comes next, so that on few cores a session would be timed by what ran before it.
     kernel   : "auto", "require" or "off", see open_session. The provider's library is registered only for files with
-               nodes of ours. Where it and the body are there ONNX Runtime takes the library's kernel, or fails to
-               load if that does not take the type of x; "auto" then loads the file without the library.
+               nodes of ours whose fallback definitions compute what the kernel does, see fallbacks.py. ONNX Runtime
+               then takes the library's kernel, or fails to load if that does not take the type of x; "auto" then
+               loads the file without the library.
     """
 
     def __init__(self, artifact: object, *, provider: str = CPU, threads: int = 0, kernel: str = "auto") -> None:
@@ -51,7 +54,7 @@ class OrtSession(Session):
         super().__init__(f"ort[{provider}]")
         self._path, model = graph.read(artifact, "ort")
         self._provider, self._threads, self._ours = provider, threads, graph.ours(model)
-        self._library, self._why = self._choose(kernel)
+        self._library, self._why = self._choose(kernel, model)
         self._refuse_elsewhere(graph.specialisation(model))
         if self._library is None:
             graph.refuse_without_body(model, self._path, "ort", self._why)
@@ -68,7 +71,7 @@ class OrtSession(Session):
         if self._ours and kernel == "auto" and self._why:
             self.notes.append(f"SimAM runs as the body in the file: {self._why}")
 
-    def _choose(self, kernel: str) -> tuple[native.Library | None, str]:
+    def _choose(self, kernel: str, model: onnx.ModelProto) -> tuple[native.Library | None, str]:
         """The library to register, or None and why not."""
         library, why = None, ""
         if not self._ours:
@@ -79,7 +82,8 @@ class OrtSession(Session):
             why = f"the kernel libraries are for {CPU} and {CUDA}"
         else:
             library = native.library(self._provider)
-            why = "" if library else native.why_not(self._provider)
+            why = fallbacks.difference(model) if library else native.why_not(self._provider)
+            library = None if why else library
         if kernel == "require" and library is None:
             raise RuntimeUnavailable(f"ort: asked for the kernel in {self._path}, but {why}")
         return library, why
