@@ -92,6 +92,8 @@ def outcome(number: int, folder: Path) -> str:
     assert after is not None, f"{about}: it is not loaded, or does not run, any more"
     if any("M - 1, a constant before" in note for note in fused.notes):
         return "works, and is repaired"
+    if seeds is NETWORKS and not all(np.isfinite(value).all() for each in before for value in each.values()):
+        return "works, and overflows"  # and what is picked by its size may be another
     half = TensorProto.FLOAT16 in types(source)
     for one, other in zip(before, after, strict=True):
         compare(one, other, HALF_TOLERANCE if half else TOLERANCE, about)
