@@ -68,19 +68,21 @@ def outcome(number: int, folder: Path) -> str:
     source.write_bytes(change(seeds[name], rng))
     (folder / BESIDE).write_bytes(outside()[1])
     target.unlink(missing_ok=True)
-    began, peak = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    began, peak = time.process_time(), most_memory()
+    refusal = fused = None
     try:
         with onnx_file.blaming(source):
             "".join(map(str, find(onnx_file.load(source)).near_misses))
         fused = fuse_file(source, target, form, repair=repair, neighbours=neighbours)
     except (InputError, FormError) as error:
+        refusal = error
+    took = time.process_time() - began, most_memory() - peak
+    assert took[0] < SECONDS, (about, took)
+    assert took[1] < MIB, (about, took)
+    if fused is None:
         assert not target.exists(), about
-        runs = isinstance(error, ModelFileError) and outputs(source, kernel) is not None
-        return f"refused: {type(error).__name__}{', and runs' * runs}"
-    finally:
-        took = time.process_time() - began, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak) / 2**10
-        assert took[0] < SECONDS, (about, took)
-        assert took[1] < MIB, (about, took)
+        runs = isinstance(refusal, ModelFileError) and outputs(source, kernel) is not None
+        return f"refused: {type(refusal).__name__}{', and runs' * runs}"
     assert not manifest.disagreements(target), about
     before = outputs(source, kernel)
     if before is None:
@@ -98,6 +100,11 @@ def outcome(number: int, folder: Path) -> str:
     for one, other in zip(before, after, strict=True):
         compare(one, other, HALF_TOLERANCE if half else TOLERANCE, about)
     return "works, and computes the same"
+
+
+def most_memory() -> float:
+    """MiB that this process has taken at most."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
 def types(file: Path) -> set[int]:
