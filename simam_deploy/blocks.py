@@ -37,10 +37,10 @@ MOST_STEPS = 500_000
 """Nodes walked through in search of blocks; networks have up to some ten thousand."""
 MOST_LETTERS = 1000
 """Of a name."""
-
-
+MOST_CHANNELS = 2**20
+"""Of x: some forms hold a number for each. Networks have up to some thousands."""
 MOST_NAMED = 2
-"""Of those, how many are asked whether they are a gate's at all, and of what."""
+"""Of MOST_TRIES, how many are asked whether they are a gate's at all, and of what."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -381,12 +381,14 @@ def _unfit(dtype: ir.DataType | None, variants: list[Dims]) -> str | None:
     """Why no form of SimAM takes such an x; None if one does."""
     dims = variants[0]
     sizes = [[d if isinstance(d, int) else 2 for d in dims] for dims in variants]
+    channels = max((size[1] for size in sizes if len(size) > 1), default=0)
     reasons = {
         "the function that it is in is called with more than one type or rank of x": dtype is None,
         "the file does not tell how many axes x has; infer its shapes before": not dims,
         "the file does not tell the type of x; infer its types before": dtype == ir.DataType.UNDEFINED,
         f"x is {dtype.name if dtype else '?'}; SimAM takes {', '.join(t.name for t in FLOATS)}": dtype not in FLOATS,
         f"x is {len(dims)}-D; SimAM takes (N, C, H, W), (N, C, L) or (N, C, D, H, W)": len(dims) not in RANKS,
+        f"x has {channels:,} channels; up to {MOST_CHANNELS:,} are taken": channels > MOST_CHANNELS,
         f"x is empty: {'x'.join(map(str, dims))}": any(d < 1 for size in sizes for d in size),
         "its map is 1x1, where SimAM is 0/0 (M - 1 = 0); take SimAM out there": any(
             math.prod(size[2:]) == 1 for size in sizes

@@ -145,14 +145,17 @@ class _Search:
         return (one, c) if node.op_type == "Add" else (one, -c) if first else (-one, c)
 
     def _batch_norm(self, node: ir.Node, channels: int) -> tuple[Float64, Float64] | str:
-        if _number(node, "training_mode", 0) or any(v.name for v in node.outputs[1:]):
+        training, epsilon = _number(node, "training_mode", 0), _number(node, "epsilon", 1e-5)
+        if training is None or epsilon is None:
+            return f"an attribute of {node.name!r} is no number"
+        if training or any(v.name for v in node.outputs[1:]):
             return f"{node.name!r} is in training mode"
         read = [self._per_channel(value, channels, flat=True) for value in node.inputs[1:]]
         gamma, beta, mean, variance = read if len(read) == 4 else [None] * 4
         if gamma is None or beta is None or mean is None or variance is None:
             return f"the parameters of {node.name!r} are not four constants of {channels} numbers"
         with np.errstate(all="ignore"):
-            scale = gamma / np.sqrt(variance + _number(node, "epsilon", 1e-5))
+            scale = gamma / np.sqrt(variance + epsilon)
             bias = beta - mean * scale
         return (scale, bias) if np.isfinite(scale).all() else f"{node.name!r} divides by 0"
 
@@ -199,6 +202,10 @@ class _Search:
             return f"they do not run by themselves: {error}"
 
 
-def _number(node: ir.Node, name: str, default: float) -> float:
+def _number(node: ir.Node, name: str, default: float) -> float | None:
+    """An attribute, or its default; None if it is no number, or comes from a call."""
     attribute = node.attributes.get(name)
-    return default if attribute is None else float(attribute.value)
+    if attribute is None:
+        return default
+    numbers = (ir.AttributeType.FLOAT, ir.AttributeType.INT)
+    return float(attribute.value) if attribute.type in numbers and not attribute.is_ref() else None

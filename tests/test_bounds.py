@@ -9,6 +9,7 @@ from onnx_models import CHAIN, again, model
 
 from simam_deploy import blocks
 from simam_deploy.blocks import find
+from simam_deploy.errors import NoBlockError
 from simam_deploy.formula import Float64
 from simam_deploy.fuse import fuse
 from simam_deploy.recognise import judge
@@ -45,6 +46,17 @@ def test_names_of_new_nodes_repeat_no_long_name() -> None:
     names = [str(node.name) for node in fused.model.graph if not str(node.name).startswith("n" * 5000)]
     assert len(names) > 10
     assert max(map(len, names)) < blocks.MOST_LETTERS + 100
+
+
+@pytest.mark.parametrize("channels", [2**20 + 1, 2**31, 2**63 - 1])
+@pytest.mark.parametrize(("form", "neighbours"), [("instance_norm", False), ("function", True), ("primitive", False)])
+def test_channels_are_not_counted_out_one_by_one_whatever_the_file_says(
+    channels: int, form: str, neighbours: bool
+) -> None:
+    with pytest.raises(NoBlockError, match=f"x has {channels:,} channels; up to 1,048,576 are taken"):
+        fuse(model(shape=f"2, {channels}, 5, 7"), form, neighbours=neighbours)
+    (row,) = fuse(model(shape="2, 4096, 5, 7"), form, neighbours=neighbours).rows
+    assert row.shape == (2, 4096, 5, 7)
 
 
 @pytest.mark.parametrize(("made", "followed"), [(3, True), (10**4, False)])

@@ -170,6 +170,28 @@ def test_swish_is_silu(tmp_path: Path) -> None:
     assert ops(fuse(source, neighbours=True).model) == ["SimAMAffine"]
 
 
+@pytest.mark.parametrize("name", ["epsilon", "training_mode"])
+@pytest.mark.parametrize(
+    "attribute",
+    [
+        ir.AttrString("", "much"),
+        ir.AttrFloat32s("", [1e-5]),
+        ir.AttrInt64s("", [0]),
+        ir.RefAttr("", "e", ir.AttributeType.FLOAT),
+    ],
+    ids=lambda attribute: f"{attribute.type.name}{' of a call' * attribute.is_ref()}",
+)
+def test_attributes_that_are_no_numbers(name: str, attribute: ir.Attr) -> None:
+    """The onnx checker takes the last one."""
+    source = net(f"out = {BN}")
+    norm = next(node for node in source.graph if node.op_type == "BatchNormalization")
+    attribute.name = name
+    norm.attributes[name] = attribute
+    fused = fuse(source, neighbours=True)
+    assert ops(fused.model) == ["SimAM"]
+    assert fused.notes == (f"{fused.rows[0].node}: its neighbours stay: an attribute of {norm.name!r} is no number",)
+
+
 TRAINING, NO_EPSILON = " <training_mode: int = 1> (", " <epsilon: float = 0.0> ("
 YES = "yes = Constant <value = bool {1}> ()"
 STAYS = {

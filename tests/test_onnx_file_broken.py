@@ -53,9 +53,33 @@ def no_type(model: onnx.ModelProto) -> None:
     model.graph.initializer[0].data_type = 0
 
 
+def of_no_call(model: onnx.ModelProto) -> None:
+    model.graph.node[2].attribute[0].ref_attr_name = "e"
+
+
+def of_no_call_inside(model: onnx.ModelProto) -> None:
+    model.graph.node[-1].attribute[0].g.node[0].attribute.add(name="alpha", ref_attr_name="e", type=1)
+
+
+@pytest.mark.parametrize("to", [0, 999, -1])
+@pytest.mark.parametrize("place", ["graph", "function"])
+def test_casts_to_no_type(to: int, place: str, tmp_path: Path) -> None:
+    """The onnx checker takes those in functions."""
+
+    def cast(model: onnx.ModelProto) -> None:
+        nodes = model.graph.node if place == "graph" else model.functions[0].node
+        node = nodes.add(op_type="Cast", input=nodes[0].input[:1], output=["converted"], name="odd")
+        node.attribute.add(name="to", type=onnx.AttributeProto.INT, i=to)
+
+    with pytest.raises(ModelFileError, match=f"is damaged: node 'odd' casts to type {to}, which is none"):
+        onnx_file.load(write(tmp_path / "a.onnx", cast))
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        (of_no_call, r"'value' of node 'yes' \(Constant\) refers to an attribute 'e' of a function, and .* in none"),
+        (of_no_call_inside, r"'alpha' of node '' \(Identity\) refers to an attribute 'e' of a function"),
         (dangling, r"is damaged: node 'twice' \(Twice\) reads 'c', which nothing makes"),
         (dangling_inside, r"reads 'nowhere', which nothing makes"),
         (no_output, r"is damaged: an output of the graph is 'nowhere', which nothing makes"),

@@ -11,6 +11,7 @@ from graphs import BODY, TWO_OUTPUTS, WEIGHT, beside, check, parse, save, simam
 from simam_deploy import open_session
 from simam_deploy.errors import InputError, RuntimeUnavailable
 from simam_deploy.formula import reference
+from simam_deploy.fuse import fuse_file
 from simam_deploy.runtimes import FRAMEWORKS, OPTIONS, RUNTIMES, installed
 from simam_deploy.runtimes.graph import without_body
 from simam_deploy.runtimes.openvino import _import_openvino
@@ -38,6 +39,22 @@ def test_custom_op_needs_a_kernel(runtime: str, custom_op_file: Path) -> None:
     words = "simam.SimAM .form custom_op, 1 nodes, the first at 'y'. has no body .* use --form function"
     with pytest.raises(RuntimeUnavailable, match=words):
         open_session(custom_op_file, runtime)
+
+
+def test_a_body_in_another_opset_than_the_file(tmp_path: Path) -> None:
+    """ONNX Runtime and the evaluator take it."""
+    model = simam()
+    model.functions[0].opset_import[0].version += 2
+    path = save(model, tmp_path / "m.onnx")
+    for runtime in ("ort", "onnx_reference"):
+        with open_session(path, runtime) as session:
+            check(session, np.random.default_rng(0).standard_normal((2, 3, 5, 7)).astype(np.float32))
+    words = "bodies of simam cannot be put in place: .*opset.*; write them in the opset of the file: .* fuse"
+    with pytest.raises(RuntimeUnavailable, match=words):
+        open_session(path, "openvino")
+    fuse_file(path, tmp_path / "fused.onnx")
+    with open_session(tmp_path / "fused.onnx", "openvino") as session:
+        check(session, np.random.default_rng(0).standard_normal((2, 3, 5, 7)).astype(np.float32))
 
 
 def test_reference_computes_a_custom_op_by_the_formula(custom_op_file: Path, function_file: Path) -> None:

@@ -18,7 +18,7 @@ from simam_deploy.errors import ModelFileError
 from simam_deploy.onnx_file import external
 from simam_deploy.onnx_file.constants import tensors
 from simam_deploy.text import on_one_line
-from simam_deploy.walk import fields, graphs, messages, nodes
+from simam_deploy.walk import fields, graphs, inside, messages, nodes
 from simam_deploy.walk import tensors as tensor_protos
 
 DEEPEST_CALLS = 100
@@ -28,7 +28,7 @@ MOST_AXES = 64
 MOST_NODES = 200_000
 """With all functions in place. Forty functions that each call the next one twice are a small file, and no model."""
 
-_TYPES = {int(kind) for kind in ir.DataType}
+_TYPES = {int(kind) for kind in ir.DataType} - {int(ir.DataType.UNDEFINED)}
 
 
 def check_message(proto: onnx.ModelProto, source: Path) -> None:
@@ -64,6 +64,7 @@ def check_message(proto: onnx.ModelProto, source: Path) -> None:
     if proto.functions:
         count_nodes(proto, source)
     _check_inputs(proto, source)
+    _check_references(proto, source)
     external.check(outside, source)
 
 
@@ -107,6 +108,17 @@ def _check_inputs(proto: onnx.ModelProto, source: Path) -> None:
                 f"{source} takes an input {value.name!r} of size {'x'.join(map(str, sizes))}, which holds nothing\n"
                 "export it with the size that it is for, or with that axis dynamic"
             )
+
+
+def _check_references(proto: onnx.ModelProto, source: Path) -> None:
+    """An attribute of a node may come from the call of the function that it is in, and from nowhere else."""
+    for node in (node for graph in inside(proto.graph) for node in graph.node):
+        for attribute in node.attribute:
+            if attribute.ref_attr_name:
+                raise ModelFileError(
+                    f"{source} is damaged: {attribute.name!r} of node {node.name!r} ({node.op_type}) refers to an "
+                    f"attribute {attribute.ref_attr_name!r} of a function, and the node is in none"
+                )
 
 
 def count_nodes(proto: onnx.ModelProto, source: Path) -> int:

@@ -84,7 +84,13 @@ class OpenVinoSession(Session):
             return str(path)
         count = sum(node.domain == OP_DOMAIN for node in nodes(model))
         self.notes.append(f"{count} {OP_DOMAIN} node(s) replaced by their bodies, as OpenVINO knows no functions")
-        inlined = onnx.inliner.inline_selected_functions(model, ours)
+        try:
+            inlined = onnx.inliner.inline_selected_functions(model, ours)
+        except RuntimeError as error:
+            raise RuntimeUnavailable(
+                f"openvino cannot load {path}: bodies of {OP_DOMAIN} cannot be put in place: {first_line(error)}; "
+                "write them in the opset of the file: simam-deploy fuse"
+            ) from error
         if not onnx_file.weight_files(inlined, path):
             return bytes(inlined.SerializeToString())
         folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="simam-deploy-")))
