@@ -8,7 +8,7 @@ import onnx_ir as ir
 import pytest
 from onnx_models import CHAIN, model
 
-from simam_deploy import onnx_file
+from simam_deploy import forms, onnx_file
 from simam_deploy.blocks import Found, find
 from simam_deploy.errors import NoBlockError
 from simam_deploy.formula import reference, tolerance
@@ -177,3 +177,30 @@ def test_x_of_another_kind(kind: str) -> None:
     source = model()
     next(n for n in source.graph if n.op_type == "Relu").outputs[0].type = ir.TensorType(ir.DataType[kind.upper()])
     assert f"x is {kind.upper()}; SimAM takes FLOAT, FLOAT16, BFLOAT16, DOUBLE" in why(find(source))
+
+
+def another_opset(form: str, *changes: str) -> ir.Model:
+    """A file of opset 18 with the body of a block in opset 20, where the operators in it are the same."""
+    proto = ir.to_proto(forms.alone(form, (2, 3, 5, 7)))
+    (function,) = proto.functions
+    next(entry for entry in function.opset_import if not entry.domain).version = 20
+    for node in function.node:
+        node.op_type = dict(zip(changes[::2], changes[1::2], strict=True)).get(node.op_type, node.op_type)
+    return ir.from_proto(proto)
+
+
+def test_a_body_of_another_opset_is_judged_by_what_it_computes() -> None:
+    assert len(find(another_opset("function")).blocks) == 1
+    assert "gate is not a function of" in why(find(another_opset("function", "Sigmoid", "Tanh")))
+
+
+@pytest.mark.parametrize(("batch", "channels", "planes"), [(8, 256, 56), (64, 3, 256)])
+def test_a_large_batch_with_numbers_per_channel(batch: int, channels: int, planes: int) -> None:
+    (block,) = find(forms.alone("instance_norm", (batch, channels, planes, planes))).blocks
+    assert block.e_lambda == pytest.approx(1e-4)
+
+
+def test_a_constant_for_each_batch_element_hides_nothing() -> None:
+    chain = CHAIN.replace("z = Add (e, half)", "f = Mul (e, gates)\n   z = Add (f, half)")
+    weights = "float[8, 1, 1, 1] gates = {1, 1, 1, 1, 1, 1, 1, 1.5},"
+    assert why(find(model(chain, shape="8, 3, 5, 7", weights=weights)))

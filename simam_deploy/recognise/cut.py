@@ -69,11 +69,20 @@ class Cut:
 
         Then a few channels prove it for all; otherwise it must be run at its real size.
         """
+        return self.batched and all(t.size == 1 for t in self._floats())
+
+    @property
+    def batched(self) -> bool:
+        """Whether each batch element is surely treated as the others, by channels that may differ."""
         if any(node.op_type in PICKING | REGROUPING for node in self.flat):
             return False
+        axes = len(self.x.shape or ()) or 3
+        return all(t.size == 1 or len(t.shape) < axes or t.shape[0] == 1 for t in self._floats())
+
+    def _floats(self) -> list[ir.TensorProtocol]:
         inner = [v for node in self.flat for v in node.inputs if v is not None]
-        tensors = [constant(v) for v in (*self.constants, *inner)]
-        return all(t is None or t.size == 1 or t.dtype not in FLOATS for t in tensors)
+        found = (constant(v) for v in (*self.constants, *inner))
+        return [t for t in found if t is not None and t.dtype in FLOATS]
 
     @property
     def narrowest(self) -> int:

@@ -108,7 +108,7 @@ class Judge:
 
     def _tried(self, cut: Cut, dims: Dims) -> list[tuple[Size, list[Size]]]:
         """Sizes of x to judge at; none if not all remainders that its numbers depend on can be tried."""
-        found = list(sizes(cut, dims, self._shapes.trials))
+        found = list(sizes(cut, dims, self._shapes.trials if cut.sizes else []))
         times = period(cut)
         if times == 1:
             return found

@@ -93,7 +93,7 @@ class Piece:
         self.kind = _kind(self._model)
         """The same for pieces that differ in the values of scalar floats alone."""
         if functions:
-            self._model = onnx.inliner.inline_local_functions(self._model)
+            self._model = onnx.inliner.inline_local_functions(self._model, convert_version=True)
             del self._model.graph.value_info[:]  # what a function declares may be wrong
         self._model = widen(self._model)
         self.spent = 0

@@ -47,7 +47,8 @@ def sizes(cut: Cut, dims: Dims, trials: Sequence[Trial]) -> Iterator[tuple[Size,
 def smaller(piece: Piece, cut: Cut, size: Size, measured: list[Size], batch: int) -> Iterator[Size]:
     """Sizes to run in place of `size`, the first that works being enough. Of large planes few are run: `batch` * 2.
 
-    Where all planes are treated alike, and by the same numbers, a few show what happens to all.
+    Where all planes are treated alike, and by the same numbers, a few show what happens to all; or a few batch
+    elements, where channels may differ.
     """
     if cut.uniform:
         few = (min(size[0], 5), min(size[1], 3), *size[2:])
@@ -55,6 +56,8 @@ def smaller(piece: Piece, cut: Cut, size: Size, measured: list[Size], batch: int
         small = few if math.prod(few) <= MOST_VALUES // 4 and batch > 1 else least
         if same(piece.numbers(size, measured), piece.numbers(small, measured)):
             yield small
+    if cut.batched and size[0] > 2 and same(piece.numbers(size, measured), piece.numbers((2, *size[1:]), measured)):
+        yield (2, *size[1:])
     yield size
 
 

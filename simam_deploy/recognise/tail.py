@@ -96,7 +96,8 @@ def steps(
         functions=called(nodes, model),
     )
     say_defaults(made)
-    machine = evaluator(widen(onnx.inliner.inline_local_functions(made)), list(KERNELS.values()))
+    inlined = onnx.inliner.inline_local_functions(made, convert_version=True)
+    machine = evaluator(widen(inlined), list(KERNELS.values()))
 
     def run(*arrays: Float64) -> Float64:
         with np.errstate(all="ignore"):
