@@ -27,7 +27,7 @@ from simam_deploy.runtimes import graph, installed, open_session
 from simam_deploy.shapes import Shapes
 from simam_deploy.shapes.work import work_of
 from simam_deploy.text import on_one_line
-from simam_deploy.walk import nodes
+from simam_deploy.walk import graphs, nodes
 
 LIMITS = Limits(cpu_s=4, wall_s=20, memory=2**30)
 TIMES_HELD = 4
@@ -39,14 +39,30 @@ _OPERATORS = """AffineGrid CenterCropPad Col2Im ConstantOfShape Expand EyeLike M
     RandomUniform Range Resize Tile Upsample"""
 MAKERS = frozenset(_OPERATORS.split())
 """Operators of ONNX that may make much out of little: how much is in their values and attributes."""
-MOST_NODES = 50_000
-"""With all functions in place."""
+MOST_PARTS = 10_000
+"""Nodes, with all functions in place, and inputs, functions and graphs inside nodes, each for PART nodes."""
+PART = 4
+MOST_AXES = 64
+"""That one node names."""
 MOST_NUMBERS = 2**24
 """In one value, and in all that the MAKERS make together; or TIMES_INPUTS of those in the inputs."""
 TIMES_INPUTS = 64
 MOST_WORK = 2**38
 """Products that one run sums up and values that it makes, as far as shapes tell: 10 to 20 seconds on two cores.
 YOLO11x is given by its makers with 195 GFLOP on an image of 640x640, which are a third of it."""
+
+
+def refuse_many_parts(file: Path) -> None:
+    """Raise InputError if `file` has more than MOST_PARTS: reading, preparing and running them takes minutes."""
+    model = onnx_file.read(file)
+    more = len(model.graph.input) + len(model.functions) + sum(1 for _ in graphs(model)) - 1
+    parts = onnx_file.count_nodes(model, file) + PART * more
+    if parts > MOST_PARTS:
+        raise InputError(
+            f"{file} is not run: it has {parts:,} parts (nodes with all functions in place, and inputs, functions "
+            f"and graphs in nodes, which count as {PART}); networks have less than {MOST_PARTS:,}; if you trust the "
+            "file, run it with --no-limits"
+        )
 
 
 def refuse_without_end(file: Path, feed: Sequence[NDArray[Any]], runtimes: Sequence[str]) -> None:
@@ -89,8 +105,6 @@ def refuse_without_end(file: Path, feed: Sequence[NDArray[Any]], runtimes: Seque
 def doubts(file: Path, feed: Sequence[NDArray[Any]]) -> Iterator[str]:
     """Why it cannot be told beforehand how much `file` computes; nothing if it can."""
     proto = onnx_file.read(file)
-    if (count := onnx_file.count_nodes(proto, file)) > MOST_NODES:
-        yield f"it has {count:,} nodes with all functions in place"
     loop = next((node for node in nodes(proto) if node.op_type in LOOPS), None)
     if loop is not None:
         yield f"{_named(loop)} runs as often as it likes"
@@ -112,6 +126,11 @@ def doubts(file: Path, feed: Sequence[NDArray[Any]]) -> Iterator[str]:
         for name in node.output:
             if sizes.get(name, 0) > most:
                 yield f"{_named(node)} makes {sizes[name]:,} numbers, and the inputs hold {numbers:,}"
+    for node in nodes(proto):
+        axes = max((len(a.ints) for a in node.attribute if a.name == "axes"), default=0)
+        axes = max(axes, *(sizes.get(name, 0) for name in node.input[1:])) if _takes_axes(node) else axes
+        if axes > MOST_AXES:
+            yield f"{_named(node)} names {axes:,} axes"
     work = [(work_of(node, shapes), node) for node in nodes(proto)]
     if (total := sum(each for each, _ in work)) > MOST_WORK:
         heaviest = max(work, key=itemgetter(0))[1]
@@ -127,6 +146,10 @@ def _shapes(file: Path, proto: onnx.ModelProto, feed: Sequence[NDArray[Any]]) ->
             value.shape = ir.Shape(given[value.name])
     (shapes, *_) = Shapes(model).trials
     return {tensor.name: tuple(tensor.dims) for tensor in proto.graph.initializer} | shapes
+
+
+def _takes_axes(node: onnx.NodeProto) -> bool:
+    return len(node.input) > 1 and (node.op_type.startswith("Reduce") or node.op_type in ("Squeeze", "Unsqueeze"))
 
 
 def _largest(makers: Sequence[onnx.NodeProto], sizes: dict[str, int]) -> onnx.NodeProto:

@@ -33,6 +33,10 @@ def short_weight(model: onnx.ModelProto) -> None:
     model.graph.initializer[0].raw_data = bytes(100)
 
 
+def segment(model: onnx.ModelProto) -> None:
+    model.graph.initializer[0].segment.end = 4
+
+
 def dangling(model: onnx.ModelProto) -> None:
     model.graph.node[0].output[0] = "else"
 
@@ -90,6 +94,7 @@ def test_casts_to_no_type(to: int, place: str, tmp_path: Path) -> None:
         (no_opset, "names no opset: it is truncated"),
         (lambda m: m.ClearField("graph"), "it holds no graph"),
         (lambda m: m.ClearField("ir_version"), "is not an ONNX file"),
+        (segment, "keeps the weights 'w' in segments, which nothing reads"),
         (short_weight, r"is damaged: its weights 'w' are 100 bytes, where FLOAT \[4, 3, 3, 3\] takes 432"),
     ],
 )

@@ -17,7 +17,7 @@ from simam_deploy import child, forms, onnx_file, workload
 from simam_deploy.child import Limits
 from simam_deploy.errors import InputError
 from simam_deploy.shapes.work import work_of
-from simam_deploy.workload import doubts, refuse_without_end
+from simam_deploy.workload import doubts, refuse_many_parts, refuse_without_end
 
 X = [np.ones((2, 3, 5, 7), np.float32)]
 KNOWN = {
@@ -75,6 +75,13 @@ OPEN = {
             "   r = ReduceSum <keepdims: int = 0> (rf)\n   ee = Add (e, r)"
         ),
         "nothing tells how much Range at .* makes",
+    ),
+    "more axes than any x has": (
+        around(
+            "   ten = Constant <value_ints = [100]> ()\n   axis = Constant <value_ints = [1]> ()\n"
+            "   hundred = Expand (axis, ten)\n   ee = ReduceMean <keepdims: int = 1> (e, hundred)"
+        ),
+        "ReduceMean at .* names 100 axes",
     ),
     "a large window": (
         around(
@@ -140,12 +147,19 @@ def test_much_is_much_beside_the_inputs(tmp_path: Path, monkeypatch: pytest.Monk
     assert "13,650 numbers out of 210, the most by Tile" in next(doubts(saved(around(tiles.format(65)), tmp_path), X))
 
 
-def test_functions_that_become_a_large_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_more_parts_than_networks_have(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     file = saved(forms.alone("function", (2, 3, 5, 7)), tmp_path)
-    count = onnx_file.count_nodes(onnx_file.read(file), file)
-    assert count > 5
-    monkeypatch.setattr(workload, "MOST_NODES", count - 1)
-    assert next(doubts(file, X)) == f"it has {count} nodes with all functions in place"
+    parts = onnx_file.count_nodes(onnx_file.read(file), file) + 4 * 2  # an input, a function
+    assert parts > 5 + 4 * 2
+    monkeypatch.setattr(workload, "MOST_PARTS", parts)
+    refuse_many_parts(file)
+    monkeypatch.setattr(workload, "MOST_PARTS", parts - 1)
+    for command in ("verify", "bench"):
+        status, _, said = run(f"{command} {file} --runtimes onnx_reference")
+        assert status == 2
+        assert f"it has {parts} parts" in said
+        assert "run it with --no-limits" in said
+    assert run(f"verify {file} --runtimes onnx_reference --inputs plain --no-limits")[0] == 0
 
 
 @pytest.mark.parametrize("runtime", ["ort", "onnx_reference"])

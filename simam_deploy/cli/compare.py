@@ -54,7 +54,7 @@ def verify(
     from simam_deploy.candidates import gather
     from simam_deploy.inputs import cases
     from simam_deploy.inputs import specs as inputs_of
-    from simam_deploy.workload import refuse_without_end
+    from simam_deploy.workload import refuse_many_parts, refuse_without_end
 
     if weights is not None and against is None:
         raise InputError("--weights are for a PyTorch model; name it with --against package.module:callable")
@@ -62,6 +62,8 @@ def verify(
     for file in files:
         if half := onnx_file.half_types(onnx_file.load(file)):
             raise InputError(f"verify compares float32 files; {file} holds {', '.join(half)}")
+    for file in files if limits else []:
+        refuse_many_parts(file)
     with show.progress() as say, tempfile.TemporaryDirectory() as folder:
         chosen = gather(
             files,
@@ -125,9 +127,11 @@ def bench(
     from simam_deploy.inputs import specs as inputs_of
     from simam_deploy.runtimes.matching import Names
     from simam_deploy.verify import run_once
-    from simam_deploy.workload import refuse_without_end
+    from simam_deploy.workload import refuse_many_parts, refuse_without_end
 
     names = [name for name in runtimes_of(runtimes, provider) if runtimes or name != "onnx_reference"]
+    for file in files if limits else []:
+        refuse_many_parts(file)
     with show.progress() as say, tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         chosen = gather(files, parts(forms), names, Path(folder), threads=threads, provider=provider, kernel=kernel)
         _refuse_nothing(chosen)

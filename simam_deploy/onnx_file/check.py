@@ -59,6 +59,8 @@ def check_message(proto: onnx.ModelProto, source: Path) -> None:
         raise ModelFileError(f"{source} is damaged: it has opset {opset}")
     if any(graph.sparse_initializer for graph in graphs(proto)):
         raise ModelFileError(f"{source} keeps weights as sparse tensors; make them dense first")
+    if part := next((tensor for tensor in tensor_protos(proto) if tensor.HasField("segment")), None):
+        raise ModelFileError(f"{source} keeps the weights {part.name!r} in segments, which nothing reads")
     if proto.training_info:
         raise ModelFileError(f"{source} holds training information, which would be lost; take it out first")
     if proto.functions:
