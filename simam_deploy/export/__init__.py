@@ -20,6 +20,7 @@ from simam_deploy.export.arguments import Call, Flat, call_of, outputs_of
 from simam_deploy.export.axes import Asked, Axes, Sizes, other_sizes, parsed, resolved
 from simam_deploy.export.check import compare, resized
 from simam_deploy.export.exporters import check_options, torch_export
+from simam_deploy.export.memory import refuse_memory
 from simam_deploy.files import staging
 from simam_deploy.forms import form_named
 from simam_deploy.fuse import Fused, fuse, write
@@ -83,8 +84,8 @@ def export(
     source : how to name the model in the manifest; its class name by default.
     The model is exported as in eval mode, and is as it was afterwards: modes, hooks, and caches that its forward
     keeps. A torch.export.ExportedProgram is taken as its module. Weights beyond 2 GiB go to `<path>.<hash>.data`.
-    Raises InputError (the model does not run on args or at another size, an axis stayed fixed, the exporter refuses),
-    NoBlockError, FormError, OutputError; nothing is written then.
+    Raises InputError (the model does not run on args or at another size, it draws random numbers or remembers earlier
+    runs, an axis stayed fixed, the exporter refuses), NoBlockError, FormError, OutputError; nothing is written then.
     """
     say = on_progress or (lambda _: None)
     if isinstance(model, torch.export.ExportedProgram):
@@ -100,6 +101,8 @@ def export(
     with staging(path) as staged, _in_eval_mode(model):
         folder = staged.with_name(f"{staged.name}.raw")
         say("run the model once")
+        if check:
+            refuse_memory(model, call)
         outputs, notes = outputs_of(call.run(model), list(call.tensors))
         axes = resolved(dynamic, call.tensors, lambda sizes: _runs(model, call, sizes) is None)
         other = _at_other_size(model, call, axes) if any(axes.values()) else None
