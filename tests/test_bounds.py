@@ -94,7 +94,9 @@ def test_a_block_like_one_before_it_is_judged_by_its_own_constants(changed: dict
     assert len(found.blocks) == len(found.near_misses) == 1
 
 
-def test_blocks_that_differ_in_their_constants_take_little_work(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("form", ["", "function", "primitive"])
+def test_blocks_that_differ_in_their_constants_take_little_work(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    alike, unlike = (fuse(model, form).model if form else model for model in (two_blocks(), two_blocks(lam=0.1)))
     runs: list[int] = []
     run = Piece.run
 
@@ -103,8 +105,8 @@ def test_blocks_that_differ_in_their_constants_take_little_work(monkeypatch: pyt
         return run(self, x, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Piece, "run", counted)
-    assert [block.e_lambda for block in find(two_blocks(lam=0.1)).blocks] == pytest.approx([1e-4, 0.1])
+    assert [block.e_lambda for block in find(unlike).blocks] == pytest.approx([1e-4, 0.1])
     together = sum(runs)
     runs.clear()
-    find(two_blocks())
+    find(alike)
     assert together < 1.2 * sum(runs)

@@ -90,12 +90,12 @@ class Piece:
         )
         say_defaults(self._model)
         self.key = self._model.SerializeToString(deterministic=True)
-        self.kind = _kind(self._model)
-        """The same for pieces that differ in the values of scalar floats alone."""
         if functions:
             self._model = onnx.inliner.inline_local_functions(self._model, convert_version=True)
             del self._model.graph.value_info[:]  # what a function declares may be wrong
         self._model = widen(self._model)
+        self.kind = _kind(self._model)
+        """The same for pieces that differ in the values of scalar floats alone."""
         self.spent = 0
         """Of work, in all runs."""
         self._work: dict[tuple[int, ...], int] = {}
@@ -212,9 +212,12 @@ class Piece:
 def _kind(model: onnx.ModelProto) -> bytes:
     masked = onnx.ModelProto()
     masked.CopyFrom(model)
-    for tensor in masked.graph.initializer:
+    attributes = [a for node in masked.graph.node if node.op_type == "Constant" for a in node.attribute]
+    for tensor in (*masked.graph.initializer, *(a.t for a in attributes if a.HasField("t"))):
         if tensor.data_type == TensorProto.DOUBLE and math.prod(tensor.dims) == 1:
             tensor.ClearField("raw_data")
+    for attribute in attributes:
+        attribute.ClearField("f")
     return sha256(masked.SerializeToString(deterministic=True)).digest()
 
 
