@@ -47,6 +47,8 @@ MOST_AXES = 64
 MOST_NUMBERS = 2**24
 """In one value, and in all that the MAKERS make together; or TIMES_INPUTS of those in the inputs."""
 TIMES_INPUTS = 64
+TIMES_ALL = 4
+"""So often that may be made by all nodes together; weights count as much as four times their number."""
 MOST_WORK = 2**38
 """Products that one run sums up and values that it makes, as far as shapes tell: 10 to 20 seconds on two cores.
 YOLO11x is given by its makers with 195 GFLOP on an image of 640x640, which are a third of it."""
@@ -122,6 +124,10 @@ def doubts(file: Path, feed: Sequence[NDArray[Any]]) -> Iterator[str]:
             made += sizes.get(name, 0)
     if made > most:
         yield f"it makes {made:,} numbers out of {numbers:,}, the most by {_named(_largest(makers, sizes))}"
+    together = sum(sizes.get(name, 0) for node in nodes(proto) for name in node.output)
+    weights = sum(math.prod(tensor.dims) for tensor in proto.graph.initializer)
+    if together > TIMES_ALL * max(most, 4 * weights):
+        yield f"its nodes make {together:,} numbers in all, and the truth in float64 keeps them"
     for node in nodes(proto):
         for name in node.output:
             if sizes.get(name, 0) > most:
@@ -164,7 +170,7 @@ def _run(file: str, inputs: str, runtime: str) -> None:
     """One run. Call it in a process of its own. Raises MemoryError; other errors are left to the real run."""
     with np.load(inputs) as arrays:
         feed = [arrays[name] for name in arrays.files]
-    options: dict[str, Any] = {"threads": 1} if runtime == "ort" else {}
+    options: dict[str, Any] = {"threads": 1} if runtime == "ort" else {"dtype": "float64"}
     try:
         with open_session(file, runtime, **options) as session:
             session.run({spec.name: array for spec, array in zip(session.inputs, feed, strict=True)})

@@ -136,7 +136,7 @@ def test_a_network_of_known_sizes_is_not_tried(
 
 @pytest.mark.parametrize(("model", "words"), OPEN.values(), ids=OPEN)
 def test_work_that_is_not_told(tmp_path: Path, model: ir.Model, words: str) -> None:
-    assert re.search(words, next(doubts(saved(model, tmp_path), X)))
+    assert re.search(words, "\n".join(doubts(saved(model, tmp_path), X)))
 
 
 def test_much_is_much_beside_the_inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,6 +145,15 @@ def test_much_is_much_beside_the_inputs(tmp_path: Path, monkeypatch: pytest.Monk
     tiles += "   zero = Constant <value_ints = [0]> ()\n   ee = ReduceMean <keepdims: int = 1> (o, zero)"
     assert not list(doubts(saved(around(tiles.format(64)), tmp_path), X))
     assert "13,650 numbers out of 210, the most by Tile" in next(doubts(saved(around(tiles.format(65)), tmp_path), X))
+
+
+@pytest.mark.parametrize(("count", "few"), [(240, True), (400, False)])
+def test_all_that_is_kept_counts(count: int, few: bool, tmp_path: Path) -> None:
+    lines = (
+        big(300) + "   o = Expand (half, big)\n" + "".join(f"   o{i + 1} = Neg (o{i or ''})\n" for i in range(count))
+    )
+    found = list(doubts(saved(around(f"{lines}   r = ReduceMean (o{count})\n   ee = Mul (e, r)"), tmp_path), X))
+    assert not found if few else "numbers in all" in found[0]
 
 
 def test_a_file_of_more_parts_than_networks_have(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from simam_deploy.cli.options import (
     Form,
     Inputs,
     Json,
+    Limits,
     Neighbours,
     OneFile,
     Output,
@@ -228,6 +229,7 @@ def build(
             help="NAME:MIN[,OPT,MAX] for a dynamic input, as x:1x3x64x64,4x3x64x64,8x3x64x64.",
         ),
     ] = None,
+    limits: Limits = True,
     as_json: Json = False,
 ) -> None:
     """Build a TensorRT-RTX engine; no GPU is needed."""
@@ -235,7 +237,12 @@ def build(
 
     with show.progress() as say:
         report = engine.build_engine(
-            file, output, targets=parts(targets), shapes=engine.parse_shapes(shapes or []), on_progress=say
+            file,
+            output,
+            targets=parts(targets),
+            shapes=engine.parse_shapes(shapes or []),
+            on_progress=say,
+            limits=limits,
         )
     if as_json:
         show.json(asdict(report))

@@ -52,7 +52,10 @@ Kernel = Annotated[
     typer.Option(help="For ort: auto takes the compiled kernel where it is built; require fails without; off."),
 ]
 Limits = Annotated[
-    bool, typer.Option(help="Try a file whose work cannot be told with limits on time and memory, before it is run.")
+    bool,
+    typer.Option(
+        help="Refuse files of more nodes than networks have; try what may take much with limits on time and memory."
+    ),
 ]
 Files = Annotated[list[Path], typer.Argument(help="ONNX files.", show_default=False)]
 
