@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import onnx
 
@@ -215,6 +215,12 @@ def _check_order(name: str, shape: ShapeRange) -> None:
         raise InputError(f"input {name!r}: {_text(shape)} is not 1 <= MIN <= OPT <= MAX in each size")
 
 
+def _started(job: Mapping[str, object], given: IO[bytes], stderr: IO[bytes]) -> subprocess.Popen[bytes]:
+    given.write(json.dumps(job).encode())
+    given.seek(0)
+    return subprocess.Popen([*WORKER], stdin=given, stdout=subprocess.PIPE, stderr=stderr, env=environment())
+
+
 def _run(
     job: Mapping[str, object], on_progress: Callable[[str], None] | None, timeout_s: float | None
 ) -> tuple[dict[str, Any], list[str]]:
@@ -223,10 +229,9 @@ def _run(
     last: dict[str, Any] = {}
     end = time.monotonic() + (threading.TIMEOUT_MAX if timeout_s is None else timeout_s)
     with (
+        tempfile.TemporaryFile() as given,  # an argument may not be that long
         tempfile.TemporaryFile() as stderr,
-        subprocess.Popen(
-            [*WORKER, json.dumps(job)], stdout=subprocess.PIPE, stderr=stderr, env=environment()
-        ) as process,
+        _started(job, given, stderr) as process,
     ):
         timer = threading.Timer(max(0, end - time.monotonic()), process.kill)
         timer.start()

@@ -111,4 +111,4 @@ def _build(job: dict[str, Any], tell: Tell) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.stdin.read())

@@ -296,7 +296,7 @@ def test_an_abort_of_the_builder_ends_in_words(static: Path, monkeypatch: pytest
     speak(
         monkeypatch,
         "import resource; resource.setrlimit(resource.RLIMIT_CORE, (0, 0))\n"
-        "open(json.loads(sys.argv[1])['engine'], 'wb').write(b'half')\n"
+        "open(json.load(sys.stdin)['engine'], 'wb').write(b'half')\n"
         "say(log='ERROR: this is wrong'); sys.stdout.write('{\"do'); sys.stdout.flush()\n"
         "sys.stderr.write('terminate called\\n'); sys.stderr.flush(); os.abort()",
     )

@@ -1,11 +1,14 @@
 """A graph that takes the builder minutes is refused before it starts."""
 
+import sys
 from pathlib import Path
 
+import onnx
+import onnx_ir as ir
 import pytest
 
 from simam_deploy import engine, forms, onnx_file
-from simam_deploy.errors import InputError
+from simam_deploy.errors import BuildError, InputError
 
 
 def test_too_many_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,3 +21,18 @@ def test_too_many_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     ):
         engine.build_engine(file, tmp_path / "m.engine", targets=["sm86"])
     assert not (tmp_path / "m.engine").exists()
+
+
+def test_names_that_are_too_long_for_an_argument(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux takes 128 KiB in one."""
+    proto = ir.to_proto(forms.alone("function", (2, 3, 5, 7)))
+    (function,) = proto.functions
+    more = proto.functions.add()
+    more.CopyFrom(function)
+    more.name, more.domain = "f" * 2**18, "other"
+    proto.opset_import.add(domain="other", version=1)
+    onnx.save(proto, tmp_path / "m.onnx")
+    answer = "import json, sys; print(json.dumps({'error': ['BuildError', str(len(sys.stdin.read()))]}))"
+    monkeypatch.setattr(engine, "WORKER", (sys.executable, "-c", answer))
+    with pytest.raises(BuildError, match=r"^26\d{4}$"):
+        engine.build_engine(tmp_path / "m.onnx", tmp_path / "m.engine", targets=["sm86"])

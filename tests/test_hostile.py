@@ -135,8 +135,8 @@ def faults(answer: dict[str, object]) -> list[str]:
     return found
 
 
-def wrong(given: list[dict[str, object]]) -> list[str]:
-    """A line for each answer that is none."""
+def expect_answers(given: list[dict[str, object]]) -> None:
+    """Fails with a line for each answer that is none."""
     return [
         f"{answer['command']} {answer['file']}: {'; '.join(found)}" for answer in given if (found := faults(answer))
     ]
@@ -145,18 +145,18 @@ def wrong(given: list[dict[str, object]]) -> list[str]:
 def test_every_file_gets_an_answer(tmp_path: Path) -> None:
     given = answers(HOSTILE, ["fuse"], tmp_path)
     assert {answer["file"] for answer in given} == HOSTILE.keys()
-    assert wrong(given) == []
+    expect_answers(given)
     said = {str(answer["file"]): str(answer["said"]) for answer in given}
     for name, words in SAID.items():
         assert re.search(words, said[name]), said[name]
     read = [str(answer["file"]) for answer in given if answer["status"] == 0]  # the others: the same once more
     read = [name for name in read if name not in bulk.FILES or name in INSPECTED]
-    assert wrong(answers(read, ["inspect"], tmp_path / "read")) == []
+    expect_answers(answers(read, ["inspect"], tmp_path / "read"))
 
 
 def test_files_that_are_run(tmp_path: Path) -> None:
     given = answers(RUN, ["verify", "bench", "build"], tmp_path)
-    assert wrong(given) == []
+    expect_answers(given)
     assert {answer["status"] for answer in given} >= {0, 2}
 
 
@@ -164,4 +164,4 @@ def test_files_that_are_run(tmp_path: Path) -> None:
 def test_every_file_in_every_command(tmp_path: Path) -> None:
     given = answers(HOSTILE, ["inspect", "fuse", "verify", "bench", "build"], tmp_path)
     assert len(given) == 5 * len(HOSTILE) >= 5 * 180
-    assert wrong(given) == []
+    expect_answers(given)
