@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -134,7 +135,7 @@ def _cases(call: Call, axes: Axes, inputs: Sequence[str]) -> list[Case]:
     shapes = [tuple(axes[n].get(i, d) for i, d in enumerate(t.shape)) for n, t in call.tensors.items()]
     specs = [TensorSpec(n, a.dtype, shape) for n, a, shape in zip(call.tensors, example, shapes, strict=True)]
     made = cases(inputs, specs, sizes=[a.shape for a in example])
-    others = [Case(c.name, tuple(_with_integers_of(example, feed) for feed in c.feeds)) for c in made]
+    others = [replace(c, feeds=tuple(_with_integers_of(example, feed) for feed in c.feeds)) for c in made]
     return [Case("example", (example,)), *others]
 
 
