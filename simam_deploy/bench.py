@@ -81,7 +81,7 @@ def bench(
         raise InputError(f"bench runs for 0 to {MOST_SECONDS} seconds; asked for {seconds}")
     if not feeds:
         raise InputError("bench needs one array per input of the sessions; got none")
-    feeds = [np.ascontiguousarray(array) for array in feeds]
+    feeds = [np.asarray(array, order="C") for array in feeds]  # np.ascontiguousarray gives scalars an axis
     target = np.empty_like(feeds[0])
     pools: dict[tuple[str, ...], _Pool] = {}
     turns: list[_Turn] = [_Turn("copy", _pool(pools, feeds), lambda arrays: np.copyto(target, arrays[0]))]

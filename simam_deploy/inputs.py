@@ -19,6 +19,7 @@ from simam_deploy.runtimes import graph
 from simam_deploy.runtimes.matching import Names
 from simam_deploy.runtimes.ranges import ranges
 from simam_deploy.runtimes.session import TensorSpec, is_float
+from simam_deploy.text import on_one_line
 
 Array = NDArray[Any]
 Size = tuple[int, ...]
@@ -69,6 +70,8 @@ MOST_PIXELS = 2**26
 """Of a picture, before it is resized; it is refused before it is decoded."""
 MOST_NUMBERS = 2**28
 """In what a model takes, for pictures."""
+MOST_NAMED = 5
+"""Of the arrays that are left out."""
 
 
 _CHOICES = f"{', '.join(MADE)}, adversarial (all of {', '.join(ADVERSARIAL)}), FILE.npz, a folder of pictures"
@@ -212,9 +215,14 @@ def _from_npz(path: Path, specs: Sequence[TensorSpec]) -> Case:
 
 
 def _chosen(path: Path, arrays: dict[str, Array], names: Sequence[str]) -> tuple[list[Array], str]:
-    """One array for each input: by name, or in order where no name is the same, which is said; arr_0 is no name."""
+    """One array for each input: by name, or in order where no name is the same, which is said; arr_0 is no name.
+    Further arrays are left out, which is said."""
     if set(names) <= set(arrays):
-        return [arrays[name] for name in names], ""
+        further = [on_one_line(name) for name in arrays if name not in names]
+        more = f" and {len(further) - MOST_NAMED} more" if len(further) > MOST_NAMED else ""
+        note = f"{path.name}: left out, as the model has no inputs of these names: "
+        note += f"{', '.join(further[:MOST_NAMED])}{more}"
+        return [arrays[name] for name in names], note if further else ""
     if len(arrays) != len(names):
         raise InputError(f"{path} holds {', '.join(arrays) or 'nothing'}; the model's inputs are {', '.join(names)}")
     named = list(arrays) != [f"arr_{i}" for i in range(len(arrays))]

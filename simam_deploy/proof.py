@@ -65,7 +65,7 @@ def prove(run: Run, shapes: list[Shape], *, brief: bool = False) -> Verdict:
                 first = _recover_lambda(run, 1e-3 * x)
                 recovered = _recover_lambda(run, 0.3 * np.sqrt(abs(first)) * x)
             if not (np.isfinite(recovered) and recovered > LEAST_LAMBDA):
-                return _differences(run, shape, f"λ would be {recovered:.3g}; it must be positive")
+                return _differences(run, shape, _not_positive(recovered))
         for name, x in _brief(rng, shape) if brief else planes(rng, shape, recovered):
             share = _share(run(x), x, recovered)
             if not share <= 1:
@@ -161,8 +161,13 @@ def _differences(run: Run, shape: Shape, otherwise: str) -> Verdict:
             f"or by {4 / a:.6g} where M - 1 = {m - 1}"
         )
     if b <= 0:
-        reasons.append(f"λ would be {b / 4:.3g}; it must be positive")
+        reasons.append(_not_positive(b / 4))
     return Verdict(None, tuple(reasons) or (otherwise,), float(4 / a) if len(reasons) == 1 and a > 0 < b else None)
+
+
+def _not_positive(e_lambda: float) -> str:
+    tiny = f"0 (below {LEAST_LAMBDA:g}, which cannot be told from 0)"
+    return f"λ would be {tiny if abs(e_lambda) <= LEAST_LAMBDA else f'{e_lambda:.3g}'}; it must be positive"
 
 
 def _fit(ratio: Float64, d: Float64) -> tuple[float, float, float] | str:

@@ -84,7 +84,45 @@ def test_a_prefix_of_all_names_is_taken_off(tmp_path: Path, prefix: str) -> None
     net, said = loaded(prefixed(prefix, trained()), tmp_path)
     assert same(net, trained())
     left = prefix.replace("_orig_mod.", "")
-    assert said == f"weights: {tmp_path}/w.pth" + (f', prefix "{left}" taken off' if left else "")
+    taken = ', "_orig_mod." taken out of the names' if left != prefix else ""
+    assert said == f"weights: {tmp_path}/w.pth{taken}" + (f', prefix "{left}" taken off' if left else "")
+
+
+def partly(prefix: str, weights: Weights, step: int = 2) -> Weights:
+    """Every other name with the prefix, or one of `step`."""
+    return {(prefix if at % step == 0 else "") + name: value for at, (name, value) in enumerate(weights.items())}
+
+
+@pytest.mark.parametrize("prefix", ["module.", "model.", "a.b."])
+@pytest.mark.parametrize("step", [2, 5, 99])
+@pytest.mark.parametrize("wrapper", ["", "state_dict"])
+def test_a_prefix_of_some_names_is_taken_off_and_said(tmp_path: Path, prefix: str, step: int, wrapper: str) -> None:
+    held = partly(prefix, trained(), step)
+    net, said = loaded({wrapper: held} if wrapper else held, tmp_path)
+    assert same(net, trained())
+    count = sum(name.startswith(prefix) for name in held)
+    whose = f"{wrapper} of " if wrapper else ""
+    assert said == f'weights: {whose}{tmp_path}/w.pth, prefix "{prefix}" taken off {count} of {len(held)} names'
+
+
+def test_a_prefix_of_some_names_stays_where_the_whole_does_not_fit(tmp_path: Path) -> None:
+    lacking = partly("module.", trained())
+    del lacking["head.weight" if "head.weight" in lacking else "module.head.weight"]
+    refused(lacking, tmp_path, r"do not fit Net:\n  missing: .*; nearest in the file: ")
+    refused(partly("module.", trained()) | {"extra": torch.ones(2)}, tmp_path, r"do not fit Net:\n  missing: ")
+    clash = partly("module.", trained(1)) | {"conv.weight": trained(2)["conv.weight"]}
+    with pytest.raises(ModelFileError, match="do not fit Net") as caught:
+        loaded(clash, tmp_path)
+    assert "choose one" not in str(caught.value)
+
+
+def test_names_with_a_prefix_and_without_one_that_fit_equally(tmp_path: Path) -> None:
+    words = (
+        r"several parts of .*w.pth fit the model equally; choose one:\n"
+        r"  the names without a prefix, which cannot be chosen by a name: save them to a file of their own\n"
+        r"  --weights .*w.pth:teacher$"
+    )
+    refused(trained(1) | prefixed("teacher.", trained(2)), tmp_path, words)
 
 
 @pytest.mark.parametrize("wrapper", [*WRAPPERS, "generator", "best"])
@@ -176,9 +214,8 @@ def test_a_moving_average_beside_the_model_in_one_dict(tmp_path: Path) -> None:
 
 def test_several_parts_that_fit_are_for_the_user_to_choose(tmp_path: Path) -> None:
     held = {"student": trained(1), "teacher": trained(2)}
-    refused(
-        held, tmp_path, r"several parts of .*w.pth fit the model; choose one:\n  --weights .*:student\n  .*:teacher$"
-    )
+    words = r"several parts of .*w.pth fit the model equally; choose one:\n  --weights .*:student\n  .*:teacher$"
+    refused(held, tmp_path, words)
     assert same(loaded(held, tmp_path, "teacher")[0], trained(2))
     assert same(loaded({"model": trained(1), "best": trained(1)}, tmp_path)[0], trained(1))
     refused(held, tmp_path, r"w.pth has no part tutor; it has student, teacher$", wanted="tutor")

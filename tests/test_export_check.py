@@ -103,3 +103,10 @@ def test_on_the_command_line(folder: Path, run: Run) -> None:
     status, _, err = run(f"{EXPORT}build -o new.onnx --dynamic depth")
     assert status == 2
     assert "no input has an axis depth: 'x' is 4-D (2, 3, 6, 5)" in err
+
+
+def test_arrays_that_are_no_inputs_are_named(tmp_path: Path) -> None:
+    np.savez(tmp_path / "in.npz", input=X.numpy(), labels=np.zeros(2))
+    done = exported(tmp_path / "m.onnx", inputs=[str(tmp_path / "in.npz")])
+    assert done.parity is not None
+    assert "in.npz: left out, as the model has no inputs of these names: labels" in done.parity.notes

@@ -174,6 +174,12 @@ def test_npz_by_name_whatever_the_order_and_whatever_else_is_in_it(tmp_path: Pat
     assert case.name == "in.npz"
     np.testing.assert_array_equal(case.feeds[0][0], a)
     np.testing.assert_array_equal(case.feeds[0][1], b)
+    assert case.note == "in.npz: left out, as the model has no inputs of these names: labels"
+    np.savez(tmp_path / "in.npz", a=a, b=b, **{f"k{at}\n": a for at in range(8)})
+    case = only(tmp_path / "in.npz", TensorSpec("a", F32, ("n", 3)), TensorSpec("b", F32, ("n", 2)))
+    assert case.note.endswith(r"these names: k0\n, k1\n, k2\n, k3\n, k4\n and 3 more")
+    np.savez(tmp_path / "in.npz", b=b, a=a)
+    assert only(tmp_path / "in.npz", TensorSpec("a", F32, ("n", 3)), TensorSpec("b", F32, ("n", 2))).note == ""
 
 
 def test_npz_by_position(tmp_path: Path) -> None:

@@ -136,6 +136,23 @@ def test_weights_beyond_the_limit_get_their_own_file(tmp_path: Path, monkeypatch
     np.testing.assert_array_equal(held.numpy(), big)
 
 
+def test_small_weights_from_another_file_beside_large_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def grow(model: onnx.ModelProto) -> None:
+        outside(model)
+        model.graph.initializer.append(numpy_helper.from_array(np.ones(4096, np.float32), "large"))
+
+    (tmp_path / "w.bin").write_bytes(WEIGHTS.tobytes())
+    model = onnx_file.load(write(tmp_path / "a.onnx", grow))
+    monkeypatch.setattr(onnx_file, "PROTOBUF_LIMIT", 4096)
+    (tmp_path / "out").mkdir()
+    onnx_file.save(model, tmp_path / "out" / "b.onnx")
+    again = onnx_file.load(tmp_path / "out" / "b.onnx")
+    kept = again.graph.initializers["w"].const_value
+    assert kept is not None
+    np.testing.assert_array_equal(kept.numpy(), WEIGHTS)
+    assert [file.parent for file in onnx_file.weight_files(again, tmp_path / "out" / "b.onnx")] == [tmp_path / "out"]
+
+
 def test_every_type_of_weight_comes_back(tmp_path: Path) -> None:
     """Each way that a tensor is written: raw bytes, fields of its own, strings, from another file, from memory."""
     kinds = {

@@ -29,7 +29,8 @@ def load(module: nn.Module, path: Path, wanted: str = "") -> str:
 
     path : a file of torch.save or safetensors. Dicts that hold the state_dict are looked through (state_dict, model,
     params, ...), and a prefix of the names (`module.`, `model.`, ...) is taken off: those are chosen that fit the
-    module's names and shapes best. Where several fit, the moving average (state_dict_ema, params_ema) is taken, as
+    module's names and shapes best. A prefix of some names is taken off where the whole is the module's exactly then.
+    Where several fit, the moving average (state_dict_ema, params_ema) is taken, as
     timm and BasicSR evaluate it. wanted : the dict or the prefix to take, as `params` or `state_dict.model`.
     Floats of another size are converted to the module's.
     Raises ModelFileError: no such file, or of another kind; no state_dict in it; names or shapes that do not fit;
@@ -113,7 +114,7 @@ def _refusal(
 
 def _taken(part: Part) -> str:
     said = [shown(".".join(part.where))] if part.where else []
-    said += [f'prefix "{shown(part.prefix)}" taken off'] if part.prefix else []
+    said += part.taken_off
     return f" ({', '.join(said)})" if said else ""
 
 
@@ -127,7 +128,7 @@ def _summary(
 ) -> str:
     """As in `weights: state_dict_ema of w.pth, prefix "module." taken off, n_averaged left out`."""
     said = [f"{shown('.'.join(part.where))} of {path}" if part.where else str(path)]
-    said += [f'prefix "{shown(part.prefix)}" taken off'] if part.prefix else []
+    said += part.taken_off
     if left_out:
         more = f" and {len(left_out) - MOST_SHOWN} more" if len(left_out) > MOST_SHOWN else ""
         said.append(f"{', '.join(map(shown, left_out[:MOST_SHOWN]))}{more} left out")

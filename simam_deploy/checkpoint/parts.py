@@ -30,6 +30,7 @@ class Part:
 
     where : the keys that lead to the dict.  entries : all of it.  metadata : that of torch, by module.
     score : how many names of the model are there with their shapes, and how many at all.
+    changed : what was done to the names of `entries`, in words.
     """
 
     where: tuple[str, ...]
@@ -37,6 +38,12 @@ class Part:
     entries: Found
     metadata: Mapping[str, Any]
     score: tuple[int, int]
+    changed: tuple[str, ...] = ()
+
+    @property
+    def taken_off(self) -> list[str]:
+        """What is not in the names any more, in words."""
+        return [*self.changed, *([f'prefix "{shown(self.prefix)}" taken off'] if self.prefix else [])]
 
     @property
     def label(self) -> str:
@@ -84,10 +91,32 @@ def parts(held: Any, own: Mapping[str, Any]) -> Iterator[Part]:
             metadata = getattr(value, "_metadata", None)
             if not isinstance(metadata, dict) or entries.keys() != named.keys():
                 metadata = {}
+            words = [f'"{name}." taken out of the names' for name in sorted(_INSIDE) if _held(name, named, entries)]
             for prefix, score in _scores(entries, own, deepest).items():
-                yield Part(where, prefix, entries, metadata, score)
+                part = Part(where, prefix, entries, metadata, score, tuple(words))
+                yield part
+                yield from _of_some(part, own)
         if len(where) < _DEEPEST:
             queue += [((*where, name), entry) for name, entry in named.items()]
+
+
+def _held(wrapper: str, named: Found, entries: Found) -> bool:
+    """Whether the names in the file hold it, and those of `entries` do not."""
+    return any(wrapper in name.split(".") for name in named.keys() - entries.keys())
+
+
+def _of_some(part: Part, own: Mapping[str, Any]) -> Iterator[Part]:
+    """All entries, without the prefix that some have, if no two become one and they are the model's exactly."""
+    if not part.prefix or len(part.entries) > len(own):
+        return
+    plain = {name.removeprefix(part.prefix): value for name, value in part.entries.items()}
+    count = sum(name.startswith(part.prefix) for name in part.entries)
+    needed = {name for name in own if not name.endswith(NOT_NEEDED)}
+    apart = len(plain) == len(part.entries) > count
+    if apart and needed <= plain.keys() <= own.keys() and all(same_shape(plain[name], own[name]) for name in plain):
+        score = (len(needed), len(needed))
+        words = f'prefix "{shown(part.prefix)}" taken off {count} of {len(plain)} names'
+        yield Part(part.where, "", plain, {}, score, (*part.changed, words))
 
 
 def without_wrappers(entries: Mapping[str, Any]) -> Found:
@@ -134,13 +163,19 @@ def choose(found: Sequence[Part], own: Mapping[str, Any], path: Path, wanted: st
     best = max(found, key=lambda part: (part.score, len(part.entries)))
     values = _values(best, own)
     others = [p for p in found if p.score == best.score and p is not best and 2 * p.score[0] >= len(values) > 0]
-    others = [p for p in others if not _same(values, _values(p, own))]
+    others = [p for p in others if values.keys() == _values(p, own).keys() and not _same(values, _values(p, own))]
     averaged = [part for part in (best, *others) if part.averaged]
     if others and len(averaged) != 1:
-        lines = [f"--weights {path}:{shown(part.label)}" for part in (best, *others) if part.label]
-        raise ModelFileError("\n  ".join([f"several parts of {path} fit the model; choose one:", *lines]))
+        lines = [_choice(part, path) for part in (best, *others)]
+        raise ModelFileError("\n  ".join([f"several parts of {path} fit the model equally; choose one:", *lines]))
     chosen = averaged[0] if others else best
     return chosen, [part for part in (best, *others) if part is not chosen]
+
+
+def _choice(part: Part, path: Path) -> str:
+    if part.label:
+        return f"--weights {path}:{shown(part.label)}"
+    return "the names without a prefix, which cannot be chosen by a name: save them to a file of their own"
 
 
 def _values(part: Part, own: Mapping[str, Any]) -> Found:

@@ -37,7 +37,8 @@ Weights = Annotated[
     Path | None, typer.Option(help="Checkpoint to load into the model: FILE, or FILE:PART for one part of it.")
 ]
 Shapes = Annotated[
-    list[str] | None, typer.Option("--shape", help="Size of an input, as 1,3,224,224; once per input.")
+    list[str] | None,
+    typer.Option("--shape", help="Size of an input, as 1,3,224,224, or '' for a scalar; once per input."),
 ]
 Runtimes = Annotated[
     str | None, typer.Option(help="Comma-separated: onnx_reference, ort, openvino. Default: installed.")
@@ -66,11 +67,11 @@ def parts(text: str) -> list[str]:
 
 
 def sizes(texts: Sequence[str] | None) -> list[tuple[int, ...]] | None:
-    """One size per text such as 1,3,224,224; None for no texts. Raises InputError for what is no size."""
+    """One size per text such as 1,3,224,224, () for ''; None for no texts. Raises InputError for what is no size."""
     if not texts:
         return None
     try:
-        found = [tuple(int(part) for part in text.replace("x", ",").split(",")) for text in texts]
+        found = [tuple(int(part) for part in text.replace("x", ",").split(",")) if text else () for text in texts]
     except ValueError:
         found = [(0,)]
     if any(part < 1 for size in found for part in size):

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
-from simam_deploy import native
+from simam_deploy import native, onnx_file
 from simam_deploy.candidates import Candidates, gather
-from simam_deploy.errors import InputError
+from simam_deploy.errors import InputError, ModelFileError, RuntimeUnavailable
 from simam_deploy.export.arguments import Call, Flat
 from simam_deploy.export.axes import Axes
 from simam_deploy.inputs import Case, cases
 from simam_deploy.runtimes import installed
 from simam_deploy.runtimes.eager import EagerSession
-from simam_deploy.runtimes.session import TensorSpec
+from simam_deploy.runtimes.session import Session, TensorSpec
 from simam_deploy.verify import Report, verify
+from simam_deploy.walk import nodes
 
 
 def compare(
@@ -42,9 +46,11 @@ def compare(
 
     runtimes : None for all that are installed.
     seconds : no inputs are begun after that but the example and the other size; None : no end.
-    Raises InputError if the file does not run where the model does, or nothing is left to run it.
+    Raises InputError if the file does not run where the model does, or nothing is left to run it; RuntimeUnavailable
+    if a runtime cannot load it.
     """
     candidates = _candidates(path, form, runtimes)
+    opens = {label: partial(_opened, path, label, open_) for label, open_ in candidates.open.items()}
     names, flat = list(call.tensors), Flat(model, call)
     truths: list[EagerSession] = []
 
@@ -64,7 +70,7 @@ def compare(
             continue
         try:
             report = verify(
-                candidates.open,
+                opens,
                 group,
                 truth=truth,
                 twin=lambda: EagerSession(flat, inputs=names, outputs=outputs),
@@ -99,13 +105,37 @@ def _candidates(path: Path, form: str, runtimes: Sequence[str] | None) -> Candid
     return gather([path], [], chosen, path.parent)
 
 
+def _opened(path: Path, runtime: str, open_: Callable[[], Session]) -> Session:
+    """The file at `path`, which nobody knows by that name yet, in a runtime."""
+    try:
+        return open_()
+    except (ModelFileError, RuntimeUnavailable) as error:
+        if str(path) not in str(error):
+            raise
+        held = str(error).replace(f"{path.parent}/", "")
+        other = "onnx_reference" if runtime != "onnx_reference" else "ort"
+        text = f"{runtime} cannot run what the model does, so it is not compared there:\n  {held}\n"
+        if narrow := _narrow(path):
+            text += f"the model computes in {narrow}; "
+            text += "export it without autocast (enabled=False), or with .float()\n"
+        text += f"or compare it on another runtime (--runtimes {other}), or not at all (--no-check)"
+        raise RuntimeUnavailable(text) from error
+
+
+def _narrow(path: Path) -> str:
+    """The 16-bit floats that the file casts to."""
+    casts = [node for node in nodes(onnx_file.read(path)) if node.op_type == "Cast"]
+    to = {ir.DataType(a.i) for node in casts for a in node.attribute if a.name == "to"}
+    return " and ".join(kind.name.lower() for kind in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16) if kind in to)
+
+
 def _cases(call: Call, axes: Axes, inputs: Sequence[str]) -> list[Case]:
     """The example, and the others at its size. Integers are the example's: they may be indices."""
     example = _arrays(call.tensors.values())
     shapes = [tuple(axes[n].get(i, d) for i, d in enumerate(t.shape)) for n, t in call.tensors.items()]
     specs = [TensorSpec(n, a.dtype, shape) for n, a, shape in zip(call.tensors, example, shapes, strict=True)]
     made = cases(inputs, specs, sizes=[a.shape for a in example])
-    others = [Case(c.name, tuple(_with_integers_of(example, feed) for feed in c.feeds)) for c in made]
+    others = [replace(c, feeds=tuple(_with_integers_of(example, feed) for feed in c.feeds)) for c in made]
     return [Case("example", (example,)), *others]
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from simam_deploy import onnx_file
-from simam_deploy.errors import InputError
+from simam_deploy.errors import InputError, ModelFileError
 from simam_deploy.export.axes import Axes
 
 EXPORTERS = ("dynamo", "torchscript")
@@ -51,38 +51,37 @@ def torch_export(
     folder: Path,
 ) -> ir.Model:
     """What the exporter makes of `model`, which takes the tensors of `inputs` and returns a tuple; inputs and outputs
-    have these names. Inputs that are not used are not in it. Weights may lie in `folder`, which is made where the
-    exporter needs one.
+    have these names. Inputs that are not used are not in it. The exporter writes a file to `folder`, which is made;
+    it is read and checked as any other. Large weights stay there.
 
-    Raises InputError if it refuses, writes another opset or fixes an axis, OSError if the disk is full.
+    Raises InputError if it refuses, writes an invalid file or another opset, or fixes an axis; OSError if the disk is
+    full.
     """
     named: dict[str, Any] = {"input_names": list(inputs), "output_names": list(outputs), "opset_version": opset}
-    example = tuple(inputs.values())
+    if exporter == "dynamo":
+        shapes = (tuple(axes[name] for name in inputs),) if any(axes.values()) else None  # those of *tensors
+        named |= {"dynamic_shapes": shapes, "verbose": False, "external_data": False}
+    else:
+        named |= {"dynamic_axes": {name: of for name, of in axes.items() if of}}
+    folder.mkdir()
+    file = folder / "raw.onnx"
+    other = f"the other exporter may take it: --exporter {EXPORTERS[exporter == 'dynamo']}"
     with _quiet(), torch.no_grad():
-        try:
-            if exporter == "dynamo":
-                shapes = (tuple(axes[name] for name in inputs),) if any(axes.values()) else None  # those of *tensors
-                program = torch.onnx.export(
-                    model, example, dynamo=True, verbose=False, dynamic_shapes=shapes, **named
-                )
-                assert program is not None
-                result = program.model
-            else:
-                folder.mkdir()
-                file = str(folder / "raw.onnx")  # as text: a Path is taken for a stream, which ends at 2 GiB
-                dynamic = {name: of for name, of in axes.items() if of}
-                torch.onnx.export(model, example, file, dynamo=False, dynamic_axes=dynamic, **named)
-                result = onnx_file.load(folder / "raw.onnx")
+        try:  # the name as text: a Path is taken for a stream, which ends at 2 GiB
+            torch.onnx.export(model, tuple(inputs.values()), str(file), dynamo=exporter == "dynamo", **named)
         except Exception as error:
             if _interrupted(error):
                 raise KeyboardInterrupt from None
             if (lack := _lack_of_room(error)) is not None:
                 raise lack from error  # `staging` has the words for it
-            other = EXPORTERS[exporter == "dynamo"]
             raise InputError(
-                f"torch.onnx.export ({exporter}) refused the model:\n{_reason(error, list(inputs))}\n"
-                f"the other exporter may take it: --exporter {other}"
+                f"torch.onnx.export ({exporter}) refused the model:\n{_reason(error, list(inputs))}\n{other}"
             ) from error
+    try:
+        result = onnx_file.load(file)
+    except ModelFileError as error:
+        reason = str(error).replace(str(file), "its file")
+        raise InputError(f"torch.onnx.export ({exporter}) went wrong on the model:\n  {reason}\n{other}") from error
     _drop_unused(result)
     _check_result(result, opset, inputs, axes)
     return result

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import math
+import ntpath
 import os
 import re
 import shutil
@@ -190,9 +191,10 @@ def _at(tensor: ir.ExternalTensor) -> BinaryIO:
 def _parts(location: str, owner: str) -> tuple[str, ...]:
     paths = (PurePosixPath(location), PureWindowsPath(location))  # files travel
     if any(path.anchor or ".." in path.parts for path in paths):
+        inside = not any(path.anchor for path in paths) and ntpath.normpath(location).split("\\")[0] != ".."
+        where = "by way of '..', which is not followed" if inside else "outside its own folder"
         raise ModelFileError(
-            f"{owner} wants weights from {location}, outside its own folder; "
-            "that is refused, as a model could so read any file"
+            f"{owner} wants weights from {location}, {where}; that is refused, as a model could so read any file"
         )
     if not paths[0].parts or "\0" in location or "*" in location:  # the last is ONNX Runtime's mark for an address
         raise ModelFileError(f"{owner} is damaged: it wants weights from {location!r}, which names no file")

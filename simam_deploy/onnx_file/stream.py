@@ -66,6 +66,8 @@ def write_beside(model: ir.Model, path: Path) -> None:
                     stream.write(bytes(-stream.tell() % _PAGE))
                     places.append((value, stream.tell()))
                     _write_values(tensor, stream)
+                elif isinstance(tensor, ir.ExternalTensor):
+                    value.const_value = in_memory(tensor)
     with opened(data) as written:
         digest = sha256(written)
     named = data.rename(data_file(path, digest))

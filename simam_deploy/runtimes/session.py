@@ -197,7 +197,9 @@ def first_line(error: BaseException) -> str:
     """The first line of a framework's message that says something."""
     lines = [line.strip() for line in str(error).splitlines()]
     noise = ("", "Exception from ", "Check '", "FrontEnd API failed", "Summary:", "Model wasn't fully converted")
-    telling = [line for line in lines if line and not line.startswith(noise[1:])]
+    telling = [
+        line for line in lines if line and not line.startswith(noise[1:]) and not line.endswith(" with a message:")
+    ]
     return (telling or [line for line in lines if line] or [type(error).__name__])[0]
 
 
