@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from simam_deploy.errors import InputError, SimAMDeployError
 from simam_deploy.gates import GateRow, Tap, judge
 from simam_deploy.inputs import Case
 from simam_deploy.manifest import finite
-from simam_deploy.outputs import Outputs, Row, compare, costs, telling, unlike_types, wide
+from simam_deploy.outputs import Outputs, Row, compare, costs, mute, telling, unlike_types, wide
 from simam_deploy.runtimes.matching import Names
 from simam_deploy.runtimes.session import Session, first_line
 
@@ -82,7 +82,7 @@ def verify(
     A PyTorch module has no names of its own, but for outputs in a dict: the first candidate that has any gives them.
     An output with another shape or kind of number than in the truth fails. One of the same kind and another type than
     in `twin` is compared. One that is empty in both is equal. Where float32 alone changes every output as much as
-    zeros would, nothing passes. `notes` says all that.
+    zeros would, or each is 0, or the same, on every input, nothing passes. `notes` says all that.
     Raises InputError when a session has other inputs or outputs than the truth, when the truth gives other results
     for the same inputs (the yardstick would then be as random, and pass anything), or when every output is empty.
     """
@@ -105,7 +105,14 @@ def verify(
         results = _run_all("yardstick in float32", session, cases, order, say)
         yardstick = [[_ordered(made, "the yardstick", result, session)[0] for result in feeds] for feeds in results]
     bounds = [slack(c) * np.array(costs(e, y)) for c, e, y in zip(cases, exact, yardstick, strict=True)]
-    notes = [*(case.note for case in cases), *refused, *_about_the_truth(cases, exact, yardstick, bounds, made.names)]
+    silent = dict(zip(made.names, mute(exact, [[list(feed) for feed in case.feeds] for case in cases]), strict=False))
+    on = ", ".join(case.name for case in cases)
+    notes = [f"output {name!r} {why} on every input ({on}): it shows nothing" for name, why in silent.items() if why]
+    notes += [
+        *(case.note for case in cases),
+        *refused,
+        *_about_the_truth(cases, exact, yardstick, bounds, made.names),
+    ]
     report = Report()
     for label, open_candidate in candidates.items():
         say(label)
@@ -127,7 +134,7 @@ def verify(
                 rows, unlike = compare(case.name, label, made.names, [v for v, _ in values], truths, bound)
                 types = unlike_types(made.names, [v for v, _ in values], own)
                 notes += [*(note for _, note in values), *unlike, *(f"{label}: {line}" for line in types)]
-                report.rows += rows
+                report.rows += [replace(row, tells=row.tells and not silent[row.output]) for row in rows]
                 seen = [dict(zip(order, f, strict=True)) | a for f, a in zip(case.feeds, found, strict=True)]
                 report.gates += [judge(case.name, label, tap, seen) for tap in tapped]
     if report.passed and not any(array.size for case in exact for feed in case for array in feed):

@@ -128,11 +128,7 @@ def export(
                 form=form, runtimes=runtimes, inputs=inputs, seconds=check_seconds, say=say,
             )  # fmt: skip
             if not parity.passed:
-                raise VerificationError(
-                    f"{Path(path).name} is not equal to the model, so it was not written; see the table"
-                    + _about_sizes(parity, others),
-                    parity,
-                )
+                raise VerificationError(f"{Path(path).name} {_why_not(parity, others)}", parity)
             parity.notes += [*left_out, *same]
             manifest.write({**made, "parity": [asdict(row) for row in parity.rows]}, staged)
         _drop(folder)
@@ -177,12 +173,16 @@ def _runs(model: nn.Module, call: Call, sizes: Sizes) -> InputError | None:
     return None
 
 
-def _about_sizes(parity: Report, others: Collection[str]) -> str:
-    """How to mend a file that is equal to the model at the sizes of the example."""
+def _why_not(parity: Report, others: Collection[str]) -> str:
+    """Why a file was not written, and how to mend one that is equal to the model at the sizes of the example."""
     failed = {row.case for row in parity.rows if not row.passed}
-    if not failed or not failed <= set(others):
-        return ""
-    return f"\nit fails at sizes other than the example's alone ({', '.join(sorted(failed))}): one is fixed\n{MEND}"
+    if not failed:
+        return "was not written, as no output tells whether it is equal to the model; see the notes"
+    why = "is not equal to the model, so it was not written; see the table"
+    if failed <= set(others):
+        names = ", ".join(sorted(failed))
+        why += f"\nit fails at sizes other than the example's alone ({names}): one is fixed\n{MEND}"
+    return why
 
 
 def _at_other_sizes(model: nn.Module, call: Call, axes: Axes) -> tuple[dict[str, dict[str, Tensor]], list[str]]:
