@@ -68,6 +68,8 @@ _FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
 """Whatever its name says, a picture is opened as one of these: Pillow has readers that start other programs."""
 MOST_PIXELS = 2**26
 """Of a picture, before it is resized; it is refused before it is decoded."""
+FREE: Size = (2, 64, 96)
+"""Sizes of dynamic axes; see `resolve`. An H for a W does not show on a square, nor a frozen size of 64x64."""
 MOST_NUMBERS = 2**28
 """In what a model takes, for pictures."""
 MOST_NAMED = 5
@@ -129,18 +131,19 @@ def specs(path: str | os.PathLike[str]) -> tuple[TensorSpec, ...]:
     return tuple(replace(spec, range=held.get(spec.name)) for spec in graph.input_specs(model, Path(path)))
 
 
-def resolve(spec: TensorSpec, size: Size | None) -> Size:
+def resolve(spec: TensorSpec, size: Size | None, *, free: Size = FREE) -> Size:
     """The concrete size for an input: `size` where given, which must agree with the fixed axes.
 
-    Otherwise a first axis is 2 and the others are 64. Of four axes or more the last is 96, as an H for a W does not
-    show on a square, nor a size of 64x64 that an exporter froze; it is 64 if it has the name of the one before.
+    Otherwise they are those of `free`: the first axis, the others, and the last of four axes or more, if it has not
+    the name of the one before.
     """
     if spec.shape is None:
         raise InputError(f"input {spec.name!r} declares no shape, so no inputs can be made for it; give an .npz")
     if size is None:
-        made = [d if isinstance(d, int) else 2 if axis == 0 else 64 for axis, d in enumerate(spec.shape)]
+        first, inner, last = free
+        made = [d if isinstance(d, int) else inner if axis else first for axis, d in enumerate(spec.shape)]
         if len(made) > 3 and _may_differ(*spec.shape[-2:]):
-            made[-1] = 96
+            made[-1] = last
         return tuple(made)
     if len(size) != len(spec.shape) or any(
         isinstance(d, int) and d != s for d, s in zip(spec.shape, size, strict=False)

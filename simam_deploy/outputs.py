@@ -32,7 +32,8 @@ class Row:
     """Index along the first axis of the largest error, counted over all feeds of the case."""
     passed: bool
     tells: bool = True
-    """Whether zeros would fail. They pass where float32 itself changes the output that much: see `telling`."""
+    """Whether another output would fail. Zeros pass where float32 itself changes the output that much: see `telling`.
+    One that does not hang on the inputs may be that of another network: see `mute`."""
 
 
 def costs(exact: Outputs, yardstick: Outputs) -> list[tuple[float, float]]:
@@ -58,6 +59,32 @@ def telling(exact: Outputs, bounds: Array) -> list[bool]:
         errors = [_off(np.zeros_like(truth[at]), truth[at]) for truth in exact]
         found.append(bool(most == 0 or _worst_share(errors, most, many) > 1))
     return found
+
+
+def mute(exact: Sequence[Outputs], inputs: Sequence[Outputs]) -> list[str]:
+    """Per output, why it shows nothing: it "is 0" on all feeds of all cases, or "is the same" on unlike inputs of one
+    size; "" if it shows something. exact : outputs of each case. inputs : its feeds."""
+    feeds = [(given, made) for case in zip(inputs, exact, strict=True) for given, made in zip(*case, strict=True)]
+    found = []
+    for at in range(len(feeds[0][1]) if feeds else 0):
+        of_size: dict[tuple[int, ...], list[tuple[Sequence[Array], Array]]] = {}
+        for given, made in feeds:
+            if made[at].size:
+                of_size.setdefault(made[at].shape, []).append((given, made[at]))
+        alike = [[_equal([made], [group[0][1]]) for _, made in group] for group in of_size.values()]
+        unlike_inputs = any(not _equal(given, group[0][0]) for group in of_size.values() for given, _ in group)
+        zero = of_size and all(_is_zero(made) for group in of_size.values() for _, made in group)
+        same = unlike_inputs and all(map(all, alike))
+        found.append("is 0" if zero else "is the same" if same else "")
+    return found
+
+
+def _is_zero(array: Array) -> bool:
+    return _kind(array) != "S" and not array.astype(bool).any()
+
+
+def _equal(some: Sequence[Array], others: Sequence[Array]) -> bool:
+    return all(a.shape == b.shape and np.array_equal(a, b) for a, b in zip(some, others, strict=True))
 
 
 def _worst_share(errors: list[Array], most: float, many: float) -> float:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from simam_deploy.errors import InputError, SimAMDeployError
 from simam_deploy.gates import GateRow, Tap, judge
 from simam_deploy.inputs import Case
 from simam_deploy.manifest import finite
-from simam_deploy.outputs import Outputs, Row, compare, costs, telling, unlike_types, wide
+from simam_deploy.outputs import Outputs, Row, compare, costs, mute, telling, unlike_types, wide
 from simam_deploy.runtimes.matching import Names
 from simam_deploy.runtimes.session import Session, first_line
 
@@ -31,6 +31,10 @@ Array = NDArray[Any]
 Open = Callable[[], Session]
 LEAST_SLACK = 16.0
 """How many of PyTorch's own errors pass on small inputs; see `slack`."""
+FIXED = (
+    "the truth runs at this size, so this file fixes an axis that it declares dynamic\n"
+    "mend it, declare the axis fixed, or give the one size to compare at with --shape"
+)
 SAME = 1e-9
 """How far two runs of the truth may be apart, relative to its largest value: sums in another order in float64."""
 
@@ -63,6 +67,7 @@ def verify(
     twin: Open,
     inputs: Sequence[str] | None = None,
     taps: Mapping[str, Sequence[Tap]] | None = None,
+    others: Sequence[Case] = (),
     on_progress: Callable[[str], None] | None = None,
 ) -> Report:
     """Run every case through every candidate and compare each output with that of `truth`.
@@ -70,12 +75,14 @@ def verify(
     candidates : label -> function that opens the session; opened one after the other.
     truth : opens the float64 session.  twin : opens the float32 session of the same program, the yardstick.
     inputs : names of the inputs that the cases are for, in their order; by default those of the truth.
+    others : inputs of other sizes, the likeliest first. The first that the truth takes is one more case; `notes` says
+    which it does not take.
     taps : for the candidates whose files expose them, the inner values of their SimAM blocks.
     Inputs and outputs are matched by name, or by position where no name is the same; `notes` says so, see `Names`.
     A PyTorch module has no names of its own, but for outputs in a dict: the first candidate that has any gives them.
     An output with another shape or kind of number than in the truth fails. One of the same kind and another type than
     in `twin` is compared. One that is empty in both is equal. Where float32 alone changes every output as much as
-    zeros would, nothing passes. `notes` says all that.
+    zeros would, or each is 0, or the same, on every input, nothing passes. `notes` says all that.
     Raises InputError when a session has other inputs or outputs than the truth, when the truth gives other results
     for the same inputs (the yardstick would then be as random, and pass anything), or when every output is empty.
     """
@@ -86,6 +93,8 @@ def verify(
             given = Names("inputs", "the first file", inputs)
         order, _ = given.match("the truth", _inputs(session), named=session.named)
         results = _run_all("truth in float64", session, cases, order, say)
+        other, answers, refused = _first_that_runs(session, others, order, say)
+        cases, results = [*cases, *other], [*results, *answers]
         names = next((list(result) for feeds in results for result in feeds), [spec.name for spec in session.outputs])
         made = Names("outputs", "the truth", names, named=session.named)
         exact = [[_ordered(made, "the truth", result, session)[0] for result in feeds] for feeds in results]
@@ -96,24 +105,37 @@ def verify(
         results = _run_all("yardstick in float32", session, cases, order, say)
         yardstick = [[_ordered(made, "the yardstick", result, session)[0] for result in feeds] for feeds in results]
     bounds = [slack(c) * np.array(costs(e, y)) for c, e, y in zip(cases, exact, yardstick, strict=True)]
-    notes = [*(case.note for case in cases), *_about_the_truth(cases, exact, yardstick, bounds, made.names)]
+    silent = dict(zip(made.names, mute(exact, [[list(feed) for feed in case.feeds] for case in cases]), strict=False))
+    on = ", ".join(case.name for case in cases)
+    notes = [f"output {name!r} {why} on every input ({on}): it shows nothing" for name, why in silent.items() if why]
+    notes += [
+        *(case.note for case in cases),
+        *refused,
+        *_about_the_truth(cases, exact, yardstick, bounds, made.names),
+    ]
     report = Report()
     for label, open_candidate in candidates.items():
         say(label)
         with open_candidate() as session:
+            session.label = label
             notes += [f"{label}: {note}" for note in session.notes]
             order, note = given.match(label, _inputs(session), named=session.named)
             notes.append(note)
             tapped = list((taps or {}).get(label, ()))
             for case, truths, own, bound in zip(cases, exact, yardstick, bounds, strict=True):
                 say(f"{label} ({case.name})")
-                answers = [run_once(session, feed, order) for feed in case.feeds]
-                values = [_ordered(made, label, answer, session, tapped) for answer in answers]
+                try:
+                    found = [run_once(session, feed, order) for feed in case.feeds]
+                except InputError as error:
+                    if not any(case is one for one in other):
+                        raise
+                    raise InputError(f"{error}\n{FIXED}") from error
+                values = [_ordered(made, label, answer, session, tapped) for answer in found]
                 rows, unlike = compare(case.name, label, made.names, [v for v, _ in values], truths, bound)
                 types = unlike_types(made.names, [v for v, _ in values], own)
                 notes += [*(note for _, note in values), *unlike, *(f"{label}: {line}" for line in types)]
-                report.rows += rows
-                seen = [dict(zip(order, f, strict=True)) | a for f, a in zip(case.feeds, answers, strict=True)]
+                report.rows += [replace(row, tells=row.tells and not silent[row.output]) for row in rows]
+                seen = [dict(zip(order, f, strict=True)) | a for f, a in zip(case.feeds, found, strict=True)]
                 report.gates += [judge(case.name, label, tap, seen) for tap in tapped]
     if report.passed and not any(array.size for case in exact for feed in case for array in feed):
         raise InputError(
@@ -134,6 +156,20 @@ def _run_all(
         say(f"{what} ({case.name})")
         results.append([run_once(session, feed, order) for feed in case.feeds])
     return results
+
+
+def _first_that_runs(
+    session: Session, others: Sequence[Case], order: Sequence[str], say: Callable[[str], None]
+) -> tuple[list[Case], list[list[dict[str, Array]]], list[str]]:
+    """The first case that the truth takes, its results, and notes of the inputs that it does not take."""
+    refused: list[str] = []
+    for case in others:
+        try:
+            return [case], _run_all("truth in float64", session, [case], order, say), refused
+        except InputError:
+            sizes = ", ".join(f"{name} {array.shape}" for name, array in zip(order, case.feeds[0], strict=True))
+            refused.append(f"the truth takes no {sizes}, so nothing was compared at that size")
+    return [], [], refused
 
 
 def _refuse_random(names: Sequence[str], once: Sequence[Array], again: Sequence[Array]) -> None:
@@ -213,6 +249,10 @@ def run_once(session: Session, feed: Sequence[Array], names: Sequence[str] | Non
     feeds = dict(zip(_inputs(session) if names is None else names, feed, strict=True))
     try:
         return session.run(feeds)
+    except InputError as error:
+        raise InputError(
+            f"{error}\n--shape gives inputs of other sizes, --inputs FILE.npz those of a file"
+        ) from error
     except SimAMDeployError:
         raise
     except Exception as error:  # each framework has its own

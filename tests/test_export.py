@@ -21,6 +21,7 @@ from simam_deploy.export.exporters import EXPORTERS
 from simam_deploy.forms import FORMS
 from simam_deploy.formula import reference, tolerance
 from simam_deploy.fuse import fuse_file
+from simam_deploy.outputs import Row
 from simam_deploy.runtimes import open_session
 from simam_deploy.verify import Report
 
@@ -185,7 +186,7 @@ def test_an_axis_that_the_model_fixes_is_not_called_dynamic(tmp_path: Path) -> N
 
 
 def test_a_failed_check_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    failing = Report()
+    failing = Report([Row("plain", "ort", "y", 1.0, 2.0, 0.0, 0, passed=False)])
     monkeypatch.setattr(room.check, "verify", lambda *_, **__: failing)
     (tmp_path / "m.onnx").write_bytes(b"old")
     with pytest.raises(VerificationError, match="not equal to the model, so it was not written") as caught:

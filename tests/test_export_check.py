@@ -37,7 +37,7 @@ def test_runtimes_and_inputs_are_those_that_are_named(tmp_path: Path) -> None:
     assert compared(done) == ({"onnx_reference"}, ["example", "uniform", "real.npz"])
     np.savez(tmp_path / "larger.npz", input=np.random.default_rng(0).random((1, 3, 9, 6), np.float32))
     done = exported(tmp_path / "m.onnx", dynamic=["batch", "height"], inputs=[str(tmp_path / "larger.npz")])
-    assert compared(done)[1] == ["example", "larger.npz", "other size"]
+    assert compared(done)[1] == ["example", "larger.npz", "other size", "odd size"]
     done = exported(tmp_path / "m.onnx", inputs=["adversarial"])
     assert compared(done)[1] == ["example", "plain", "constant", "offset", "faint", "outlier", "large"]
 
@@ -61,11 +61,11 @@ def test_what_cannot_be_compared_on_is_an_error(tmp_path: Path, options: dict[st
 def test_a_check_that_is_bounded_says_what_it_left_out(tmp_path: Path) -> None:
     options = {"inputs": ["plain", "faint", "large"], "dynamic": ["batch"]}
     done = exported(tmp_path / "m.onnx", check_seconds=0.0, **options)
-    assert compared(done)[1] == ["example", "other size"]
+    assert compared(done)[1] == ["example", "other size", "odd size"]
     assert done.parity is not None
     assert "not compared, as the 0 s of the check were over: plain, faint, large" in done.parity.notes
     done = exported(tmp_path / "m.onnx", check_seconds=1000.0, **options)
-    assert set(compared(done)[1]) == {"example", "other size", "plain", "faint", "large"}
+    assert set(compared(done)[1]) == {"example", "other size", "odd size", "plain", "faint", "large"}
     assert done.parity is not None
     assert not any("not compared" in note for note in done.parity.notes)
 

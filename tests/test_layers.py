@@ -19,7 +19,7 @@ RANKS = [
     {"blocks"},
     {"forms", "runtimes", "engine_worker", "neighbours", "names"},
     {"fuse", "inputs", "bench", "engine", "gates", "outputs", "workload"},
-    {"doctor", "verify", "ahead_of_time"},
+    {"doctor", "verify", "ahead_of_time", "sizes"},
     {"candidates", "show", "specialise"},
     {"export"},
     {"cli"},

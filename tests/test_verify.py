@@ -519,6 +519,10 @@ def test_what_float32_itself_changes_as_much_as_zeros_would_is_no_pass(true: Arr
 
 
 @pytest.mark.parametrize("zeros", [np.zeros_like(X), np.zeros_like(INDEX), np.zeros_like(X, bool)], ids=str)
-def test_zeros_that_are_right_pass(zeros: Array) -> None:
-    report = verify({"c": gives(zeros)}, [CASE], truth=gives(zeros), twin=gives(zeros))
-    assert (report.passed, report.notes) == (True, [])
+def test_zeros_that_are_right_pass_beside_an_output_that_tells(zeros: Array) -> None:
+    def both() -> Session:
+        return Made(lambda _: zeros, lambda x: x, names=("y", "z"))
+
+    report = verify({"c": both}, [CASE], truth=both, twin=both)
+    assert all(row.passed for row in report.rows)
+    assert (report.passed, report.notes) == (True, ["output 'y' is 0 on every input (plain): it shows nothing"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -50,10 +50,12 @@ def verify(
 ) -> None:
     """Run the same inputs through runtimes and forms; exit status 1 when a row fails."""
     from simam_deploy import onnx_file
+    from simam_deploy import sizes as compared_at
     from simam_deploy import verify as library
     from simam_deploy.candidates import gather
     from simam_deploy.inputs import cases
     from simam_deploy.inputs import specs as inputs_of
+    from simam_deploy.runtimes.session import TensorSpec
     from simam_deploy.workload import refuse_many_parts, refuse_without_end
 
     if weights is not None and against is None:
@@ -82,14 +84,21 @@ def verify(
             raise InputError(
                 f"--gates finds no gate to judge:\n  {reasons}\nleave --gates out to compare outputs alone"
             )
-        specs = inputs_of(files[0])
-        given = list(cases(parts(inputs), specs, sizes=sizes(shape)))
-        if limits and given:
-            for file in files:
-                tried = [*names, "onnx_reference"] if file == files[0] and against is None else names
-                say(f"look at the work of {file}")
-                refuse_without_end(file, given[0].feeds[0], tried)
+        specs: Sequence[TensorSpec] = inputs_of(files[0])
         notes: list[str] = []
+        if shape is None:
+            specs, notes = compared_at.agreed({str(file): inputs_of(file) for file in files})
+        given = list(cases(parts(inputs), specs, sizes=sizes(shape)))
+        made = shape is None and any(Path(name).suffix != ".npz" for name in parts(inputs))
+        others = compared_at.others(specs) if made else []
+        if any(not isinstance(size, int) for spec in specs for size in spec.shape or [None]):
+            told = dict.fromkeys(compared_at.told(specs, case) for case in given)
+            notes.append(f"sizes: {'; '.join(told)}{'' if made or shape else '; no other size was tried'}")
+        for file in files if limits else []:
+            tried = [*names, "onnx_reference"] if file == files[0] and against is None else names
+            say(f"look at the work of {file}")
+            for case in [*given[:1], *others]:
+                refuse_without_end(file, case.feeds[0], tried)
         module = None if against is None else _module(against, weights, notes)
         report = library.verify(
             chosen.open,
@@ -98,6 +107,7 @@ def verify(
             twin=lambda: _baseline(files[0], module, None),
             inputs=[spec.name for spec in specs],
             taps=chosen.taps,
+            others=others,
             on_progress=say,
         )
     report.notes += [*notes, *(f"left out: {reason}" for reason in chosen.skipped)]

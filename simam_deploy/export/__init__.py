@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,8 +17,8 @@ from simam_deploy.adopt import Adopted, adopted
 from simam_deploy.errors import InputError, VerificationError
 from simam_deploy.export import lambdas
 from simam_deploy.export.arguments import Call, Flat, call_of, outputs_of
-from simam_deploy.export.axes import Asked, Axes, Sizes, other_sizes, parsed, resolved
-from simam_deploy.export.check import compare, resized
+from simam_deploy.export.axes import Asked, Axes, Sizes, odd_sizes, other_sizes, parsed, resolved, shown
+from simam_deploy.export.check import MEND, compare, resized
 from simam_deploy.export.exporters import check_options, torch_export
 from simam_deploy.export.memory import refuse_memory
 from simam_deploy.files import staging
@@ -73,11 +73,11 @@ def export(
     (N, C, T) or (N, T, C); "x:0,2" for any axes of input x; or a mapping as {"x": [0, 2]}, {"x": {0: "batch"}}. Other
     axes are fixed at the sizes of the example.
     exporter : "dynamo" (torch.export, opset >= 18) or "torchscript".
-    check : compare the file with `model` at the example, on `inputs` (as in inputs.cases), and at another size where
-    axes are dynamic, on `runtimes` (all that are installed); and the λ of each block with that of its module. For
-    float32 models; the truth is `model` in float64, without the casts to narrower floats in its code. After
-    check_seconds no further inputs are begun, with a note. If a row fails, or a λ, nothing is written, and
-    VerificationError carries the report, or says which λ.
+    check : compare the file with `model` at the example, on `inputs` (as in inputs.cases), and where axes are dynamic
+    at two other sizes, one of them odd where the model takes such; on `runtimes` (all that are installed). The λ of
+    each block is compared with that of its module. For float32 models; the truth is `model` in float64, without the
+    casts to narrower floats in its code. After check_seconds no further inputs are begun, with a note. If a row
+    fails, or a λ, nothing is written, and VerificationError carries the report, or says which λ.
     adopt : put our SimAM in the place of modules that compute SimAM (adopt.py) while torch exports the model. Ours
     computes half models in float32 and takes M - 1 from the shape of x. The file is compared with the model as given.
     neighbours : fold what follows SimAM into its node, see `fuse`.
@@ -105,7 +105,7 @@ def export(
             refuse_memory(model, call)
         outputs, notes = outputs_of(call.run(model), list(call.tensors))
         axes = resolved(dynamic, call.tensors, lambda sizes: _runs(model, call, sizes) is None)
-        other = _at_other_size(model, call, axes) if any(axes.values()) else None
+        others, left_out = _at_other_sizes(model, call, axes) if any(axes.values()) else ({}, [])
         given = call.inputs
         with adopted(model, given.positional, given.keywords, on_progress=say) if adopt else nullcontext() as swapped:
             say(f"torch.onnx.export ({exporter})")
@@ -126,18 +126,13 @@ def export(
         parity = None
         if check:
             same = lambdas.compare(model, call.inputs, swapped, fused.rows)
-            used, at_other = call.without(unused), None
-            if other is not None:
-                at_other = [tensor for name, tensor in other.items() if name not in unused]
             parity = compare(
-                model, used, outputs, axes, at_other, staged,
+                model, call.without(unused), outputs, axes, others, staged,
                 form=form, runtimes=runtimes, inputs=inputs, seconds=check_seconds, say=say,
             )  # fmt: skip
             if not parity.passed:
-                raise VerificationError(
-                    f"{Path(path).name} is not equal to the model, so it was not written; see the table", parity
-                )
-            parity.notes += same
+                raise VerificationError(f"{Path(path).name} {_why_not(parity, others)}", parity)
+            parity.notes += [*left_out, *same]
             manifest.write({**made, "parity": [asdict(row) for row in parity.rows]}, staged)
         _drop(folder)
     notes = [*call.notes, *notes]
@@ -168,22 +163,45 @@ def _in_eval_mode(model: nn.Module) -> Iterator[None]:
         yield
 
 
+def _resized(call: Call, sizes: Sizes) -> dict[str, Tensor]:
+    return {name: resized(tensor, sizes[name]) for name, tensor in call.tensors.items()}
+
+
 def _runs(model: nn.Module, call: Call, sizes: Sizes) -> InputError | None:
     """Why the model does not run at these sizes; None if it does."""
     try:
-        call.run(model, [resized(tensor, sizes[name]) for name, tensor in call.tensors.items()])
+        call.run(model, list(_resized(call, sizes).values()))
     except InputError as error:
         return error
     return None
 
 
-def _at_other_size(model: nn.Module, call: Call, axes: Axes) -> dict[str, Tensor]:
-    """Inputs of another size, at which the model ran last: what it caches by size is then computed in the export. A
-    cache for the size of the example would be a constant in the file."""
+def _why_not(parity: Report, others: Collection[str]) -> str:
+    """Why a file was not written, and how to mend one that is equal to the model at the sizes of the example."""
+    failed = {row.case for row in parity.rows if not row.passed}
+    if not failed:
+        return "was not written, as no output tells whether it is equal to the model; see the notes"
+    why = "is not equal to the model, so it was not written; see the table"
+    if failed <= set(others):
+        names = ", ".join(sorted(failed))
+        why += f"\nit fails at sizes other than the example's alone ({names}): one is fixed\n{MEND}"
+    return why
+
+
+def _at_other_sizes(model: nn.Module, call: Call, axes: Axes) -> tuple[dict[str, dict[str, Tensor]], list[str]]:
+    """Inputs of other sizes, under the name of each, and notes. The model ran on the first last: what it caches by
+    size is then computed in the export. A cache for the size of the example would be a constant in the file."""
+    others: dict[str, dict[str, Tensor]] = {}
+    notes: list[str] = []
+    for step, sizes in odd_sizes(axes, call.tensors):
+        if _runs(model, call, sizes) is None:
+            others["odd size" if step == 1 else f"odd multiple of {step}"] = _resized(call, sizes)
+            break
+        notes = notes or [f"the model takes no {shown(sizes)}, so the file was not tried at such a size"]
     errors = []
     for sizes in other_sizes(axes, call.tensors):
         if (error := _runs(model, call, sizes)) is None:
-            return {name: resized(tensor, sizes[name]) for name, tensor in call.tensors.items()}
+            return {"other size": _resized(call, sizes), **others}, notes
         errors.append(error)
     asked = ", ".join(sorted({name for of_input in axes.values() for name in of_input.values()}))
     raise InputError(

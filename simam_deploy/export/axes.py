@@ -1,8 +1,9 @@
-"""Which axes of which inputs are dynamic, by name or by number, and another size to try them at."""
+"""Which axes of which inputs are dynamic, by name or by number, and other sizes to try them at."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from math import gcd
 
 from torch import Tensor
@@ -89,24 +90,50 @@ def other_sizes(axes: Axes, tensors: Mapping[str, Tensor]) -> Iterator[Sizes]:
     """Larger sizes to try, the likeliest first: one more in the batch, else steps that networks with strides take,
     powers of two that divide the size. Height and width differ. Inputs keep the ratio of their sizes."""
     for factor in (1, 2, 4):
-        grown: dict[str, tuple[int, int]] = {}
-        sizes: Sizes = {}
-        for given, tensor in tensors.items():
-            size = list(tensor.shape)
-            for axis, name in sorted(axes[given].items()):
-                group = name.removesuffix(f"_{given}")
-                old, new = grown.setdefault(group, (size[axis], size[axis] + _step(size, axis, factor)))
-                size[axis] = size[axis] * new // old if size[axis] * new % old == 0 else size[axis] + new - old
-            sizes[given] = tuple(size)
-        yield sizes
+        yield _changed(axes, tensors, partial(_larger, factor=factor))
 
 
-def _step(size: Sequence[int], axis: int, factor: int) -> int:
-    """size : with the axes before this one grown already."""
+def odd_sizes(axes: Axes, tensors: Mapping[str, Tensor]) -> Iterator[tuple[int, Sizes]]:
+    """Sizes with other remainders than the example's and `other_sizes`, each with the step of which they are odd
+    multiples: 1 first, then what networks with strides take. A batch is 1, or 3 where the example has 1."""
+    for step in (1, 2, 4, 8, 16) if any(axis for of_input in axes.values() for axis in of_input) else (1,):
+        yield step, _changed(axes, tensors, partial(_odd, step=step))
+
+
+def shown(sizes: Sizes) -> str:
+    """As in `x (1, 3, 65, 67), mask (1, 65)`."""
+    return ", ".join(f"{name} {size}" for name, size in sizes.items())
+
+
+def _changed(axes: Axes, tensors: Mapping[str, Tensor], change: Callable[[Sequence[int], int], int]) -> Sizes:
+    """change : the size of an axis, with the axes before it changed already, and that axis -> its new size."""
+    changed: dict[str, tuple[int, int]] = {}
+    sizes: Sizes = {}
+    for given, tensor in tensors.items():
+        size = list(tensor.shape)
+        for axis, name in sorted(axes[given].items()):
+            group = name.removesuffix(f"_{given}")
+            old, new = changed.setdefault(group, (size[axis], change(size, axis)))
+            whole = old and size[axis] * new % old == 0
+            size[axis] = size[axis] * new // old if whole else max(size[axis] + new - old, 1)
+        sizes[given] = tuple(size)
+    return sizes
+
+
+def _larger(size: Sequence[int], axis: int, factor: int) -> int:
     if axis == 0:
-        return 1
+        return size[0] + 1
     step = factor * gcd(size[axis], LARGEST_STEP)
-    return 2 * step if size[axis] + step in size[1:axis] else step
+    return size[axis] + (2 * step if size[axis] + step in size[1:axis] else step)
+
+
+def _odd(size: Sequence[int], axis: int, step: int) -> int:
+    if axis == 0:
+        return 3 if size[0] == 1 else 1
+    new = step * (-(-size[axis] // step) | 1)
+    while new in size[1 : axis + 1]:
+        new += 2 * step
+    return new
 
 
 def _axis(name: str, given: str, shapes: Sizes, runs: Callable[[Sizes], bool]) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from simam_deploy import native, onnx_file
 from simam_deploy.candidates import Candidates, gather
 from simam_deploy.errors import InputError, ModelFileError, RuntimeUnavailable
 from simam_deploy.export.arguments import Call, Flat
-from simam_deploy.export.axes import Axes
+from simam_deploy.export.axes import Axes, shown
 from simam_deploy.inputs import Case, cases
 from simam_deploy.runtimes import installed
 from simam_deploy.runtimes.eager import EagerSession
@@ -26,13 +26,19 @@ from simam_deploy.runtimes.session import Session, TensorSpec
 from simam_deploy.verify import Report, verify
 from simam_deploy.walk import nodes
 
+MEND = (
+    "compute with sizes as tensors, or let forward raise at sizes that it is not for; or leave the axis out of "
+    "--dynamic, or try the other exporter"
+)
+"""Against a size that an exporter fixed."""
+
 
 def compare(
     model: nn.Module,
     call: Call,
     outputs: Sequence[str],
     axes: Axes,
-    other: Sequence[Tensor] | None,
+    others: Mapping[str, Mapping[str, Tensor]],
     path: Path,
     *,
     form: str,
@@ -41,11 +47,11 @@ def compare(
     seconds: float | None,
     say: Callable[[str], None],
 ) -> Report:
-    """The file at `path` with dynamic `axes` against `model`: on the example of `call`, on `other` where it is
-    given, and on `inputs` as in inputs.cases.
+    """The file at `path` with dynamic `axes` against `model`: on the example of `call`, on `inputs` as in
+    inputs.cases, and on `others`, inputs of other sizes under the name of each case.
 
     runtimes : None for all that are installed.
-    seconds : no inputs are begun after that but the example and the other size; None : no end.
+    seconds : no inputs are begun after that but the example and the other sizes; None : no end.
     Raises InputError if the file does not run where the model does, or nothing is left to run it; RuntimeUnavailable
     if a runtime cannot load it.
     """
@@ -59,13 +65,13 @@ def compare(
         return truths[-1]
 
     example, *more = _cases(call, axes, inputs)
-    at_other = [] if other is None else [Case("other size", (_arrays(other),))]
+    at_others = [[_at_other_size(name, call, tensors)] for name, tensors in others.items()]
     # sessions are opened for each group anew, so without an end there are few
     groups = [[example, *more]] if seconds is None else [[example], *([case] for case in more)]
-    groups[1:1] = [at_other] if at_other else []
+    groups[1:1] = at_others
     start, reports, left = time.monotonic(), list[Report](), list[str]()
     for group in groups:
-        if reports and group is not at_other and seconds is not None and time.monotonic() - start > seconds:
+        if reports and group not in at_others and seconds is not None and time.monotonic() - start > seconds:
             left += [case.name for case in group]
             continue
         try:
@@ -77,11 +83,10 @@ def compare(
                 on_progress=lambda what: say(f"compare with the model: {what}"),
             )
         except InputError as error:
-            if group is not at_other:
+            if group not in at_others:
                 raise
             raise InputError(
-                f"{error}\nthe model runs on these sizes: the exporter fixed one that is to be dynamic\n"
-                "leave its axis out of --dynamic, or try the other exporter"
+                f"{error}\nthe model runs on these sizes: the exporter fixed one that is to be dynamic\n{MEND}"
             ) from error
         reports.append(report)
     notes = [note for report in reports for note in report.notes]
@@ -127,6 +132,11 @@ def _narrow(path: Path) -> str:
     casts = [node for node in nodes(onnx_file.read(path)) if node.op_type == "Cast"]
     to = {ir.DataType(a.i) for node in casts for a in node.attribute if a.name == "to"}
     return " and ".join(kind.name.lower() for kind in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16) if kind in to)
+
+
+def _at_other_size(name: str, call: Call, tensors: Mapping[str, Tensor]) -> Case:
+    sizes = {given: tuple(tensor.shape) for given, tensor in tensors.items()}
+    return Case(name, (_arrays(tensors[given] for given in call.tensors),), f"{name}: {shown(sizes)}")
 
 
 def _cases(call: Call, axes: Axes, inputs: Sequence[str]) -> list[Case]:
