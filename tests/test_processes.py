@@ -68,8 +68,8 @@ def test_a_child_process_imports_nothing_of_the_current_folder(
     evil: Path, monkeypatch: pytest.MonkeyPatch, paths: str
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", paths)
-    command = [*processes.python_command("simam_deploy.engine_worker"), JOB]
-    done = subprocess.run(command, env=processes.environment(), capture_output=True, text=True, check=True)
+    command = processes.python_command("simam_deploy.engine_worker")
+    done = subprocess.run(command, input=JOB, env=processes.environment(), capture_output=True, text=True, check=True)
     assert list(json.loads(done.stdout.splitlines()[-1])) == ["error"]
     assert not (evil.parent / "ran").exists()
 
