@@ -137,9 +137,10 @@ def faults(answer: dict[str, object]) -> list[str]:
 
 def expect_answers(given: list[dict[str, object]]) -> None:
     """Fails with a line for each answer that is none."""
-    return [
-        f"{answer['command']} {answer['file']}: {'; '.join(found)}" for answer in given if (found := faults(answer))
-    ]
+    found = ((answer, faults(answer)) for answer in given)
+    wrong = [f"{answer['command']} {answer['file']}: {'; '.join(lines)}" for answer, lines in found if lines]
+    if wrong:
+        pytest.fail("\n".join(wrong))
 
 
 def test_every_file_gets_an_answer(tmp_path: Path) -> None:
