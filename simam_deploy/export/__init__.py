@@ -20,7 +20,7 @@ from simam_deploy.export.arguments import Call, Flat, call_of, outputs_of
 from simam_deploy.export.axes import Asked, Axes, Sizes, odd_sizes, other_sizes, parsed, resolved, shown
 from simam_deploy.export.check import MEND, compare, resized
 from simam_deploy.export.exporters import check_options, torch_export
-from simam_deploy.export.memory import refuse_memory
+from simam_deploy.export.memory import same_answer
 from simam_deploy.files import staging
 from simam_deploy.forms import form_named
 from simam_deploy.fuse import Fused, fuse, write
@@ -100,10 +100,9 @@ def export(
         _refuse_other_floats(model, call)
     with staging(path) as staged, _in_eval_mode(model):
         folder = staged.with_name(f"{staged.name}.raw")
-        say("run the model once")
-        if check:
-            refuse_memory(model, call)
-        outputs, notes = outputs_of(call.run(model), list(call.tensors))
+        say("run the model")
+        output = same_answer(model, call) if check else call.run(model)
+        outputs, notes = outputs_of(output, list(call.tensors))
         axes = resolved(dynamic, call.tensors, lambda sizes: _runs(model, call, sizes) is None)
         others, left_out = _at_other_sizes(model, call, axes) if any(axes.values()) else ({}, [])
         given = call.inputs

@@ -17,8 +17,9 @@ SAME = 1e-3
 input that is all noise changes more than that."""
 
 
-def refuse_memory(model: nn.Module, call: Call) -> None:
-    """Run `model` on the example, on noise, and on the example again. The noise is left out where it does not run.
+def same_answer(model: nn.Module, call: Call) -> Any:
+    """What `model` returns for the example: run on it, on noise, and on it again. The noise is left out where the
+    model does not take it.
 
     Raises InputError if the last answer is not the first.
     """
@@ -26,7 +27,8 @@ def refuse_memory(model: nn.Module, call: Call) -> None:
     noise = torch.Generator().manual_seed(0)
     with suppress(InputError):  # a domain of its own
         call.run(model, [_noise(tensor, noise) for tensor in call.tensors.values()])
-    again = _answers(call.run(model))
+    output = call.run(model)
+    again = _answers(output)
     for name in dict(first) | dict(again):
         one, other = dict(first).get(name, torch.empty(0)), dict(again).get(name, torch.empty(0))
         size = one.abs().nan_to_num(posinf=0).max().item() if one.numel() else 0.0
@@ -37,6 +39,7 @@ def refuse_memory(model: nn.Module, call: Call) -> None:
                 "switch that off where the model does not train, or take the state in and hand it out as inputs and "
                 "outputs (--no-check exports it all the same)"
             )
+    return output
 
 
 def _answers(output: Any) -> list[tuple[str, Tensor]]:
