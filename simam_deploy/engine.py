@@ -10,6 +10,7 @@ builder is another worker that speaks the same lines.
 from __future__ import annotations
 
 import json
+import math
 import platform
 import signal
 import subprocess
@@ -29,6 +30,7 @@ from simam_deploy.errors import BuildError, InputError, RuntimeUnavailable
 from simam_deploy.files import refuse_overwriting_inputs, staging
 from simam_deploy.formula import OP_DOMAIN
 from simam_deploy.processes import environment, python_command
+from simam_deploy.shapes import Shapes
 from simam_deploy.text import on_one_line
 from simam_deploy.walk import nodes
 
@@ -36,6 +38,9 @@ WORKER = python_command("simam_deploy.engine_worker")
 KINDS = {kind.__name__: kind for kind in (InputError, RuntimeUnavailable, BuildError)}
 MOST_NODES = 5_000
 """With all functions in place. The builder takes a millisecond and 200 KB for each, and much more for some."""
+MOST_FOLDED = 2**24
+"""Numbers that are made of constants and sizes alone, besides as many as there are weights. The builder computes them
+beforehand, and keeps them in the engine."""
 _KNOWN_DOMAINS = ("", "ai.onnx", "trt")
 
 Dims = tuple[int, ...]
@@ -102,7 +107,7 @@ def build_engine(
 
     targets : GPU kinds such as "sm86" (compute capability 8.6).  shapes : for each input with a dynamic size.
     on_progress : called with "parse", "build sm86, sm89", "write".  timeout_s : of the builder process.
-    limits : refuse more than MOST_NODES nodes.
+    limits : refuse more than MOST_NODES nodes, and more than MOST_FOLDED numbers made of constants.
     Raises InputError (ModelFileError for the file) before the builder starts, as for too many nodes, or for a target
     it does not know; RuntimeUnavailable without tensorrt_rtx; OutputError; BuildError if the builder
     refuses, dies or takes too long.
@@ -112,11 +117,8 @@ def build_engine(
     if not wanted:
         raise InputError("no target to build for; name the GPU kinds, such as sm86 (compute capability 8.6)")
     model = onnx_file.read(model_path)
-    if (count := onnx_file.count_nodes(model, model_path)) > MOST_NODES and limits:
-        raise InputError(
-            f"no engine is built of {model_path}: it has {count:,} nodes with all functions in place, and the "
-            f"builder takes time and memory for each; up to {MOST_NODES:,} are built without --no-limits"
-        )
+    if limits:
+        _refuse_much(model, model_path)
     _refuse_unknown_nodes(model, model_path)
     profiles = _profiles(model, shapes or {})
     refuse_overwriting_inputs(engine_path, [model_path, *onnx_file.weight_files(model, model_path)])
@@ -140,6 +142,27 @@ def build_engine(
         )
         manifest.write(_manifest(report, manifest.file_source(model_path)), staged)
     return report
+
+
+def _refuse_much(model: onnx.ModelProto, path: Path) -> None:
+    if (count := onnx_file.count_nodes(model, path)) > MOST_NODES:
+        raise InputError(
+            f"no engine is built of {path}: it has {count:,} nodes with all functions in place, and the builder "
+            f"takes time and memory for each; up to {MOST_NODES:,} are built without --no-limits"
+        )
+    (sizes, *_) = Shapes(onnx_file.load(path)).trials
+    fixed = {tensor.name for tensor in model.graph.initializer}
+    weights = sum(math.prod(tensor.dims) for tensor in model.graph.initializer)
+    made = 0
+    for node in model.graph.node:
+        if node.op_type in ("Constant", "Shape", "Size") or fixed.issuperset(filter(None, node.input)):
+            fixed.update(node.output)
+            made += sum(math.prod(sizes.get(name, ())) for name in node.output if node.op_type != "Constant")
+    if made > MOST_FOLDED + weights:
+        raise InputError(
+            f"no engine is built of {path}: it makes {made:,} numbers of constants alone, which the engine would "
+            f"hold; up to {MOST_FOLDED:,} besides its weights are built without --no-limits"
+        )
 
 
 def _manifest(report: EngineReport, source: manifest.Record) -> manifest.Record:

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import onnx
+import onnx.parser
 import onnx_ir as ir
 import pytest
 
@@ -21,6 +22,32 @@ def test_too_many_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     ):
         engine.build_engine(file, tmp_path / "m.engine", targets=["sm86"])
     assert not (tmp_path / "m.engine").exists()
+
+
+FOLDED = """<ir_version: 8, opset_import: ["": 18]> g (float[1, 3, 8, 8] x) => (float[1, 3, 8, 8] y)
+    <int64[1] size = {100}, int64[1] one = {1}, float[2] w = {0, 0}> {
+        a = ConstantOfShape (size)
+        b = Unsqueeze (a, one)
+        c = Mul (a, b)
+        m = ReduceMean <keepdims: int = 0> (c)
+        y = Add (x, m)
+    }"""
+
+
+@pytest.mark.parametrize(("most", "refused"), [(10_196, True), (10_197, False)])
+def test_numbers_that_are_made_of_constants_alone(
+    most: int, refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """100 + 100 + 100 x 100 + 1, and 4 weights."""
+    onnx.save(onnx.parser.parse_model(FOLDED), tmp_path / "m.onnx")
+    monkeypatch.setattr(engine, "MOST_FOLDED", most)
+    answer = "import json; print(json.dumps({'error': ['BuildError', 'started']}))"
+    monkeypatch.setattr(engine, "WORKER", (sys.executable, "-c", answer))
+    words = r"makes 10,201 numbers of constants alone, .*up to 10,196 .*--no-limits" if refused else "^started$"
+    with pytest.raises(InputError if refused else BuildError, match=words):
+        engine.build_engine(tmp_path / "m.onnx", tmp_path / "m.engine", targets=["sm86"])
+    with pytest.raises(BuildError, match=r"^started$"):
+        engine.build_engine(tmp_path / "m.onnx", tmp_path / "m.engine", targets=["sm86"], limits=False)
 
 
 def test_names_that_are_too_long_for_an_argument(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
