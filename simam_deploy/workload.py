@@ -133,9 +133,7 @@ def doubts(file: Path, feed: Sequence[NDArray[Any]]) -> Iterator[str]:
             if sizes.get(name, 0) > most:
                 yield f"{_named(node)} makes {sizes[name]:,} numbers, and the inputs hold {numbers:,}"
     for node in nodes(proto):
-        axes = max((len(a.ints) for a in node.attribute if a.name == "axes"), default=0)
-        axes = max(axes, *(sizes.get(name, 0) for name in node.input[1:])) if _takes_axes(node) else axes
-        if axes > MOST_AXES:
+        if (axes := _axes(node, sizes)) > MOST_AXES:
             yield f"{_named(node)} names {axes:,} axes"
     work = [(work_of(node, shapes), node) for node in nodes(proto)]
     if (total := sum(each for each, _ in work)) > MOST_WORK:
@@ -154,8 +152,12 @@ def _shapes(file: Path, proto: onnx.ModelProto, feed: Sequence[NDArray[Any]]) ->
     return {tensor.name: tuple(tensor.dims) for tensor in proto.graph.initializer} | shapes
 
 
-def _takes_axes(node: onnx.NodeProto) -> bool:
-    return len(node.input) > 1 and (node.op_type.startswith("Reduce") or node.op_type in ("Squeeze", "Unsqueeze"))
+def _axes(node: onnx.NodeProto, sizes: dict[str, int]) -> int:
+    """How many axes a reduction and the like names, in its attribute or its second input."""
+    if not node.op_type.startswith("Reduce") and node.op_type not in ("Squeeze", "Unsqueeze"):
+        return 0
+    named = [len(a.ints) for a in node.attribute if a.name == "axes"]
+    return max([*named, *(sizes.get(name, 0) for name in node.input[1:2])], default=0)
 
 
 def _largest(makers: Sequence[onnx.NodeProto], sizes: dict[str, int]) -> onnx.NodeProto:
