@@ -116,6 +116,14 @@ def test_a_prefix_of_some_names_stays_where_the_whole_does_not_fit(tmp_path: Pat
     assert "choose one" not in str(caught.value)
 
 
+def test_no_two_names_become_one(tmp_path: Path) -> None:
+    """As many entries as the model has: of one that may be missing there is none, and of another there are two."""
+    held = {name: value for name, value in trained(1).items() if not name.endswith("num_batches_tracked")}
+    held |= {"module.conv.weight": trained(2)["conv.weight"]}
+    assert len(held) == len(trained())
+    refused(held, tmp_path, r"do not fit Net:\n  left over: module.conv.weight$")
+
+
 def test_names_with_a_prefix_and_without_one_that_fit_equally(tmp_path: Path) -> None:
     words = (
         r"several parts of .*w.pth fit the model equally; choose one:\n"

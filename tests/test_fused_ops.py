@@ -113,6 +113,18 @@ def test_a_body_is_not_trusted_for_its_name(name: str) -> None:
     assert "differs from SimAMAffineRelu on" in str(miss) or "does not run by itself" in str(miss)
 
 
+@pytest.mark.parametrize(("kind", "instead", "found"), [("", "", 1), ("Relu", "Abs", 0), ("Sigmoid", "Tanh", 0)])
+def test_a_body_of_another_opset_is_not_trusted_for_its_name(kind: str, instead: str, found: int) -> None:
+    """The operators in it are the same in both opsets."""
+    proto = ir.to_proto(fuse(net(f"a = {BN}\n out = Relu (a)"), neighbours=True).model)
+    (body,) = proto.functions
+    assert {entry.domain: entry.version for entry in proto.opset_import}[""] == 18
+    next(entry for entry in body.opset_import if not entry.domain).version = 20
+    for inner in body.node:
+        inner.op_type = instead if inner.op_type == kind else inner.op_type
+    assert len(find(ir.from_proto(proto)).blocks) == found
+
+
 def test_a_near_miss_keeps_its_body_and_refuses_another() -> None:
     """One body serves the whole file."""
     proto = ir.to_proto(fuse(net(f"a = {BN}\n out = Relu (a)"), neighbours=True).model)

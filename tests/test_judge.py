@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+from onnx import parser
 from onnx_models import CHAIN, model
 
 from simam_deploy import forms, onnx_file
@@ -204,3 +205,18 @@ def test_a_constant_for_each_batch_element_hides_nothing() -> None:
     chain = CHAIN.replace("z = Add (e, half)", "f = Mul (e, gates)\n   z = Add (f, half)")
     weights = "float[8, 1, 1, 1] gates = {1, 1, 1, 1, 1, 1, 1, 1.5},"
     assert why(find(model(chain, shape="8, 3, 5, 7", weights=weights)))
+
+
+def test_the_work_in_a_body_of_another_opset_counts() -> None:
+    """It is not run: planes of 600x600 are multiplied with themselves, and the product with 0."""
+    squares = "m = MatMul (x, x)\n n0 = Mul (m, zero)\n zz = Add (z, n0)\n g = Sigmoid (zz)"
+    constants = "hw = Constant <value_ints = [2, 3]> ()\n" + "".join(
+        f"{name} = Constant <value_float = {value}> ()\n"
+        for name, value in {"n": 359999.0, "lam": 1e-4, "four": 4.0, "half": 0.5, "zero": 0.0}.items()
+    )
+    text = f"""<ir_version: 8, opset_import: ["": 18, "m": 1]>
+    g (float[1, 2, 600, 600] image) => (float[1, 2, 600, 600] out) {{ out = m.part (image) }}
+    <domain: "m", opset_import: ["": 20]> part (x) => (y) {{
+        {constants} {CHAIN.replace("g = Sigmoid (z)", squares)}
+    }}"""
+    assert "it takes too long on x of 1x2x600x600, at MatMul" in why(find(ir.from_proto(parser.parse_model(text))))

@@ -91,8 +91,7 @@ class Piece:
         say_defaults(self._model)
         self.key = self._model.SerializeToString(deterministic=True)
         if functions:
-            self._model = onnx.inliner.inline_local_functions(self._model, convert_version=True)
-            del self._model.graph.value_info[:]  # what a function declares may be wrong
+            self._model = in_place(self._model)
         self._model = widen(self._model)
         self.kind = _kind(self._model)
         """The same for pieces that differ in the values of scalar floats alone."""
@@ -207,6 +206,20 @@ class Piece:
     def unseen(self) -> list[int]:
         """Which of `cut.two_sided` did not show both of its sides in any run."""
         return [i for i in range(len(self._two_sided)) if not all(self._shown.get(i, [False]))]
+
+
+def in_place(model: onnx.ModelProto) -> onnx.ModelProto:
+    """`model` with the bodies of its functions in place of the calls, brought to the opset of the model.
+
+    The inliner leaves a body of another opset where it is not told to, and the evaluator would then take a node of
+    ours by its name. Raises InputError if one is left.
+    """
+    say_defaults(model)
+    inlined = onnx.inliner.inline_local_functions(model, convert_version=True)
+    if left := inlined.functions:
+        raise InputError(f"the body of {left[0].domain}::{left[0].name} cannot be put in place")
+    del inlined.graph.value_info[:]  # what a function declares may be wrong
+    return inlined
 
 
 def _kind(model: onnx.ModelProto) -> bytes:

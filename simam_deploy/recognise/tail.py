@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx.inliner
 import onnx_ir as ir
 from onnx import TensorProto, helper
 
@@ -16,8 +15,7 @@ from simam_deploy import formula
 from simam_deploy.evaluator import KERNELS, Array, evaluator
 from simam_deploy.formula import OPS, STEEPEST, Float64, Op
 from simam_deploy.proof import Shape, allowance, planes
-from simam_deploy.recognise.piece import called, renamed, widened
-from simam_deploy.walk import say_defaults
+from simam_deploy.recognise.piece import called, in_place, renamed, widened
 from simam_deploy.widen import widen
 
 EPS = float(np.finfo(np.float32).eps)
@@ -95,9 +93,7 @@ def steps(
         opset_imports=[helper.make_opsetid(domain, version) for domain, version in model.opset_imports.items()],
         functions=called(nodes, model),
     )
-    say_defaults(made)
-    inlined = onnx.inliner.inline_local_functions(made, convert_version=True)
-    machine = evaluator(widen(inlined), list(KERNELS.values()))
+    machine = evaluator(widen(in_place(made)), list(KERNELS.values()))
 
     def run(*arrays: Float64) -> Float64:
         with np.errstate(all="ignore"):
