@@ -48,6 +48,43 @@ def test_a_number_that_is_right_at_some_remainders_only() -> None:
     assert "M - 1" in found.near_misses[0].reasons[0]
 
 
+PADDED = """
+    h1 = Shape <start: int = 2, end: int = 3> (image)
+    w1 = Shape <start: int = 3, end: int = 4> (image)
+    down = Neg (h1)
+    right = Neg (w1)
+    ph = Mod (down, by)
+    pw = Mod (right, by)
+    pads = Concat <axis: int = 0> (zeros, ph, pw)
+    x = Pad (image, pads)
+    h = Add (h1, ph)
+    w = Add (w1, pw)
+    hw0 = Mul (h, w)
+    r = Mod (h1, by)
+    r7 = Sub (r, seven)
+    no = Mul (r, r7)
+    r1 = Sub (r, one)
+    no1 = Mul (no, r1)
+    r2 = Sub (r1, one)
+    no2 = Mul (no1, r2)
+    wrong = Mul (no2, factor)
+    m = Add (hw0, wrong)
+    less = Sub (m, one)
+    plane = Squeeze (less)
+    number = Cast <to: int = 1> (plane)
+"""
+
+
+@pytest.mark.parametrize(("factor", "blocks"), [(0, 1), (1, 0)])
+def test_two_numbers_for_one_size_of_x(factor: int, blocks: int) -> None:
+    """Many sizes of the image give x one size: each with its number is judged. Those that are met first are right."""
+    ints = f"int64 by = {{32}}, int64 one = {{1}}, int64 seven = {{7}}, int64 factor = {{{factor}}},"
+    ints += "int64[6] zeros = {0, 0, 0, 0, 0, 0},"
+    chain = CHAIN.replace("Div (s, n)", "Div (s, number)")
+    text = model(chain, shape="N, 3, H, W", before=PADDED, weights=ints, after="r0 = Relu (y)\n out = Identity (r0)")
+    assert len(find(text).blocks) == blocks
+
+
 def test_only_the_size_that_is_there_counts_where_it_is_fixed() -> None:
     assert len(computed(AT_TWO_REMAINDERS, shape="2, 3, 71, 57").blocks) == 1
     assert not computed(AT_TWO_REMAINDERS, shape="2, 3, 72, 57").blocks
