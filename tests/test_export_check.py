@@ -74,7 +74,7 @@ def test_each_stage_that_may_last_is_named(tmp_path: Path) -> None:
     told: list[str] = []
     exported(tmp_path / "m.onnx", dynamic=["batch"], on_progress=told.append)
     for what in (
-        "run the model once",
+        "run the model",
         "torch.onnx.export (torchscript)",
         "find and fuse SimAM blocks",
         "compare with the model: truth in float64 (example)",
