@@ -9,7 +9,17 @@ import onnx_ir as ir
 import pytest
 
 from simam_deploy import engine, forms, onnx_file
-from simam_deploy.errors import BuildError, InputError
+from simam_deploy.errors import BuildError, InputError, ModelFileError
+
+STARTED = "import json; print(json.dumps({'error': ['BuildError', 'started']}))"
+FOLDED = """<ir_version: 8, opset_import: ["": 18]> g (float[1, 3, 8, 8] x) => (float[1, 3, 8, 8] y)
+    <int64[1] size = {100}, int64[1] one = {1}, float[2] w = {0, 0}> {
+        a = ConstantOfShape (size)
+        b = Unsqueeze (a, one)
+        c = Mul (a, b)
+        m = ReduceMean <keepdims: int = 0> (c)
+        y = Add (x, m)
+    }"""
 
 
 def test_too_many_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,14 +34,22 @@ def test_too_many_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert not (tmp_path / "m.engine").exists()
 
 
-FOLDED = """<ir_version: 8, opset_import: ["": 18]> g (float[1, 3, 8, 8] x) => (float[1, 3, 8, 8] y)
-    <int64[1] size = {100}, int64[1] one = {1}, float[2] w = {0, 0}> {
-        a = ConstantOfShape (size)
-        b = Unsqueeze (a, one)
-        c = Mul (a, b)
-        m = ReduceMean <keepdims: int = 0> (c)
-        y = Add (x, m)
-    }"""
+def test_a_node_of_many_inputs_counts_as_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "MOST_NODES", 100)
+    monkeypatch.setattr(engine, "WORKER", (sys.executable, "-c", STARTED))
+    for inputs, error, words in ((99, BuildError, "^started$"), (100, InputError, "it has 101 nodes .*--no-limits")):
+        graph = f"g (float[1] x) => (float[1] y) {{ y = Sum ({', '.join(['x'] * inputs)}) }}"
+        onnx.save(onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["": 18]> {graph}'), tmp_path / "m.onnx")
+        with pytest.raises(error, match=words):
+            engine.build_engine(tmp_path / "m.onnx", tmp_path / "m.engine", targets=["sm86"])
+
+
+def test_a_file_that_is_no_valid_onnx_is_named_so(tmp_path: Path) -> None:
+    proto = onnx.parser.parse_model(FOLDED)
+    proto.graph.initializer[0].data_type = onnx.TensorProto.FLOAT
+    onnx.save(proto, tmp_path / "m.onnx")
+    with pytest.raises(ModelFileError, match=r"m\.onnx is (not valid ONNX|damaged)"):
+        engine.build_engine(tmp_path / "m.onnx", tmp_path / "m.engine", targets=["sm86"])
 
 
 @pytest.mark.parametrize(("most", "refused"), [(10_196, True), (10_197, False)])
@@ -41,8 +59,7 @@ def test_numbers_that_are_made_of_constants_alone(
     """100 + 100 + 100 x 100 + 1, and 4 weights."""
     onnx.save(onnx.parser.parse_model(FOLDED), tmp_path / "m.onnx")
     monkeypatch.setattr(engine, "MOST_FOLDED", most)
-    answer = "import json; print(json.dumps({'error': ['BuildError', 'started']}))"
-    monkeypatch.setattr(engine, "WORKER", (sys.executable, "-c", answer))
+    monkeypatch.setattr(engine, "WORKER", (sys.executable, "-c", STARTED))
     words = r"makes 10,201 numbers of constants alone, .*up to 10,196 .*--no-limits" if refused else "^started$"
     with pytest.raises(InputError if refused else BuildError, match=words):
         engine.build_engine(tmp_path / "m.onnx", tmp_path / "m.engine", targets=["sm86"])
