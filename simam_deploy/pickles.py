@@ -19,7 +19,7 @@ TORCH_MAGIC = 0x1950A86A20F9469CFC6C
 MOST_OPERATIONS = 100_000
 """That are read. The pickle of a detector with its optimiser has fewer."""
 LONGEST_KEY = 100
-"""Letters of a key that is written down."""
+"""Letters of a key, or of a name, that is written down."""
 
 
 @dataclass(eq=False)
@@ -124,7 +124,10 @@ class _Machine:
         self._stack[-1].items += held
 
     def _name(self, operation: str, argument: Any) -> None:
-        name = ".".join(map(str, self._top(2))) if operation == "STACK_GLOBAL" else str(argument).replace(" ", ".")
+        if operation == "STACK_GLOBAL":  # of two texts; str() of a thing would write out all that is in it
+            name = ".".join(part[:LONGEST_KEY] if isinstance(part, str) else "?" for part in self._top(2))
+        else:
+            name = str(argument)[: 2 * LONGEST_KEY].replace(" ", ".")
         self.outline.names.append(name)
         self._stack.append(Thing("object", name, self._above()) if operation == "INST" else Thing("global", name))
 

@@ -204,8 +204,11 @@ def test_nothing_is_run(tmp_path: Path) -> None:
         b"]" * 2**19 + b"a" * 2**19,
         b"X\xff\xff\xff\x7f" + b"a" * 2**20,
         b"}q\x00(" + b"".join(b"X\x04\0\0\0k%03dh\x00" % i for i in range(999)) + b"u.",
+        b")" + b"\x85" * 5000 + b"\x8c\x01a\x93.",
+        b")q\x00" + b"h\x00h\x00\x86q\x00" * 30 + b"h\x00\x8c\x01a\x93.",
+        b"\x8c\x01aq\x00" + b"X\0\0\x0c\0" + b"a" * 3 * 2**18 + b"q\x01" + b"h\x01h\x00\x930" * 24_000 + b".",
     ],
-    ids=range(11),
+    ids=range(14),
 )
 def test_hostile_pickles_are_read_briefly(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.pkl").write_bytes(b"\x80\x04" + content)
