@@ -37,12 +37,12 @@ class Judgement:
 
 
 TOO_MANY = "it was not judged: those before it, all different, took all the time that one file gets"
-MOST_WORK_IN_ALL = 2**31
-"""For the pieces of one model, in the unit of piece.py: 4 seconds, or some 400 small blocks that all differ."""
+MOST_WORK_IN_ALL = 3 * 2**29
+"""For the pieces of one model, in the unit of piece.py: 3 seconds, or some 300 small blocks that all differ."""
 FEW_VALUES = 2**14
 """An x of more is judged briefly where a piece of its kind was proved: 60 blocks of large maps, each with a λ of its
 own, are judged within MOST_WORK_IN_ALL then."""
-FIXED_WORK = 2**20
+FIXED_WORK = 2**21
 """Of a piece that is not like another."""
 
 
