@@ -11,12 +11,13 @@ from importlib import metadata
 from pathlib import Path
 
 import numpy as np
+import onnx
 
 from simam_deploy import __version__, child, cuda_library, formula, inputs, native, onnx_file
-from simam_deploy.errors import LimitError, NativeError, RuntimeUnavailable, SimAMDeployError
+from simam_deploy.errors import InputError, LimitError, NativeError, RuntimeUnavailable, SimAMDeployError
 from simam_deploy.forms import alone
 from simam_deploy.runtimes import KernelUse, graph, open_session
-from simam_deploy.workload import LIMITS, TIMES_HELD
+from simam_deploy.workload import LIMITS, TIMES_HELD, refuse_many_parts
 
 PACKAGES = {
     "torch": ("torch", ("torch",)),
@@ -72,17 +73,19 @@ def examine(on_progress: Callable[[str], None] | None = None) -> list[Row]:
     return rows
 
 
-def kernel_in(file: Path) -> KernelUse:
+def kernel_in(file: Path, model: onnx.ModelProto | None = None) -> KernelUse:
     """Which SimAM nodes of a file the compiled kernel takes in ort: seen in one run, on inputs that are made.
 
+    model : as read from it, if it was.
     The run, and the load before it, are in a process with LIMITS: a file may run for ever. A file without nodes of
-    ours is not run.
+    ours is not run, nor one of very many parts.
     """
-    _, model = graph.read(file, "ort")
+    model = onnx_file.read(file) if model is None else model
     count = graph.ours(model)
     if not count:
         return KernelUse()
     try:
+        refuse_many_parts(file, model)
         if native.library() is None:
             return KernelUse(0, count, why=native.why_not())
         held = sum(path.stat().st_size for path in (file, *onnx_file.weight_files(model, file)))
@@ -92,7 +95,7 @@ def kernel_in(file: Path) -> KernelUse:
         return KernelUse(**child.call(f"{__name__}:_see_kernel", str(file.absolute()), count, limits=limits))
     except LimitError as error:
         return KernelUse(None, count, why=f"{error}; bench runs it without limits")
-    except NativeError as error:
+    except (NativeError, InputError) as error:
         return KernelUse(None, count, why=str(error).splitlines()[0])
 
 

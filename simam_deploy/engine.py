@@ -38,6 +38,8 @@ WORKER = python_command("simam_deploy.engine_worker")
 KINDS = {kind.__name__: kind for kind in (InputError, RuntimeUnavailable, BuildError)}
 MOST_NODES = 5_000
 """With all functions in place. The builder takes a millisecond and 200 KB for each, and much more for some."""
+A_CALL = 3
+"""Nodes that take the builder as long as the call of a function does."""
 MANY_INPUTS = 16
 """Of one node, as of a Sum or Concat. The builder makes a layer for each of so many."""
 MOST_FOLDED = 2**24
@@ -147,13 +149,13 @@ def build_engine(
 
 
 def _refuse_much(model: onnx.ModelProto, path: Path) -> None:
-    count = onnx_file.count_nodes(model, path)
+    count = onnx_file.count_nodes(model, path, A_CALL)
     count += sum(len(node.input) for node in nodes(model) if len(node.input) > MANY_INPUTS)
     if count > MOST_NODES:
         raise InputError(
-            f"no engine is built of {path}: it has {count:,} nodes with all functions in place (or inputs of nodes "
-            f"that have many), and the builder takes time and memory for each; up to {MOST_NODES:,} are built "
-            "without --no-limits"
+            f"no engine is built of {path}: it has {count:,} nodes with all functions in place (calls of functions "
+            f"count as {A_CALL} more, nodes of many inputs as so many), and the builder takes time and memory for "
+            f"each; up to {MOST_NODES:,} are built without --no-limits"
         )
     with onnx_file.blaming(path):
         (sizes, *_) = Shapes(onnx_file.load(path)).trials

@@ -42,6 +42,8 @@ MAKERS = frozenset(_OPERATORS.split())
 MOST_PARTS = 10_000
 """Nodes, with all functions in place, and inputs, functions and graphs inside nodes, each for PART nodes."""
 PART = 4
+MOST_COST = 700_000
+"""Of reading the file once, as `onnx_file.cost_of`: before it has run, it is read some ten times."""
 MOST_AXES = 64
 """That one node names."""
 MOST_NUMBERS = 2**24
@@ -54,9 +56,11 @@ MOST_WORK = 2**38
 YOLO11x is given by its makers with 195 GFLOP on an image of 640x640, which are a third of it."""
 
 
-def refuse_many_parts(file: Path) -> None:
-    """Raise InputError if `file` has more than MOST_PARTS: reading, preparing and running them takes minutes."""
-    model = onnx_file.read(file)
+def refuse_many_parts(file: Path, model: onnx.ModelProto) -> None:
+    """Raise InputError if `file`, read as `model`, has more than MOST_PARTS, or takes more than MOST_COST to read.
+
+    To prepare and run it would take minutes.
+    """
     more = len(model.graph.input) + len(model.functions) + sum(1 for _ in graphs(model)) - 1
     parts = onnx_file.count_nodes(model, file) + PART * more
     if parts > MOST_PARTS:
@@ -64,6 +68,12 @@ def refuse_many_parts(file: Path) -> None:
             f"{file} is not run: it has {parts:,} parts (nodes with all functions in place, and inputs, functions "
             f"and graphs in nodes, which count as {PART}); networks have less than {MOST_PARTS:,}; if you trust the "
             "file, run it with --no-limits"
+        )
+    if (cost := onnx_file.cost_of(model)) > MOST_COST:
+        raise InputError(
+            f"{file} is not run: to read it, which is done several times, takes {cost / MOST_COST:.1f} times as long "
+            "as for the largest networks, for all its attributes, weights and values; if you trust the file, run it "
+            "with --no-limits"
         )
 
 

@@ -49,6 +49,8 @@ SAID = {
     "a_million_axes_of_x": "'image' has 1,000,004 axes; up to 64 are read",
     "a_million_axes_of_a_weight": "'w' has 1,000,000 axes; up to 64 are read",
     "a_constant_through_a_chain": "more than 500 nodes compute its sizes and constants",
+    "very_many_of_attribute": "is not read: it holds more nodes, attributes, weights and values than networks do",
+    "very_many_of_initializer": "is not read: it holds more",
     "heavy_padding": "AveragePool has a sliding window; SimAM takes the whole plane",
     "heavy_matmul": "it takes too long on x of 1x2x600x600, at MatMul",
 }

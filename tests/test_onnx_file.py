@@ -12,8 +12,9 @@ from foreign_file import WEIGHTS, outside, write
 from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import set_external_data
 
-from simam_deploy import onnx_file
+from simam_deploy import forms, onnx_file
 from simam_deploy.errors import ModelFileError
+from simam_deploy.onnx_file import check
 
 
 def test_a_round_trip_loses_nothing(tmp_path: Path) -> None:
@@ -38,6 +39,18 @@ def test_a_round_trip_loses_nothing(tmp_path: Path) -> None:
     ]
     branches = {a.name: a.g for a in after.graph.node[-1].attribute}
     assert branches["then_branch"].initializer[0].name == "half"
+
+
+def test_more_than_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "m.onnx"
+    onnx_file.save(forms.alone("function", (2, 3, 5, 7)), file)
+    cost = onnx_file.cost_of(onnx_file.read(file))
+    assert cost > 20 * onnx_file.count_nodes(onnx_file.read(file), file)
+    monkeypatch.setattr(check, "MOST_COST", cost)
+    onnx_file.load(file)
+    monkeypatch.setattr(check, "MOST_COST", cost - 1)
+    with pytest.raises(ModelFileError, match=f"not read: .* than networks do, .* all may be {cost - 1:,}"):
+        onnx_file.load(file)
 
 
 @pytest.mark.parametrize("name", ["m.json", "m.textproto", "m.pb", "m"])

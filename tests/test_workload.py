@@ -161,7 +161,10 @@ def test_a_file_of_more_parts_than_networks_have(tmp_path: Path, run: Run, monke
     parts = onnx_file.count_nodes(onnx_file.read(file), file) + 4 * 2  # an input, a function
     assert parts > 5 + 4 * 2
     monkeypatch.setattr(workload, "MOST_PARTS", parts)
-    refuse_many_parts(file)
+    refuse_many_parts(file, onnx_file.read(file))
+    monkeypatch.setattr(workload, "MOST_COST", 100)
+    with pytest.raises(InputError, match=r"to read it, .*, takes \d+\.\d times as long .*--no-limits"):
+        refuse_many_parts(file, onnx_file.read(file))
     monkeypatch.setattr(workload, "MOST_PARTS", parts - 1)
     for command in ("verify", "bench"):
         status, _, said = run(f"{command} {file} --runtimes onnx_reference")

@@ -62,10 +62,11 @@ def verify(
         raise InputError("--weights are for a PyTorch model; name it with --against package.module:callable")
     names = runtimes_of(runtimes, provider)
     for file in files:
-        if half := onnx_file.half_types(onnx_file.load(file)):
+        proto, model = onnx_file.both(file)
+        if half := onnx_file.half_types(model):
             raise InputError(f"verify compares float32 files; {file} holds {', '.join(half)}")
-    for file in files if limits else []:
-        refuse_many_parts(file)
+        if limits:
+            refuse_many_parts(file, proto)
     with show.progress() as say, tempfile.TemporaryDirectory() as folder:
         chosen = gather(
             files,
@@ -132,6 +133,7 @@ def bench(
     from contextlib import ExitStack
 
     from simam_deploy import bench as library
+    from simam_deploy import onnx_file
     from simam_deploy.candidates import gather
     from simam_deploy.inputs import cases
     from simam_deploy.inputs import specs as inputs_of
@@ -141,7 +143,7 @@ def bench(
 
     names = [name for name in runtimes_of(runtimes, provider) if runtimes or name != "onnx_reference"]
     for file in files if limits else []:
-        refuse_many_parts(file)
+        refuse_many_parts(file, onnx_file.read(file))
     with show.progress() as say, tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         chosen = gather(files, parts(forms), names, Path(folder), threads=threads, provider=provider, kernel=kernel)
         _refuse_nothing(chosen)

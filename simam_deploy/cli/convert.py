@@ -167,11 +167,11 @@ def inspect(file: OneFile, as_json: Json = False) -> None:
     """List the SimAM blocks of an ONNX file, and what comes close to one."""
     from simam_deploy import blocks, doctor, onnx_file
 
-    model = onnx_file.load(file)
+    proto, model = onnx_file.both(file)
     with show.progress() as say, onnx_file.blaming(file):
         found = blocks.find(model, lambda node: say(f"prove the block at {node}"))
         say("run it once, to see whether the kernel runs")
-        use = doctor.kernel_in(file)
+        use = doctor.kernel_in(file, proto)
     rows = [(b.node, b.shape, b.dtype.name, b.e_lambda, b.form, b.op) for b in found.blocks]
     shared = [f"{b.node}: {', '.join(b.shared)}" for b in found.blocks if b.shared]
     defaults = [f"{b.node}: {', '.join(b.defaults)}" for b in found.blocks if b.defaults]

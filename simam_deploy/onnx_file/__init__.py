@@ -16,7 +16,7 @@ from simam_deploy.errors import ModelFileError, SimAMDeployError
 from simam_deploy.file_kinds import what_is
 from simam_deploy.onnx_file import constants, external
 from simam_deploy.onnx_file.beginning import reason_against
-from simam_deploy.onnx_file.check import check_graphs, check_message, count_nodes
+from simam_deploy.onnx_file.check import check_graphs, check_message, cost_of, count_nodes
 from simam_deploy.onnx_file.external import bring_in, put_beside
 from simam_deploy.onnx_file.stream import write_beside, write_inline
 from simam_deploy.opening import opened
@@ -24,7 +24,9 @@ from simam_deploy.opening import opened
 __all__ = [
     "PROTOBUF_LIMIT",
     "blaming",
+    "both",
     "bring_in",
+    "cost_of",
     "count_nodes",
     "half_types",
     "load",
@@ -47,15 +49,17 @@ def load(path: str | os.PathLike[str]) -> ir.Model:
     the installed onnx, an input of size 0, weights in a file that is missing, too short, behind a symbolic link, or
     outside the model's folder.
     """
-    return _open(Path(path))[1]
+    return both(path)[1]
 
 
 def read(path: str | os.PathLike[str]) -> onnx.ModelProto:
     """The same file as a protobuf message, for those who hand it on. Checked alike, raises alike."""
-    return _open(Path(path))[0]
+    return both(path)[0]
 
 
-def _open(source: Path) -> tuple[onnx.ModelProto, ir.Model]:
+def both(path: str | os.PathLike[str]) -> tuple[onnx.ModelProto, ir.Model]:
+    """What `read` and `load` give, by one reading. Raises alike."""
+    source = Path(path)
     with opened(source, ModelFileError, ".onnx file") as stream:
         if (size := os.fstat(stream.fileno()).st_size) >= 2**31:
             why = f"{source} is not an ONNX file: it has {size:,} bytes, and ONNX files end at 2 GiB"

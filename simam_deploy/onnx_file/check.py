@@ -28,6 +28,13 @@ MOST_AXES = 64
 MOST_NODES = 200_000
 """With all functions in place. Forty functions that each call the next one twice are a small file, and no model."""
 
+COSTS = {"NodeProto": 20, "AttributeProto": 15, "TensorProto": 30, "FunctionProto": 80}
+COSTS |= dict.fromkeys(("TypeProto", "Tensor", "TensorShapeProto", "Dimension"), 1)
+"""Of messages: the time, in some 5 us, to read one and to look for blocks in it. Of any other message, OTHER."""
+OTHER = 5
+MOST_COST = 1_500_000
+"""Some eight seconds. Of a network with 20,000 nodes, 1,300,000."""
+
 _TYPES = {int(kind) for kind in ir.DataType} - {int(ir.DataType.UNDEFINED)}
 
 
@@ -82,10 +89,17 @@ def _check_axes(proto: onnx.ModelProto, source: Path) -> None:
 
 
 def _check_messages(proto: onnx.ModelProto, source: Path) -> list[onnx.TensorProto]:
-    """Refuse texts that are not UTF-8: protobuf hands them on as bytes. A negative size is an unknown one, as ONNX
-    Runtime takes it, and is taken out. Returns the tensors whose values are in another file."""
-    outside = []
+    """Refuse more than MOST_COST, and texts that are not UTF-8: protobuf hands them on as bytes. A negative size
+    is an unknown one, as ONNX Runtime takes it, and is taken out. Returns the tensors whose values are in another
+    file."""
+    outside, cost = [], 0
     for message in messages(proto):
+        cost += COSTS.get(message.DESCRIPTOR.name, OTHER)
+        if cost > MOST_COST:
+            raise ModelFileError(
+                f"{source} is not read: it holds more nodes, attributes, weights and values than networks do, which "
+                f"would take minutes (a node counts as {COSTS['NodeProto']}, and all may be {MOST_COST:,})"
+            )
         for name, repeated in fields(message.DESCRIPTOR)[FieldDescriptor.TYPE_STRING]:
             value = getattr(message, name)
             for text in value if repeated else (value,):
@@ -123,8 +137,16 @@ def _check_references(proto: onnx.ModelProto, source: Path) -> None:
                 )
 
 
-def count_nodes(proto: onnx.ModelProto, source: Path) -> int:
-    """How many nodes there are with all functions in place. Raises ModelFileError: functions never end, or nest."""
+def cost_of(proto: onnx.ModelProto) -> int:
+    """To read it, in the measure of COSTS."""
+    return sum(COSTS.get(message.DESCRIPTOR.name, OTHER) for message in messages(proto))
+
+
+def count_nodes(proto: onnx.ModelProto, source: Path, each_call: int = 0) -> int:
+    """How many nodes there are with all functions in place, and so many more for each call of a function.
+
+    Raises ModelFileError: functions never end, or nest.
+    """
     bodies = {(f.domain, f.name, f.overload): Counter[tuple[str, str, str]]() for f in proto.functions}
     main = Counter((n.domain, n.op_type, n.overload) for n in nodes(onnx.ModelProto(graph=proto.graph)))
     for function in proto.functions:
@@ -141,7 +163,7 @@ def count_nodes(proto: onnx.ModelProto, source: Path) -> int:
     depth: dict[tuple[str, str, str], int] = {}
     for function_id in order:
         body = bodies[function_id]
-        size[function_id] = sum(count * size.get(callee, 1) for callee, count in body.items())
+        size[function_id] = each_call + sum(count * size.get(callee, 1) for callee, count in body.items())
         depth[function_id] = 1 + max((depth.get(callee, 0) for callee in body), default=0)
     whole = sum(count * size.get(callee, 1) for callee, count in main.items())
     deepest = max(depth.values(), default=0)

@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 import onnx
 import onnx_ir as ir
+from google.protobuf.message import Message
 from onnx import TensorProto, helper, numpy_helper
 from onnx_models import CHAIN
 from onnx_models import model as simam
@@ -125,7 +126,35 @@ def loop_without_end() -> onnx.ModelProto:
 
 @FILES.add
 def long_chain() -> onnx.ModelProto:
-    return network(row(["Relu"] * 10**5))
+    """As long as is read."""
+    return network(row(["Relu"] * 70_000))
+
+
+def very_many(field: str, message: Message, count: int) -> onnx.ModelProto:
+    """In the graph, or in the model; of one name, which changes nothing in what it takes to read them."""
+    model = block()
+    held = getattr(model.graph if hasattr(model.graph, field) else model, field)
+    held.extend([message] * count)
+    return model
+
+
+VERY_MANY: dict[str, Message] = {
+    "node": helper.make_node("Relu", ["image"], [""]),
+    "initializer": helper.make_tensor("q", TensorProto.FLOAT, [1], [0.0]),
+    "input": helper.make_tensor_value_info("q", TensorProto.FLOAT, [1]),
+    "value_info": helper.make_tensor_value_info("q", TensorProto.FLOAT, [1]),
+    "functions": onnx.FunctionProto(domain="f", name="a", node=[helper.make_node("Relu", ["a"], ["b"])]),
+    "metadata_props": onnx.StringStringEntryProto(key="a", value="b"),
+}
+for _field, _message in VERY_MANY.items():
+    FILES.add(partial(very_many, _field, _message, 300_000), f"very_many_of_{_field}")
+
+
+@FILES.add
+def very_many_of_attribute() -> onnx.ModelProto:
+    model = block()
+    model.graph.node[0].attribute.extend([helper.make_attribute("a", 1)] * 300_000)
+    return model
 
 
 @FILES.add
