@@ -16,7 +16,7 @@ from simam_deploy import native, onnx_file
 from simam_deploy.blocks import Found, find
 from simam_deploy.errors import FormError, InputError, SimAMDeployError
 from simam_deploy.forms import FORMS
-from simam_deploy.formula import OP_DOMAIN, OPS
+from simam_deploy.formula import BLOCKED_DOMAIN, OP_DOMAIN, OPS
 from simam_deploy.fuse import fuse
 from simam_deploy.gates import Tap
 from simam_deploy.runtimes import OPTIONS, RUNTIMES, open_session
@@ -125,7 +125,8 @@ def expose(model: ir.Model) -> tuple[ir.Model, list[Tap], list[str]]:
     it has one inside; and their names.
 
     The third are the gates that are not exposed, with the reason: those inside If, Loop and functions, which cannot
-    be seen from outside, and of near misses. Raises InputError when a node of ours is no block.
+    be seen from outside, those in the blocked layout, and of near misses. Raises InputError when a node of ours is no
+    block.
     """
     result = model.clone()
     found = find(result)
@@ -143,6 +144,11 @@ def expose(model: ir.Model) -> tuple[ir.Model, list[Tap], list[str]]:
                 value.shape = value.shape or ir.Shape(block.shape)
                 result.graph.outputs.append(value)
         taps.append(Tap(block.node, str(block.x.name), str(block.y.name), block.e_lambda, block.tail))
+    left += [
+        f"the gate at {on_one_line(str(node.name))}, in the blocked layout, where nothing else sees x and y"
+        for node in result.graph.all_nodes()
+        if node.domain == BLOCKED_DOMAIN
+    ]
     left += [f"the gate at {miss.node}, which is no SimAM block: {miss.reasons[0]}" for miss in found.near_misses]
     return result, taps, left or ([] if taps else ["no gate, as no SimAM block was found"])
 

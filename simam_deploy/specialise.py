@@ -25,7 +25,7 @@ from simam_deploy import inputs, manifest, native, onnx_file
 from simam_deploy.errors import FormError, RuntimeUnavailable, SimAMDeployError, VerificationError
 from simam_deploy.files import refuse_overwriting_inputs, staging
 from simam_deploy.formula import BLOCKED_DOMAIN, OP_DOMAIN, OP_VERSION
-from simam_deploy.fuse import Fused, fuse, write
+from simam_deploy.fuse import BlockRow, Fused, fuse, write
 from simam_deploy.runtimes import Session, open_session, ort_layout
 from simam_deploy.runtimes.session import is_float
 from simam_deploy.text import on_one_line
@@ -98,6 +98,7 @@ def specialise(
     for place in places.values():
         _put_back(optimised, place, block, library.machine)
     optimised.metadata_props.update(model.metadata_props)
+    _tell_types(optimised, {row.node: row for row in fused.rows if row.node not in blocked})
     if check:
         say("compare with the portable model")
         channels = {row.node: row.shape[1] for row in fused.rows if row.node in blocked}
@@ -187,6 +188,16 @@ def _has_residual(node: ir.Node) -> bool:
 def _parameters(node: ir.Node) -> tuple[ir.Value | None, ...]:
     """Scale and bias, if it has them."""
     return tuple(node.inputs[1:3]) if len(node.inputs) > 1 else ()
+
+
+def _tell_types(model: ir.Model, rows: Mapping[str, BlockRow]) -> None:
+    """Write the type and shape of the operators that stay: nothing infers them behind the blocked layout."""
+    for node in model.graph:
+        row = rows.get(str(node.name))
+        if row is not None and node.domain == OP_DOMAIN:
+            y = node.outputs[0]
+            y.type = ir.TensorType(ir.DataType[row.dtype])
+            y.shape = ir.Shape([size if isinstance(size, int) else None for size in row.shape])
 
 
 def _optimised(model: ir.Model, library: native.Library) -> ir.Model:

@@ -9,9 +9,10 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+from command_line import Run
 from onnx import parser
 
-from simam_deploy import cli, manifest, native, specialise
+from simam_deploy import blocks, cli, manifest, native, onnx_file, specialise
 from simam_deploy.errors import (
     FormError,
     InputError,
@@ -257,6 +258,23 @@ def test_products_of_the_users_own_stay_what_they_are(tmp_path: Path) -> None:
 def test_channels_that_do_not_fill_a_block_stay_in_nchw(tmp_path: Path) -> None:
     with pytest.raises(FormError, match="no blocked layout"):
         specialise.specialise_file(saved(network(NETWORKS["alone"], 20), tmp_path), tmp_path / "cpu.onnx")
+
+
+def test_the_type_of_one_that_stays_in_nchw_is_told(tmp_path: Path, run: Run) -> None:
+    """Behind the blocked layout nothing can be inferred."""
+    within = "o = Conv (s, w3)\n" + SIMAM.format("1", "o", "t", 0) + "u = Relu (t)\n b = Conv (u, w4)\n"
+    model = network(SIMAM.format("0", "a", "s", 0) + within)
+    for name, shape in (("w3", (20, 32, 1, 1)), ("w4", (32, 20, 1, 1))):
+        weights = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(weights, name))
+    source = saved(model, tmp_path)
+    specialise.specialise_file(source, tmp_path / "cpu.onnx")
+    found = blocks.find(onnx_file.load(tmp_path / "cpu.onnx"))
+    assert [(b.shape, b.dtype.name, b.op) for b in found.blocks] == [((None, 20, 12, 10), "FLOAT", "SimAMAffineRelu")]
+    assert not found.near_misses
+    status, printed, _ = run(f"verify {source} {tmp_path / 'cpu.onnx'} --runtimes ort --inputs plain --gates")
+    assert status == 0, printed
+    assert "left out: cpu: the gate at s, in the blocked layout, where nothing else sees x and y" in printed
 
 
 def test_an_output_of_nan_is_equal_to_itself(tmp_path: Path) -> None:
