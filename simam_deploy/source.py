@@ -83,6 +83,11 @@ def code_file(spec: str) -> Path | None:
     return Path(found.origin) if found is not None and found.has_location and found.origin else None
 
 
+def imported() -> list[Path]:
+    """The files of all modules that are loaded, those that the model brought with it among them."""
+    return [Path(file) for file in {getattr(module, "__file__", None) for module in [*sys.modules.values()]} if file]
+
+
 def weights_file(weights: str | Path) -> tuple[Path, str]:
     """The file and the part that `w.pth` or `w.pth:part` names; the part is empty if none is named."""
     head, _, part = str(weights).rpartition(":")

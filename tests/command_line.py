@@ -75,6 +75,10 @@ def write_files(folder: Path) -> None:
     (folder / "inner").mkdir()
     for code in ("mine.py", "inner/mine.py"):
         (folder / code).write_text("raise RuntimeError('it was run')")
+    (folder / "helper.py").write_text("")
+    (folder / "using.py").write_text(
+        "import helper, torch\ndef build():\n    return torch.nn.ReLU(), torch.zeros(1, 2, 3, 3)\n"
+    )
     (folder / "fixed.onnx.json").write_text("{}")
     (folder / "out.onnx").write_bytes(b"from before")
 

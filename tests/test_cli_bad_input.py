@@ -92,6 +92,7 @@ BAD: list[tuple[str, str]] = [
     ("fuse fixed.onnx -o fixed.onnx.json", "same file as the input fixed.onnx.json, and inputs are never modified"),
     ("export mine.py:build -o mine.py", "same file as the input mine.py, and inputs are never modified"),
     ("export mine:build -o mine.py", "same file as the input .*mine.py"),
+    ("export using.py:build -o helper.py", "same file as the input .*helper.py"),
     ("export inner.mine:build -o inner/mine.py", "same file as the input .*mine.py"),
     (f"{EXPORT}build --weights fits.pt -o fits.pt", "same file as the input fits.pt"),
     (f"{EXPORT}build --weights fits.pt.json -o fits.pt", r"fits.pt.json \(written next to fits.pt\)"),

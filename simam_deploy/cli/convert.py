@@ -70,6 +70,8 @@ def export(
     with show.progress() as say:
         say(f"build {model}")
         module, args = _torch_model(model, weights, shape, notes)
+        if output.exists():
+            files.refuse_overwriting_inputs(output, source.imported())
         done = library.export(
             module,
             args,
