@@ -19,6 +19,7 @@ from simam_deploy.export import lambdas
 from simam_deploy.export.arguments import Call, Flat, call_of, outputs_of
 from simam_deploy.export.axes import Asked, Axes, Sizes, odd_sizes, other_sizes, parsed, resolved, shown
 from simam_deploy.export.check import MEND, compare, resized
+from simam_deploy.export.conversions import refused
 from simam_deploy.export.exporters import check_options, torch_export
 from simam_deploy.export.memory import same_answer
 from simam_deploy.files import staging
@@ -85,7 +86,8 @@ def export(
     The model is exported as in eval mode, and is as it was afterwards: modes, hooks, and caches that its forward
     keeps. A torch.export.ExportedProgram is taken as its module. Weights beyond 2 GiB go to `<path>.<hash>.data`.
     Raises InputError (the model does not run on args or at another size, it draws random numbers or remembers earlier
-    runs, an axis stayed fixed, the exporter refuses), NoBlockError, FormError, OutputError; nothing is written then.
+    runs, a trace would keep values of args, an axis stayed fixed, the exporter refuses), NoBlockError, FormError,
+    OutputError; nothing is written then.
     """
     say = on_progress or (lambda _: None)
     if isinstance(model, torch.export.ExportedProgram):
@@ -108,10 +110,13 @@ def export(
         given = call.inputs
         with adopted(model, given.positional, given.keywords, on_progress=say) if adopt else nullcontext() as swapped:
             say(f"torch.onnx.export ({exporter})")
-            exportable = model if swapped is None else swapped.model
-            if not isinstance(exportable, torch.jit.ScriptModule):  # that is written as it is, and cannot be traced
-                exportable = Flat(exportable, call)
-            raw = torch_export(exportable, call.tensors, outputs, axes, opset=opset, exporter=exporter, folder=folder)
+            held = model if swapped is None else swapped.model
+            scripted = isinstance(held, torch.jit.ScriptModule)  # written as it is: it cannot be traced
+            with refused(held, call) if check and exporter == "torchscript" else nullcontext():
+                raw = torch_export(
+                    held if scripted else Flat(held, call), call.tensors, outputs, axes,
+                    opset=opset, exporter=exporter, folder=folder,
+                )  # fmt: skip
         say("find and fuse SimAM blocks")
         fused = fuse(raw, form, lambda node: say(f"prove the block at {node}"), neighbours=neighbours)
         origin = {
