@@ -10,19 +10,23 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
+from simam_deploy.errors import InputError
 from simam_deploy.structure import named
 
 
 @contextmanager
 def preserved(model: nn.Module, *, values: bool = False) -> Iterator[None]:
-    """On exit each module in `model` has the attributes that it had, the very objects: mode, caches, hooks, children.
+    """On exit each module in `model` has the class and the attributes that it had, the very objects: mode, caches,
+    hooks, children.
 
     Lists, dicts and sets among them hold what they held. values : tensors that were written into, as buffers, get
     their old values back too, and parameters their requires_grad; this costs a copy of all but the parameters.
     """
     modules = list(model.modules())
     scripted = [(m, m.training) for m in modules if isinstance(m, torch.jit.ScriptModule)]
+    classes = [(m, type(m)) for m in modules]  # of a Lazy module: the first run makes it another
     attributes = [(vars(m), dict(vars(m))) for m in modules if not isinstance(m, torch.jit.ScriptModule)]
     held: dict[int, Any] = {}
     for _, before in attributes:
@@ -37,6 +41,9 @@ def preserved(model: nn.Module, *, values: bool = False) -> Iterator[None]:
             for name in now.keys() - before.keys():
                 del now[name]
             now.update(before)
+        for module, kind in classes:
+            if type(module) is not kind:
+                module.__class__ = kind
         for container, before in contents:
             _refill(container, before)
         for module, training in scripted:
@@ -48,6 +55,17 @@ def preserved(model: nn.Module, *, values: bool = False) -> Iterator[None]:
             for tensor, version, value in written:
                 if tensor._version != version:
                     tensor.copy_(value)
+
+
+def refuse_without_weights(model: nn.Module, *, meta: bool = True) -> None:
+    """Raise InputError for a Lazy module that did not run yet; meta : and for parameters on the meta device."""
+    for name, module in model.named_modules():
+        which = f"{name or 'the model itself'} ({type(module).__name__})"
+        held = [*module._parameters.values(), *module._buffers.values()]
+        if any(is_lazy(tensor) for tensor in held):
+            raise InputError(f"{which} has no weights yet: run the model once on an example, or load its weights")
+        if meta and any(tensor is not None and tensor.is_meta for tensor in module._parameters.values()):
+            raise InputError(f"{which} is on the meta device and has no weights: build it on the CPU, or load them")
 
 
 def to_eval(model: nn.Module) -> nn.Module:

@@ -26,7 +26,7 @@ from simam_deploy.files import staging
 from simam_deploy.forms import form_named
 from simam_deploy.fuse import Fused, fuse, write
 from simam_deploy.inputs import DEFAULT
-from simam_deploy.module_state import leave_inference_mode, preserved, to_eval
+from simam_deploy.module_state import leave_inference_mode, preserved, refuse_without_weights, to_eval
 from simam_deploy.verify import Report
 
 Say = Callable[[str], None]
@@ -94,6 +94,7 @@ def export(
         model = model.module()
     if not isinstance(model, nn.Module):
         raise InputError(f"the model is of type {type(model).__name__}; give a torch.nn.Module")
+    refuse_without_weights(model)
     call = call_of(model, args, kwargs)
     form_named(form, neighbours=neighbours)
     check_options(opset, exporter)

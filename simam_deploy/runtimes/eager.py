@@ -50,6 +50,9 @@ class EagerSession(Session):
             raise InputError(f"runtime 'eager' opens an nn.Module; got {type(module).__name__} {module!r}")
         if dtype not in ("float32", "float64"):
             raise InputError(f"runtime 'eager' computes in float32 or float64; got dtype={dtype!r}")
+        from simam_deploy.module_state import refuse_without_weights
+
+        refuse_without_weights(module)
         super().__init__(f"eager[{dtype}]")
         self._dtype = np.dtype(dtype)
         self._threads = threads
