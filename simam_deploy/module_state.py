@@ -6,6 +6,7 @@ import copy
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FunctionType, MethodType
 from typing import Any
 
 import torch
@@ -88,6 +89,49 @@ def leave_inference_mode(model: nn.Module) -> None:
         for name, buffer in module._buffers.items():
             if buffer is not None and buffer.is_inference():
                 module._buffers[name] = buffer.clone()
+
+
+def opened(model: nn.Module) -> nn.Module:
+    """The module that torch.compile wrapped, without the wrapper; `model` itself if it is none.
+
+    Raises InputError for hooks on the wrapper, which would be lost, as they are in a copy of it.
+    """
+    while "_orig_mod" in model._modules and type(model).__module__.startswith("torch._dynamo."):
+        inner = model.get_submodule("_orig_mod")
+        if model._forward_hooks or model._forward_pre_hooks:
+            raise InputError(
+                f"there are hooks on what torch.compile made of {type(inner).__name__}; "
+                "put them on the module itself, before it is compiled"
+            )
+        model = inner
+    return model
+
+
+def uncompile(model: nn.Module) -> bool:
+    """Make each module in `model` compute what it did before torch.compile; return whether one was compiled.
+
+    `preserved` puts back what was. Functions outside the modules stay compiled. Raises InputError as `opened`.
+    """
+    found = False
+    for module in [m for m in model.modules() if not isinstance(m, torch.jit.ScriptModule)]:
+        attributes = vars(module)
+        new: dict[str, Any] = {}
+        for name, value in {**_of_class(type(module)), **attributes}.items():
+            original = vars(value).get("_torchdynamo_orig_callable") if isinstance(value, FunctionType) else None
+            if original is not None and not hasattr(value, "_torchdynamo_disable"):
+                new[name] = original if name in attributes else MethodType(original, module)
+        if module._compiled_call_impl is not None:
+            new["_compiled_call_impl"] = None
+        attributes.update(new)
+        wrapped = {k: opened(m) for k, m in module._modules.items() if m is not None and opened(m) is not m}
+        module._modules.update(wrapped)
+        found |= bool(new or wrapped)
+    return found
+
+
+def _of_class(kind: type) -> dict[str, Any]:
+    """All its methods, and what else its classes hold."""
+    return {name: value for held in reversed(kind.__mro__) for name, value in vars(held).items()}
 
 
 def deep_copy(model: nn.Module) -> nn.Module:
