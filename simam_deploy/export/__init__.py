@@ -25,7 +25,7 @@ from simam_deploy.export.exporters import check_options, torch_export
 from simam_deploy.export.memory import same_answer
 from simam_deploy.files import staging
 from simam_deploy.forms import form_named
-from simam_deploy.fuse import Fused, fuse, write
+from simam_deploy.fuse import BlockRow, Fused, fuse, write
 from simam_deploy.inputs import DEFAULT
 from simam_deploy.module_state import (
     leave_inference_mode,
@@ -134,7 +134,10 @@ def export(
                     opset=opset, exporter=exporter, folder=folder,
                 )  # fmt: skip
         say("find and fuse SimAM blocks")
-        fused = fuse(raw, form, lambda node: say(f"prove the block at {node}"), neighbours=neighbours)
+        found: list[BlockRow] = []
+        with lambdas.kept(model, swapped, found) if exporter == "dynamo" else nullcontext():
+            fused = fuse(raw, form, lambda node: say(f"prove the block at {node}"), neighbours=neighbours)
+            found += fused.rows
         origin = {
             "model": source or type(model).__name__,
             "exporter": exporter,
