@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 
 import pytest
 import torch
+from command_line import Run
 from torch import Tensor, nn
 
 from simam_deploy import SimAM
@@ -125,3 +126,10 @@ def test_hooks_on_what_torch_compile_returned(tmp_path: Path) -> None:
 
 def test_a_model_that_is_not_compiled_has_no_such_note(tmp_path: Path) -> None:
     assert export(Net().eval(), X, tmp_path / "m.onnx", runtimes=["ort"], inputs=["plain"]).notes == ()
+
+
+def test_verify_against_a_compiled_model(tmp_path: Path, run: Run) -> None:
+    export(Net().eval(), X, tmp_path / "m.onnx", runtimes=["ort"], inputs=["plain"])
+    status, out, err = run(f"verify {tmp_path}/m.onnx --against {__file__}:top --runtimes ort --inputs plain")
+    assert (status, err) == (0, "")
+    assert "pass" in out
