@@ -59,7 +59,7 @@ WHOLE_BITS = 16
 """Integers of so many bits or fewer are drawn from all that there are."""
 
 ADVERSARIAL = ("plain", "constant", "offset", "faint", "outlier", "large")
-DEFAULT = ("plain", "faint", "outlier", "large")
+DEFAULT = ("plain", "uniform", "faint", "outlier", "large")
 """What networks are compared on if nothing is said. The others ask more of a runtime's sums than real inputs do."""
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 """ImageNet's, with which pictures of three channels are normalised."""

@@ -6,23 +6,28 @@ import copy
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FunctionType, MethodType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
+from simam_deploy.errors import InputError
 from simam_deploy.structure import named
 
 
 @contextmanager
 def preserved(model: nn.Module, *, values: bool = False) -> Iterator[None]:
-    """On exit each module in `model` has the attributes that it had, the very objects: mode, caches, hooks, children.
+    """On exit each module in `model` has the class and the attributes that it had, the very objects: mode, caches,
+    hooks, children.
 
     Lists, dicts and sets among them hold what they held. values : tensors that were written into, as buffers, get
     their old values back too, and parameters their requires_grad; this costs a copy of all but the parameters.
     """
     modules = list(model.modules())
     scripted = [(m, m.training) for m in modules if isinstance(m, torch.jit.ScriptModule)]
+    classes = [(m, type(m)) for m in modules]  # of a Lazy module: the first run makes it another
     attributes = [(vars(m), dict(vars(m))) for m in modules if not isinstance(m, torch.jit.ScriptModule)]
     held: dict[int, Any] = {}
     for _, before in attributes:
@@ -37,6 +42,9 @@ def preserved(model: nn.Module, *, values: bool = False) -> Iterator[None]:
             for name in now.keys() - before.keys():
                 del now[name]
             now.update(before)
+        for module, kind in classes:
+            if type(module) is not kind:
+                module.__class__ = kind
         for container, before in contents:
             _refill(container, before)
         for module, training in scripted:
@@ -48,6 +56,17 @@ def preserved(model: nn.Module, *, values: bool = False) -> Iterator[None]:
             for tensor, version, value in written:
                 if tensor._version != version:
                     tensor.copy_(value)
+
+
+def refuse_without_weights(model: nn.Module, *, meta: bool = True) -> None:
+    """Raise InputError for a Lazy module that did not run yet; meta : and for parameters on the meta device."""
+    for name, module in model.named_modules():
+        which = f"{name or 'the model itself'} ({type(module).__name__})"
+        held = [*module._parameters.values(), *module._buffers.values()]
+        if any(is_lazy(tensor) for tensor in held):
+            raise InputError(f"{which} has no weights yet: run the model once on an example, or load its weights")
+        if meta and any(tensor is not None and tensor.is_meta for tensor in module._parameters.values()):
+            raise InputError(f"{which} is on the meta device and has no weights: build it on the CPU, or load them")
 
 
 def to_eval(model: nn.Module) -> nn.Module:
@@ -70,6 +89,49 @@ def leave_inference_mode(model: nn.Module) -> None:
         for name, buffer in module._buffers.items():
             if buffer is not None and buffer.is_inference():
                 module._buffers[name] = buffer.clone()
+
+
+def opened(model: nn.Module) -> nn.Module:
+    """The module that torch.compile wrapped, without the wrapper; `model` itself if it is none.
+
+    Raises InputError for hooks on the wrapper, which would be lost, as they are in a copy of it.
+    """
+    while "_orig_mod" in model._modules and type(model).__module__.startswith("torch._dynamo."):
+        inner = model.get_submodule("_orig_mod")
+        if model._forward_hooks or model._forward_pre_hooks:
+            raise InputError(
+                f"there are hooks on what torch.compile made of {type(inner).__name__}; "
+                "put them on the module itself, before it is compiled"
+            )
+        model = inner
+    return model
+
+
+def uncompile(model: nn.Module) -> bool:
+    """Make each module in `model` compute what it did before torch.compile; return whether one was compiled.
+
+    `preserved` puts back what was. Functions outside the modules stay compiled. Raises InputError as `opened`.
+    """
+    found = False
+    for module in [m for m in model.modules() if not isinstance(m, torch.jit.ScriptModule)]:
+        attributes = vars(module)
+        new: dict[str, Any] = {}
+        for name, value in {**_of_class(type(module)), **attributes}.items():
+            original = vars(value).get("_torchdynamo_orig_callable") if isinstance(value, FunctionType) else None
+            if original is not None and not hasattr(value, "_torchdynamo_disable"):
+                new[name] = original if name in attributes else MethodType(original, module)
+        if module._compiled_call_impl is not None:
+            new["_compiled_call_impl"] = None
+        attributes.update(new)
+        wrapped = {k: opened(m) for k, m in module._modules.items() if m is not None and opened(m) is not m}
+        module._modules.update(wrapped)
+        found |= bool(new or wrapped)
+    return found
+
+
+def _of_class(kind: type) -> dict[str, Any]:
+    """All its methods, and what else its classes hold."""
+    return {name: value for held in reversed(kind.__mro__) for name, value in vars(held).items()}
 
 
 def deep_copy(model: nn.Module) -> nn.Module:

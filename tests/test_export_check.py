@@ -95,7 +95,7 @@ def test_on_the_command_line(folder: Path, run: Run) -> None:
     status, out, err = run(f"{EXPORT}nested -o new.onnx --exporter torchscript --check-seconds 0")
     assert status == 0, err
     assert "outputs that are no tensors are not in the file: factor = 1.0" in out
-    assert "not compared, as the 0 s of the check were over: plain, faint, outlier, large" in out
+    assert "not compared, as the 0 s of the check were over: plain, uniform, faint, outlier, large" in out
     for option in ("--runtimes ort", "--inputs plain", "--check-seconds 3"):
         status, _, err = run(f"{EXPORT}build -o new.onnx --no-check {option}")
         assert status == 2

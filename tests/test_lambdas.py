@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from simam_deploy import SimAM
 from simam_deploy import export as room
-from simam_deploy.errors import VerificationError
+from simam_deploy.errors import InputError, VerificationError
 from simam_deploy.export import Exported, export
 
 X = torch.randn(2, 3, 16, 20, generator=torch.Generator().manual_seed(0))
@@ -143,3 +143,22 @@ def test_the_caller_s_hooks_are_left_alone(tmp_path: Path) -> None:
     model = NETS["both, of two λ"]()
     exported(model, tmp_path)
     assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize("check", [True, False])
+@pytest.mark.parametrize("others", [(), (1e-4,)])
+def test_a_lambda_that_dynamo_takes_for_0(others: tuple[float, ...], check: bool, tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), SimAM(1e-8), *map(SimAM, others)).eval()
+    x = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    words = r"^λ is 1e-08 in 1, and the dynamo exporter takes 1e-08 and less for 0 .*\nuse --exporter torchscript"
+    with pytest.raises(InputError, match=words):
+        export(model, x, tmp_path / "m.onnx", check=check)
+    done = export(model, x, tmp_path / "m.onnx", exporter="torchscript", runtimes=["ort"], inputs=["plain"])
+    assert [row.e_lambda for row in done.fused.rows] == pytest.approx([1e-8, *others], rel=1e-6)
+
+
+def test_a_lambda_that_dynamo_keeps(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), SimAM(1.1e-8)).eval()
+    x = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    done = export(model, x, tmp_path / "m.onnx", runtimes=["ort"], inputs=["plain"])
+    assert [row.e_lambda for row in done.fused.rows] == pytest.approx([1.1e-8], rel=1e-6)

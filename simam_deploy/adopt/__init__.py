@@ -24,6 +24,7 @@ from simam_deploy.adopt.swap import Swap, take_over
 from simam_deploy.adopt.trial import Judgement, Seen, judge
 from simam_deploy.errors import InputError
 from simam_deploy.module import SimAM
+from simam_deploy.module_state import refuse_without_weights
 
 Say = Callable[[str], None]
 Args = Tensor | tuple[Any, ...] | list[Any] | Mapping[Any, Any]
@@ -99,6 +100,7 @@ def adopt(
 def _refuse_other_models(model: object) -> None:
     if not isinstance(model, nn.Module):
         raise InputError(f"the model is of type {type(model).__name__}; give a torch.nn.Module")
+    refuse_without_weights(model, meta=False)  # to look for SimAM takes none
 
 
 def _copied(model: nn.Module) -> nn.Module:

@@ -199,7 +199,9 @@ def _module(spec: str, weights: Path | None, notes: list[str]) -> Any:
 def _baseline(file: Path, module: Any, dtype: str | None) -> Any:
     from simam_deploy.runtimes import open_session
 
-    return open_session(module or file, "onnx_reference" if module is None else "eager", dtype=dtype)
+    if module is None:
+        return open_session(file, "onnx_reference", dtype=dtype)
+    return open_session(module, "eager", dtype=dtype)
 
 
 def _refuse_nothing(chosen: Any) -> None:

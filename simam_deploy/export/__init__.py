@@ -14,21 +14,31 @@ from torch import Tensor, nn
 
 from simam_deploy import manifest
 from simam_deploy.adopt import Adopted, adopted
+from simam_deploy.adopt.apart import uncompiled
 from simam_deploy.errors import InputError, VerificationError
 from simam_deploy.export import lambdas
 from simam_deploy.export.arguments import Call, Flat, call_of, outputs_of
 from simam_deploy.export.axes import Asked, Axes, Sizes, odd_sizes, other_sizes, parsed, resolved, shown
 from simam_deploy.export.check import MEND, compare, resized
+from simam_deploy.export.conversions import refused
 from simam_deploy.export.exporters import check_options, torch_export
 from simam_deploy.export.memory import same_answer
 from simam_deploy.files import staging
 from simam_deploy.forms import form_named
-from simam_deploy.fuse import Fused, fuse, write
+from simam_deploy.fuse import BlockRow, Fused, fuse, write
 from simam_deploy.inputs import DEFAULT
-from simam_deploy.module_state import leave_inference_mode, preserved, to_eval
+from simam_deploy.module_state import (
+    leave_inference_mode,
+    opened,
+    preserved,
+    refuse_without_weights,
+    to_eval,
+    uncompile,
+)
 from simam_deploy.verify import Report
 
 Say = Callable[[str], None]
+COMPILED = "the model is compiled by torch.compile: the file was made of, and compared with, the model before that"
 
 
 @dataclass(frozen=True)
@@ -83,37 +93,51 @@ def export(
     neighbours : fold what follows SimAM into its node, see `fuse`.
     source : how to name the model in the manifest; its class name by default.
     The model is exported as in eval mode, and is as it was afterwards: modes, hooks, and caches that its forward
-    keeps. A torch.export.ExportedProgram is taken as its module. Weights beyond 2 GiB go to `<path>.<hash>.data`.
+    keeps. Of a compiled model the one before torch.compile is exported, of a torch.export.ExportedProgram its
+    module. Weights beyond 2 GiB go to `<path>.<hash>.data`.
     Raises InputError (the model does not run on args or at another size, it draws random numbers or remembers earlier
-    runs, an axis stayed fixed, the exporter refuses), NoBlockError, FormError, OutputError; nothing is written then.
+    runs, a trace would keep values of args, an axis stayed fixed, the exporter refuses), NoBlockError, FormError,
+    OutputError; nothing is written then.
     """
     say = on_progress or (lambda _: None)
     if isinstance(model, torch.export.ExportedProgram):
         model = model.module()
     if not isinstance(model, nn.Module):
         raise InputError(f"the model is of type {type(model).__name__}; give a torch.nn.Module")
+    given, model = model, opened(model)
+    refuse_without_weights(model)
     call = call_of(model, args, kwargs)
     form_named(form, neighbours=neighbours)
     check_options(opset, exporter)
     parsed(dynamic)
     if check:
         _refuse_other_floats(model, call)
-    with staging(path) as staged, _in_eval_mode(model):
+    with staging(path) as staged, _in_eval_mode(model) as compiled:
         folder = staged.with_name(f"{staged.name}.raw")
         say("run the model")
         output = same_answer(model, call) if check else call.run(model)
         outputs, notes = outputs_of(output, list(call.tensors))
         axes = resolved(dynamic, call.tensors, lambda sizes: _runs(model, call, sizes) is None)
         others, left_out = _at_other_sizes(model, call, axes) if any(axes.values()) else ({}, [])
-        given = call.inputs
-        with adopted(model, given.positional, given.keywords, on_progress=say) if adopt else nullcontext() as swapped:
+        example = call.inputs
+        with (
+            adopted(model, example.positional, example.keywords, on_progress=say)
+            if adopt
+            else nullcontext() as swapped
+        ):
             say(f"torch.onnx.export ({exporter})")
-            exportable = model if swapped is None else swapped.model
-            if not isinstance(exportable, torch.jit.ScriptModule):  # that is written as it is, and cannot be traced
-                exportable = Flat(exportable, call)
-            raw = torch_export(exportable, call.tensors, outputs, axes, opset=opset, exporter=exporter, folder=folder)
+            held = model if swapped is None else swapped.model
+            scripted = isinstance(held, torch.jit.ScriptModule)  # written as it is: it cannot be traced
+            with refused(held, call) if check and exporter == "torchscript" else nullcontext():
+                raw = torch_export(
+                    held if scripted else Flat(held, call), call.tensors, outputs, axes,
+                    opset=opset, exporter=exporter, folder=folder,
+                )  # fmt: skip
         say("find and fuse SimAM blocks")
-        fused = fuse(raw, form, lambda node: say(f"prove the block at {node}"), neighbours=neighbours)
+        found: list[BlockRow] = []
+        with lambdas.kept(model, swapped, found) if exporter == "dynamo" else nullcontext():
+            fused = fuse(raw, form, lambda node: say(f"prove the block at {node}"), neighbours=neighbours)
+            found += fused.rows
         origin = {
             "model": source or type(model).__name__,
             "exporter": exporter,
@@ -135,11 +159,12 @@ def export(
             manifest.write({**made, "parity": [asdict(row) for row in parity.rows]}, staged)
         _drop(folder)
     notes = [*call.notes, *notes]
+    notes += [COMPILED] if compiled or given is not model else []
     notes += (
         [f"the model does not use its inputs {', '.join(unused)}, so the file does not have them"] if unused else []
     )
     fused = replace(fused, notes=(*fused.notes, *manifest.stale(Path(path))))
-    return Exported(Path(path), fused, parity, swapped and replace(swapped, model=model), tuple(notes))
+    return Exported(Path(path), fused, parity, swapped and replace(swapped, model=given), tuple(notes))
 
 
 def _refuse_other_floats(model: nn.Module, call: Call) -> None:
@@ -155,11 +180,12 @@ def _refuse_other_floats(model: nn.Module, call: Call) -> None:
 
 
 @contextmanager
-def _in_eval_mode(model: nn.Module) -> Iterator[None]:
-    """In eval mode inside, as it was behind it, also what it wrote on itself."""
-    with torch.inference_mode(False), preserved(model, values=True):
+def _in_eval_mode(model: nn.Module) -> Iterator[bool]:
+    """In eval mode and not compiled inside, as it was behind it, also what it wrote on itself. Gives whether it was
+    compiled."""
+    with torch.inference_mode(False), preserved(model, values=True), uncompiled():
         leave_inference_mode(to_eval(model))
-        yield
+        yield uncompile(model)
 
 
 def _resized(call: Call, sizes: Sizes) -> dict[str, Tensor]:

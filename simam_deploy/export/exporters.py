@@ -24,6 +24,11 @@ from simam_deploy.export.axes import Axes
 
 EXPORTERS = ("dynamo", "torchscript")
 OLDEST_DYNAMO_OPSET = 18
+BY_VALUES = (
+    "its code chooses by values of the inputs, and a file holds one choice: use torch.where in place of the branch, "
+    "or leave the choice out of the model; torchscript would keep that of the example for every input"
+)
+"""Against a refusal that says so."""
 
 
 def check_options(opset: int | None, exporter: str) -> None:
@@ -74,8 +79,9 @@ def torch_export(
                 raise KeyboardInterrupt from None
             if (lack := _lack_of_room(error)) is not None:
                 raise lack from error  # `staging` has the words for it
+            mend = BY_VALUES if _by_values(error) else other
             raise InputError(
-                f"torch.onnx.export ({exporter}) refused the model:\n{_reason(error, list(inputs))}\n{other}"
+                f"torch.onnx.export ({exporter}) refused the model:\n{_reason(error, list(inputs))}\n{mend}"
             ) from error
     try:
         result = onnx_file.load(file)
@@ -128,6 +134,15 @@ def _interrupted(error: BaseException | None) -> bool:
     """Whether Ctrl-C is behind an exception: torch's imports catch it and fail otherwise."""
     while error is not None:
         if isinstance(error, KeyboardInterrupt) or "partially initialized module 'torch" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _by_values(error: BaseException | None) -> bool:
+    """Whether an exporter was stopped by values that are not known before the file runs."""
+    while error is not None:
+        if type(error).__name__.startswith("DataDependent") or "data-dependent" in str(error).lower():
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -6,18 +6,21 @@ Outputs do not show a λ that is 1 % off, as float32 itself costs more there. So
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
 
 from simam_deploy.adopt import Adopted, run, shown
-from simam_deploy.errors import VerificationError
+from simam_deploy.errors import InputError, NoBlockError, VerificationError
 from simam_deploy.fuse import BlockRow
 from simam_deploy.module import SimAM
 
 CLOSE = 1e-6
 """Relative. Files hold λ in float32, by itself or times 4: at most two roundings of 6e-8."""
+TAKEN_FOR_0 = 1e-8
+"""The largest number that onnxscript's optimiser takes for 0, which torch runs on what it exports."""
 Call = tuple[str, float]
 """The name of a module, and its λ."""
 
@@ -52,18 +55,42 @@ def compare(model: nn.Module, inputs: run.Inputs, adopted: Adopted | None, rows:
     ]
 
 
+@contextmanager
+def kept(model: nn.Module, adopted: Adopted | None, rows: Sequence[BlockRow]) -> Iterator[None]:
+    """Around the search for blocks, which fills `rows`. Raises InputError behind it, also if none was found, for a
+    module with a λ that dynamo's optimiser takes for 0, where no block has that λ."""
+    try:
+        yield
+    except NoBlockError:
+        _refuse_lost(model, adopted, ())
+        raise
+    _refuse_lost(model, adopted, rows)
+
+
+def _refuse_lost(model: nn.Module, adopted: Adopted | None, rows: Sequence[BlockRow]) -> None:
+    for call in _known(model, adopted).values():
+        if call[1] <= TAKEN_FOR_0 and not any(_close(row, call) for row in rows):
+            raise InputError(
+                f"λ is {call[1]:g} in {call[0]}, and the dynamo exporter takes {TAKEN_FOR_0:g} and less for 0 where "
+                "it is added: the file would hold λ = 0\nuse --exporter torchscript, which keeps it, or a larger λ"
+            )
+
+
+def _known(model: nn.Module, adopted: Adopted | None) -> dict[nn.Module, Call]:
+    known: dict[nn.Module, Call] = {
+        m: (shown((n,)), m.e_lambda) for n, m in model.named_modules() if type(m) is SimAM
+    }
+    rows = adopted.rows if adopted else ()
+    return known | {model.get_submodule(r.names[0]): (shown(r.names), r.e_lambda) for r in rows}
+
+
 def _close(row: BlockRow, call: Call) -> bool:
     return math.isclose(row.e_lambda, call[1], rel_tol=CLOSE)
 
 
 def _calls(model: nn.Module, inputs: run.Inputs, adopted: Adopted | None) -> list[Call]:
     """Of the modules whose λ is known, in the order in which the model calls them."""
-    known: dict[nn.Module, Call] = {
-        m: (shown((n,)), m.e_lambda) for n, m in model.named_modules() if type(m) is SimAM
-    }
-    known |= {
-        model.get_submodule(r.names[0]): (shown(r.names), r.e_lambda) for r in (adopted.rows if adopted else ())
-    }
+    known = _known(model, adopted)
     calls: list[Call] = []
 
     def note(module: nn.Module, _: Any) -> None:

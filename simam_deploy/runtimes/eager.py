@@ -16,7 +16,7 @@ from simam_deploy.structure import PLAIN, named
 
 
 class EagerSession(Session):
-    """An nn.Module in eval mode.
+    """An nn.Module in eval mode, as it was before torch.compile.
 
     The caller's module is left as it is: what it writes on itself in a run, as a cache, is taken back. A copy is
     taken if it is in training mode or of another dtype, else the module itself runs: later changes to its weights
@@ -50,6 +50,10 @@ class EagerSession(Session):
             raise InputError(f"runtime 'eager' opens an nn.Module; got {type(module).__name__} {module!r}")
         if dtype not in ("float32", "float64"):
             raise InputError(f"runtime 'eager' computes in float32 or float64; got dtype={dtype!r}")
+        from simam_deploy.module_state import opened, preserved, refuse_without_weights, uncompile
+
+        module = opened(module)
+        refuse_without_weights(module)
         super().__init__(f"eager[{dtype}]")
         self._dtype = np.dtype(dtype)
         self._threads = threads
@@ -59,6 +63,8 @@ class EagerSession(Session):
         self.outputs = ()
         self._names = outputs
         wanted = getattr(torch, dtype)
+        with preserved(module):
+            self._compiled = uncompile(module)
         state = [*module.parameters(), *module.buffers()]
         others = sorted({str(t.dtype) for t in state if t.is_floating_point() and t.dtype != wanted})
         training = any(m.training for m in module.modules())
@@ -76,7 +82,7 @@ class EagerSession(Session):
 
     def _run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         torch = self._torch
-        from simam_deploy.module_state import preserved
+        from simam_deploy.module_state import preserved, uncompile
         from simam_deploy.torch_float64 import Widened
 
         widened = Widened(halves=True) if self._dtype == np.float64 else None
@@ -88,6 +94,8 @@ class EagerSession(Session):
                 if self._threads:
                     torch.set_num_threads(self._threads)
                 with torch.no_grad(), preserved(self._module), widened or nullcontext():
+                    if self._compiled:
+                        uncompile(self._module)
                     result = self._module(*(torch.from_numpy(a).to(self._device) for a in copies))
                     tensors = dict(self._tensors(result))
             finally:
