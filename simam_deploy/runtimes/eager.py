@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -74,7 +74,14 @@ class EagerSession(Session):
             return spec.dtype in (dtype, np.dtype(np.float64))
         return dtype.kind in "biu"
 
-    def _run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    def run_with_roundings(self, feeds: Mapping[str, Array], seed: int) -> dict[str, Array]:
+        """See `Session`."""
+        from simam_deploy.torch_float64 import Rounded
+
+        self._check(feeds)
+        return self._run(feeds, Rounded(seed))
+
+    def _run(self, feeds: Mapping[str, Array], mode: AbstractContextManager[Any] | None = None) -> dict[str, Array]:
         torch = self._torch
         from simam_deploy.module_state import preserved
         from simam_deploy.torch_float64 import Widened
@@ -87,7 +94,7 @@ class EagerSession(Session):
             try:
                 if self._threads:
                     torch.set_num_threads(self._threads)
-                with torch.no_grad(), preserved(self._module), widened or nullcontext():
+                with torch.no_grad(), preserved(self._module), widened or nullcontext(), mode or nullcontext():
                     result = self._module(*(torch.from_numpy(a).to(self._device) for a in copies))
                     tensors = dict(self._tensors(result))
             finally:

@@ -101,6 +101,17 @@ class Session(ABC):
                 # closed by another thread after the question above
         raise RuntimeUnavailable(f"{self.label}: this session is closed; open another with open_session")
 
+    def run_with_roundings(self, feeds: Mapping[str, Array], seed: int) -> dict[str, Array] | None:
+        """`run`, but each operator reads its floats with a random relative error of up to one eps of float32.
+
+        Shows which outputs roundings change. Whole numbers stay, as sums and products of them are exact; but for
+        sort and top-k, which may take equal numbers in any order.
+        feeds : as for `run`.  seed : of the random numbers.
+        Returns None where the runtime has no way to do so: all but eager and onnx_reference.
+        """
+        del feeds, seed
+        return None
+
     def kernel_use(self, feeds: Mapping[str, Array]) -> KernelUse:
         """Whether compiled kernels of ours run in this session. Takes about a load and a run where they may.
 
