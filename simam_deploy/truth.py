@@ -51,10 +51,10 @@ class Truth:
         self._open, self._say = truth, say
         self._loosened: dict[int, list[str]] = {}
         with truth() as session:
-            self.inputs = Names("inputs", "the truth", inputs_of(session), named=session.named)
+            self.inputs = Names("inputs", "the truth", inputs_of(session))
             if inputs is not None:
                 self.inputs = Names("inputs", "the first file", inputs)
-            self._order, _ = self.inputs.match("the truth", inputs_of(session), named=session.named)
+            self._order, self._matched = self.inputs.match("the truth", inputs_of(session))
             results = _run_all("truth in float64", session, cases, self._order, say)
             self.other, answers, self._refused = _first_that_runs(session, others, self._order, say)
             self.cases, results = [*cases, *self.other], [*results, *answers]
@@ -116,13 +116,8 @@ class Truth:
             if why
         ]
         about = _about_the_truth(self.cases, self.exact, self.own, self.bounds, self.names)
-        return [
-            *silent,
-            *(case.note for case in self.cases),
-            *self._refused,
-            *about,
-            *chain(*self._loosened.values()),
-        ]
+        kinks = chain(*self._loosened.values())
+        return [*silent, *(case.note for case in self.cases), *self._refused, self._matched, *about, *kinks]
 
     def _ordered(
         self, label: str, results: Sequence[Sequence[Mapping[str, Array]]], session: Session

@@ -70,10 +70,12 @@ def verify(
     which it does not take.
     taps : for the candidates whose files expose them, the inner values of their SimAM blocks.
     Inputs and outputs are matched by name, or by position where no name is the same; `notes` says so, see `Names`.
-    A PyTorch module has no names of its own, but for outputs in a dict: the first candidate that has any gives them.
-    An output with another shape or kind of number than in the truth fails. One of the same kind and another type than
-    in `twin` is compared. One that is empty in both is equal. Where float32 alone changes every output as much as
-    zeros would, or each is 0, or the same, on every input, nothing passes. `notes` says all that.
+    The inputs of a PyTorch module have the names in its forward, and outputs in a dict their keys. Outputs in a tuple
+    or a list have no names of their own: the first candidate gives them.
+    An output with another shape or kind of number than in the truth fails; the kinds are floats, whole numbers, truth
+    values, complex numbers and texts. One of the same kind and another width than in `twin` is compared by value. One
+    that is empty in both is equal. Where float32 alone changes every output as much as zeros would, or each is 0, or
+    the same, on every input, nothing passes. `notes` says all that.
     Raises InputError when a session has other inputs or outputs than the truth, when the truth gives other results
     for the same inputs (the yardstick would then be as random, and pass anything), or when every output is empty.
     """
@@ -86,7 +88,7 @@ def verify(
         with open_candidate() as session:
             session.label = label
             notes += [f"{label}: {note}" for note in session.notes]
-            order, note = true.inputs.match(label, inputs_of(session), named=session.named)
+            order, note = true.inputs.match(label, inputs_of(session))
             notes.append(note)
             tapped = list((taps or {}).get(label, ()))
             for at, case in enumerate(true.cases):

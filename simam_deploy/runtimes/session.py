@@ -69,7 +69,7 @@ class Session(ABC):
     notes    what had to be done to the model to load it; empty if nothing.
     inputs   what `run` takes, in the order of the model.
     outputs  what `run` returns, in the order of the model. A file may list one twice; `run` returns it once.
-    named    whether these have names of their own, as in a file. Those of a PyTorch module are made from its code.
+    named    whether the outputs of the last run have names of their own, as in a file or in a dict.
     """
 
     inputs: tuple[TensorSpec, ...]
