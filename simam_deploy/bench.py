@@ -85,8 +85,8 @@ def bench(
     target = np.empty_like(feeds[0])
     pools: dict[tuple[str, ...], _Pool] = {}
     turns: list[_Turn] = [_Turn("copy", _pool(pools, feeds), lambda arrays: np.copyto(target, arrays[0]))]
-    given = Names("inputs", sessions[0].label, _inputs(sessions[0]), named=sessions[0].named)
-    matched = [given.match(s.label, _inputs(s), named=s.named) for s in sessions]
+    given = Names("inputs", sessions[0].label, _inputs(sessions[0]))
+    matched = [given.match(s.label, _inputs(s)) for s in sessions]
     for session, (names, note) in zip(sessions, matched, strict=True):
         turns.append(_Turn(session.label, _pool(pools, _cast(session, names, feeds)), _call(session, names), note))
     for _ in range(warmup):

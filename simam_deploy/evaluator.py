@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -66,15 +67,42 @@ def _in_inference(node: onnx.NodeProto, opset: int) -> bool:
     return (node.domain, node.op_type) == ("", "BatchNormalization") and 7 <= opset < 14 and not any(node.output[1:])
 
 
-def evaluator(model: onnx.ModelProto, kernels: list[type[OpRun]]) -> ReferenceEvaluator:
+_SIZES_IN_FLOATS = ("Range", "Resize", "Upsample")
+_ANY_ORDER = ("TopK",)
+_FLOAT32 = np.finfo(np.float32)
+
+
+def _rounded(run: Callable[..., Any], random: np.random.Generator, *, whole: bool) -> Callable[..., Any]:
+    """`run` of a node, where its floats have random relative errors of up to one eps of float32.
+
+    whole : and whole numbers as well, so that no two are equal.
+    """
+
+    def read(value: Any) -> Any:
+        if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
+            return value
+        size = _FLOAT32.eps * np.abs(value) + (_FLOAT32.tiny if whole else 0)
+        moved = value + random.uniform(-1, 1, value.shape) * size
+        return (moved if whole else np.where(value == np.round(value), value, moved)).astype(value.dtype)
+
+    return lambda *inputs, **given: run(*map(read, inputs), **given)
+
+
+def evaluator(
+    model: onnx.ModelProto, kernels: list[type[OpRun]], random: np.random.Generator | None = None
+) -> ReferenceEvaluator:
     """An evaluator that uses kernels everywhere. With new_ops alone, it would not inside functions.
 
     A kernel goes before a function of its name: give none that the model has a body for, or put the bodies in place.
+    random : for `Session.run_with_roundings`. Operators that take sizes as floats read them as they are.
     """
 
     class Evaluator(ReferenceEvaluator):
         def __init__(self, proto: Any, new_ops: list[type[OpRun]] | None = None, **given: Any) -> None:
             super().__init__(proto, new_ops=[*kernels, *(new_ops or [])], **given)
+            for node in self.rt_nodes_:
+                if random is not None and node.op_type not in _SIZES_IN_FLOATS:
+                    node.run = _rounded(node.run, random, whole=node.op_type in _ANY_ORDER)
 
         def _load_impl(self, node: onnx.NodeProto, input_types: Any = None) -> Any:
             if _in_inference(node, self.opsets.get("", 0)):

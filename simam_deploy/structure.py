@@ -26,6 +26,13 @@ def named(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield from named(item, f"{before}_{key}" if before else str(key))
 
 
+def keyed(value: Any) -> bool:
+    """Whether the names of all leaves are made of keys alone, so that they are the author's own."""
+    items = _items(value)
+    sequence = isinstance(value, list | tuple) and not hasattr(value, "_fields")
+    return items is not None and not sequence and all(_items(item) is None or keyed(item) for _, item in items)
+
+
 def mapped(value: Any, change: Callable[[Any], Any]) -> Any:
     """`value` with `change(leaf)` for each leaf, called in the order of `named`; itself where no leaf changes."""
     items = _items(value)

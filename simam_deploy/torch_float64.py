@@ -1,4 +1,4 @@
-"""PyTorch code in float64, whatever narrower type it names inside."""
+"""PyTorch code in float64, whatever narrower type it names inside, and with random roundings of float32."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from simam_deploy.structure import mapped
 
@@ -25,6 +26,11 @@ _IN_32_BITS: dict[Any, Any] = {
     torch.Tensor.float: torch.Tensor.double,
 }
 _CASTS = (torch.Tensor.to, torch.Tensor.type, torch.Tensor.type_as, torch.Tensor.float, *list(_IN_16_BITS)[-2:])
+
+
+_ANY_ORDER = (torch.ops.aten.topk, torch.ops.aten.sort)
+"""These may take equal numbers in any order."""
+_FLOAT32 = torch.finfo(torch.float32)
 
 
 class Widened(TorchFunctionMode):
@@ -88,3 +94,36 @@ def _writes(func: Any) -> bool:
     if name.startswith("__"):
         return name in ("__setitem__", "__set__") or (name.startswith("__i") and name != "__invert__")
     return bool(name.endswith("_"))
+
+
+class Rounded(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Inside, each operator reads its floats with random relative errors of up to one eps of float32, as in Monte
+    Carlo arithmetic. Whole numbers stay, but for operators that may take equal numbers in any order. What an operator
+    writes into, or returns a view of, stays too.
+    """
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._random = torch.Generator().manual_seed(seed)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Call `func` so."""
+        change = self._apart if func.overloadpacket in _ANY_ORDER else self._rounded
+        declared = func._schema.arguments
+        read = [arg if of.alias_info else mapped(arg, change) for of, arg in zip(declared, args, strict=False)]
+        return func(*read, **(kwargs or {}))
+
+    def _rounded(self, value: Any) -> Any:
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            return value
+        return torch.where(value == value.round(), value, value + _FLOAT32.eps * self._noise(value) * value)
+
+    def _apart(self, value: Any) -> Any:
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            return value
+        return value + self._noise(value) * (_FLOAT32.eps * value.abs() + _FLOAT32.tiny)
+
+    def _noise(self, like: Tensor) -> Tensor:
+        return (2 * torch.rand(like.shape, generator=self._random, dtype=torch.float64) - 1).to(like)

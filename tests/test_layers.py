@@ -19,6 +19,7 @@ RANKS = [
     {"blocks"},
     {"forms", "runtimes", "engine_worker", "neighbours", "names"},
     {"fuse", "inputs", "bench", "engine", "gates", "outputs", "workload"},
+    {"truth"},
     {"doctor", "verify", "ahead_of_time", "sizes"},
     {"candidates", "show", "specialise"},
     {"export"},

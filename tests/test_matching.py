@@ -238,6 +238,9 @@ class Net(nn.Module):
 
 def as_tuple(): return Net(lambda b, s: (b, s))
 def as_dict(): return Net(lambda b, s: {{"scores": s, "boxes": b}})
+def in_order(): return Net(lambda b, s: {{"boxes": b, "scores": s}})
+def nested(): return Net(lambda b, s: {{"a": {{"boxes": b}}, "scores": s}})
+def listed(): return Net(lambda b, s: {{"a": [b, s]}})
 def partly(): return Net(lambda b, s: {{"scores": s, "other": b}})
 def moved(): return Net(lambda b, s: {{"other": b, "boxes": s}})
 """
@@ -276,7 +279,58 @@ def test_parameters_of_other_names_are_taken_by_position(tmp_path: Path, run: Ru
         f"verify {file} --against {tmp_path}/nets.py:as_tuple --json --runtimes ort --inputs plain"
     )
     assert (status, err) == (0, "")
-    assert report(out) == (True, [])
+    assert report(out) == (True, ["the truth has the inputs x, u; the first file has images, offset: " + BY_PLACE])
+
+
+BY_PLACE = "matched by position, as no name is the same"
+SAME_BUT_CASE = "matched by name, whatever the case of the letters"
+
+
+@pytest.mark.parametrize(
+    ("build", "other", "notes"),
+    [
+        ("as_tuple", {"boxes": "found", "scores": "sure"}, []),
+        ("listed", {"boxes": "found", "scores": "sure"}, []),
+        ("as_tuple", {"boxes": "output_0"}, []),
+        (
+            "in_order",
+            {"boxes": "found", "scores": "sure"},
+            ["outputs found, sure; the truth has boxes, scores: " + BY_PLACE],
+        ),
+        (
+            "nested",
+            {"boxes": "found", "scores": "sure"},
+            ["outputs found, sure; the truth has a_boxes, scores: " + BY_PLACE],
+        ),
+        ("in_order", {"scores": "Scores"}, ["outputs boxes, Scores; the truth has boxes, scores: " + SAME_BUT_CASE]),
+        ("as_tuple", {"x": "X"}, ["inputs x, u; the first file has X, u: " + SAME_BUT_CASE]),
+    ],
+)
+def test_a_module_and_a_file_go_by_names_as_two_files_do(
+    tmp_path: Path, run: Run, build: str, other: dict, notes: list[str]
+) -> None:
+    (tmp_path / "nets.py").write_text(MODULES.format(inputs="x, u"))
+    file = save(tmp_path / "a.onnx", **other)
+    status, out, err = run(f"verify {file} --against {tmp_path}/nets.py:{build} --json --runtimes ort --inputs plain")
+    assert (status, err) == (0, "")
+    passed, said = report(out)
+    assert passed
+    assert [note.partition(" has the ")[2] for note in said] == notes
+
+
+@pytest.mark.parametrize(
+    ("build", "other"),
+    [("in_order", {"boxes": "one"}), ("in_order", {"scores": "one"}), ("as_tuple", {"u": "one"}), ("nested", {})],
+    ids=str,
+)
+def test_a_module_and_a_file_that_share_some_names_are_refused(
+    tmp_path: Path, run: Run, build: str, other: dict
+) -> None:
+    (tmp_path / "nets.py").write_text(MODULES.format(inputs="x, u"))
+    file = save(tmp_path / "a.onnx", **other)
+    status, out, err = run(f"verify {file} --against {tmp_path}/nets.py:{build} --runtimes ort --inputs plain")
+    assert (status, out) == (2, "")
+    assert "some names are the same and others are not" in err
 
 
 NPZ = {

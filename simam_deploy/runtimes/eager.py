@@ -5,14 +5,14 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 
 from simam_deploy.errors import InputError, RuntimeUnavailable
 from simam_deploy.runtimes.session import Array, Session, TensorSpec, framework, is_float
-from simam_deploy.structure import PLAIN, named
+from simam_deploy.structure import PLAIN, keyed, named
 
 
 class EagerSession(Session):
@@ -25,7 +25,8 @@ class EagerSession(Session):
     inputs   names for its positional arguments; without, the required ones of `forward`. Their dtype holds for float
              feeds; integers and booleans pass as they are. The shape is not declared (None).
     outputs  names for the tensors in its result; without, the ones of `structure.named`: a tensor is `output`, the
-             items of a tuple or list are `output_0`, `output_1`, those of a dict have their keys.
+             items of a tuple or list are `output_0`, `output_1`, those of a dict have their keys. `named` says
+             whether all come from keys.
              The session's are () before the first run, as only then they are known. None, numbers and texts are left
              out.
     Feeds are copied, since a module may work in place. With dtype float64, float feeds of any width are widened, and
@@ -58,7 +59,6 @@ class EagerSession(Session):
         self._dtype = np.dtype(dtype)
         self._threads = threads
         self._turn = self._turn_of_process if threads else threading.Lock()
-        self.named = outputs is not None
         self.inputs = tuple(TensorSpec(name, self._dtype, None) for name in inputs or _arguments(module))
         self.outputs = ()
         self._names = outputs
@@ -80,7 +80,14 @@ class EagerSession(Session):
             return spec.dtype in (dtype, np.dtype(np.float64))
         return dtype.kind in "biu"
 
-    def _run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    def run_with_roundings(self, feeds: Mapping[str, Array], seed: int) -> dict[str, Array]:
+        """See `Session`."""
+        from simam_deploy.torch_float64 import Rounded
+
+        self._check(feeds)
+        return self._run(feeds, Rounded(seed))
+
+    def _run(self, feeds: Mapping[str, Array], mode: AbstractContextManager[Any] | None = None) -> dict[str, Array]:
         torch = self._torch
         from simam_deploy.module_state import preserved, uncompile
         from simam_deploy.torch_float64 import Widened
@@ -93,11 +100,12 @@ class EagerSession(Session):
             try:
                 if self._threads:
                     torch.set_num_threads(self._threads)
-                with torch.no_grad(), preserved(self._module), widened or nullcontext():
+                with torch.no_grad(), preserved(self._module), widened or nullcontext(), mode or nullcontext():
                     if self._compiled:
                         uncompile(self._module)
                     result = self._module(*(torch.from_numpy(a).to(self._device) for a in copies))
                     tensors = dict(self._tensors(result))
+                    self.named = self._names is not None or keyed(result)
             finally:
                 if self._threads:
                     torch.set_num_threads(before)

@@ -42,6 +42,7 @@ class OnnxReferenceSession(Session):
         for name in sorted({node.op_type for node in graph.without_body(model)} & KERNELS.keys()):
             kernels.append(KERNELS[name])
             self.notes.append(f"{OP_DOMAIN}.{name} has no body in the file: computed with formula.reference")
+        self._parts = model, kernels
         try:
             self._evaluator = evaluator(model, kernels)
         except RuntimeError as error:  # NotImplementedError, for an unknown operator, is one
@@ -50,14 +51,22 @@ class OnnxReferenceSession(Session):
     def _takes(self, spec: TensorSpec, dtype: np.dtype[Any]) -> bool:
         return dtype == spec.dtype or (self._wide and is_float(dtype) and spec.dtype == np.float64)
 
+    def run_with_roundings(self, feeds: Mapping[str, Array], seed: int) -> dict[str, Array]:
+        """See `Session`."""
+        self._check(feeds)
+        return self._results(evaluator(*self._parts, np.random.default_rng(seed)), feeds)
+
     def _run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        return self._results(self._evaluator, feeds)
+
+    def _results(self, opened: Any, feeds: Mapping[str, Array]) -> dict[str, Array]:
         copies = {spec.name: np.array(feeds[spec.name], dtype=spec.dtype) for spec in self.inputs}
         with np.errstate(all="ignore"):  # inf is a result like any other, as in every runtime
-            results: Any = self._evaluator.run(None, copies)
+            results: Any = opened.run(None, copies)
         return pick(self.outputs, [np.array(array) for array in results])  # may be a view, or a weight: copied
 
     def _close(self) -> None:
-        del self._evaluator
+        del self._evaluator, self._parts
 
 
 SESSION = OnnxReferenceSession

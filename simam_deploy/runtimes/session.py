@@ -69,7 +69,7 @@ class Session(ABC):
     notes    what had to be done to the model to load it; empty if nothing.
     inputs   what `run` takes, in the order of the model.
     outputs  what `run` returns, in the order of the model. A file may list one twice; `run` returns it once.
-    named    whether these have names of their own, as in a file. Those of a PyTorch module are made from its code.
+    named    whether the outputs of the last run have names of their own, as in a file or in a dict.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -100,6 +100,17 @@ class Session(ABC):
                     raise
                 # closed by another thread after the question above
         raise RuntimeUnavailable(f"{self.label}: this session is closed; open another with open_session")
+
+    def run_with_roundings(self, feeds: Mapping[str, Array], seed: int) -> dict[str, Array] | None:
+        """`run`, but each operator reads its floats with a random relative error of up to one eps of float32.
+
+        Shows which outputs roundings change. Whole numbers stay, as sums and products of them are exact; but for
+        sort and top-k, which may take equal numbers in any order.
+        feeds : as for `run`.  seed : of the random numbers.
+        Returns None where the runtime has no way to do so: all but eager and onnx_reference.
+        """
+        del feeds, seed
+        return None
 
     def kernel_use(self, feeds: Mapping[str, Array]) -> KernelUse:
         """Whether compiled kernels of ours run in this session. Takes about a load and a run where they may.
