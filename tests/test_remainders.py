@@ -1,5 +1,6 @@
 """M - 1 computed with remainders of sizes, as for an input that is padded to a multiple: judged at each remainder."""
 
+import math
 from pathlib import Path
 
 import onnx_ir as ir
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 import simam_deploy.shapes
 from simam_deploy.blocks import Found, find
 from simam_deploy.export import export
+from simam_deploy.shapes import choices
 
 NUMBER = """
     x = Relu (image)
@@ -123,3 +125,13 @@ def test_dynamo_computes_the_size_from_the_input(multiple: int, adopt: bool, tmp
     exported = export(Padded(multiple).eval(), args, file, dynamic=axes, adopt=adopt, runtimes=["ort"])
     assert len(exported.fused.rows) == 1
     assert "Mod" in {node.op_type for node in ir.load(file).graph}
+
+
+def test_maps_with_depth_are_small() -> None:
+    """One of 64x96x64 takes seconds to judge."""
+    for names in ("dhw", "ddd"):
+        tried = list(choices.sizes([("n", 0), *((name, axis) for axis, name in enumerate(names, 2))]))
+        maps = [math.prod(sizes[name] for name in names) for sizes in tried]
+        assert len(tried) == (5 if names == "dhw" else 4)
+        assert max(maps) < 3 * 10**5
+        assert len(set(maps)) == len(maps)

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 _SIZES = ((64, 96), (128, 64), (71, 57), (224, 160))
 """For dynamic axes behind the first, in turn. Three are multiples of 32, which most networks need; an odd one shows
 rounding, where a network takes it. No two have the same product: sizes are multiplied."""
+_DEEP = ((32, 64), (64, 32), (37, 29), (48, 80))
+"""Where depth, height and width are all dynamic: a map of 64x96x64 takes seconds to judge."""
 _BATCHES = (2, 5, 3, 4)
 
 
@@ -22,7 +24,8 @@ def sizes(keys: Sequence[tuple[str, int]]) -> Iterator[dict[str, int]]:
     if not keys:
         yield {}
         return
-    for batch, (a, b) in zip(_BATCHES, _SIZES, strict=True):
+    deep = any(axis > 3 for _, axis in keys)
+    for batch, (a, b) in zip(_BATCHES, _DEEP if deep else _SIZES, strict=True):
         chosen: dict[str, int] = {}
         later = 0
         for key, axis in keys:
@@ -32,7 +35,9 @@ def sizes(keys: Sequence[tuple[str, int]]) -> Iterator[dict[str, int]]:
         yield chosen
     if len({key for key, axis in keys if axis}) > 2:  # sizes that are called different things are different
         names = dict.fromkeys(key for key, axis in keys if axis)
-        yield {key: 2 for key, axis in keys if not axis} | {key: 64 + 32 * i for i, key in enumerate(names)}
+        yield {key: 2 for key, axis in keys if not axis} | {
+            key: (32 if deep else 64) + 32 * i for i, key in enumerate(names)
+        }
 
 
 def residues(keys: Sequence[tuple[str, int]], period: int) -> list[dict[str, int]]:
