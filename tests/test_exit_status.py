@@ -43,7 +43,7 @@ def test_what_is_raised(
     def load(_: object) -> None:
         raise error
 
-    monkeypatch.setattr(onnx_file, "load", load)
+    monkeypatch.setattr(onnx_file, "both", load)
     got, out, err = run("inspect fixed.onnx")
     assert (got, out) == (status, "")
     assert re.search(words, err), err
