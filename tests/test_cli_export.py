@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from command_line import EXPORT, TINY, Run, contents
 
-from simam_deploy import verify
+from simam_deploy import truth
 
 
 def test_an_export_by_dynamo_writes_file_and_manifest(folder: Path, run: Run) -> None:
@@ -71,7 +71,7 @@ def test_an_export_that_fails_its_check_writes_nothing(
     folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = contents(folder)
-    monkeypatch.setattr(verify, "slack", lambda _: 1e-9)
+    monkeypatch.setattr(truth, "slack", lambda _: 1e-9)
     for as_json in ("", " --json"):
         status, out, err = run(f"{EXPORT}build -o out.onnx --exporter torchscript{as_json}")
         assert status == 1
