@@ -1,5 +1,6 @@
 """Operators with neighbours of SimAM in them, in a file: read, proven, judged, run everywhere, taken apart again."""
 
+import itertools
 import json
 from collections import Counter
 from dataclasses import replace
@@ -282,6 +283,15 @@ STEPS = st.sampled_from(
         "{o} = Identity ({i})", "{o} = Tanh ({i})", "{o} = Add ({i}, {i})",
     ]
 )  # fmt: skip
+
+
+@pytest.mark.parametrize("neighbours", [False, True])
+def test_eight_identities_behind_it_are_taken_in_at_once(neighbours: bool) -> None:
+    """What the first time leaves, a second time would take."""
+    names = ["y", *(f"v{i}" for i in range(7)), "out"]
+    source = net("\n".join(f"{o} = Identity ({i})" for i, o in itertools.pairwise(names)))
+    once = fuse(source, neighbours=neighbours).model
+    assert data(fuse(once, neighbours=neighbours).model) == data(once)
 
 
 @given(steps=st.lists(STEPS, min_size=1, max_size=6))

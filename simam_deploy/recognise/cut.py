@@ -29,7 +29,7 @@ from simam_deploy.recognise.operators import (
     cast_to,
 )
 
-MOST_WIDENINGS = 4
+MOST_WIDENINGS = 8
 MOST_NAMED = 8
 MOST_AROUND = 500
 """Nodes that compute sizes and constants of one block; code for dynamic sizes has up to 50."""
