@@ -191,13 +191,14 @@ def _parameters(node: ir.Node) -> tuple[ir.Value | None, ...]:
 
 
 def _tell_types(model: ir.Model, rows: Mapping[str, BlockRow]) -> None:
-    """Write the type and shape of the operators that stay: nothing infers them behind the blocked layout."""
+    """Write the type and shape of the operators that stay, where the file does not tell them: nothing infers them
+    behind the blocked layout."""
     for node in model.graph:
         row = rows.get(str(node.name))
         if row is not None and node.domain == OP_DOMAIN:
             y = node.outputs[0]
-            y.type = ir.TensorType(ir.DataType[row.dtype])
-            y.shape = ir.Shape([size if isinstance(size, int) else None for size in row.shape])
+            y.type = y.type or ir.TensorType(ir.DataType[row.dtype])
+            y.shape = y.shape or ir.Shape([size if isinstance(size, int) else None for size in row.shape])
 
 
 def _optimised(model: ir.Model, library: native.Library) -> ir.Model:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import Tensor, nn
@@ -128,6 +129,7 @@ def test_a_value_that_a_trace_would_keep(change: Change, tmp_path: Path) -> None
 @pytest.mark.parametrize("change", [branch, scaled])
 def test_without_the_check_it_is_exported(change: Change, tmp_path: Path) -> None:
     export(Net(change), X, tmp_path / "m.onnx", exporter="torchscript", check=False)
+    assert [value.name for value in onnx.load(tmp_path / "m.onnx").graph.output] == ["output"]
 
 
 def by_size(_: nn.Module, x: Tensor) -> Tensor:

@@ -64,7 +64,8 @@ def test_an_attribute_may_hold_any_bytes(tmp_path: Path) -> None:
     def add(model: onnx.ModelProto) -> None:
         model.graph.node[0].attribute.append(helper.make_attribute("auto_pad", b"\xff"))
 
-    onnx_file.read(write(tmp_path / "a.onnx", add))
+    read = onnx_file.read(write(tmp_path / "a.onnx", add))
+    assert [a.s for a in read.graph.node[0].attribute if a.name == "auto_pad"] == [b"\xff"]
 
 
 def test_the_long_name_of_the_default_domain(tmp_path: Path) -> None:

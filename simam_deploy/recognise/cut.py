@@ -30,6 +30,7 @@ from simam_deploy.recognise.operators import (
 )
 
 MOST_WIDENINGS = 8
+"""Casts, reshapes and Identities behind y that are taken in, or looked through; a second fuse takes in the next."""
 MOST_NAMED = 8
 MOST_AROUND = 500
 """Nodes that compute sizes and constants of one block; code for dynamic sizes has up to 50."""

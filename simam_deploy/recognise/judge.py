@@ -38,7 +38,8 @@ class Judgement:
 
 TOO_MANY = "it was not judged: those before it, all different, took all the time that one file gets"
 MOST_WORK_IN_ALL = 3 * 2**29
-"""For the pieces of one model, in the unit of piece.py: 3 seconds, or some 300 small blocks that all differ."""
+"""For the pieces of one model, in the unit of piece.py: 3 seconds, or some 300 small blocks that all differ. On maps
+of 10^5 values and more a unit takes up to four times as long, as they do not fit into the caches."""
 FEW_VALUES = 2**14
 """An x of more is judged briefly where a piece of its kind was proved: 60 blocks of large maps, each with a λ of its
 own, are judged within MOST_WORK_IN_ALL then."""
