@@ -349,8 +349,7 @@ class _Search:
         """
         near = rank_near(cut.x, self._shapes) or rank_near(cut.y, self._shapes) or 0
         dtype = self._shapes.known_dtype(cut.x) or self._shapes.known_dtype(cut.y) or cut.type_of_constants
-        ours = is_simam_node(cut.inside[0]) or has_tail(cut.inside[0])
-        unknown = (dtype or ir.DataType.UNDEFINED, (None,) * (4 if ours else near))
+        unknown = (dtype or ir.DataType.UNDEFINED, (None,) * (4 if is_simam_node(cut.inside[0]) else near))
         if function is None:
             dims = self._shapes.declared(cut.x) or self._shapes.declared(cut.y) or unknown[1]
             return unknown[0], [dims]
