@@ -22,12 +22,16 @@ import torch
 from benchmarks import bound
 from benchmarks.forms import NETWORKS, export_plain
 from benchmarks.record import keep
-from simam_deploy import fuse, native, onnx_file, show, specialise
-from simam_deploy.bench import TimingRow, bench
-from simam_deploy.export import export
-from simam_deploy.forms import alone
-from simam_deploy.module import SimAM
+from simam_deploy import native
+from simam_deploy.cli import render
+from simam_deploy.compare.bench import TimingRow, bench
+from simam_deploy.graph import onnx_file
+from simam_deploy.ort_cpu import specialise
+from simam_deploy.pytorch.module import SimAM
+from simam_deploy.rewrite import fuse
+from simam_deploy.rewrite.forms import alone
 from simam_deploy.runtimes import Session, open_session
+from simam_deploy.to_onnx import export
 
 THREADS = 2
 SHAPES = [(1, 256, 80, 80), (8, 256, 56, 56), (1, 64, 224, 224), (8, 64, 112, 112), (1, 2048, 7, 7), (1, 512, 20, 20)]
@@ -38,14 +42,14 @@ Say = Callable[[str], None]
 def main() -> None:
     """Print and keep the tables."""
     what = sys.argv[1:] or ["alone", "networks"]
-    with show.progress() as say:
+    with render.progress() as say:
         for shape in SHAPES if "alone" in what else []:
             rows = _alone(shape, say)
-            show.timing(f"SimAM alone, {show.shape(shape)}, {THREADS} threads", rows)
-            keep("cpu", [asdict(row) for row in rows], what=show.shape(shape), threads=THREADS, **_kernel())
+            render.timing(f"SimAM alone, {render.shape(shape)}, {THREADS} threads", rows)
+            keep("cpu", [asdict(row) for row in rows], what=render.shape(shape), threads=THREADS, **_kernel())
         for name in NETWORKS if "networks" in what else []:
             rows = _network(name, say)
-            show.timing(f"{name}, {THREADS} threads; x first: over ONNX Runtime without SimAM", rows)
+            render.timing(f"{name}, {THREADS} threads; x first: over ONNX Runtime without SimAM", rows)
             keep("cpu", [asdict(row) for row in rows], what=name, threads=THREADS, **_kernel())
 
 
@@ -71,7 +75,7 @@ def _alone(shape: tuple[int, int, int, int], say: Say) -> list[TimingRow]:
         ]
         for session in sessions:
             stack.enter_context(session)
-        return _timed(sessions, x, say, show.shape(shape))
+        return _timed(sessions, x, say, render.shape(shape))
 
 
 def _network(name: str, say: Say) -> list[TimingRow]:

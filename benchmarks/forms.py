@@ -21,13 +21,14 @@ from torch import nn
 
 from benchmarks.record import keep
 from export_models import detector, mobilenetv2, resnet18, resnet50
-from simam_deploy import onnx_file, show
-from simam_deploy.bench import TimingRow, bench
-from simam_deploy.candidates import gather
-from simam_deploy.export import export
-from simam_deploy.forms import alone
-from simam_deploy.module import SimAM
+from simam_deploy.cli import render
+from simam_deploy.compare.bench import TimingRow, bench
+from simam_deploy.compare.matrix import gather
+from simam_deploy.graph import onnx_file
+from simam_deploy.pytorch.module import SimAM
+from simam_deploy.rewrite.forms import alone
 from simam_deploy.runtimes import Session, open_session
+from simam_deploy.to_onnx import export
 
 THREADS = 2
 SHAPES = [(1, 256, 80, 80), (8, 256, 56, 56), (1, 64, 224, 224), (1, 2048, 7, 7)]
@@ -45,14 +46,14 @@ Say = Callable[[str], None]
 
 def main() -> None:
     """Print and keep both tables."""
-    with show.progress() as say:
+    with render.progress() as say:
         for shape in SHAPES:
             rows = _alone(shape, say)
-            show.timing(f"SimAM alone, {show.shape(shape)}, {THREADS} threads", rows)
-            keep("forms", [asdict(row) for row in rows], what=show.shape(shape), threads=THREADS)
+            render.timing(f"SimAM alone, {render.shape(shape)}, {THREADS} threads", rows)
+            keep("forms", [asdict(row) for row in rows], what=render.shape(shape), threads=THREADS)
         for name, (plain, build) in NETWORKS.items():
             rows = _network(name, plain, build, say)
-            show.timing(f"{name}, {THREADS} threads; x first: over ONNX Runtime without SimAM", rows)
+            render.timing(f"{name}, {THREADS} threads; x first: over ONNX Runtime without SimAM", rows)
             keep("forms", [asdict(row) for row in rows], what=name, threads=THREADS)
 
 
@@ -65,7 +66,7 @@ def _alone(shape: tuple[int, int, int, int], say: Say) -> list[TimingRow]:
             onnx_file.save(alone(form, shape), path)
             sessions += [_open(stack, path, runtime, f"{form} · {runtime}") for runtime in RUNTIMES]
         sessions.append(_open(stack, SimAM(), "eager", "torch eager"))
-        return _timed(sessions, x, say, show.shape(shape))
+        return _timed(sessions, x, say, render.shape(shape))
 
 
 def _network(name: str, plain: Callable[[], Any], build: Callable[[], Any], say: Say) -> list[TimingRow]:

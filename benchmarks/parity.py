@@ -19,13 +19,13 @@ from torch import nn
 
 from benchmarks.record import keep
 from export_models import detector, digits, mobilenetv2, resnet18, resnet50
-from simam_deploy import show
-from simam_deploy.candidates import gather
-from simam_deploy.export import export
-from simam_deploy.inputs import DEFAULT, cases
-from simam_deploy.module import SimAM
+from simam_deploy.cli import render
+from simam_deploy.compare.inputs import DEFAULT, cases
+from simam_deploy.compare.matrix import gather
+from simam_deploy.compare.verify import Report, slack, verify
+from simam_deploy.pytorch.module import SimAM
 from simam_deploy.runtimes import Session, open_session
-from simam_deploy.verify import Report, slack, verify
+from simam_deploy.to_onnx import export
 
 
 def one_block(side: int) -> tuple[nn.Module, torch.Tensor]:
@@ -79,10 +79,10 @@ WRONG: dict[str, Callable[[SimAM], nn.Module]] = {
 
 def main() -> None:
     """Print the table and keep it."""
-    with show.progress() as say:
+    with render.progress() as say:
         rows = [row for name, build in NETWORKS.items() for row in _measure(name, *build(), say)]
     columns = ("network", "session", "worst case", "error / PyTorch's", "of tolerance")
-    show.table("float32 errors", columns, rows, right=columns[3:])
+    render.table("float32 errors", columns, rows, right=columns[3:])
     keep("parity", [dict(zip(columns, row, strict=True)) for row in rows])
 
 

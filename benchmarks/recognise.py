@@ -22,9 +22,11 @@ from onnx import TensorProto, helper
 
 from benchmarks.graph_writer import GraphWriter
 from benchmarks.record import keep
-from simam_deploy import blocks, onnx_file, show
-from simam_deploy.fuse import fuse
-from simam_deploy.processes import python_command
+from simam_deploy.cli import render
+from simam_deploy.graph import onnx_file
+from simam_deploy.match import find
+from simam_deploy.processes.python_command import python_command
+from simam_deploy.rewrite.fuse import fuse
 
 STAGES = ((80, 64), (40, 128), (20, 256), (14, 384), (7, 512))
 """Size of the map, and channels."""
@@ -92,7 +94,7 @@ def measure(dynamic: bool, folder: Path) -> dict[str, object]:
 
     model = timed("load", lambda: onnx_file.load(path))
     row["nodes"] = len(model.graph)
-    row["blocks"] = len(timed("find", lambda: blocks.find(model)).blocks)
+    row["blocks"] = len(timed("find", lambda: find.find(model)).blocks)
     fused = timed("fuse", lambda: fuse(model))
     timed("save", lambda: onnx_file.save(fused.model, out))
     command = [*python_command("simam_deploy.cli"), "fuse", str(path), "-o", str(out)]
@@ -111,7 +113,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         rows = [measure(dynamic, Path(folder)) for dynamic in (False, True)]
     columns = list(rows[0])
-    show.table("recognising, CPU seconds", columns, [list(row.values()) for row in rows], right=columns[1:])
+    render.table("recognising, CPU seconds", columns, [list(row.values()) for row in rows], right=columns[1:])
     keep("recognise", rows)
 
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from export_models._random import images, randomised
-from simam_deploy.module import SimAM
+from simam_deploy.pytorch.module import SimAM
 
 Place = Literal["conv2", "end", "none"]
 E_LAMBDA = 0.1

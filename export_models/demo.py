@@ -13,11 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from export_models import digits, resnet50
-from simam_deploy import bench, engine, show, verify
-from simam_deploy.candidates import Candidates, gather
-from simam_deploy.export import export
-from simam_deploy.inputs import Case, cases
+from simam_deploy.cli import render
+from simam_deploy.compare import bench, verify
+from simam_deploy.compare.inputs import Case, cases
+from simam_deploy.compare.matrix import Candidates, gather
+from simam_deploy.engines import builder
 from simam_deploy.runtimes import Session, open_session
+from simam_deploy.to_onnx import export
 
 RUNTIMES = ["onnx_reference", "ort", "openvino"]
 THREADS = 2
@@ -31,7 +33,7 @@ def main(folder: Path) -> int:
     images, labels = digits.test_set()
     np.savez(folder / "test_digits.npz", images)
     passed = True
-    with show.progress() as say:
+    with render.progress() as say:
         for name, build, inputs, dynamic in (
             ("digits", digits.build, str(folder / "test_digits.npz"), ["batch"]),
             ("resnet50", resnet50.build, str(_photographs()), []),
@@ -42,7 +44,7 @@ def main(folder: Path) -> int:
             done = export(
                 module, example, path, dynamic=dynamic, source=f"export_models.{name}:build", on_progress=say
             )
-            show.lines([f"\n{path}: {len(done.fused.rows)} SimAM blocks, form {done.fused.rows[0].form}"])
+            render.lines([f"\n{path}: {len(done.fused.rows)} SimAM blocks, form {done.fused.rows[0].form}"])
             forms = folder / f"{name}.forms"
             forms.mkdir(exist_ok=True)
             chosen = gather(
@@ -61,13 +63,13 @@ def main(folder: Path) -> int:
                 twin=lambda module=module: open_session(module, "eager"),
                 on_progress=lambda what, name=name: say(f"verify {name}: {what}"),
             )
-            show.parity(report)
+            render.parity(report)
             passed &= report.passed
             if name == "digits":
                 passed &= _agreement(chosen, given[0], labels, say)
             _speed(name, chosen, given[0], say)
         passed &= _engine(folder, say)
-    show.lines([f"\nall rows passed; see {folder}/" if passed else "\nsome rows FAILED"])
+    render.lines([f"\nall rows passed; see {folder}/" if passed else "\nsome rows FAILED"])
     return 0 if passed else 1
 
 
@@ -88,7 +90,7 @@ def _agreement(chosen: Candidates, case: Case, labels: np.ndarray, say: Say) -> 
         for label, got in answers.items()
     ]
     columns = ("session", "top-1 as PyTorch", "accuracy", "")
-    show.table(f"digits: {len(labels)} held-out scans", columns, rows, right=columns[1:3])
+    render.table(f"digits: {len(labels)} held-out scans", columns, rows, right=columns[1:3])
     return all(row[-1] for row in rows)
 
 
@@ -108,16 +110,16 @@ def _speed(name: str, chosen: Candidates, case: Case, say: Say) -> None:
     rows = bench.bench(sessions, case.feeds[0], seconds=20, on_progress=lambda done: say(f"time {name}: {done:.0%}"))
     for session in sessions:
         session.close()
-    show.timing(f"{name}: time per call, batch {len(case.feeds[0][0])}, {THREADS} threads, interleaved", rows)
+    render.timing(f"{name}: time per call, batch {len(case.feeds[0][0])}, {THREADS} threads, interleaved", rows)
 
 
 def _engine(folder: Path, say: Say) -> bool:
     """The digits engine, for two GPUs that are not here."""
-    shapes = engine.parse_shapes(["x:1x1x8x8,64x1x8x8,450x1x8x8"])
-    built = engine.build_engine(
+    shapes = builder.parse_shapes(["x:1x1x8x8,64x1x8x8,450x1x8x8"])
+    built = builder.build_engine(
         folder / "digits.onnx", folder / "digits.engine", targets=TARGETS, shapes=shapes, on_progress=say
     )
-    show.lines(
+    render.lines(
         [f"{built.path}: TensorRT-RTX {built.version}, {', '.join(built.targets)}, {built.size_bytes:,} bytes"]
     )
     return True

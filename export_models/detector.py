@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from export_models._random import images, randomised
-from simam_deploy.module import SimAM
+from simam_deploy.pytorch.module import SimAM
 
 ANCHORS = 3
 CLASSES = 80

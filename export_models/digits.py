@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from simam_deploy.module import SimAM
+from simam_deploy.pytorch.module import SimAM
 
 Images = NDArray[np.float32]
 Labels = NDArray[np.int64]

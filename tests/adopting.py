@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from simam_deploy.adopt import Adopted
-from simam_deploy.adopt.trial import Judgement
+from simam_deploy.pytorch.adopt import Adopted
+from simam_deploy.pytorch.adopt.trial import Judgement
 
 X = torch.randn(2, 3, 9, 11, generator=torch.Generator().manual_seed(0))
 

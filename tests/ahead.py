@@ -12,12 +12,10 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper
 
-from simam_deploy.ahead_of_time import Device, Options, build, compiler, source
-from simam_deploy.errors import (
-    NativeError,
-)
-from simam_deploy.forms import function
+from simam_deploy.errors import NativeError
+from simam_deploy.experimental.ahead_of_time import Device, Options, build, compiler, source
 from simam_deploy.formula import OPS
+from simam_deploy.rewrite.forms import function
 
 CUDA = Path(__file__).parents[1] / "plugins/cuda"
 H200 = Device(132, 90, 60 << 20, (9, 9))

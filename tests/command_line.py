@@ -8,8 +8,8 @@ import onnx
 from onnx import numpy_helper
 from onnx.external_data_helper import set_external_data
 
-from simam_deploy import onnx_file
-from simam_deploy.forms import alone
+from simam_deploy.graph import onnx_file
+from simam_deploy.rewrite.forms import alone
 
 TINY = Path(__file__).with_name("tiny.py")
 EXPORT = f"export {TINY}:"

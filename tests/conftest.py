@@ -34,8 +34,8 @@ def tiny_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`tiny.py:build` exported in form function; do not write to it."""
     from command_line import TINY
 
-    from simam_deploy.export import export
-    from simam_deploy.source import load
+    from simam_deploy.pytorch.load_model import load
+    from simam_deploy.to_onnx import export
 
     path = tmp_path_factory.mktemp("exported") / "tiny.onnx"
     module, example = load(f"{TINY}:build")
@@ -110,16 +110,16 @@ def stand_in(built_kernels: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S
     import torch
     from stand_in import StandIn
 
-    from simam_deploy import torch_kernel
+    from simam_deploy.pytorch import cuda_op
 
     monkeypatch.setenv("SIMAM_CUDA_LIBRARY", str(built_kernels))
-    monkeypatch.setattr(torch_kernel, "DEVICES", ("cuda", "cpu"))
-    if torch_kernel._kernels is None:  # nobody has asked, or there was none then
-        torch_kernel._missing = None
-    torch_kernel.prepare()
-    assert torch_kernel._kernels is not None
-    monkeypatch.setattr(torch_kernel, "_prepared", set())
-    yield StandIn(torch_kernel._kernels.loaded)
+    monkeypatch.setattr(cuda_op, "DEVICES", ("cuda", "cpu"))
+    if cuda_op._kernels is None:  # nobody has asked, or there was none then
+        cuda_op._missing = None
+    cuda_op.prepare()
+    assert cuda_op._kernels is not None
+    monkeypatch.setattr(cuda_op, "_prepared", set())
+    yield StandIn(cuda_op._kernels.loaded)
     torch._dynamo.reset()
 
 
@@ -127,12 +127,12 @@ def stand_in(built_kernels: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S
 def no_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No library of the CUDA kernels, nobody has asked for one, and the folder where one is looked for."""
     pytest.importorskip("torch")
-    from simam_deploy import torch_kernel
+    from simam_deploy.pytorch import cuda_op
 
     monkeypatch.delenv("SIMAM_CUDA_LIBRARY", raising=False)
     monkeypatch.setattr(native, "PACKAGE", tmp_path / "package")
     monkeypatch.setattr(native, "CHECKOUT", tmp_path / "checkout")
     monkeypatch.setattr(native, "CHECKOUT_CUDA", tmp_path)
-    monkeypatch.setattr(torch_kernel, "_missing", None)
-    monkeypatch.setattr(torch_kernel, "_kernels", None)
+    monkeypatch.setattr(cuda_op, "_missing", None)
+    monkeypatch.setattr(cuda_op, "_kernels", None)
     return tmp_path

@@ -22,12 +22,14 @@ from fuzz_changes import CHANGES
 from fuzz_seeds import BESIDE, NETWORKS, SEEDS, outside
 from onnx import TensorProto
 
-from simam_deploy import manifest, native, onnx_file
-from simam_deploy.blocks import find
+from simam_deploy import native
+from simam_deploy.artifacts import manifest
 from simam_deploy.errors import FormError, InputError, ModelFileError
-from simam_deploy.forms import FORMS
-from simam_deploy.fuse import fuse_file
-from simam_deploy.walk import messages
+from simam_deploy.graph import onnx_file
+from simam_deploy.graph.traverse import messages
+from simam_deploy.match.find import find
+from simam_deploy.rewrite.forms import FORMS
+from simam_deploy.rewrite.fuse import fuse_file
 
 Outputs = list[dict[str, np.ndarray[Any, Any]]]
 SECONDS, MIB = 5, 512

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
-from simam_deploy.walk import graphs
+from simam_deploy.graph.traverse import graphs
 
 Rng = np.random.Generator
 _OPERATORS = """Mul Div Sigmoid If Loop Scan Shape Cast Reshape Concat SimAM SimAMAffineRelu Constant Range Identity

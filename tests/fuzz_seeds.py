@@ -13,8 +13,8 @@ from test_neighbours import FOLDS, net
 from test_quantised import rounded
 from test_wrapped import made
 
-from simam_deploy.forms import FORMS, alone
-from simam_deploy.fuse import fuse
+from simam_deploy.rewrite.forms import FORMS, alone
+from simam_deploy.rewrite.fuse import fuse
 
 YOLO = ("yolo11n-12", "yolo26n-17", "yolov8n-half", "yolo11n-dynamo")
 """Files of tests/yolo: networks of an exporter, with some 150 nodes."""

@@ -14,7 +14,7 @@ from benchmarks.gpu.api import Kernels, Machine, Planner, Probe, chip_emulated
 from benchmarks.gpu.clock import Clock
 from benchmarks.gpu.problem import OPS
 from benchmarks.gpu.verdict import Sizes
-from simam_deploy.cuda_library import Params
+from simam_deploy.native.cuda_library import Params
 
 TINY = Sizes(((1, 2), (7, 9), (12, 24)), (OPS[5],), ((7, 7), (12, 24)), (2, 33, 520), small=True)
 GPU_ONLY = {"captured in a graph", "eight streams", "SimAM in PyTorch"}

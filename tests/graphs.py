@@ -6,9 +6,9 @@ import numpy as np
 import onnx
 from onnx import numpy_helper, parser
 
-from simam_deploy import onnx_file
-from simam_deploy.forms import alone
 from simam_deploy.formula import reference, tolerance
+from simam_deploy.graph import onnx_file
+from simam_deploy.rewrite.forms import alone
 from simam_deploy.runtimes import Session
 
 BODY = """

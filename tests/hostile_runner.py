@@ -10,10 +10,11 @@ from pathlib import Path
 
 import onnxruntime
 
-from simam_deploy import candidates, doctor, engine, verify
-from simam_deploy.cli import main
+from simam_deploy.cli import doctor, main
+from simam_deploy.compare import matrix, verify
+from simam_deploy.engines import builder
 
-IMPORTED = (onnxruntime, candidates, doctor, engine, verify)
+IMPORTED = (onnxruntime, matrix, doctor, builder, verify)
 SECONDS, ADDRESSES = 12, 6 * 2**30
 ARGUMENTS = {
     "fuse": ["-o", "{out}", "--form", "primitive"],

@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 from cases import make
 
-from simam_deploy import SimAM, cuda_library
-from simam_deploy.cuda_library import Params
+from simam_deploy import SimAM
+from simam_deploy.native import cuda_library
+from simam_deploy.native.cuda_library import Params
 
 HERE = Path(__file__).parent
 

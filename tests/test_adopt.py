@@ -10,10 +10,10 @@ from modules import simam, simam_module, spelled
 from torch import Tensor, nn
 
 from export_models import digits
-from simam_deploy.adopt import Row, adopt, adopted
 from simam_deploy.errors import InputError
 from simam_deploy.formula import tolerance
-from simam_deploy.module import SimAM
+from simam_deploy.pytorch.adopt import Row, adopt, adopted
+from simam_deploy.pytorch.module import SimAM
 
 
 def test_a_model_with_several() -> None:

@@ -8,12 +8,12 @@ from adopting import X, names, net
 from modules import HW, Spelled, simam, simam_module, spelled, squares, tensor_n, with_divisor
 from torch import Tensor, nn
 
-from simam_deploy import adopt as adopt_room
-from simam_deploy import export as export_room
+from simam_deploy import to_onnx as export_room
 from simam_deploy.errors import InputError, NoBlockError, VerificationError
-from simam_deploy.export import export
-from simam_deploy.module import SimAM
+from simam_deploy.pytorch import adopt as adopt_room
+from simam_deploy.pytorch.module import SimAM
 from simam_deploy.runtimes import open_session
+from simam_deploy.to_onnx import export
 
 
 @pytest.mark.parametrize("exporter", ["dynamo", "torchscript"])

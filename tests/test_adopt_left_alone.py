@@ -10,9 +10,9 @@ from adopting import Block, X, names, net, said
 from modules import HW, simam, simam_module, spelled, with_divisor
 from torch import Tensor, nn
 
-from simam_deploy.adopt import adopt
 from simam_deploy.errors import InputError, ShapeError
-from simam_deploy.module import SimAM
+from simam_deploy.pytorch.adopt import adopt
+from simam_deploy.pytorch.module import SimAM
 
 
 class Learnable(nn.Module):

@@ -9,9 +9,9 @@ from adopting import X, names, net
 from modules import simam_module
 from torch import Tensor, nn
 
-from simam_deploy.adopt import adopt, adopted
 from simam_deploy.errors import InputError
-from simam_deploy.export import export
+from simam_deploy.pytorch.adopt import adopt, adopted
+from simam_deploy.to_onnx import export
 
 
 class AsksForTheClass(nn.Module):

@@ -14,10 +14,10 @@ from adopting import X, names, net, outputs, said
 from modules import simam, simam_module
 from torch import nn
 
-from simam_deploy import adopt as adopt_room
-from simam_deploy.adopt import adopt, adopted
-from simam_deploy.adopt.trial import Judgement
-from simam_deploy.module import SimAM
+from simam_deploy.pytorch import adopt as adopt_room
+from simam_deploy.pytorch.adopt import adopt, adopted
+from simam_deploy.pytorch.adopt.trial import Judgement
+from simam_deploy.pytorch.module import SimAM
 
 # Hooks
 

@@ -11,12 +11,8 @@ import ahead
 import pytest
 from ahead import CUDA, H200, case
 
-from simam_deploy.ahead_of_time import Device, compiler, device, plugin, source
-from simam_deploy.errors import (
-    BuildError,
-    InputError,
-    RuntimeUnavailable,
-)
+from simam_deploy.errors import BuildError, InputError, RuntimeUnavailable
+from simam_deploy.experimental.ahead_of_time import Device, compiler, device, plugin, source
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -15,16 +15,9 @@ import pytest
 from ahead import A100, CUDA, H200, Echo, bits, built, case, model, number
 from onnx import helper
 
-from simam_deploy.ahead_of_time import Options, build, compiler, plugin, register, source
-from simam_deploy.ahead_of_time.build import mark
-from simam_deploy.errors import (
-    BuildError,
-    InputError,
-    NoBlockError,
-    RuntimeUnavailable,
-    ShapeError,
-    SimAMDeployError,
-)
+from simam_deploy.errors import BuildError, InputError, NoBlockError, RuntimeUnavailable, ShapeError, SimAMDeployError
+from simam_deploy.experimental.ahead_of_time import Options, build, compiler, plugin, register, source
+from simam_deploy.experimental.ahead_of_time.build import mark
 from simam_deploy.formula import OPS
 
 

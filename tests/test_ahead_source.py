@@ -17,10 +17,8 @@ import pytest
 from ahead import CUDA, H200, bits, case, number
 
 from simam_deploy import formula
-from simam_deploy.ahead_of_time import plugin, source
-from simam_deploy.errors import (
-    BuildError,
-)
+from simam_deploy.errors import BuildError
+from simam_deploy.experimental.ahead_of_time import plugin, source
 
 
 @pytest.fixture(scope="module", autouse=True)

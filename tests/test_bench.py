@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from graphs import save, simam
 
-from simam_deploy import bench as module
 from simam_deploy import open_session
-from simam_deploy.bench import LEAST_ROUNDS, bench
+from simam_deploy.compare import bench as module
+from simam_deploy.compare.bench import LEAST_ROUNDS, bench
 from simam_deploy.errors import InputError
 from simam_deploy.runtimes import Session, TensorSpec
 

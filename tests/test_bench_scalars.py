@@ -9,7 +9,7 @@ from command_line import Run
 from graphs import parse
 
 from simam_deploy import open_session
-from simam_deploy.bench import bench
+from simam_deploy.compare.bench import bench
 
 SCALE = "g (float[N,3,8,8] x, float s) => (float[N,3,8,8] y) { y = Mul (x, s) }"
 CONDITION = """g (float[N,3,8,8] x, bool c) => (float[N,3,8,8] y) {

@@ -6,9 +6,9 @@ import onnx_ir as ir
 import pytest
 from onnx_models import CHAIN, model
 
-from simam_deploy import onnx_file
-from simam_deploy.blocks import Block, find
-from simam_deploy.forms import FORMS, alone
+from simam_deploy.graph import onnx_file
+from simam_deploy.match.find import Block, find
+from simam_deploy.rewrite.forms import FORMS, alone
 
 
 def only_block(found_in: ir.Model) -> Block:
@@ -280,7 +280,7 @@ def test_casts_to_and_from_half_belong_to_the_block(half: str, form: str) -> Non
     chain = f"x16 = Cast <to: int = {code}> (x)\n x32 = Cast <to: int = 1> (x16)\n"
     chain += CHAIN.replace("(x,", "(x32,").replace("y = Mul (x32, g)", "y32 = Mul (x32, g)")
     chain += f"\n y16 = Cast <to: int = {code}> (y32)\n y = Cast <to: int = 1> (y16)"
-    from simam_deploy.fuse import fuse
+    from simam_deploy.rewrite.fuse import fuse
 
     source = model(chain, before=before)
     block = only_block(source)

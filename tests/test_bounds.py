@@ -7,14 +7,14 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx_models import CHAIN, again, model
 
-from simam_deploy import blocks
-from simam_deploy.blocks import find
 from simam_deploy.errors import NoBlockError
 from simam_deploy.formula import Float64
-from simam_deploy.fuse import fuse
-from simam_deploy.recognise import judge
-from simam_deploy.recognise.piece import Piece
-from simam_deploy.shapes.propagate import _Walk
+from simam_deploy.graph.shapes.propagate import _Walk
+from simam_deploy.match import find as blocks
+from simam_deploy.match import judge
+from simam_deploy.match.find import find
+from simam_deploy.match.run_subgraph import Piece
+from simam_deploy.rewrite.fuse import fuse
 
 
 def test_the_search_has_a_number_of_steps(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,9 +6,9 @@ import pytest
 from onnx import parser
 from test_shapes import chain
 
-from simam_deploy.blocks import find
-from simam_deploy.fuse import fuse
-from simam_deploy.shapes.propagate import MOST_INSIDE, propagate
+from simam_deploy.graph.shapes.propagate import MOST_INSIDE, propagate
+from simam_deploy.match.find import find
+from simam_deploy.rewrite.fuse import fuse
 
 
 def reshaped(x: str, y: str) -> str:

@@ -10,9 +10,9 @@ from command_line import Run
 from graphs import file
 from onnx_models import model
 
-from simam_deploy import onnx_file
-from simam_deploy.candidates import gather
+from simam_deploy.compare.matrix import gather
 from simam_deploy.errors import ModelFileError
+from simam_deploy.graph import onnx_file
 
 
 def save(path: Path, lam: float = 1e-4, **given: object) -> Path:

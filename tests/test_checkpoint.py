@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from simam_deploy import checkpoint
 from simam_deploy.errors import ModelFileError, RuntimeUnavailable
+from simam_deploy.pytorch import checkpoint
 
 Weights = dict[str, Any]
 

@@ -14,10 +14,11 @@ import pytest
 from command_line import Run
 from onnx import TensorProto, helper, numpy_helper
 
-from simam_deploy import doctor, onnx_file
-from simam_deploy.child import Limits, call
+from simam_deploy.cli import doctor
 from simam_deploy.errors import LimitError
-from simam_deploy.forms import alone
+from simam_deploy.graph import onnx_file
+from simam_deploy.processes.limited import Limits, call
+from simam_deploy.rewrite.forms import alone
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no resource limits")
 ENOUGH = Limits(cpu_s=20, wall_s=60, memory=2**30)
@@ -73,7 +74,7 @@ def test_it_ends_with_its_parent(tmp_path: Path) -> None:
     note = tmp_path / "pid"
     tests = str(Path(__file__).parent)
     code = (
-        f"import sys; sys.path.insert(0, {tests!r}); from simam_deploy.child import Limits, call; "
+        f"import sys; sys.path.insert(0, {tests!r}); from simam_deploy.processes.limited import Limits, call; "
         f"call('child_targets:sleep', {str(note)!r}, limits=Limits(60, 60, 2**30))"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "TMPDIR": str(tmp_path)})

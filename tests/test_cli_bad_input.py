@@ -8,7 +8,7 @@ import pytest
 import torch
 from command_line import EXPORT, TINY, Run, contents
 
-from simam_deploy.forms import FORMS
+from simam_deploy.rewrite.forms import FORMS
 
 POPULATION = "divides the sum of squares by M = 16, not by M - 1 = 15 .population variance"
 

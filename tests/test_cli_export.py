@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from command_line import EXPORT, TINY, Run, contents
 
-from simam_deploy import truth
+from simam_deploy.compare import truth
 
 
 def test_an_export_by_dynamo_writes_file_and_manifest(folder: Path, run: Run) -> None:

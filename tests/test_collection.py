@@ -25,11 +25,11 @@ from collection.modules import MISSES, SPELLINGS, Written
 from collection.not_yet import NOT_YET
 from collection.plan import recipes
 
-from simam_deploy import onnx_file
-from simam_deploy.blocks import find
 from simam_deploy.errors import NoBlockError
 from simam_deploy.formula import reference
-from simam_deploy.fuse import fuse
+from simam_deploy.graph import onnx_file
+from simam_deploy.match.find import find
+from simam_deploy.rewrite.fuse import fuse
 
 GIVEN = os.environ.get("SIMAM_COLLECTION")
 pytestmark = pytest.mark.slow

@@ -9,14 +9,15 @@ import onnx
 import pytest
 from hostile.paths import BIAS, ENTRIES, LOCATIONS, PLACES, SECRET, secret, tensor, used, whole
 
-from simam_deploy import onnx_file, open_session
+from simam_deploy import open_session
 from simam_deploy.cli import main
 from simam_deploy.errors import ModelFileError
 from simam_deploy.formula import reference
-from simam_deploy.fuse import fuse_file
+from simam_deploy.graph import onnx_file
+from simam_deploy.graph.traverse import messages
+from simam_deploy.rewrite.fuse import fuse_file
 from simam_deploy.runtimes import installed
 from simam_deploy.runtimes.session import Array
-from simam_deploy.walk import messages
 
 RUNTIMES = [name for name in installed() if name != "eager"]
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes and links as POSIX has them")

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from simam_deploy import SimAM
 from simam_deploy.errors import InputError
-from simam_deploy.export import export
 from simam_deploy.runtimes.eager import EagerSession
+from simam_deploy.to_onnx import export
 
 X = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 

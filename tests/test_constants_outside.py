@@ -10,11 +10,11 @@ import pytest
 from onnx import TensorProto, numpy_helper, parser
 from onnx_models import CHAIN, model
 
-from simam_deploy import onnx_file
-from simam_deploy.blocks import find
-from simam_deploy.forms import FORMS
-from simam_deploy.fuse import fuse, fuse_file
-from simam_deploy.walk import nodes
+from simam_deploy.graph import onnx_file
+from simam_deploy.graph.traverse import nodes
+from simam_deploy.match.find import find
+from simam_deploy.rewrite.forms import FORMS
+from simam_deploy.rewrite.fuse import fuse, fuse_file
 
 CONSTANTS = """hw = Constant <value = int64[2] {2, 3}> ()
     n = Constant <value = float {34.0}> ()

@@ -10,7 +10,8 @@ import pytest
 from cases import make
 from graphs import file
 
-from simam_deploy import doctor, native, open_session
+from simam_deploy import native, open_session
+from simam_deploy.cli import doctor
 from simam_deploy.errors import NativeError, RuntimeUnavailable
 from simam_deploy.formula import reference, tolerance
 from simam_deploy.runtimes import KernelUse, ort

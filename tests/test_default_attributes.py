@@ -7,10 +7,10 @@ import onnx
 import pytest
 from graphs import BODY, parse, save
 
-from simam_deploy import onnx_file
-from simam_deploy.blocks import find
 from simam_deploy.formula import reference, tolerance
-from simam_deploy.fuse import fuse_file
+from simam_deploy.graph import onnx_file
+from simam_deploy.match.find import find
+from simam_deploy.rewrite.fuse import fuse_file
 from simam_deploy.runtimes import open_session
 
 X = np.random.default_rng(0).standard_normal((2, 3, 6, 5)).astype(np.float32)

@@ -15,7 +15,7 @@ from collection.exporting import quiet, session
 from collection.modules import Spelled, exponent
 from torch import Tensor, nn
 
-from simam_deploy.fuse import fuse
+from simam_deploy.rewrite.fuse import fuse
 
 
 def _grid(features: list[Tensor]) -> Tensor:

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simam_deploy import cuda_library, doctor, formula, native
+from simam_deploy import formula, native
+from simam_deploy.cli import doctor
+from simam_deploy.native import cuda_library
 from simam_deploy.runtimes import RUNTIMES, installed
 
 PIP = {
@@ -70,7 +72,7 @@ def test_what_is_missing_comes_with_the_line_that_mends_it(monkeypatch: pytest.M
         return known(package)
 
     monkeypatch.setitem(sys.modules, module, None)
-    for part in [m for m in sys.modules if m == "simam_deploy.module"]:
+    for part in [m for m in sys.modules if m == "simam_deploy.pytorch.module"]:
         monkeypatch.delitem(sys.modules, part)
     monkeypatch.setattr(metadata, "version", version)
     found = {row.name: row for row in doctor.examine()}

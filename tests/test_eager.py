@@ -13,7 +13,7 @@ from simam_deploy.formula import reference, tolerance
 torch = pytest.importorskip("torch")
 nn = torch.nn
 
-from simam_deploy.module import SimAM  # noqa: E402
+from simam_deploy.pytorch.module import SimAM  # noqa: E402
 
 
 class Net(nn.Module):

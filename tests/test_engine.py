@@ -14,8 +14,8 @@ import onnx
 import pytest
 from onnx import numpy_helper, parser
 
-from simam_deploy import engine
-from simam_deploy.engine import ShapeRange, build_engine, parse_shapes
+from simam_deploy.engines import builder
+from simam_deploy.engines.builder import ShapeRange, build_engine, parse_shapes
 from simam_deploy.errors import BuildError, InputError, ModelFileError, OutputError, RuntimeUnavailable
 
 needs_builder = pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="tensorrt_rtx is not installed")
@@ -75,7 +75,7 @@ def static(tmp_path: Path) -> Path:
 def speak(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     """Let `script` be the builder process."""
     head = "import json, os, signal, sys, time\ndef say(**line): print(json.dumps(line), flush=True)\n"
-    monkeypatch.setattr(engine, "WORKER", (sys.executable, "-c", head + script))
+    monkeypatch.setattr(builder, "WORKER", (sys.executable, "-c", head + script))
 
 
 # ---- engines
@@ -194,7 +194,7 @@ def test_no_builder_here(
 
 @pytest.fixture
 def no_builder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "WORKER", ("/nonexistent/the builder was started",))
+    monkeypatch.setattr(builder, "WORKER", ("/nonexistent/the builder was started",))
 
 
 @pytest.mark.usefixtures("no_builder")

@@ -12,8 +12,8 @@ import pytest
 import typer
 from command_line import Run
 
-from simam_deploy import onnx_file
 from simam_deploy.errors import BuildError, VerificationError
+from simam_deploy.graph import onnx_file
 
 MAIN = "from simam_deploy.cli import main; main()"
 
@@ -144,7 +144,7 @@ def test_ascii(folder: Path, env: dict[str, str]) -> None:
 def test_signals(folder: Path, sent: signal.Signals, status: int) -> None:
     """In the midst of the search, when the folder for the new file is there."""
     code = (
-        "import sys, time\nfrom simam_deploy import fuse\n"
+        "import sys, time\nfrom simam_deploy.rewrite import fuse\n"
         "def find(*_):\n    print('found', flush=True)\n    time.sleep(60)\n"
         "fuse.find = find\nsys.argv = ['simam-deploy', 'fuse', 'fixed.onnx', '-o', 'new.onnx']\n" + MAIN
     )

@@ -13,17 +13,18 @@ import torch
 import torch_lookups
 from torch import nn
 
-from simam_deploy import SimAM, onnx_file
-from simam_deploy import export as room
+from simam_deploy import SimAM
+from simam_deploy import to_onnx as room
+from simam_deploy.compare.outputs import Row
+from simam_deploy.compare.verify import Report
 from simam_deploy.errors import InputError, NoBlockError, OutputError, ShapeError, VerificationError
-from simam_deploy.export import export
-from simam_deploy.export.exporters import EXPORTERS
-from simam_deploy.forms import FORMS
 from simam_deploy.formula import reference, tolerance
-from simam_deploy.fuse import fuse_file
-from simam_deploy.outputs import Row
+from simam_deploy.graph import onnx_file
+from simam_deploy.rewrite.forms import FORMS
+from simam_deploy.rewrite.fuse import fuse_file
 from simam_deploy.runtimes import open_session
-from simam_deploy.verify import Report
+from simam_deploy.to_onnx import export
+from simam_deploy.to_onnx.torch_export import EXPORTERS
 
 X = torch.randn(2, 3, 16, 20, generator=torch.Generator().manual_seed(0))
 

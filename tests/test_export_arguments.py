@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from simam_deploy import SimAM, open_session
 from simam_deploy.errors import InputError
-from simam_deploy.export import Exported, export
-from simam_deploy.export.exporters import EXPORTERS
+from simam_deploy.to_onnx import Exported, export
+from simam_deploy.to_onnx.torch_export import EXPORTERS
 
 X = torch.randn(1, 3, 8, 6, generator=torch.Generator().manual_seed(0))
 Z = torch.randn(1, 3, 8, 6, generator=torch.Generator().manual_seed(1))

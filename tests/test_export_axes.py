@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from simam_deploy import SimAM
 from simam_deploy.errors import InputError, VerificationError
-from simam_deploy.export import export
-from simam_deploy.export.axes import Sizes, other_sizes, parsed, resolved
-from simam_deploy.export.exporters import EXPORTERS
+from simam_deploy.to_onnx import export
+from simam_deploy.to_onnx.axes import Sizes, other_sizes, parsed, resolved
+from simam_deploy.to_onnx.torch_export import EXPORTERS
 
 
 def inputs(**shapes: Sequence[int]) -> dict[str, Tensor]:

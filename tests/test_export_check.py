@@ -10,7 +10,7 @@ from torch import nn
 
 from simam_deploy import SimAM
 from simam_deploy.errors import InputError, RuntimeUnavailable
-from simam_deploy.export import Exported, export
+from simam_deploy.to_onnx import Exported, export
 
 X = torch.randn(2, 3, 4, 6, generator=torch.Generator().manual_seed(0))
 

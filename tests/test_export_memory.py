@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from simam_deploy import SimAM
 from simam_deploy.errors import InputError
-from simam_deploy.export import export
-from simam_deploy.export.arguments import call_of
-from simam_deploy.export.memory import same_answer
+from simam_deploy.to_onnx import export
+from simam_deploy.to_onnx.arguments import call_of
+from simam_deploy.to_onnx.memory import same_answer
 
 X = torch.zeros(1, 3, 8, 8)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from export_models import detector, digits, mobilenetv2, resnet18, resnet50, train_digits
 from simam_deploy.errors import ShapeError
-from simam_deploy.module import SimAM
+from simam_deploy.pytorch.module import SimAM
 
 Build = Callable[[], tuple[nn.Module, Tensor]]
 MODELS: dict[str, tuple[Build, int, int]] = {

@@ -9,7 +9,7 @@ from torch import nn
 
 from simam_deploy import SimAM
 from simam_deploy.errors import RuntimeUnavailable
-from simam_deploy.export import export
+from simam_deploy.to_onnx import export
 
 X = torch.randn(1, 3, 9, 7, generator=torch.Generator().manual_seed(0))
 

@@ -11,12 +11,12 @@ import pytest
 from graphs import BODY, parse, save
 
 from simam_deploy import native
-from simam_deploy.ahead_of_time.build import mark
 from simam_deploy.errors import FormError, InputError, RuntimeUnavailable
+from simam_deploy.experimental.ahead_of_time.build import mark
 from simam_deploy.formula import DEFAULT_LAMBDA, reference, tolerance
-from simam_deploy.fuse import fuse_file
+from simam_deploy.ort_cpu.specialise import specialise
+from simam_deploy.rewrite.fuse import fuse_file
 from simam_deploy.runtimes import open_session
-from simam_deploy.specialise import specialise
 
 X = np.random.default_rng(0).standard_normal((2, 3, 6, 5)).astype(np.float32)
 CALL = "g (float[2,3,6,5] x) => (float[2,3,6,5] y) {{ y = {call} (x) }}"

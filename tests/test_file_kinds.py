@@ -17,9 +17,10 @@ import torch
 from command_line import Run
 from torch import nn
 
-from simam_deploy import file_kinds, onnx_file
+from simam_deploy.artifacts import file_kinds
+from simam_deploy.artifacts.file_kinds import what_is
 from simam_deploy.errors import ModelFileError
-from simam_deploy.file_kinds import what_is
+from simam_deploy.graph import onnx_file
 
 ONE_WAY = "does not turn back into ONNX: use the ONNX file that it was made from"
 FUSE = r"\n  simam-deploy fuse {0}.onnx -o {0}.simam.onnx"

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from simam_deploy import manifest
+from simam_deploy.artifacts import manifest
+from simam_deploy.artifacts.atomic import refuse_overwriting_inputs, staging
 from simam_deploy.errors import OutputError
-from simam_deploy.files import refuse_overwriting_inputs, staging
 
 
 def names(folder: Path) -> list[str]:
@@ -104,7 +104,7 @@ def test_no_room_while_flushing(target: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_a_killed_process_leaves_the_old_file_whole(target: Path) -> None:
     script = """
 import os, signal, sys
-from simam_deploy.files import staging
+from simam_deploy.artifacts.atomic import staging
 with staging(sys.argv[1]) as path:
     path.write_bytes(b"half")
     os.kill(os.getpid(), signal.SIGKILL)

@@ -11,16 +11,17 @@ import onnx_ir as ir
 import pytest
 from onnx_models import model as simam
 
-from simam_deploy import manifest, onnx_file
-from simam_deploy.fuse import fuse_file
+from simam_deploy.artifacts import manifest
+from simam_deploy.graph import onnx_file
+from simam_deploy.rewrite.fuse import fuse_file
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")
 SIZE = 5000
 SCRIPT = """
 import json, os, signal, sys
 from pathlib import Path
-from simam_deploy import onnx_file
-from simam_deploy.fuse import fuse_file
+from simam_deploy.graph import onnx_file
+from simam_deploy.rewrite.fuse import fuse_file
 
 onnx_file.PROTOBUF_LIMIT = 1000
 replace = Path.replace

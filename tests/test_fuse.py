@@ -9,11 +9,12 @@ import pytest
 from onnx import parser
 from onnx_models import CHAIN, PART, again, model
 
-from simam_deploy import native, onnx_file
+from simam_deploy import native
 from simam_deploy.errors import FormError, InputError, NoBlockError, OutputError
-from simam_deploy.forms import FORMS, alone
 from simam_deploy.formula import tolerance
-from simam_deploy.fuse import fuse, fuse_file
+from simam_deploy.graph import onnx_file
+from simam_deploy.rewrite.forms import FORMS, alone
+from simam_deploy.rewrite.fuse import fuse, fuse_file
 from simam_deploy.runtimes import open_session
 
 IMAGE = np.random.default_rng(0).standard_normal((2, 3, 5, 7)).astype(np.float32)

@@ -16,20 +16,20 @@ from onnx import parser
 from test_neighbours import BN, FOLDS, IMAGE, data, net, ops, run
 
 from export_models import detector, resnet18, resnet50
-from simam_deploy import onnx_file
-from simam_deploy.blocks import find
-from simam_deploy.candidates import expose
-from simam_deploy.engine import build_engine
+from simam_deploy.compare.gates import Tap
+from simam_deploy.compare.inputs import Case
+from simam_deploy.compare.matrix import expose
+from simam_deploy.compare.verify import Report, verify
+from simam_deploy.engines.builder import build_engine
 from simam_deploy.errors import FormError
-from simam_deploy.export import export
-from simam_deploy.forms import FORMS
 from simam_deploy.formula import OPS, neighbours, reference
-from simam_deploy.fuse import fuse
-from simam_deploy.gates import Tap
-from simam_deploy.inputs import Case
+from simam_deploy.graph import onnx_file
+from simam_deploy.graph.to_float64 import widen
+from simam_deploy.match.find import find
+from simam_deploy.rewrite.forms import FORMS
+from simam_deploy.rewrite.fuse import fuse
 from simam_deploy.runtimes import open_session
-from simam_deploy.verify import Report, verify
-from simam_deploy.widen import widen
+from simam_deploy.to_onnx import export
 
 ALL = f"a = {BN}\n p = Add (r, a)\n s_ = Sigmoid (p)\n out = Mul (s_, p)"
 """Everything behind SimAM that goes into one operator."""

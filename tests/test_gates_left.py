@@ -10,10 +10,10 @@ from command_line import Run
 from onnx_models import CHAIN
 from onnx_models import model as network
 
-from simam_deploy import onnx_file
-from simam_deploy.candidates import gather
+from simam_deploy.compare.matrix import gather
 from simam_deploy.errors import InputError
-from simam_deploy.fuse import fuse
+from simam_deploy.graph import onnx_file
+from simam_deploy.rewrite.fuse import fuse
 
 POPULATION = CHAIN.replace("v = Div (s, n)", "v = ReduceMean <keepdims: int = 1> (d, hw)")
 

@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 
 from benchmarks.gpu import checks, reference, report, verdict  # noqa: E402
 from benchmarks.gpu.api import Machine  # noqa: E402
-from simam_deploy.cuda_library import Params  # noqa: E402
+from simam_deploy.native.cuda_library import Params  # noqa: E402
 from tests.gpu_machine import GPU_ONLY, Launch, changed, emulated_machine, run  # noqa: E402
 
 

@@ -22,7 +22,7 @@ from benchmarks.gpu import __main__ as script  # noqa: E402
 from benchmarks.gpu import baselines, build, checks, precompile, rows, speed, verdict  # noqa: E402
 from benchmarks.gpu.api import Kernels, Machine  # noqa: E402
 from benchmarks.gpu.clock import Clock  # noqa: E402
-from simam_deploy.cuda_library import Params  # noqa: E402
+from simam_deploy.native.cuda_library import Params  # noqa: E402
 from tests.gpu_machine import TINY, emulated_machine, run, sanitizer_script  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
@@ -128,16 +128,16 @@ def test_a_wrong_kernel_in_a_graph(what: str, played: Played, monkeypatch: pytes
 
 IN_PYTORCH = """
 import sys, torch, simam_deploy
-from simam_deploy import torch_kernel
+from simam_deploy.pytorch import cuda_op
 from tests.gpu_machine import TINY, emulated_machine
 from benchmarks.gpu import module
-torch_kernel.DEVICES = ("cuda", "cpu")
+cuda_op.DEVICES = ("cuda", "cpu")
 right, factor = simam_deploy.SimAM, float(sys.argv[1])
 simam_deploy.SimAM = lambda e_lambda, **more: right(factor * e_lambda, **more)
 machine = emulated_machine()
 played = type("Played", (type(machine),), {"emulated": False})(*vars(machine).values())
 done = list(module.check(played, TINY))
-print(len(done), sum(each.ok for each in done), torch_kernel._kernels.path == machine.kernels.path)
+print(len(done), sum(each.ok for each in done), cuda_op._kernels.path == machine.kernels.path)
 print(*(f"{each.name}: {each.share} {each.why}" for each in done if not each.ok), sep="\\n")
 """
 

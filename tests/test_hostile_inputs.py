@@ -13,8 +13,8 @@ import pytest
 from command_line import Run
 from hostile.inputs import INPUTS
 
+from simam_deploy.compare.inputs import cases
 from simam_deploy.errors import InputError
-from simam_deploy.inputs import cases
 from simam_deploy.runtimes import TensorSpec
 
 X = TensorSpec("x", np.dtype(np.float32), (1, 3, 4, 5))

@@ -8,10 +8,11 @@ import onnx_ir as ir
 import pytest
 from onnx_models import model as simam
 
-from simam_deploy import onnx_file, open_session
+from simam_deploy import open_session
 from simam_deploy.errors import ModelFileError
 from simam_deploy.formula import reference
-from simam_deploy.fuse import fuse_file
+from simam_deploy.graph import onnx_file
+from simam_deploy.rewrite.fuse import fuse_file
 from simam_deploy.runtimes import installed
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from simam_deploy.compare.inputs import ADVERSARIAL, MADE, MEAN, STD, Case, cases, resolve
 from simam_deploy.errors import InputError
-from simam_deploy.inputs import ADVERSARIAL, MADE, MEAN, STD, Case, cases, resolve
 from simam_deploy.runtimes.session import TensorSpec
 
 F32 = np.dtype(np.float32)

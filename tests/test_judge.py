@@ -9,11 +9,12 @@ import pytest
 from onnx import parser
 from onnx_models import CHAIN, model
 
-from simam_deploy import forms, onnx_file
-from simam_deploy.blocks import Found, find
 from simam_deploy.errors import NoBlockError
 from simam_deploy.formula import reference, tolerance
-from simam_deploy.fuse import fuse
+from simam_deploy.graph import onnx_file
+from simam_deploy.match.find import Found, find
+from simam_deploy.rewrite import forms
+from simam_deploy.rewrite.fuse import fuse
 from simam_deploy.runtimes import open_session
 
 MEAN = CHAIN.replace("s = ReduceSum", "s = ReduceMean").replace("v = Div", "v = Mul")

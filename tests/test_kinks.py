@@ -12,12 +12,12 @@ from onnx import parser
 from torch import Tensor, nn
 
 from simam_deploy import SimAM
-from simam_deploy.export import export
-from simam_deploy.inputs import Case
+from simam_deploy.compare.inputs import Case
+from simam_deploy.compare.truth import Truth
+from simam_deploy.compare.verify import Report, verify
 from simam_deploy.runtimes import open_session
 from simam_deploy.runtimes.session import Array, Session
-from simam_deploy.truth import Truth
-from simam_deploy.verify import Report, verify
+from simam_deploy.to_onnx import export
 
 Head = Callable[[Tensor], object]
 VAGUE = "faint: float32 itself changes output {!r} so much that zeros would pass: it shows nothing"

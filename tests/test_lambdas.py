@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from simam_deploy import SimAM
-from simam_deploy import export as room
+from simam_deploy import to_onnx as room
 from simam_deploy.errors import InputError, VerificationError
-from simam_deploy.export import Exported, export
+from simam_deploy.to_onnx import Exported, export
 
 X = torch.randn(2, 3, 16, 20, generator=torch.Generator().manual_seed(0))
 

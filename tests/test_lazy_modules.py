@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from simam_deploy import SimAM, checkpoint
-from simam_deploy.adopt import adopt
+from simam_deploy import SimAM
 from simam_deploy.errors import InputError
-from simam_deploy.export import export
+from simam_deploy.pytorch import checkpoint
+from simam_deploy.pytorch.adopt import adopt
 from simam_deploy.runtimes.eager import EagerSession
+from simam_deploy.to_onnx import export
 
 X = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 

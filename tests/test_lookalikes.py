@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 from onnx import parser
 
-from simam_deploy.blocks import find
+from simam_deploy.match.find import find
 
 SIZES = """sh = Shape (x)
   hw = Gather (sh, i23)

@@ -10,10 +10,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx_models import CHAIN, model
 
-from simam_deploy.blocks import Found, find
 from simam_deploy.errors import NoBlockError
-from simam_deploy.forms import alone
-from simam_deploy.fuse import fuse
+from simam_deploy.match.find import Found, find
+from simam_deploy.rewrite.forms import alone
+from simam_deploy.rewrite.fuse import fuse
 
 SPELLINGS: dict[str, onnx.ModelProto] = {
     "plain": ir.to_proto(model()),

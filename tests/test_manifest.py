@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from simam_deploy import __version__, manifest
+from simam_deploy import __version__
+from simam_deploy.artifacts import manifest
 
 
 def test_infinities_become_null_and_names_keep_their_letters(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import pytest
 from command_line import Run
 from onnx import parser
 
+from simam_deploy.compare.matching import Names
 from simam_deploy.errors import InputError
-from simam_deploy.runtimes.matching import Names
 
 BY_POSITION = "b has the outputs {}; the truth has {}: matched by position, as no name is the same"
 

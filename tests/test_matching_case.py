@@ -8,9 +8,9 @@ import pytest
 from command_line import Run
 from graphs import parse, save
 
+from simam_deploy.compare.inputs import cases, specs
+from simam_deploy.compare.matching import Names
 from simam_deploy.errors import InputError
-from simam_deploy.inputs import cases, specs
-from simam_deploy.runtimes.matching import Names
 
 SAID = "b has the inputs {}; the truth has {}: matched by name, whatever the case of the letters"
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from simam_deploy import SimAM, open_session
-from simam_deploy.adopt import adopted
-from simam_deploy.export import export
-from simam_deploy.module_state import deep_copy, preserved, to_eval
+from simam_deploy.pytorch.adopt import adopted
+from simam_deploy.pytorch.module_state import deep_copy, preserved, to_eval
+from simam_deploy.to_onnx import export
 
 X = torch.randn(1, 3, 16, 12, generator=torch.Generator().manual_seed(0))
 

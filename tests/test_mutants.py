@@ -1,6 +1,6 @@
 """One thing changed in a true block: what is another function is refused, what is SimAM with another λ is found so.
 
-What a mutant computes is asked here, in float64 at inputs of this file, not of proof.py.
+What a mutant computes is asked here, in float64 at inputs of this file, not of equivalence.py.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from collection import plan
 from collection.exporting import export
 from collection.nets import build, written
 
-from simam_deploy.blocks import find
 from simam_deploy.formula import Float64, reference
-from simam_deploy.widen import widen
+from simam_deploy.graph.to_float64 import widen
+from simam_deploy.match.find import find
 
 assert plan.FILLED_BY
 Run = Callable[[Float64], Float64]

@@ -9,14 +9,15 @@ import torch
 from command_line import Run
 from torch import Tensor, nn
 
-from simam_deploy import SimAM, onnx_file
+from simam_deploy import SimAM
+from simam_deploy.compare.inputs import Case
+from simam_deploy.compare.verify import Report, verify
 from simam_deploy.errors import VerificationError
-from simam_deploy.export import export
-from simam_deploy.forms import alone
 from simam_deploy.formula import DEFAULT_LAMBDA
-from simam_deploy.inputs import Case
+from simam_deploy.graph import onnx_file
+from simam_deploy.rewrite.forms import alone
 from simam_deploy.runtimes.session import Array, Session, TensorSpec
-from simam_deploy.verify import Report, verify
+from simam_deploy.to_onnx import export
 
 RNG = np.random.default_rng(0)
 ONE, TWO = (RNG.standard_normal((2, 3, 4, 5)).astype(np.float32) for _ in range(2))

@@ -12,9 +12,9 @@ from onnx import parser
 from onnx_models import CHAIN, PART, again, model
 
 from simam_deploy import native
-from simam_deploy.forms import FORMS, alone
-from simam_deploy.fuse import fuse
-from simam_deploy.shapes import Dims
+from simam_deploy.graph.shapes import Dims
+from simam_deploy.rewrite.forms import FORMS, alone
+from simam_deploy.rewrite.fuse import fuse
 
 IMAGE = np.random.default_rng(0).standard_normal((2, 3, 5, 7)).astype(np.float32)
 FIXED: Dims = (2, 3, 5, 7)

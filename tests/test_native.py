@@ -13,7 +13,7 @@ from graphs import file
 from simam_deploy import native, open_session
 from simam_deploy.errors import NativeError
 from simam_deploy.formula import DEFAULT_LAMBDA, OP_VERSION
-from simam_deploy.runtimes.graph import DOMAINS
+from simam_deploy.runtimes.onnx_model import DOMAINS
 
 ROOT = Path(__file__).parents[1]
 

@@ -11,13 +11,13 @@ from cases import INPUTS, LAMBDAS, SHAPES, make
 from graphs import BODY, beside, file, parse, save
 
 from simam_deploy import native, open_session
-from simam_deploy.candidates import gather
-from simam_deploy.doctor import kernel_in
+from simam_deploy.cli.doctor import kernel_in
+from simam_deploy.compare.matrix import gather
 from simam_deploy.errors import InputError, ModelFileError, RuntimeUnavailable
-from simam_deploy.forms import function
 from simam_deploy.formula import OP_DOMAIN, OP_VERSION, reference, tolerance
+from simam_deploy.rewrite.forms import function
 from simam_deploy.runtimes import KernelUse, Session
-from simam_deploy.runtimes.graph import ours
+from simam_deploy.runtimes.onnx_model import ours
 
 EPS = 2.0**-23
 

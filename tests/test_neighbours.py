@@ -12,8 +12,7 @@ import pytest
 from onnx import parser
 from onnx_models import CHAIN, PART, again, model
 
-from simam_deploy import native, onnx_file
-from simam_deploy.blocks import find
+from simam_deploy import native
 from simam_deploy.errors import InputError
 from simam_deploy.formula import (
     ACTIVATIONS,
@@ -26,8 +25,10 @@ from simam_deploy.formula import (
     reference,
     tolerance,
 )
-from simam_deploy.fuse import fuse, fuse_file
-from simam_deploy.recognise.tail import Tail, difference
+from simam_deploy.graph import onnx_file
+from simam_deploy.match.epilogue import Tail, difference
+from simam_deploy.match.find import find
+from simam_deploy.rewrite.fuse import fuse, fuse_file
 from simam_deploy.runtimes import open_session
 
 HEADER = Path(__file__).parents[1] / "plugins" / "common" / "simam.h"

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from simam_deploy import SimAM
 from simam_deploy.errors import InputError, VerificationError
-from simam_deploy.export import Exported, export
-from simam_deploy.export.axes import Axes, odd_sizes
-from simam_deploy.export.exporters import EXPORTERS
+from simam_deploy.to_onnx import Exported, export
+from simam_deploy.to_onnx.axes import Axes, odd_sizes
+from simam_deploy.to_onnx.torch_export import EXPORTERS
 
 AXES: Axes = {"x": {0: "batch", 2: "height", 3: "width"}}
 FROZEN = r"fails at sizes other than the example's alone.*\n.*forward raise.*--dynamic"

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from simam_deploy import manifest
+from simam_deploy.artifacts import manifest
+from simam_deploy.artifacts.atomic import staging
 from simam_deploy.errors import OutputError
-from simam_deploy.files import staging
 
 VERSIONS = {"python": "3.11.2", "onnx": "1.20.0"}
 BLOCK = {"node": "/attention/Mul", "shape": [1, 8, "h", "w"], "dtype": "FLOAT", "e_lambda": 1e-4}

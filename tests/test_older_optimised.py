@@ -7,8 +7,8 @@ import onnxruntime as ort
 import pytest
 from onnx import parser
 
-from simam_deploy import onnx_file
-from simam_deploy.blocks import find
+from simam_deploy.graph import onnx_file
+from simam_deploy.match.find import find
 
 EVERY = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
 NUMBERS = ", ".join(str(round(0.01 * (-1) ** i * (i % 13), 2)) for i in range(16 * 3 * 9))

@@ -7,8 +7,8 @@ import onnx
 import pytest
 from graphs import parse, simam
 
-from simam_deploy import onnx_file
 from simam_deploy.errors import ModelFileError
+from simam_deploy.graph import onnx_file
 
 SIZE = 2**31 - 1
 MODEL = simam().SerializeToString()

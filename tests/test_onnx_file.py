@@ -12,9 +12,10 @@ from foreign_file import WEIGHTS, outside, write
 from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import set_external_data
 
-from simam_deploy import forms, onnx_file
 from simam_deploy.errors import ModelFileError
-from simam_deploy.onnx_file import check
+from simam_deploy.graph import onnx_file
+from simam_deploy.graph.onnx_file import check
+from simam_deploy.rewrite import forms
 
 
 def test_a_round_trip_loses_nothing(tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ import onnx_ir as ir
 import pytest
 from foreign_file import Change, outside, write
 
-from simam_deploy import onnx_file
 from simam_deploy.errors import InputError, ModelFileError
-from simam_deploy.forms import alone
-from simam_deploy.fuse import fuse_file
+from simam_deploy.graph import onnx_file
+from simam_deploy.rewrite.forms import alone
+from simam_deploy.rewrite.fuse import fuse_file
 
 # damaged models
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from simam_deploy import opening
+from simam_deploy.artifacts import opening
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes and links as POSIX has them")
 SWAPS: dict[str, tuple[str, Callable[[Path, Path], None]]] = {

@@ -15,13 +15,13 @@ from onnx.reference import ReferenceEvaluator
 from onnx_models import model
 
 from simam_deploy import native
-from simam_deploy.blocks import Block
 from simam_deploy.errors import FormError
-from simam_deploy.forms import FORMS, alone, form_named
 from simam_deploy.formula import as_maps, reference, tolerance
-from simam_deploy.fuse import fuse
+from simam_deploy.graph.shapes import Dims
+from simam_deploy.match.find import Block
+from simam_deploy.rewrite.forms import FORMS, alone, form_named
+from simam_deploy.rewrite.fuse import fuse
 from simam_deploy.runtimes import open_session
-from simam_deploy.shapes import Dims
 
 NEWEST = onnx.defs.onnx_opset_version()
 OPSETS = [7, 8, 9, 11, 12, 13, 14, 15, 17, 18, NEWEST]

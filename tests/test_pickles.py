@@ -15,9 +15,9 @@ import pytest
 import torch
 from torch import nn
 
-from simam_deploy.checkpoint import load
+from simam_deploy.artifacts.file_kinds import what_is
 from simam_deploy.errors import ModelFileError
-from simam_deploy.file_kinds import what_is
+from simam_deploy.pytorch.checkpoint import load
 
 pytestmark = pytest.mark.filterwarnings("ignore:Couldn't retrieve source code", "ignore::UserWarning")
 

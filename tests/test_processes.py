@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from simam_deploy import onnx_file, processes
-from simam_deploy.ahead_of_time import compiler
-from simam_deploy.forms import alone
+from simam_deploy.experimental.ahead_of_time import compiler
+from simam_deploy.graph import onnx_file
+from simam_deploy.processes import python_command
+from simam_deploy.rewrite.forms import alone
 
 ROOT = str(Path(__file__).parents[1])
 COMMANDS = (
@@ -59,7 +60,7 @@ JOB = json.dumps({"model": "m.onnx", "targets": ["sm1"]})
 
 
 def test_the_folder_is_evil(evil: Path) -> None:
-    subprocess.run([sys.executable, "-m", "simam_deploy.engine_worker", JOB], capture_output=True, check=False)
+    subprocess.run([sys.executable, "-m", "simam_deploy.engines.worker", JOB], capture_output=True, check=False)
     assert "evil" in (evil.parent / "ran").read_text()
 
 
@@ -68,8 +69,9 @@ def test_a_child_process_imports_nothing_of_the_current_folder(
     evil: Path, monkeypatch: pytest.MonkeyPatch, paths: str
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", paths)
-    command = processes.python_command("simam_deploy.engine_worker")
-    done = subprocess.run(command, input=JOB, env=processes.environment(), capture_output=True, text=True, check=True)
+    command = python_command.python_command("simam_deploy.engines.worker")
+    environment = python_command.environment()
+    done = subprocess.run(command, input=JOB, env=environment, capture_output=True, text=True, check=True)
     assert list(json.loads(done.stdout.splitlines()[-1])) == ["error"]
     assert not (evil.parent / "ran").exists()
 
@@ -94,7 +96,7 @@ def test_search_paths_lose_the_current_folder(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("PYTHONPATH", "./::.")
     monkeypatch.setenv("LD_LIBRARY_PATH", "/c::deps")
     monkeypatch.setenv("OTHER", "::")
-    kept = processes.environment()
+    kept = python_command.environment()
     assert (kept["PATH"], kept["LD_LIBRARY_PATH"], kept["OTHER"]) == ("/a:/b", "/c:deps", "::")
     assert "PYTHONPATH" not in kept
     assert os.environ["PYTHONPATH"] == "./::."
@@ -111,9 +113,9 @@ def test_programs_are_not_looked_for_in_the_current_folder(
     monkeypatch.delenv("CUDACXX", raising=False)
     if path is None:
         monkeypatch.setenv("PATH", f".:{tmp_path}")
-        assert processes.find_program("nvcc") == str(program)
+        assert python_command.find_program("nvcc") == str(program)
         assert program in compiler.candidates()
     else:
         monkeypatch.setenv("PATH", path)
-        assert processes.find_program("nvcc") is None
+        assert python_command.find_program("nvcc") is None
         assert Path("nvcc") not in compiler.candidates()

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from benchmarks.graph_writer import GraphWriter
-from simam_deploy.blocks import find
 from simam_deploy.formula import reference, tolerance
-from simam_deploy.fuse import fuse
+from simam_deploy.match.find import find
+from simam_deploy.rewrite.fuse import fuse
 
 OPSETS = (11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21)
 Draw = st.DrawFn

@@ -11,11 +11,11 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx_models import CHAIN, model
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from simam_deploy import onnx_file
-from simam_deploy.blocks import find
 from simam_deploy.errors import NoBlockError
 from simam_deploy.formula import reference
-from simam_deploy.fuse import fuse, fuse_file
+from simam_deploy.graph import onnx_file
+from simam_deploy.match.find import find
+from simam_deploy.rewrite.fuse import fuse, fuse_file
 
 
 class Reader(CalibrationDataReader):

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from simam_deploy.errors import InputError
-from simam_deploy.export import export
-from simam_deploy.module import SimAM
+from simam_deploy.pytorch.module import SimAM
+from simam_deploy.to_onnx import export
 
 REFUSED = "gives other results for the same inputs"
 X = torch.randn(2, 3, 6, 5, generator=torch.Generator().manual_seed(0))

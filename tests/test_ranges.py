@@ -9,7 +9,7 @@ import pytest
 from command_line import Run
 from onnx import numpy_helper, parser
 
-from simam_deploy.runtimes.ranges import NUMBERS, ranges
+from simam_deploy.compare.input_ranges import NUMBERS, ranges
 
 WEIGHTS = {
     "table": np.zeros((7, 5), np.float32),

@@ -11,10 +11,10 @@ from onnx_models import CHAIN, model
 from torch import nn
 from torch.nn import functional as F
 
-import simam_deploy.shapes
-from simam_deploy.blocks import Found, find
-from simam_deploy.export import export
-from simam_deploy.shapes import choices
+import simam_deploy.graph.shapes
+from simam_deploy.graph.shapes import choices
+from simam_deploy.match.find import Found, find
+from simam_deploy.to_onnx import export
 
 NUMBER = """
     x = Relu (image)
@@ -97,7 +97,7 @@ def test_too_many_remainders_are_a_doubt() -> None:
 
 
 def test_a_large_network_is_not_gone_through_for_each_remainder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(simam_deploy.shapes, "_MOST_STEPS", 600)
+    monkeypatch.setattr(simam_deploy.graph.shapes, "_MOST_STEPS", 600)
     assert len(computed(PUT_TOGETHER, 16).blocks) == 1
     assert "could not be inferred for all input sizes" in computed(PUT_TOGETHER, 32).near_misses[0].reasons[0]
 

@@ -11,9 +11,9 @@ from graphs import BODY, TWO_OUTPUTS, WEIGHT, beside, check, parse, save, simam
 from simam_deploy import open_session
 from simam_deploy.errors import InputError, RuntimeUnavailable
 from simam_deploy.formula import reference
-from simam_deploy.fuse import fuse_file
+from simam_deploy.rewrite.fuse import fuse_file
 from simam_deploy.runtimes import FRAMEWORKS, OPTIONS, RUNTIMES, installed
-from simam_deploy.runtimes.graph import without_body
+from simam_deploy.runtimes.onnx_model import without_body
 from simam_deploy.runtimes.openvino import _import_openvino
 
 ONNX_RUNTIMES = ["onnx_reference", "ort", "openvino"]
@@ -239,7 +239,7 @@ def test_options_are_never_ignored(runtime: str, options: dict, words: str, func
 @every
 def test_a_module_is_not_a_path(runtime: str) -> None:
     with pytest.raises(InputError, match=f"'{runtime}' opens the path of an ONNX file; got SimAM"):
-        open_session(pytest.importorskip("simam_deploy.module").SimAM(), runtime)
+        open_session(pytest.importorskip("simam_deploy.pytorch.module").SimAM(), runtime)
 
 
 def test_installed_looks_without_importing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,9 +10,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper, parser
 from onnx_models import CHAIN
 
-from simam_deploy import onnx_file
-from simam_deploy.blocks import find
-from simam_deploy.shapes import Shapes
+from simam_deploy.graph import onnx_file
+from simam_deploy.graph.shapes import Shapes
+from simam_deploy.match.find import find
 
 LEVELS = {
     "none": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,

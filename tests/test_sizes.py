@@ -8,10 +8,10 @@ import pytest
 from command_line import Run
 from onnx import TensorProto, helper, numpy_helper
 
+from simam_deploy.compare.inputs import Case
+from simam_deploy.compare.sizes import agreed, others
 from simam_deploy.errors import InputError
-from simam_deploy.inputs import Case
 from simam_deploy.runtimes.session import TensorSpec
-from simam_deploy.sizes import agreed, others
 
 ANY = ["b", 3, "h", "w"]
 

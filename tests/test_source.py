@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from simam_deploy.errors import InputError, ModelFileError, ShapeError
-from simam_deploy.source import load
+from simam_deploy.pytorch.load_model import load
 
 MODELS = """
 import sys

@@ -12,7 +12,8 @@ import pytest
 from command_line import Run
 from onnx import parser
 
-from simam_deploy import blocks, cli, manifest, native, onnx_file, specialise
+from simam_deploy import cli, native
+from simam_deploy.artifacts import manifest
 from simam_deploy.errors import (
     FormError,
     InputError,
@@ -21,8 +22,11 @@ from simam_deploy.errors import (
     RuntimeUnavailable,
     VerificationError,
 )
-from simam_deploy.fuse import fuse_file
-from simam_deploy.runtimes import open_session, ort_layout
+from simam_deploy.graph import onnx_file
+from simam_deploy.match import find
+from simam_deploy.ort_cpu import blocked_layout, specialise
+from simam_deploy.rewrite.fuse import fuse_file
+from simam_deploy.runtimes import open_session
 
 pytestmark = pytest.mark.usefixtures("library")
 BLOCKED = specialise.BLOCKED_DOMAIN
@@ -125,7 +129,7 @@ def target(portable: Path, tmp_path: Path) -> Path:
 
 
 def test_the_kernel_runs_and_the_file_is_marked(target: Path, library: native.Library) -> None:
-    mark = {"machine": library.machine, "block": ort_layout.block_size(), "onnxruntime": ort_layout.version()}
+    mark = {"machine": library.machine, "block": blocked_layout.block_size(), "onnxruntime": blocked_layout.version()}
     assert json.loads(Path(f"{target}.json").read_text())[manifest.SPECIALISED] == mark
     with open_session(target, "ort") as session:
         assert session.notes == []
@@ -269,7 +273,7 @@ def test_the_type_of_one_that_stays_in_nchw_is_told(tmp_path: Path, run: Run) ->
         model.graph.initializer.append(onnx.numpy_helper.from_array(weights, name))
     source = saved(model, tmp_path)
     specialise.specialise_file(source, tmp_path / "cpu.onnx")
-    found = blocks.find(onnx_file.load(tmp_path / "cpu.onnx"))
+    found = find.find(onnx_file.load(tmp_path / "cpu.onnx"))
     assert [(b.shape, b.dtype.name, b.op) for b in found.blocks] == [((None, 20, 12, 10), "FLOAT", "SimAMAffineRelu")]
     assert not found.near_misses
     status, printed, _ = run(f"verify {source} {tmp_path / 'cpu.onnx'} --runtimes ort --inputs plain --gates")
@@ -346,8 +350,8 @@ def test_dynamic_sizes_stay_dynamic(tmp_path: Path) -> None:
     """H and W are free in the specialised file too: the portable one is the judge at each size."""
     from torch import nn, randn
 
-    from simam_deploy.export import export
-    from simam_deploy.module import SimAM
+    from simam_deploy.pytorch.module import SimAM
+    from simam_deploy.to_onnx import export
 
     net = nn.Sequential(
         nn.Conv2d(3, 32, 3, padding=1), SimAM(), nn.BatchNorm2d(32), nn.ReLU(), nn.Conv2d(32, 8, 1)

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from simam_deploy.stages import lasting
+from simam_deploy.cli.stages import lasting
 
 
 def test_what_lasts_is_shown_and_shown_again() -> None:

@@ -6,8 +6,8 @@ import pytest
 from onnx import helper
 from onnx_models import model as simam
 
-from simam_deploy.blocks import find
-from simam_deploy.shapes import Shapes
+from simam_deploy.graph.shapes import Shapes
+from simam_deploy.match.find import find
 
 OF_INPUTS = {
     "fixed": "2, 3, 16, 16",

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from simam_deploy.structure import mapped, named, unique
+from simam_deploy.pytorch.nested import mapped, named, unique
 
 Pair = namedtuple("Pair", ["one", "two"])
 

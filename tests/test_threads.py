@@ -16,7 +16,7 @@ from simam_deploy.runtimes.session import Array
 
 torch = pytest.importorskip("torch")
 
-from simam_deploy.module import SimAM  # noqa: E402
+from simam_deploy.pytorch.module import SimAM  # noqa: E402
 
 THREADS = 4
 ROUNDS = 40

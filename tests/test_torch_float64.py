@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from simam_deploy import SimAM, open_session
-from simam_deploy.export import export
-from simam_deploy.torch_float64 import Widened
+from simam_deploy.pytorch.to_float64 import Widened
+from simam_deploy.to_onnx import export
 
 X = torch.randn(2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 NARROW = torch.tensor([0.1, 0.2, 0.3])

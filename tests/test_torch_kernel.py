@@ -15,9 +15,12 @@ torch = pytest.importorskip("torch")
 from stand_in import StandIn, kernel, tensor  # noqa: E402
 from torch.autograd import forward_ad  # noqa: E402
 
-from simam_deploy import SimAM, cuda_library, doctor, formula, torch_kernel  # noqa: E402
-from simam_deploy.cuda_library import Params  # noqa: E402
+from simam_deploy import SimAM, formula  # noqa: E402
+from simam_deploy.cli import doctor  # noqa: E402
 from simam_deploy.errors import NativeError, RuntimeUnavailable, ShapeError  # noqa: E402
+from simam_deploy.native import cuda_library  # noqa: E402
+from simam_deploy.native.cuda_library import Params  # noqa: E402
+from simam_deploy.pytorch import cuda_op  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 BUILD_IT = (
@@ -103,7 +106,7 @@ def test_a_kernel_that_fails(stand_in: StandIn, built_kernels: Path, monkeypatch
         kernel(use="auto")(tensor())
     with pytest.raises(NativeError, match=r"on cpu, channels last: .* cudaError_t 700"):
         kernel()(tensor().to(memory_format=torch.channels_last))
-    monkeypatch.setattr(torch_kernel, "_prepared", set())
+    monkeypatch.setattr(cuda_op, "_prepared", set())
     monkeypatch.setattr(cuda_library.Kernels, "prepare", lambda _: 209)
     with pytest.raises(NativeError, match=f"{built_kernels} cannot load its kernels into cpu: cudaError_t 209"):
         kernel()(tensor())
@@ -143,9 +146,9 @@ def test_it_is_off_unless_it_is_asked_for(stand_in: StandIn) -> None:
 def test_where_it_may_not_run(words: str, change: object, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     module, x = kernel(use="auto"), tensor()
     if words.startswith("x is on"):
-        monkeypatch.setattr(torch_kernel, "DEVICES", ("cuda",))
+        monkeypatch.setattr(cuda_op, "DEVICES", ("cuda",))
     elif words == BUILD_IT:
-        monkeypatch.setattr(torch_kernel, "_missing", cuda_library.COMPILED.why_not())
+        monkeypatch.setattr(cuda_op, "_missing", cuda_library.COMPILED.why_not())
     else:
         module, x = change(module, x)
     assert module.kernel_use(x) == f"formula: {words}"
@@ -279,11 +282,12 @@ def test_one_that_cannot_be_used(no_kernels: Path, built_kernels: Path, monkeypa
 def test_nothing_is_registered_before_it_is_asked_for(built_kernels: Path) -> None:
     code = """
 import torch
-from simam_deploy import SimAM, torch_kernel
+from simam_deploy import SimAM
+from simam_deploy.pytorch import cuda_op
 SimAM().eval()(torch.ones(1, 1, 2, 2))
-before = torch_kernel._missing, hasattr(torch.ops.simam, "SimAM")
+before = cuda_op._missing, hasattr(torch.ops.simam, "SimAM")
 SimAM(kernel="auto")
-print(before, torch_kernel._missing == "", torch.ops.simam.SimAM.default._schema)
+print(before, cuda_op._missing == "", torch.ops.simam.SimAM.default._schema)
 """
     environment = {"SIMAM_CUDA_LIBRARY": str(built_kernels), "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
@@ -294,9 +298,9 @@ def test_an_unpickled_module_registers_it_too(built_kernels: Path, stand_in: Sta
     torch.save(torch.nn.Sequential(kernel(use="auto")), tmp_path / "m.pt")
     code = f"""
 import torch
-from simam_deploy import torch_kernel
+from simam_deploy.pytorch import cuda_op
 torch.load({str(tmp_path / "m.pt")!r}, weights_only=False)
-print(torch_kernel._missing == "", hasattr(torch.ops.simam, "SimAM"))
+print(cuda_op._missing == "", hasattr(torch.ops.simam, "SimAM"))
 """
     environment = {"SIMAM_CUDA_LIBRARY": str(built_kernels), "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
@@ -306,7 +310,8 @@ print(torch_kernel._missing == "", hasattr(torch.ops.simam, "SimAM"))
 def test_many_threads_register_it_once(built_kernels: Path) -> None:
     code = """
 import threading, time
-from simam_deploy import SimAM, cuda_library
+from simam_deploy import SimAM
+from simam_deploy.native import cuda_library
 find = cuda_library.kernels
 cuda_library.kernels = lambda: (find(), time.sleep(0.3))[0]  # all are there before the first is done
 together, failed = threading.Barrier(8), []

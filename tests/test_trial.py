@@ -9,8 +9,8 @@ from adopting import says
 from modules import HW, NEAR, SPELLINGS, SimAMWith, simam, simam_module, spelled, squares
 from torch import Tensor
 
-from simam_deploy.adopt.trial import Judgement, Seen, judge
 from simam_deploy.formula import reference, tolerance
+from simam_deploy.pytorch.adopt.trial import Judgement, Seen, judge
 
 
 @pytest.mark.parametrize("e_lambda", [1e-10, 1e-4, 0.1, 0.123456])

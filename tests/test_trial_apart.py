@@ -8,7 +8,7 @@ from adopting import says
 from modules import simam, simam_module, spelled
 from torch import Tensor, nn
 
-from simam_deploy.adopt.trial import Judgement, judge
+from simam_deploy.pytorch.adopt.trial import Judgement, judge
 
 
 def test_a_trial_leaves_no_trace(capsys: pytest.CaptureFixture[str]) -> None:

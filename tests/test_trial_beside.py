@@ -6,7 +6,7 @@ from adopting import says
 from modules import HW, SimAMWith, simam, simam_module, squares
 from torch import Tensor, nn
 
-from simam_deploy.adopt.trial import Judgement, judge
+from simam_deploy.pytorch.adopt.trial import Judgement, judge
 
 
 class Stateful(SimAMWith):

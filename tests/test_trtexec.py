@@ -18,11 +18,11 @@ torch = pytest.importorskip("torch")
 
 from benchmarks.tensorrt import __main__ as script  # noqa: E402
 from benchmarks.tensorrt import layers, models, report, trtexec  # noqa: E402
-from simam_deploy import onnx_file  # noqa: E402
 from simam_deploy.errors import BuildError, RuntimeUnavailable  # noqa: E402
-from simam_deploy.forms import alone  # noqa: E402
 from simam_deploy.formula import reference  # noqa: E402
-from simam_deploy.widen import widen  # noqa: E402
+from simam_deploy.graph import onnx_file  # noqa: E402
+from simam_deploy.graph.to_float64 import widen  # noqa: E402
+from simam_deploy.rewrite.forms import alone  # noqa: E402
 
 F16 = "Channel major FP16 format where channel % 8 == 0"
 F32 = "Row major linear FP32"

@@ -10,10 +10,10 @@ from command_line import Run
 from graphs import parse, save
 from torch import nn
 
-from simam_deploy.inputs import Case
+from simam_deploy.compare.inputs import Case
+from simam_deploy.compare.verify import verify
 from simam_deploy.runtimes import open_session
 from simam_deploy.runtimes.eager import EagerSession
-from simam_deploy.verify import verify
 
 GRAPH = """g (float[N,3] x) => ({kind}[N,3] y) {{ t = Neg (x)\n y = Cast <to: int = {to}> (t) }}"""
 KINDS = {"float": 1, "double": 11, "float16": 10, "int64": 7, "int32": 6, "int8": 3, "bool": 9}

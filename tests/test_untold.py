@@ -10,9 +10,10 @@ from graphs import save, simam
 from onnx import helper, parser
 from onnx_models import CHAIN, again
 
-from simam_deploy import onnx_file, open_session
-from simam_deploy.blocks import find
-from simam_deploy.fuse import fuse_file
+from simam_deploy import open_session
+from simam_deploy.graph import onnx_file
+from simam_deploy.match.find import find
+from simam_deploy.rewrite.fuse import fuse_file
 
 FUNCTIONS = {
     "unknown, in a function": '<domain: "f", opset_import: ["" : 18, "my" : 1]> F (v) => (o) { o = my.Op (v) }',

@@ -12,9 +12,9 @@ from command_line import Run
 from hostile.texts import CHANGES, FILES, NASTY
 from rich.console import Console
 
-from simam_deploy import open_session, show
-from simam_deploy.blocks import NearMiss
-from simam_deploy.cli import main
+from simam_deploy import open_session
+from simam_deploy.cli import main, render
+from simam_deploy.match.find import NearMiss
 from simam_deploy.text import LONGEST, on_lines, on_one_line
 
 
@@ -92,15 +92,15 @@ def test_a_near_miss_has_its_own_lines_alone() -> None:
 
 
 def test_a_line_of_a_name_is_indented(capsys: pytest.CaptureFixture[str]) -> None:
-    show.lines(["a\nerror: b\n  c"], "title")
+    render.lines(["a\nerror: b\n  c"], "title")
     assert capsys.readouterr().out == "title\na\n  error: b\n  c\n"
 
 
 def test_progress_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where brackets were markup, and one that closes nothing an error."""
     seen = io.StringIO()
-    monkeypatch.setattr(show, "err", Console(file=seen, force_terminal=True, width=400, color_system=None))
-    with show.progress() as say:
+    monkeypatch.setattr(render, "err", Console(file=seen, force_terminal=True, width=400, color_system=None))
+    with render.progress() as say:
         say(f"prove the block at {NASTY}")
     assert r"\x1b]0;owned\x07\x1b[31m\x9b2J" in seen.getvalue()
     assert "owned\x07" not in seen.getvalue()

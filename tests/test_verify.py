@@ -9,17 +9,18 @@ from torch import nn
 
 from benchmarks.parity import WRONG, one_wrong
 from export_models import digits
-from simam_deploy import formula, onnx_file
-from simam_deploy.candidates import NO_KERNEL, expose, gather
+from simam_deploy import formula
+from simam_deploy.compare.gates import Tap, judge
+from simam_deploy.compare.inputs import Case, cases
+from simam_deploy.compare.matrix import NO_KERNEL, expose, gather
+from simam_deploy.compare.outputs import EPS
+from simam_deploy.compare.verify import LEAST_SLACK, Report, slack, verify
 from simam_deploy.errors import InputError
-from simam_deploy.export import export
-from simam_deploy.forms import alone
-from simam_deploy.gates import Tap, judge
-from simam_deploy.inputs import Case, cases
-from simam_deploy.outputs import EPS
+from simam_deploy.graph import onnx_file
+from simam_deploy.rewrite.forms import alone
 from simam_deploy.runtimes import open_session
 from simam_deploy.runtimes.session import Array, Session, TensorSpec
-from simam_deploy.verify import LEAST_SLACK, Report, slack, verify
+from simam_deploy.to_onnx import export
 
 X = np.random.default_rng(0).standard_normal((2, 3, 5, 7)).astype(np.float32)
 CASE = Case("plain", ((X,),))

@@ -11,8 +11,8 @@ from command_line import Run
 from graphs import parse, save
 from torch import nn
 
-from simam_deploy.checkpoint import load
 from simam_deploy.errors import ModelFileError
+from simam_deploy.pytorch.checkpoint import load
 
 TAKES = "--weights takes a file of torch.save or of safetensors that holds a state_dict (tensors by name)"
 PLAIN = "g (float[N,3] x) => (float[N,3] y) { y = Neg (x) }"

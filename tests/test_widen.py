@@ -12,7 +12,7 @@ from onnx import TensorProto
 from simam_deploy import open_session
 from simam_deploy.errors import InputError
 from simam_deploy.formula import reference, tolerance
-from simam_deploy.widen import widen
+from simam_deploy.graph.to_float64 import widen
 
 NARROW = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16}
 

@@ -13,11 +13,14 @@ from onnx import helper, numpy_helper, parser
 from onnx_models import CHAIN
 from onnx_models import model as simam
 
-from simam_deploy import child, forms, onnx_file, workload
-from simam_deploy.child import Limits
+from simam_deploy.compare import workload
+from simam_deploy.compare.workload import doubts, refuse_many_parts, refuse_without_end
 from simam_deploy.errors import InputError
-from simam_deploy.shapes.work import work_of
-from simam_deploy.workload import doubts, refuse_many_parts, refuse_without_end
+from simam_deploy.graph import onnx_file
+from simam_deploy.graph.shapes.work import work_of
+from simam_deploy.processes import limited
+from simam_deploy.processes.limited import Limits
+from simam_deploy.rewrite import forms
 
 X = [np.ones((2, 3, 5, 7), np.float32)]
 KNOWN = {
@@ -130,7 +133,7 @@ def no_child(*_: Any, **__: Any) -> None:
 def test_a_network_of_known_sizes_is_not_tried(
     tmp_path: Path, model: ir.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(child, "call", no_child)
+    monkeypatch.setattr(limited, "call", no_child)
     refuse_without_end(saved(model, tmp_path), X, ["ort", "onnx_reference"])
 
 

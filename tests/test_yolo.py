@@ -10,8 +10,10 @@ import onnx
 import onnxruntime
 import pytest
 
-from simam_deploy import fuse, native, onnx_file
-from simam_deploy.blocks import find
+from simam_deploy import native
+from simam_deploy.graph import onnx_file
+from simam_deploy.match.find import find
+from simam_deploy.rewrite import fuse
 from simam_deploy.runtimes import open_session
 
 FILES = sorted(Path(__file__).parent.glob("yolo/*.onnx"))

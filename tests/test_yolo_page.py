@@ -18,10 +18,10 @@ from typer.testing import CliRunner
 from benchmarks.page import BEGIN, END
 from benchmarks.peers import yolo
 from benchmarks.peers.__main__ import newest
-from simam_deploy import onnx_file
-from simam_deploy.blocks import find
 from simam_deploy.cli import app
-from simam_deploy.module import SimAM
+from simam_deploy.graph import onnx_file
+from simam_deploy.match.find import find
+from simam_deploy.pytorch.module import SimAM
 
 PAGE = (Path(__file__).parents[1] / "docs/yolo.md").read_text()
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")

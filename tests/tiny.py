@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from simam_deploy.module import SimAM
+from simam_deploy.pytorch.module import SimAM
 
 Built = tuple[nn.Module, Tensor]
 

@@ -1,6 +1,7 @@
 """plugins/cuda/simam_cuda.h in ctypes, and the machine that it runs on.
 
-The structure is that of simam_deploy/cuda_library.py, which needs NumPy alone and is imported from the checkout.
+The structure is that of simam_deploy/native/cuda_library.py, which needs NumPy alone and is imported from the
+checkout.
 Pointers are plain addresses; whoever gives them keeps alive what they point to.
 """
 
@@ -15,7 +16,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.gpu.build import BuildError
-from simam_deploy.cuda_library import Params
+from simam_deploy.native.cuda_library import Params
 
 TYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16, "s8": torch.int8}
 TACTICS = ("automatic", "registers", "cluster", "split")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu.api import ACTIVATIONS, TACTICS, TYPES, Machine
-from simam_deploy.cuda_library import Params
+from simam_deploy.native.cuda_library import Params
 
 GUARD = 256
 """Bytes on either side of what a kernel may touch."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from benchmarks.gpu.api import ACTIVATIONS, TACTICS, TYPES, Machine
 from benchmarks.gpu.problem import PLAIN, Op, group_of
-from simam_deploy.cuda_library import Params
+from simam_deploy.native.cuda_library import Params
 
 FUSED = Op(True, True, "relu")
 REGIMES = {"tiny": (7, 14, 20), "medium": (28, 56, 112), "large": (160, 224, 320), "huge": (640,)}

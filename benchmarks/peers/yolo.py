@@ -44,7 +44,7 @@ class Failed(Exception):
 def _ours(exporter: str, yolo: YOLO, axes: Axes, path: Path) -> None:
     import torch
 
-    from simam_deploy.export import export
+    from simam_deploy.to_onnx import export
 
     head = yolo.model.model[-1]
     head.export, head.dynamic = True, len(axes) > 1
@@ -68,7 +68,7 @@ def _theirs(options: Figures, yolo: YOLO, axes: Axes, path: Path) -> None:
 def _adopted(yolo: YOLO, axes: Axes, path: Path) -> None:
     import torch
 
-    from simam_deploy.adopt import adopt
+    from simam_deploy.pytorch.adopt import adopt
 
     done = adopt(yolo.model, torch.zeros(1, 3, *SIZE), inplace=True)
     if (count := sum(len(row.names) for row in done.rows)) != BLOCKS:
@@ -80,7 +80,7 @@ def _dynamo(yolo: YOLO, axes: Axes, path: Path) -> None:
     import torch
 
     from benchmarks.peers.yolo_models import prepared
-    from simam_deploy.export.axes import BY_RANK
+    from simam_deploy.to_onnx.axes import BY_RANK
 
     model, image = prepared(yolo, imgsz=SIZE, dynamic=len(axes) > 1)
     shapes = ({BY_RANK[4][name]: name for name in axes},) if axes else None

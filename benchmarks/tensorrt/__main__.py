@@ -19,7 +19,7 @@ from pathlib import Path
 
 from benchmarks.record import Growing
 from benchmarks.tensorrt import models, report, trtexec
-from simam_deploy import show
+from simam_deploy.cli import render
 from simam_deploy.errors import BuildError, SimAMDeployError
 
 OUT = Path("build/tensorrt")
@@ -64,7 +64,7 @@ def _run(asked: argparse.Namespace) -> int:
     kept = Growing(out / ROWS, **conditions)
     rows: list[report.Row] = []
     device = "unknown"
-    with show.progress() as say:
+    with render.progress() as say:
         given = [(asked.model.stem, asked.model)] if asked.model else models.own(out, say)
         cases = (case for name, file in given for case in models.cases(name, file, out, asked.forms, say))
         for case in cases:
@@ -73,7 +73,7 @@ def _run(asked: argparse.Namespace) -> int:
             for row in new:
                 kept.add({"device": device, **asdict(row)})
     report.table(rows, f"TensorRT {trtexec.dotted(version)} on {device}")
-    show.lines([f"kept: {out / ROWS}"])
+    render.lines([f"kept: {out / ROWS}"])
     return 0 if rows and all(row.ok for row in rows) else 1
 
 

@@ -12,8 +12,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from simam_deploy import fuse, open_session
+from simam_deploy import open_session
 from simam_deploy.errors import InputError
+from simam_deploy.rewrite import fuse
 from simam_deploy.runtimes import TensorSpec
 
 Array = NDArray[Any]
@@ -54,8 +55,8 @@ def own(folder: Path, say: Say, shape: Sequence[int] = SHAPE, width: int = 64) -
     import torch
     from torch import nn
 
-    from simam_deploy.export import export
-    from simam_deploy.module import SimAM
+    from simam_deploy.pytorch.module import SimAM
+    from simam_deploy.to_onnx import export
 
     def block(inputs: int, outputs: int) -> list[nn.Module]:
         return [nn.Conv2d(inputs, outputs, 3, 2, 1, bias=False), SimAM(), nn.BatchNorm2d(outputs), nn.ReLU()]

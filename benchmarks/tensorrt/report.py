@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.tensorrt import layers
 from benchmarks.tensorrt.models import WITHOUT_PLUGIN, Array, Case
 from benchmarks.tensorrt.trtexec import LAYERS, PROFILE, TIMES
-from simam_deploy import show
+from simam_deploy.cli import render
 from simam_deploy.errors import BuildError
 
 BAR = 64.0
@@ -113,12 +113,12 @@ def _error(y: Array, truth: Array) -> float:
 def table(rows: Sequence[Row], title: str) -> None:
     """Print them, and below what is to be said of some."""
     cells = [[_cell(asdict(row), key) for key in COLUMNS.values()] for row in rows]
-    show.table(title, list(COLUMNS), cells, right=[name for name in COLUMNS if name not in _LEFT])
+    render.table(title, list(COLUMNS), cells, right=[name for name in COLUMNS if name not in _LEFT])
     notes: dict[str, list[str]] = {}
     for row in rows:
         if row.note:
             notes.setdefault(row.note, []).append(f"{row.precision} {row.form} {row.block}")
-    show.lines([f"{', '.join(where)}: {note}" for note, where in notes.items()])
+    render.lines([f"{', '.join(where)}: {note}" for note, where in notes.items()])
 
 
 _LEFT = ("type", "form", "block", "found as", "in", "out", "")

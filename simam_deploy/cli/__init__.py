@@ -16,8 +16,8 @@ from typing import Annotated, Any
 
 import typer
 
-from simam_deploy import __version__, show
-from simam_deploy.cli import compare, convert
+from simam_deploy import __version__
+from simam_deploy.cli import compare, convert, render
 from simam_deploy.cli.streams import standing_in, status_after
 from simam_deploy.errors import SimAMDeployError, VerificationError
 from simam_deploy.runtimes.session import silence
@@ -72,7 +72,7 @@ def _meaning(error: BaseException) -> int:
         case VerificationError():
             status, words = FAILED, str(error)
             if error.report is not None:
-                show.json(error.report.as_dict()) if "--json" in sys.argv else show.parity(error.report)
+                render.json(error.report.as_dict()) if "--json" in sys.argv else render.parity(error.report)
         case SimAMDeployError():
             words = str(error)
         case MemoryError():
@@ -83,9 +83,9 @@ def _meaning(error: BaseException) -> int:
             words = f"the model, or a library that it uses, ended the program: sys.exit({error.code!r})"
         case _:
             status = DEFECT
-            show.error("".join(traceback.format_exception(error)))
+            render.error("".join(traceback.format_exception(error)))
     if words:
-        show.error(f"error: {words}")
+        render.error(f"error: {words}")
     return status
 
 

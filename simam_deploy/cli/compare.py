@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from simam_deploy import show
+from simam_deploy.cli import render
 from simam_deploy.cli.options import (
     DEFAULT_INPUTS,
     Files,
@@ -49,14 +49,14 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Run the same inputs through runtimes and forms; exit status 1 when a row fails."""
-    from simam_deploy import onnx_file
-    from simam_deploy import sizes as compared_at
-    from simam_deploy import verify as library
-    from simam_deploy.candidates import gather
-    from simam_deploy.inputs import cases
-    from simam_deploy.inputs import specs as inputs_of
+    from simam_deploy.compare import sizes as compared_at
+    from simam_deploy.compare import verify as library
+    from simam_deploy.compare.inputs import cases
+    from simam_deploy.compare.inputs import specs as inputs_of
+    from simam_deploy.compare.matrix import gather
+    from simam_deploy.compare.workload import refuse_many_parts, refuse_without_end
+    from simam_deploy.graph import onnx_file
     from simam_deploy.runtimes.session import TensorSpec
-    from simam_deploy.workload import refuse_many_parts, refuse_without_end
 
     if weights is not None and against is None:
         raise InputError("--weights are for a PyTorch model; name it with --against package.module:callable")
@@ -67,7 +67,7 @@ def verify(
             raise InputError(f"verify compares float32 files; {file} holds {', '.join(half)}")
         if limits:
             refuse_many_parts(file, proto)
-    with show.progress() as say, tempfile.TemporaryDirectory() as folder:
+    with render.progress() as say, tempfile.TemporaryDirectory() as folder:
         chosen = gather(
             files,
             parts(forms),
@@ -112,7 +112,7 @@ def verify(
             on_progress=say,
         )
     report.notes += [*notes, *(f"left out: {reason}" for reason in chosen.skipped)]
-    show.json(report.as_dict()) if as_json else show.parity(report)
+    render.json(report.as_dict()) if as_json else render.parity(report)
     if not report.passed:
         raise typer.Exit(1)
 
@@ -132,19 +132,19 @@ def bench(
     """Time files, forms and runtimes against each other, call by call in turn, and against a plain copy."""
     from contextlib import ExitStack
 
-    from simam_deploy import bench as library
-    from simam_deploy import onnx_file
-    from simam_deploy.candidates import gather
-    from simam_deploy.inputs import cases
-    from simam_deploy.inputs import specs as inputs_of
-    from simam_deploy.runtimes.matching import Names
-    from simam_deploy.verify import run_once
-    from simam_deploy.workload import refuse_many_parts, refuse_without_end
+    from simam_deploy.compare import bench as library
+    from simam_deploy.compare.inputs import cases
+    from simam_deploy.compare.inputs import specs as inputs_of
+    from simam_deploy.compare.matching import Names
+    from simam_deploy.compare.matrix import gather
+    from simam_deploy.compare.verify import run_once
+    from simam_deploy.compare.workload import refuse_many_parts, refuse_without_end
+    from simam_deploy.graph import onnx_file
 
     names = [name for name in runtimes_of(runtimes, provider) if runtimes or name != "onnx_reference"]
     for file in files if limits else []:
         refuse_many_parts(file, onnx_file.read(file))
-    with show.progress() as say, tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+    with render.progress() as say, tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         chosen = gather(files, parts(forms), names, Path(folder), threads=threads, provider=provider, kernel=kernel)
         _refuse_nothing(chosen)
         specs = inputs_of(files[0])
@@ -166,24 +166,24 @@ def bench(
             sessions, case.feeds[0], seconds=seconds, on_progress=lambda done: say(f"measure: {done:.0%}")
         )
     if as_json:
-        show.json({"threads": threads, "rows": [asdict(row) for row in rows], "left_out": chosen.skipped})
+        render.json({"threads": threads, "rows": [asdict(row) for row in rows], "left_out": chosen.skipped})
         return
     used = str(threads) if threads else "as each runtime chooses"
-    show.timing(f"time per call, interleaved; threads: {used}", rows)
-    show.lines([row.note for row in rows if row.note])
-    show.lines([f"left out: {reason}" for reason in chosen.skipped])
+    render.timing(f"time per call, interleaved; threads: {used}", rows)
+    render.lines([row.note for row in rows if row.note])
+    render.lines([f"left out: {reason}" for reason in chosen.skipped])
 
 
 def doctor(as_json: Json = False) -> None:
     """Say what is installed, what each runtime can do here, and how to mend what is missing."""
-    from simam_deploy import doctor as library
+    from simam_deploy.cli import doctor as library
 
-    with show.progress() as say:
+    with render.progress() as say:
         rows = library.examine(say)
     if as_json:
-        show.json([asdict(row) for row in rows])
+        render.json([asdict(row) for row in rows])
         return
-    show.table(
+    render.table(
         "what is here",
         ("", "version", "works", "what it does here, or how to mend it"),
         [(r.name, r.version, "yes" if r.works else "no", r.detail) for r in rows],
@@ -191,9 +191,9 @@ def doctor(as_json: Json = False) -> None:
 
 
 def _module(spec: str, weights: Path | None, notes: list[str]) -> Any:
-    from simam_deploy import source
+    from simam_deploy.pytorch import load_model
 
-    return source.load(spec, weights, notes)[0]
+    return load_model.load(spec, weights, notes)[0]
 
 
 def _baseline(file: Path, module: Any, dtype: str | None) -> Any:

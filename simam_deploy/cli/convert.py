@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from simam_deploy import files, manifest, show
-from simam_deploy.blocks import NearMiss
+from simam_deploy.artifacts import atomic, manifest
+from simam_deploy.cli import render
 from simam_deploy.cli.options import (
     DEFAULT_INPUTS,
     Form,
@@ -29,6 +29,7 @@ from simam_deploy.cli.options import (
 from simam_deploy.cli.options import runtimes as runtimes_of
 from simam_deploy.errors import InputError
 from simam_deploy.formula import BLOCKED_DOMAIN
+from simam_deploy.match.find import NearMiss
 
 
 def export(
@@ -57,21 +58,21 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Export a PyTorch model to one ONNX file, and prove it equal."""
-    from simam_deploy import source
+    from simam_deploy.pytorch import load_model
 
     if not check and (runtimes is not None or check_seconds is not None or inputs != DEFAULT_INPUTS):
         raise InputError("--runtimes, --inputs and --check-seconds are for the comparison; leave --no-check out")
-    code = source.code_file(model)
-    from simam_deploy import export as library  # imports torch: a file that is no model has been refused before
+    code = load_model.code_file(model)
+    from simam_deploy import to_onnx as library  # imports torch: a file that is no model has been refused before
 
-    read = [path for path in (code, weights and source.weights_file(weights)[0]) if path is not None]
-    files.refuse_overwriting_inputs(output, read)
+    read = [path for path in (code, weights and load_model.weights_file(weights)[0]) if path is not None]
+    atomic.refuse_overwriting_inputs(output, read)
     notes: list[str] = []
-    with show.progress() as say:
+    with render.progress() as say:
         say(f"build {model}")
         module, args = _torch_model(model, weights, shape, notes)
         if output.exists():
-            files.refuse_overwriting_inputs(output, source.imported())
+            atomic.refuse_overwriting_inputs(output, load_model.imported())
         done = library.export(
             module,
             args,
@@ -93,7 +94,7 @@ def export(
         parity = None if done.parity is None else done.parity.as_dict()
         made = _fused_dict(done.fused)
         made["notes"] = [*done.notes, *made["notes"]]
-        show.json(
+        render.json(
             {
                 "file": str(output),
                 "weights": notes,
@@ -103,13 +104,13 @@ def export(
             }
         )
         return
-    show.lines(notes)
+    render.lines(notes)
     if done.adopted is not None:
         _adopted(done.adopted)
     _fused(done.fused, f"{output}: SimAM blocks")
-    show.lines(done.notes)
+    render.lines(done.notes)
     if done.parity is not None:
-        show.parity(done.parity)
+        render.parity(done.parity)
 
 
 def fuse(
@@ -133,9 +134,9 @@ def fuse(
     if specialise is None:
         if shape is not None:
             raise InputError("--shape is for the comparison that --specialise makes; fuse by itself runs nothing")
-        from simam_deploy.fuse import fuse_file
+        from simam_deploy.rewrite.fuse import fuse_file
 
-        with show.progress() as say:
+        with render.progress() as say:
             fused = fuse_file(
                 file,
                 output,
@@ -146,12 +147,12 @@ def fuse(
             )
     else:
         _refuse_with_specialise(specialise, form, repair)
-        from simam_deploy.specialise import specialise_file
+        from simam_deploy.ort_cpu.specialise import specialise_file
 
-        with show.progress() as say:
+        with render.progress() as say:
             fused = specialise_file(file, output, say, sizes=sizes(shape))
     if as_json:
-        show.json({"file": str(output), **_fused_dict(fused)})
+        render.json({"file": str(output), **_fused_dict(fused)})
     else:
         _fused(fused, f"{output}: SimAM blocks")
 
@@ -167,11 +168,13 @@ def _refuse_with_specialise(target: str, form: str, repair: bool) -> None:
 
 def inspect(file: OneFile, as_json: Json = False) -> None:
     """List the SimAM blocks of an ONNX file, and what comes close to one."""
-    from simam_deploy import blocks, doctor, onnx_file
+    from simam_deploy.cli import doctor
+    from simam_deploy.graph import onnx_file
+    from simam_deploy.match import find
 
     proto, model = onnx_file.both(file)
-    with show.progress() as say, onnx_file.blaming(file):
-        found = blocks.find(model, lambda node: say(f"prove the block at {node}"))
+    with render.progress() as say, onnx_file.blaming(file):
+        found = find.find(model, lambda node: say(f"prove the block at {node}"))
         say("run it once, to see whether the kernel runs")
         use = doctor.kernel_in(file, proto)
     rows = [(b.node, b.shape, b.dtype.name, b.e_lambda, b.form, b.op) for b in found.blocks]
@@ -182,7 +185,7 @@ def inspect(file: OneFile, as_json: Json = False) -> None:
     opset, weight_mb = model.opset_imports.get(""), onnx_file.weight_bytes(model) / 2**20
     if as_json:
         keys = ("node", "shape", "dtype", "e_lambda", "form", "op")
-        show.json(
+        render.json(
             {
                 "file": str(file),
                 "opset": opset,
@@ -198,25 +201,27 @@ def inspect(file: OneFile, as_json: Json = False) -> None:
             }
         )
         return
-    show.lines([f"{file}: opset {opset}, IR {model.ir_version}, {weight_mb:.1f} MiB of weights"])
+    render.lines([f"{file}: opset {opset}, IR {model.ir_version}, {weight_mb:.1f} MiB of weights"])
     if mark is not None:
         ours = sum(node.domain == BLOCKED_DOMAIN for node in model.graph)
         where = f"{mark.get('machine')} with ONNX Runtime {mark.get('onnxruntime')}"
-        show.lines([f"specialised for {where}: {ours} SimAM operators in the blocked layout"])
-    show.lines(doubts)
+        render.lines([f"specialised for {where}: {ours} SimAM operators in the blocked layout"])
+    render.lines(doubts)
     if rows:
-        shown = [(n, show.shape(s), d, f"{e:g}", f, op) for n, s, d, e, f, op in rows]
-        show.table(f"{len(rows)} SimAM blocks", ("node", "x", "type", "λ", "form", "operator"), shown)
+        shown = [(n, render.shape(s), d, f"{e:g}", f, op) for n, s, d, e, f, op in rows]
+        render.table(f"{len(rows)} SimAM blocks", ("node", "x", "type", "λ", "form", "operator"), shown)
     elif mark is None:
-        show.lines(["no SimAM block"])
+        render.lines(["no SimAM block"])
     if use.of:
         seen = f"{use.ran} of {use.of} nodes" if use.ran is not None else "not seen"
-        show.lines(
+        render.lines(
             [f"compiled kernel, in ort: {seen}{f' ({use.target})' if use.target else ''}{use.why and f'; {use.why}'}"]
         )
-    show.lines(shared, "inner values that others use too; fuse keeps these and says so:")
-    show.lines(defaults, "inputs whose defaults are its constants; after fuse, feeding others changes nothing in it:")
-    show.near_misses(found.near_misses)
+    render.lines(shared, "inner values that others use too; fuse keeps these and says so:")
+    render.lines(
+        defaults, "inputs whose defaults are its constants; after fuse, feeding others changes nothing in it:"
+    )
+    render.near_misses(found.near_misses)
 
 
 def build(
@@ -235,19 +240,19 @@ def build(
     as_json: Json = False,
 ) -> None:
     """Build a TensorRT-RTX engine; no GPU is needed."""
-    from simam_deploy import engine
+    from simam_deploy.engines import builder
 
-    with show.progress() as say:
-        report = engine.build_engine(
+    with render.progress() as say:
+        report = builder.build_engine(
             file,
             output,
             targets=parts(targets),
-            shapes=engine.parse_shapes(shapes or []),
+            shapes=builder.parse_shapes(shapes or []),
             on_progress=say,
             limits=limits,
         )
     if as_json:
-        show.json(asdict(report))
+        render.json(asdict(report))
         return
     facts = [
         ("targets", ", ".join(report.targets)),
@@ -256,15 +261,15 @@ def build(
         ("TensorRT-RTX", report.version),
         ("time", f"{report.build_s:.1f} s"),
     ]
-    show.table(str(output), ("engine", ""), facts)
+    render.table(str(output), ("engine", ""), facts)
 
 
 def _torch_model(spec: str, weights: Path | None, shape: Sequence[str] | None, notes: list[str]) -> Any:
     import torch
 
-    from simam_deploy import source
+    from simam_deploy.pytorch import load_model
 
-    module, example = source.load(spec, weights, notes)
+    module, example = load_model.load(spec, weights, notes)
     given = sizes(shape)
     if given is None and example is None:
         raise InputError(f"{spec} gives no example input; say its size with --shape, as --shape 1,3,224,224")
@@ -282,12 +287,12 @@ def _adopted_dict(adopted: Any) -> dict[str, Any] | None:
 
 
 def _adopted(adopted: Any) -> None:
-    from simam_deploy.adopt import shown
+    from simam_deploy.pytorch.adopt import shown
 
     rows = [(shown(row.names), row.class_name, f"{row.e_lambda:g}") for row in adopted.rows]
     if rows:
-        show.table("adopted modules", ("module", "class", "λ"), rows, right=("λ",))
-    show.lines([str(left) for left in adopted.left_alone], "modules left as they are:")
+        render.table("adopted modules", ("module", "class", "λ"), rows, right=("λ",))
+    render.lines([str(left) for left in adopted.left_alone], "modules left as they are:")
 
 
 def _fused_dict(fused: Any) -> dict[str, Any]:
@@ -305,10 +310,10 @@ def _misses(misses: Sequence[NearMiss]) -> list[dict[str, Any]]:
 
 
 def _fused(fused: Any, title: str) -> None:
-    rows = [(r.node, show.shape(r.shape), r.dtype, f"{r.e_lambda:g}", r.found, r.form, r.op) for r in fused.rows]
-    show.table(title, ("node", "x", "type", "λ", "was", "is", "operator"), rows)
-    show.near_misses(fused.near_misses)
-    show.lines(fused.notes)
+    rows = [(r.node, render.shape(r.shape), r.dtype, f"{r.e_lambda:g}", r.found, r.form, r.op) for r in fused.rows]
+    render.table(title, ("node", "x", "type", "λ", "was", "is", "operator"), rows)
+    render.near_misses(fused.near_misses)
+    render.lines(fused.notes)
 
 
 COMMANDS: dict[Callable[..., None], str] = {

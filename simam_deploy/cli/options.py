@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
+from simam_deploy.compare.inputs import DEFAULT
 from simam_deploy.errors import InputError, OutputError
-from simam_deploy.forms import FORMS
-from simam_deploy.inputs import DEFAULT
+from simam_deploy.rewrite.forms import FORMS
 
 LARGEST = 2**30
 """Numbers in one input; 4 GiB of float32."""

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from simam_deploy.errors import InputError, RuntimeUnavailable
+from simam_deploy.pytorch.nested import PLAIN, keyed, named
 from simam_deploy.runtimes.session import Array, Session, TensorSpec, framework, is_float
-from simam_deploy.structure import PLAIN, keyed, named
 
 
 class EagerSession(Session):
@@ -51,7 +51,7 @@ class EagerSession(Session):
             raise InputError(f"runtime 'eager' opens an nn.Module; got {type(module).__name__} {module!r}")
         if dtype not in ("float32", "float64"):
             raise InputError(f"runtime 'eager' computes in float32 or float64; got dtype={dtype!r}")
-        from simam_deploy.module_state import opened, preserved, refuse_without_weights, uncompile
+        from simam_deploy.pytorch.module_state import opened, preserved, refuse_without_weights, uncompile
 
         module = opened(module)
         refuse_without_weights(module)
@@ -82,15 +82,15 @@ class EagerSession(Session):
 
     def run_with_roundings(self, feeds: Mapping[str, Array], seed: int) -> dict[str, Array]:
         """See `Session`."""
-        from simam_deploy.torch_float64 import Rounded
+        from simam_deploy.pytorch.to_float64 import Rounded
 
         self._check(feeds)
         return self._run(feeds, Rounded(seed))
 
     def _run(self, feeds: Mapping[str, Array], mode: AbstractContextManager[Any] | None = None) -> dict[str, Array]:
         torch = self._torch
-        from simam_deploy.module_state import preserved, uncompile
-        from simam_deploy.torch_float64 import Widened
+        from simam_deploy.pytorch.module_state import preserved, uncompile
+        from simam_deploy.pytorch.to_float64 import Widened
 
         widened = Widened(halves=True) if self._dtype == np.float64 else None
         arrays = [feeds[spec.name] for spec in self.inputs]
@@ -123,7 +123,7 @@ class EagerSession(Session):
         return outputs
 
     def _copied(self, module: Any) -> Any:
-        from simam_deploy.module_state import deep_copy, to_eval
+        from simam_deploy.pytorch.module_state import deep_copy, to_eval
 
         try:
             return to_eval(deep_copy(module))

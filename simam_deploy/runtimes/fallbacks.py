@@ -14,10 +14,10 @@ import onnx
 import onnx_ir as ir
 from onnx import TensorProto, helper
 
-from simam_deploy.blocks import find
 from simam_deploy.formula import DEFAULT_LAMBDA, OP_DOMAIN, OPS
+from simam_deploy.graph.traverse import nodes
+from simam_deploy.match.find import find
 from simam_deploy.text import on_one_line
-from simam_deploy.walk import nodes
 
 CLOSE = 1e-6
 """Relative, of two λ."""

@@ -8,21 +8,21 @@ from typing import Any
 import numpy as np
 from onnx.reference.op_run import OpRun
 
-from simam_deploy import onnx_file
 from simam_deploy.errors import InputError, RuntimeUnavailable
-from simam_deploy.evaluator import KERNELS, Erf, evaluator
 from simam_deploy.formula import OP_DOMAIN
-from simam_deploy.runtimes import graph
+from simam_deploy.graph import onnx_file
+from simam_deploy.graph.evaluator import KERNELS, Erf, evaluator
+from simam_deploy.graph.to_float64 import widen
+from simam_deploy.graph.traverse import say_defaults
+from simam_deploy.runtimes import onnx_model
 from simam_deploy.runtimes.session import Array, Session, TensorSpec, first_line, is_float, pick
-from simam_deploy.walk import say_defaults
-from simam_deploy.widen import widen
 
 
 class OnnxReferenceSession(Session):
     """An ONNX file in onnx.reference.ReferenceEvaluator.
 
-    dtype : None computes in the types of the file. "float64" widens every float of the model, see widen.py, and
-            takes float feeds of any width.
+    dtype : None computes in the types of the file. "float64" widens every float of the model (graph/to_float64.py),
+            and takes float feeds of any width.
     Our nodes without a body are computed with `formula.reference`, and `notes` says so.
     """
 
@@ -30,16 +30,16 @@ class OnnxReferenceSession(Session):
         if dtype not in (None, "float64"):
             raise InputError(f"runtime 'onnx_reference' computes as in the file or in float64; got dtype={dtype!r}")
         super().__init__(f"onnx_reference[{dtype}]" if dtype else "onnx_reference")
-        path, model = graph.read(artifact, "onnx_reference")
+        path, model = onnx_model.read(artifact, "onnx_reference")
         say_defaults(model)
         onnx_file.bring_in(model, path)
         self._wide = dtype == "float64"
         if self._wide:
             model = widen(model)
-        self.inputs = graph.input_specs(model, path)
-        self.outputs = graph.output_specs(model, path)
+        self.inputs = onnx_model.input_specs(model, path)
+        self.outputs = onnx_model.output_specs(model, path)
         kernels: list[type[OpRun]] = [Erf] if self._wide else []
-        for name in sorted({node.op_type for node in graph.without_body(model)} & KERNELS.keys()):
+        for name in sorted({node.op_type for node in onnx_model.without_body(model)} & KERNELS.keys()):
             kernels.append(KERNELS[name])
             self.notes.append(f"{OP_DOMAIN}.{name} has no body in the file: computed with formula.reference")
         self._parts = model, kernels

@@ -13,19 +13,12 @@ from typing import Any
 import onnx
 import onnx.inliner
 
-from simam_deploy import onnx_file
 from simam_deploy.errors import RuntimeUnavailable
 from simam_deploy.formula import OP_DOMAIN
-from simam_deploy.runtimes import graph
-from simam_deploy.runtimes.session import (
-    Array,
-    Session,
-    first_line,
-    framework,
-    pick,
-    refuse_types_outside_numpy,
-)
-from simam_deploy.walk import nodes, say_defaults
+from simam_deploy.graph import onnx_file
+from simam_deploy.graph.traverse import nodes, say_defaults
+from simam_deploy.runtimes import onnx_model
+from simam_deploy.runtimes.session import Array, Session, first_line, framework, pick, refuse_types_outside_numpy
 
 
 class OpenVinoSession(Session):
@@ -43,12 +36,12 @@ class OpenVinoSession(Session):
     def __init__(self, artifact: object, *, threads: int = 0) -> None:
         self._openvino = _import_openvino()
         super().__init__("openvino[CPU]")
-        path, model = graph.read(artifact, "openvino")
+        path, model = onnx_model.read(artifact, "openvino")
         say_defaults(model)
-        graph.refuse_without_body(model, path, "openvino")
-        self._ours = graph.ours(model)
-        self.inputs = graph.input_specs(model, path)
-        self.outputs = graph.output_specs(model, path)
+        onnx_model.refuse_without_body(model, path, "openvino")
+        self._ours = onnx_model.ours(model)
+        self.inputs = onnx_model.input_specs(model, path)
+        self.outputs = onnx_model.output_specs(model, path)
         refuse_types_outside_numpy("openvino", self.inputs + self.outputs)
         with ExitStack() as cleanup:
             self._request = self._load(path, model, threads, cleanup)

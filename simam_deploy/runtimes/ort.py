@@ -11,10 +11,10 @@ from typing import Any
 import onnx
 
 from simam_deploy import native
+from simam_deploy.artifacts.manifest import Record
 from simam_deploy.errors import InputError, ModelFileError, RuntimeUnavailable
 from simam_deploy.formula import OP_NAME
-from simam_deploy.manifest import Record
-from simam_deploy.runtimes import fallbacks, graph
+from simam_deploy.runtimes import fallbacks, onnx_model
 from simam_deploy.runtimes.session import (
     Array,
     KernelUse,
@@ -52,19 +52,20 @@ class OrtSession(Session):
             raise InputError(f"kernel is one of {', '.join(KERNEL)}; got {kernel!r}")
         self._ort = framework("onnxruntime", "ort", "ort" if provider.startswith("CPU") else "ort-gpu")
         super().__init__(f"ort[{provider}]")
-        self._path, model = graph.read(artifact, "ort")
-        self._provider, self._threads, self._ours = provider, threads, graph.ours(model)
+        self._path, model = onnx_model.read(artifact, "ort")
+        self._provider, self._threads, self._ours = provider, threads, onnx_model.ours(model)
         self._library, self._why = self._choose(kernel, model)
-        self._refuse_elsewhere(graph.specialisation(model))
+        self._refuse_elsewhere(onnx_model.specialisation(model))
         if self._library is None:
-            graph.refuse_without_body(model, self._path, "ort", self._why)
-        self.inputs = graph.input_specs(model, self._path)
-        self.outputs = graph.output_specs(model, self._path)
+            onnx_model.refuse_without_body(model, self._path, "ort", self._why)
+        self.inputs = onnx_model.input_specs(model, self._path)
+        self.outputs = onnx_model.output_specs(model, self._path)
         refuse_types_outside_numpy("ort", self.inputs + self.outputs)
         if provider not in self._ort.get_available_providers():
             raise self._not_given(provider, "it is not in this build")
         self._names = [spec.name for spec in self.outputs]
-        self._session = self._load_with_or_without(may_go_without=kernel == "auto" and not graph.without_body(model))
+        may_go_without = kernel == "auto" and not onnx_model.without_body(model)
+        self._session = self._load_with_or_without(may_go_without=may_go_without)
         if (got := self._session.get_providers()[0]) != provider:
             raise self._not_given(provider, f"the session got {got}; onnxruntime wrote the cause to stderr")
         self._session.disable_fallback()
@@ -75,7 +76,7 @@ class OrtSession(Session):
         """The library to register, or None and why not."""
         library, why = None, ""
         if not self._ours:
-            why = f"it has no node of the domain {graph.DOMAINS[0]}; write it with --form function"
+            why = f"it has no node of the domain {onnx_model.DOMAINS[0]}; write it with --form function"
         elif kernel == "off":
             why = "kernel='off' was asked for"
         elif self._provider not in native.LIBRARIES:

@@ -4,7 +4,7 @@ import onnx
 from onnx import helper
 
 from hostile.parts import Build, Files, block
-from simam_deploy.onnx_file.stream import _front
+from simam_deploy.graph.onnx_file.stream import _front
 
 FILES = Files()
 

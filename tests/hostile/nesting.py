@@ -8,7 +8,7 @@ from onnx import helper
 from onnx_models import model as simam
 
 from hostile.parts import Files, block, function, network, row
-from simam_deploy.onnx_file.stream import _front
+from simam_deploy.graph.onnx_file.stream import _front
 
 FILES = Files()
 

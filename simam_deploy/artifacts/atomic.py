@@ -1,0 +1,168 @@
+"""Files are written beside the place they are for, then renamed: whole, or not at all.
+
+    with staging("out/model.onnx") as path:      # out/.simam-deploy-x1y2z3/model.onnx
+        save(model, path)                        # and model.onnx.<hash>.data, model.onnx.json, ... next to it
+
+A process that is killed leaves at most a folder `.simam-deploy-*`, which may be deleted; what existed is whole.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from simam_deploy.artifacts import manifest
+from simam_deploy.errors import OutputError
+
+_FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up", errno.EFBIG: "it is too large"}
+
+
+@contextmanager
+def staging(target: str | os.PathLike[str]) -> Iterator[Path]:
+    """A path to write to in place of `target`: in a new folder beside it, with the same file name.
+
+    At the end of the block every file in that folder is flushed to disk and renamed into the folder of `target`,
+    `target` itself last: a new target never names side files that are not there yet. Weights beside it have names of
+    their own, so the old target keeps its own until then. After any exception, Ctrl-C included, the folder is removed
+    and what existed is as it was. A symbolic link is written through, as `cp` does: the file that it leads to is
+    written, and the others beside that. Raises OutputError: no such folder, no permission, `target` is a folder or a
+    device, `<target>.json` is there and no manifest of ours, the disk is full, the block wrote nothing.
+    """
+    given = Path(target)
+    with _as_output_error(given, given.parent.absolute()):
+        _refuse_special(given)
+        final = _led_to(given)
+    place = final.parent.absolute()
+    with _as_output_error(final, place):
+        _refuse_foreign(final)
+        folder = Path(tempfile.mkdtemp(prefix=".simam-deploy-", dir=place))
+    staged = folder / final.name
+    try:
+        with _as_output_error(final, folder):
+            yield staged
+        if not staged.is_file():
+            raise OutputError(f"cannot write {final}: nothing was written for it")
+        with _as_output_error(final, place):
+            _refuse_foreign(final)
+            _publish(staged, place)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def refuse_overwriting_inputs(target: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]]) -> None:
+    """Raise OutputError if `target`, or a side file it may bring, is the same file as one of `inputs`.
+
+    Links count as the file they lead to. Pass the weight files of a model along with the model; the manifest beside
+    an input is safe too.
+    """
+    final = _led_to(Path(target))
+    ours = [final, final.with_name(final.name + manifest.SUFFIX)]
+    given_files = [Path(given) for given in inputs]
+    manifests = [given.with_name(given.name + manifest.SUFFIX) for given in given_files if given.name]
+    for given in (*given_files, *(path for path in manifests if path.is_file())):
+        for path in ours:
+            if _same_file(path, given):
+                side = "" if path == final else f" (written next to {final.name})"
+                raise OutputError(
+                    f"cannot write {path}{side}: it is the same file as the input {given}, "
+                    "and inputs are never modified; choose another output name"
+                )
+
+
+def _same_file(a: Path, b: Path) -> bool:
+    try:
+        return a.samefile(b)
+    except OSError:  # one of them does not exist
+        return a.resolve() == b.resolve()
+
+
+def _led_to(path: Path) -> Path:
+    """The file that a symbolic link leads to, whether it is there or not; other paths as they are."""
+    if not path.is_symlink():
+        return path
+    try:
+        led = path.resolve()
+    except (OSError, RuntimeError):  # the second before Python 3.13
+        led = path
+    if led.is_symlink():
+        raise OutputError(f"cannot write {path}: it is a symbolic link that leads in a circle; take it away")
+    return led
+
+
+def _refuse_foreign(final: Path) -> None:
+    """Raise OutputError if the manifest of `final` would take the place of somebody else's file."""
+    beside = final.with_name(final.name + manifest.SUFFIX)
+    _refuse_special(beside)
+    if beside.is_symlink() or (beside.exists() and manifest.read(final) is None):
+        what = "a symbolic link" if beside.is_symlink() else "there, and no manifest of ours"
+        raise OutputError(
+            f"cannot write {beside} (written next to {final.name}): it is {what}; "
+            "move it away, or choose another output name"
+        )
+
+
+def _refuse_special(path: Path) -> None:
+    """Raise OutputError if renaming a file to `path` would fail, or destroy something that is not a file."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # nothing there, or no permission to look: making the folder says that better
+        return
+    if stat.S_ISDIR(mode):
+        raise OutputError(f"cannot write {path}: it is a folder; give the name of a file in it")
+    if not stat.S_ISREG(mode):
+        raise OutputError(f"cannot write {path}: it is a device or a pipe; give the name of a file")
+
+
+def _publish(staged: Path, place: Path) -> None:
+    files = [*sorted(path for path in staged.parent.iterdir() if path != staged), staged]
+    for source in files:
+        _refuse_special(place / source.name)
+        if (place / source.name).is_symlink():
+            raise OutputError(f"cannot write {place / source.name}: it is a symbolic link now; take it away")
+        if (place / source.name).exists():
+            shutil.copymode(place / source.name, source)
+        with source.open("rb+") as stream:
+            os.fsync(stream.fileno())
+    for source in files:
+        if source is staged:
+            _flush(place)
+        source.replace(place / source.name)
+    _flush(place)
+
+
+def _flush(folder: Path) -> None:
+    """The renames in it, to the disk. Windows has no handle for a folder."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+@contextmanager
+def _as_output_error(final: Path, folder: Path) -> Iterator[None]:
+    """Put an OSError about something in `folder`, or about a lack of room, into words. Others pass."""
+    try:
+        yield
+    except OSError as error:
+        about = Path(os.fsdecode(error.filename)).absolute() if isinstance(error.filename, str | bytes) else None
+        if error.errno in _FULL:
+            why = f"{_FULL[error.errno]}; make room, or choose another place"
+        elif about is None or (about != folder and folder not in about.parents):
+            raise
+        elif isinstance(error, FileNotFoundError) and not final.parent.exists():
+            why = f"the folder does not exist; create it with mkdir -p {final.parent}"
+        elif isinstance(error, NotADirectoryError):
+            why = f"{final.parent} is not a folder"
+        elif isinstance(error, PermissionError):
+            why = f"no permission to write in {final.parent}"
+        else:
+            why = f"{error.strerror} ({about})"
+        raise OutputError(f"cannot write {final}: {why}") from error

@@ -1,0 +1,177 @@
+"""Rows as tables and stages as progress, for people at a terminal.
+
+All that is printed passes here, and is escaped here: names in a file may hold what a terminal acts on.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from simam_deploy.artifacts.manifest import as_json
+from simam_deploy.cli.stages import lasting
+from simam_deploy.compare.bench import TimingRow
+from simam_deploy.compare.gates import GateRow
+from simam_deploy.compare.outputs import Row
+from simam_deploy.compare.verify import Report
+from simam_deploy.graph.shapes import Dims
+from simam_deploy.match.find import NearMiss
+from simam_deploy.text import on_lines, on_one_line
+
+_WIDTH = None if sys.stdout is not None and sys.stdout.isatty() else int(os.environ.get("COLUMNS") or 140)
+"""A log has no width of its own; 140 columns hold every table without folding."""
+out = Console(width=_WIDTH, emoji=False)
+err = Console(stderr=True, emoji=False)
+MOST_ROWS = 40
+"""A longer parity table is shown as the worst row of each session."""
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str], None]]:
+    """A function that says what is being done: a spinner on a terminal, else a line for what lasts. On stderr."""
+    if not err.is_terminal:
+        with lasting(_line_on_stderr) as say:
+            yield say
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    with Progress(*columns, console=err, transient=True) as bar:
+        task = bar.add_task("start")
+        yield lambda what: bar.update(task, description=on_one_line(what))
+
+
+def _line_on_stderr(what: str) -> None:
+    err.print(f"... {on_one_line(what)}", highlight=False, markup=False, soft_wrap=True)
+
+
+def parity(report: Report) -> None:
+    """The rows of a verification; where there are many, the worst of each session, and all that failed."""
+    columns = ("session", "case", "output", "max error", "of tolerance", "SNR dB", "worst element", "")
+    rows = _worst(report.rows)
+    cells = [
+        (r.session, r.case, r.output, f"{r.max_abs_error:.2e}", r.share, f"{r.snr_db:.1f}", r.worst_element, r.passed)
+        for r in rows
+    ]
+    table(_title("parity with the float64 truth", len(rows), len(report.rows)), columns, cells, right=columns[3:7])
+    gates = _worst(report.gates)
+    if gates:
+        heads = ("session", "case", "block", "λ", "gate error", "of tolerance", "collapsed", "")
+        judged = [
+            (
+                g.session,
+                g.case,
+                g.block,
+                f"{g.e_lambda:g}",
+                f"{g.max_gate_error:.2e}",
+                g.share,
+                f"{g.collapsed:.1%}",
+                g.passed,
+            )
+            for g in gates
+        ]
+        title = _title("gate of each SimAM block, against the formula", len(gates), len(report.gates))
+        table(title, heads, judged, right=heads[3:7])
+    lines(("of tolerance: 1 is the limit; worst element: where in the batch the largest error is", *report.notes))
+
+
+def timing(title: str, rows: Sequence[TimingRow]) -> None:
+    """The rows of a benchmark: times in microseconds, ratios to the first session and to a copy of the input."""
+    columns = ("", "median us", "p20 us", "p80 us", "calls", "of the first", "of a copy", "SimAM by")
+    cells = [
+        (
+            r.label,
+            f"{r.median_us:.1f}",
+            f"{r.p20_us:.1f}",
+            f"{r.p80_us:.1f}",
+            r.calls,
+            _ratio(r.ratio_to_first),
+            _ratio(r.ratio_to_copy),
+            r.simam,
+        )
+        for r in rows
+    ]
+    table(title, columns, cells, right=columns[1:-1])
+
+
+def _ratio(value: float) -> str:
+    return f"{value:.2f}" if value < 100 else f"{value:,.0f}"
+
+
+AnyRow = TypeVar("AnyRow", Row, GateRow)
+
+
+def _worst(rows: Sequence[AnyRow]) -> list[AnyRow]:
+    if len(rows) <= MOST_ROWS:
+        return list(rows)
+    worst: dict[str, AnyRow] = {}
+    for row in rows:
+        if row.session not in worst or row.share > worst[row.session].share:
+            worst[row.session] = row
+    return [row for row in rows if not row.passed or worst[row.session] is row]
+
+
+def _title(what: str, shown: int, count: int) -> str:
+    return what if shown == count else f"{what}: the worst of each session, of {count} rows (--json prints all)"
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[str] = ()) -> None:
+    """Print a table. right : the columns of numbers. A cell that is True or False becomes pass or FAIL."""
+    # a title holds file names: as Text, whatever brackets they have are no markup
+    grid = Table(
+        title=Text(on_one_line(title), "bold"), title_justify="left", header_style="bold", box=None, pad_edge=False
+    )
+    for column in columns:
+        grid.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        grid.add_row(*(_cell(value) for value in row))
+    out.print(grid)
+
+
+def lines(texts: Sequence[str], title: str = "") -> None:
+    """Print lines below a title; nothing if there are none. The lines of a text behind its first are indented."""
+    if texts and title:
+        out.print(title, style="bold", markup=False)
+    for text in texts:
+        first, *others = on_lines(text).split("\n")
+        indented = [line if line.startswith(" ") else f"  {line}" for line in others]
+        out.print("\n".join((first, *indented)), markup=False, highlight=False, soft_wrap=True)
+
+
+def error(text: str) -> None:
+    """Print an error on stderr."""
+    err.print(Text(on_lines(text)), style="red", markup=False, highlight=False, soft_wrap=True)
+
+
+def shape(dims: Dims | None) -> str:
+    """As in 2x64x56x56; an axis is ? where it is dynamic and its name is an expression."""
+    if dims is None:
+        return "?"
+    return "x".join(
+        str(d) if isinstance(d, int) or ((d or "").isidentifier() and len(d or "") < 40) else "?" for d in dims
+    )
+
+
+def json(value: object) -> None:
+    """Print JSON on stdout; infinity and NaN become null. In ASCII where stdout is not in Unicode."""
+    unicode = "utf" in (getattr(sys.stdout, "encoding", None) or "utf-8").lower()
+    print(as_json(value, default=str, ascii_only=not unicode))
+
+
+def near_misses(misses: Sequence[NearMiss]) -> None:
+    """What came close, with the reasons."""
+    lines([str(miss) for miss in misses], f"{len(misses)} near miss{'es' if len(misses) != 1 else ''}, left alone:")
+
+
+def _cell(value: object) -> Text:
+    if isinstance(value, bool):
+        return Text("pass", "green") if value else Text("FAIL", "bold red")
+    if isinstance(value, float):
+        return Text(f"{value:.3g}")
+    return Text(on_one_line(str(value)))

@@ -1,0 +1,183 @@
+"""Open sessions -> one timing row each, with a plain copy of the input as the first row.
+
+    rows = bench([truth, session, engine], [x], seconds=2)
+
+The sessions take turns, so that a machine that slows down slows all of them down. A turn is one call that is not
+timed and one that is. Without the first, a row depends on who went before: ONNX Runtime took 322 us alone, 555 us
+after another runtime had pushed its buffers out of the cache; with it 237 and 249 (SimAM, (1, 64, 56, 56), 2 cores).
+Each call takes the next of several copies of the feeds: together they are COLD_BYTES, so a call finds its input in
+memory and not in the cache, as in production. Smaller inputs than COLD_BYTES / MOST_COPIES stay partly in the cache.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simam_deploy.compare.matching import Names
+from simam_deploy.errors import InputError
+from simam_deploy.runtimes.session import Session, is_float
+
+Array = NDArray[Any]
+
+COLD_BYTES = 64 * 2**20
+"""All copies of the feeds together, at least: twice the last-level cache of a desktop CPU. Per dtype in use."""
+MOST_COPIES = 1024
+LEAST_ROUNDS = 5
+MOST_SECONDS = 86_400
+
+
+@dataclass(frozen=True)
+class TimingRow:
+    """How long one call takes.
+
+    median_us, p20_us, p80_us : microseconds.  calls : how many were timed.
+    ratio_to_first : median over the median of the first session.  ratio_to_copy : over that of the copy.
+    simam : what ran SimAM, seen in one more run: `kernel (avx512)`, `body`, or `-` for what has no node of ours.
+    note : how its inputs were matched with those of the first session, if not by name.
+    """
+
+    label: str
+    median_us: float
+    p20_us: float
+    p80_us: float
+    calls: int
+    ratio_to_first: float
+    ratio_to_copy: float
+    simam: str = "-"
+    note: str = ""
+
+
+def bench(
+    sessions: Sequence[Session],
+    feeds: Sequence[Array],
+    *,
+    seconds: float = 2.0,
+    warmup: int = 3,
+    on_progress: Callable[[float], None] | None = None,
+) -> list[TimingRow]:
+    """Time the sessions on the same feeds.
+
+    feeds       : one array per input, in the order of the inputs of the first session. The others get them by name,
+                  or by position where no name is the same; see `Names`. A float array is cast to the float dtype that
+                  a session takes, before the clock starts.
+    seconds     : how long the timed rounds go on for all sessions together; at least LEAST_ROUNDS.
+    warmup      : rounds before those, not timed, in which runtimes allocate and choose kernels.
+    on_progress : called after each round with the share that is done, 0 to 1; not timed.
+    Returns the row `copy` and then one row per session, in their order. The copy is np.copyto of the first
+    feed into one array that is there already: what reading x once, from memory, and writing it takes.
+    Freeing what a session returned is not timed. The garbage collector is off while the rounds are timed.
+    Raises InputError if there are no sessions, the feeds do not fit one of them, or the inputs of two do not.
+    """
+    if not sessions:
+        raise InputError("bench needs at least one open session; got none")
+    if not 0 <= seconds < MOST_SECONDS:
+        raise InputError(f"bench runs for 0 to {MOST_SECONDS} seconds; asked for {seconds}")
+    if not feeds:
+        raise InputError("bench needs one array per input of the sessions; got none")
+    feeds = [np.asarray(array, order="C") for array in feeds]  # np.ascontiguousarray gives scalars an axis
+    target = np.empty_like(feeds[0])
+    pools: dict[tuple[str, ...], _Pool] = {}
+    turns: list[_Turn] = [_Turn("copy", _pool(pools, feeds), lambda arrays: np.copyto(target, arrays[0]))]
+    given = Names("inputs", sessions[0].label, _inputs(sessions[0]))
+    matched = [given.match(s.label, _inputs(s)) for s in sessions]
+    for session, (names, note) in zip(sessions, matched, strict=True):
+        turns.append(_Turn(session.label, _pool(pools, _cast(session, names, feeds)), _call(session, names), note))
+    for _ in range(warmup):
+        for turn in turns:
+            turn.take()
+    _rounds(turns, seconds, on_progress)
+    copy, first = (float(np.median(turn.ns)) for turn in turns[:2])
+    uses = ["-"]
+    for session, (names, _), turn in zip(sessions, matched, turns[1:], strict=True):
+        uses.append(str(session.kernel_use(dict(zip(names, turn.pool.next(), strict=True)))))
+    return [turn.row(copy, first, use) for turn, use in zip(turns, uses, strict=True)]
+
+
+def _rounds(turns: list[_Turn], seconds: float, on_progress: Callable[[float], None] | None) -> None:
+    for turn in turns:
+        turn.ns.clear()
+    collecting = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        start = time.perf_counter_ns()
+        done = 0.0
+        while done < 1 or len(turns[0].ns) < LEAST_ROUNDS:
+            for turn in turns:
+                turn.take()
+            done = (time.perf_counter_ns() - start) / (seconds * 1e9) if seconds > 0 else 1.0
+            if on_progress:
+                on_progress(min(done, len(turns[0].ns) / LEAST_ROUNDS, 1.0))
+    finally:
+        if collecting:
+            gc.enable()
+
+
+class _Pool:
+    """Copies of the same feeds. `next` gives the one that was used longest ago."""
+
+    def __init__(self, feeds: Sequence[Array]) -> None:
+        size = sum(array.nbytes for array in feeds)
+        count = min(MOST_COPIES, max(2, -(-COLD_BYTES // max(size, 1))))
+        self._copies = [[array.copy() for array in feeds] for _ in range(count)]
+        self._at = -1
+
+    def next(self) -> list[Array]:
+        self._at = (self._at + 1) % len(self._copies)
+        return self._copies[self._at]
+
+
+class _Turn:
+    """One row in the making."""
+
+    def __init__(self, label: str, pool: _Pool, call: Callable[[list[Array]], object], note: str = "") -> None:
+        self.label, self.note = label, note
+        self.ns: list[int] = []
+        self.pool = pool
+        self._call = call
+
+    def take(self) -> None:
+        self._call(self.pool.next())
+        arrays = self.pool.next()
+        start = time.perf_counter_ns()
+        result = self._call(arrays)
+        stop = time.perf_counter_ns()
+        del result
+        self.ns.append(stop - start)
+
+    def row(self, copy_ns: float, first_ns: float, simam: str) -> TimingRow:
+        p20, median, p80 = (float(p) for p in np.percentile(self.ns, [20, 50, 80]))
+        ratios = (median / first_ns, median / copy_ns)
+        return TimingRow(self.label, median / 1e3, p20 / 1e3, p80 / 1e3, len(self.ns), *ratios, simam, self.note)
+
+
+def _call(session: Session, names: Sequence[str]) -> Callable[[list[Array]], object]:
+    return lambda arrays: session.run(dict(zip(names, arrays, strict=True)))
+
+
+def _inputs(session: Session) -> list[str]:
+    return [spec.name for spec in session.inputs]
+
+
+def _pool(pools: dict[tuple[str, ...], _Pool], feeds: list[Array]) -> _Pool:
+    """The pool for these dtypes; sessions of the same dtypes share one."""
+    key = tuple(array.dtype.name for array in feeds)
+    if key not in pools:
+        pools[key] = _Pool(feeds)
+    return pools[key]
+
+
+def _cast(session: Session, names: Sequence[str], feeds: Sequence[Array]) -> list[Array]:
+    if len(session.inputs) != len(feeds):
+        takes = ", ".join(map(str, session.inputs))
+        raise InputError(f"{session.label} takes {len(session.inputs)} inputs ({takes}); got {len(feeds)} arrays")
+    dtypes = {spec.name: spec.dtype for spec in session.inputs}
+    pairs = zip((dtypes[name] for name in names), feeds, strict=True)
+    return [a.astype(dtype, copy=False) if is_float(a.dtype) and is_float(dtype) else a for dtype, a in pairs]

@@ -1,0 +1,88 @@
+"""The gate of one SimAM block, as a runtime computed it, against the formula."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simam_deploy import formula
+from simam_deploy.match.epilogue import Tail
+
+Array = NDArray[Any]
+
+COLLAPSED = float(1 / (1 + np.exp(-0.5)))
+"""sigmoid(½) = 0.622: the gate of everything once a half-precision sum has overflowed."""
+
+
+@dataclass(frozen=True)
+class Tap:
+    """Outputs of a session that are the x and the y of one SimAM block, and the residual where it has one inside."""
+
+    block: str
+    x: str
+    y: str
+    e_lambda: float
+    tail: Tail | None = None
+    """What is done between SimAM and y."""
+
+    @property
+    def names(self) -> list[str]:
+        """Of the outputs."""
+        residual = None if self.tail is None else self.tail.residual
+        return [self.x, self.y, *([] if residual is None else [str(residual.name)])]
+
+
+@dataclass(frozen=True)
+class GateRow:
+    """One SimAM block of one session on one case, against the formula on the x it got."""
+
+    case: str
+    session: str
+    block: str
+    e_lambda: float
+    """λ of the file, with which the gate is judged."""
+    max_gate_error: float
+    share: float
+    """Largest error of y over sqrt(M) times `formula.tolerance` of its plane of M values; 1 is the limit.
+
+    `formula.tolerance` is for sums in blocks; inside a network runtimes sum value by value, see `verify.slack`.
+    """
+    collapsed: float
+    """Share of the gate within 1e-3 of sigmoid(½) beyond what the formula has there; 0 in a healthy block."""
+    passed: bool
+
+
+@np.errstate(invalid="ignore")  # inf - inf
+def judge(case: str, label: str, tap: Tap, results: Sequence[Mapping[str, Array]]) -> GateRow:
+    """The worst of all feeds. The gate is what x is multiplied with, so its error is that of y over |x|, where |x| is
+    not so small that roundings show. With a tail, y is the result of it all, and |scale * x| stands for |x|."""
+    error = share = collapsed = 0.0
+    for result in results:
+        if not result[tap.x].size:
+            continue
+        x, y = formula.as_maps(result[tap.x]), formula.as_maps(np.asarray(result[tap.y], dtype=np.float64))
+        wide = np.asarray(x, dtype=np.float64)
+        gate = formula.gate(wide, tap.e_lambda)
+        bound = np.sqrt(x.shape[2] * x.shape[3]) * formula.tolerance(wide, x.dtype, tap.e_lambda)
+        exact, flat, size, others = wide * gate, wide * COLLAPSED, np.abs(wide), np.zeros(1)
+        if tap.tail is not None:
+            given = [tap.tail.scale, tap.tail.bias, *(result[name] for name in tap.names[2:])]
+            bound = formula.neighbours_tolerance(bound, exact, *given, dtype=x.dtype)
+            others = formula.neighbours(0 * wide, *map(np.abs, given))
+            size = formula.neighbours(size, np.abs(tap.tail.scale), 0 * tap.tail.bias)
+            exact, flat = (formula.neighbours(v, *given, activation=tap.tail.activation) for v in (exact, flat))
+        off = np.abs(y - exact)
+        # 0 on a plane of zeros; where x is no number, nothing is right
+        shares = np.divide(off, bound, out=np.where(off == 0, 0.0, np.inf), where=bound > 0)
+        share = max(share, float(np.where(np.isnan(shares), np.inf, shares).max()))
+        seen = (
+            (size > 1e-6 * size.max()) & (size > 1e-3 * others) & ((exact != 0) | (y != 0))
+        )  # a Relu hides the rest
+        error = max(error, float(np.max(off[seen] / size[seen], initial=0)))
+        near = [float(np.mean(np.abs(v - flat)[seen] < 1e-3 * size[seen])) if seen.any() else 0.0 for v in (y, exact)]
+        collapsed = max(collapsed, near[0] - near[1])
+    return GateRow(case, label, tap.block, tap.e_lambda, error, share, collapsed, bool(share <= 1))

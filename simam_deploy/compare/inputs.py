@@ -1,0 +1,288 @@
+"""Inputs to compare and time runtimes on: made for the formula, from an .npz, or from a folder of pictures."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simam_deploy.artifacts import npz
+from simam_deploy.artifacts.opening import opened
+from simam_deploy.compare.input_ranges import ranges
+from simam_deploy.compare.matching import Names
+from simam_deploy.errors import InputError
+from simam_deploy.graph import onnx_file
+from simam_deploy.runtimes import onnx_model
+from simam_deploy.runtimes.session import TensorSpec, is_float
+from simam_deploy.text import on_one_line
+
+Array = NDArray[Any]
+Size = tuple[int, ...]
+
+MADE: dict[str, Callable[[np.random.Generator, Size], Array]] = {
+    "plain": lambda rng, size: rng.standard_normal(size),
+    "uniform": lambda rng, size: rng.random(size),
+    "constant": lambda rng, size: np.broadcast_to(rng.standard_normal((*size[:-2], *[1] * len(size[-2:]))), size),
+    "offset": lambda rng, size: 1000 + rng.standard_normal(size),
+    "faint": lambda rng, size: 1e-2 * rng.standard_normal(size),
+    "outlier": lambda rng, size: _with_outlier(rng.standard_normal(size)),
+    "large": lambda rng, size: 300 / np.sqrt(np.prod(size[-2:])) * rng.standard_normal(size),
+}
+"""By name, what is made for float inputs; each shows another way to be wrong. large : M * var > 65504.
+
+The last two axes are taken for H and W, so that an input of fewer axes is one plane."""
+
+INTEGERS: dict[str, Callable[[np.random.Generator, Size, int, int], Array]] = {
+    "plain": lambda rng, size, low, high: rng.integers(low, high, size, endpoint=True),
+    "uniform": lambda rng, size, low, high: rng.integers(low, high, size, endpoint=True),
+    "constant": lambda rng, size, low, high: np.broadcast_to(
+        rng.integers(low, high, (*size[:-2], *[1] * len(size[-2:])), endpoint=True), size
+    ),
+    "offset": lambda rng, size, low, high: rng.integers(max(low, high - FEW), high, size, endpoint=True),
+    "faint": lambda rng, size, low, high: rng.integers(
+        max(low, min(0, high)), min(high, max(0, low) + 1), size, endpoint=True
+    ),
+    "outlier": lambda rng, size, low, high: _with_outlier(
+        rng.integers(low, min(high, low + FEW), size, endpoint=True), high
+    ),
+    "large": lambda rng, size, low, high: rng.choice([low, high], size),
+}
+"""The same for integers from low to high, both included."""
+FEW = 9
+"""The largest integer, if nothing is known of an input of 32 or 64 bits."""
+WHOLE_BITS = 16
+"""Integers of so many bits or fewer are drawn from all that there are."""
+
+ADVERSARIAL = ("plain", "constant", "offset", "faint", "outlier", "large")
+DEFAULT = ("plain", "uniform", "faint", "outlier", "large")
+"""What networks are compared on if nothing is said. The others ask more of a runtime's sums than real inputs do."""
+MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+"""ImageNet's, with which pictures of three channels are normalised."""
+_PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp"})
+_FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
+"""Whatever its name says, a picture is opened as one of these: Pillow has readers that start other programs."""
+MOST_PIXELS = 2**26
+"""Of a picture, before it is resized; it is refused before it is decoded."""
+FREE: Size = (2, 64, 96)
+"""Sizes of dynamic axes; see `resolve`. An H for a W does not show on a square, nor a frozen size of 64x64."""
+MOST_NUMBERS = 2**28
+"""In what a model takes, for pictures."""
+MOST_NAMED = 5
+"""Of the arrays that are left out."""
+
+
+_CHOICES = f"{', '.join(MADE)}, adversarial (all of {', '.join(ADVERSARIAL)}), FILE.npz, a folder of pictures"
+
+
+@dataclass(frozen=True)
+class Case:
+    """Inputs under one name. feeds : one or more tuples of arrays, in the order of the model's inputs.
+
+    note : what is to be said of them; "" if nothing.
+    """
+
+    name: str
+    feeds: tuple[tuple[Array, ...], ...]
+    note: str = ""
+
+
+def cases(
+    what: Sequence[str], specs: Sequence[TensorSpec], *, sizes: Sequence[Size] | None = None, seed: int = 0
+) -> Iterator[Case]:
+    """The inputs that `what` names, for a model with inputs `specs`: those of a session, or of `specs(path)`.
+
+    what : names in MADE, "adversarial" (all of ADVERSARIAL), a path to an .npz, a path to a folder of pictures.
+    Integers of 8 and 16 bits go over all that their type holds, as pixels and sound do: uint8 from 0 to 255. Indices
+    stay in the axis that they index, where the graph tells its size (`specs(path)`). Others go from 0 to 9, to
+    be small enough for sizes and counts. "large" holds the extremes alone, "outlier" the largest, "faint" 0 and 1.
+    sizes : one per input, for its dynamic axes; without it they are those of `resolve`.
+    Raises InputError when a name is unknown or what it holds does not fit the inputs.
+    """
+    if not what:
+        raise InputError(f"no inputs are named; name one or more of {_CHOICES}")
+    given: Sequence[Size | None] = sizes if sizes is not None else [None] * len(specs)
+    if len(given) != len(specs):
+        takes = ", ".join(map(str, specs)) or "none"
+        raise InputError(f"{len(given)} sizes are given; the model has {len(specs)} inputs: {takes}")
+    for name in what:
+        path = Path(name)
+        if name == "adversarial":
+            yield from (_made(kind, specs, list(map(resolve, specs, given)), seed) for kind in ADVERSARIAL)
+        elif name in MADE:
+            yield _made(name, specs, list(map(resolve, specs, given)), seed)
+        elif path.suffix == ".npz":
+            yield _from_npz(path, specs)
+        elif path.is_dir():
+            yield _from_pictures(path, specs, list(map(resolve, specs, given)))
+        else:
+            raise InputError(f"{name!r} names no inputs; there are {_CHOICES}")
+
+
+def specs(path: str | os.PathLike[str]) -> tuple[TensorSpec, ...]:
+    """What an ONNX file takes, with the ranges of its integers that the graph tells. Raises as `onnx_file.read`."""
+    model = onnx_file.read(path)
+    with onnx_file.blaming(path):
+        held = ranges(model)
+    return tuple(replace(spec, range=held.get(spec.name)) for spec in onnx_model.input_specs(model, Path(path)))
+
+
+def resolve(spec: TensorSpec, size: Size | None, *, free: Size = FREE) -> Size:
+    """The concrete size for an input: `size` where given, which must agree with the fixed axes.
+
+    Otherwise they are those of `free`: the first axis, the others, and the last of four axes or more, if it has not
+    the name of the one before.
+    """
+    if spec.shape is None:
+        raise InputError(f"input {spec.name!r} declares no shape, so no inputs can be made for it; give an .npz")
+    if size is None:
+        first, inner, last = free
+        made = [d if isinstance(d, int) else inner if axis else first for axis, d in enumerate(spec.shape)]
+        if len(made) > 3 and _may_differ(*spec.shape[-2:]):
+            made[-1] = last
+        return tuple(made)
+    if len(size) != len(spec.shape) or any(
+        isinstance(d, int) and d != s for d, s in zip(spec.shape, size, strict=False)
+    ):
+        raise InputError(f"input {spec.name!r} has shape {spec.shape}; {size} does not fit it")
+    return size
+
+
+def _may_differ(height: int | str | None, width: int | str | None) -> bool:
+    return not isinstance(width, int) and (width is None or width != height)
+
+
+def _made(kind: str, specs: Sequence[TensorSpec], sizes: Sequence[Size], seed: int) -> Case:
+    rng = np.random.default_rng(seed)
+    feed = []
+    for spec, size in zip(specs, sizes, strict=True):
+        if min(size, default=1) < 0 or math.prod(size) > MOST_NUMBERS:
+            raise InputError(
+                f"input {spec.name!r} has shape {size}; up to {MOST_NUMBERS:,} numbers are made; give --shape"
+            )
+        if spec.dtype.kind in "biu":
+            feed.append(np.array(INTEGERS[kind](rng, size, *_range(spec)), dtype=spec.dtype, order="C"))
+        elif not is_float(spec.dtype):
+            raise InputError(f"nothing is made for input {spec.name!r} of type {spec.dtype}; give an .npz")
+        else:
+            feed.append(np.array(MADE[kind](rng, size), dtype=spec.dtype, order="C"))
+    return Case(kind, (tuple(feed),))
+
+
+def _range(spec: TensorSpec) -> tuple[int, int]:
+    """Of the integers that are made for it."""
+    if spec.dtype.kind == "b":
+        return 0, 1
+    whole = np.iinfo(spec.dtype)
+    low, high = spec.range or ((whole.min, whole.max) if whole.bits <= WHOLE_BITS else (0, FEW))
+    low, high = max(low, whole.min), min(high, whole.max)
+    if low > high:
+        raise InputError(f"input {spec.name!r} is an index for which the graph leaves no value; give an .npz")
+    return low, high
+
+
+def _with_outlier(x: Array, value: float = 1e3) -> Array:
+    x = np.asarray(x)
+    at: tuple[Any, ...] = (..., *[-1] * min(2, x.ndim))
+    x[at] = value
+    return x
+
+
+def _from_npz(path: Path, specs: Sequence[TensorSpec]) -> Case:
+    """Arrays as `_chosen`. Along the first axis they are cut into batches that the model takes.
+
+    Numbers without an axis go whole to every batch.
+    """
+    with opened(path, what=".npz file") as stream:
+        try:
+            arrays = dict(npz.arrays(stream))
+        except npz.BROKEN as error:
+            raise InputError(f"cannot read {path} as an .npz file of numpy.savez: {error}") from error
+    chosen, note = _chosen(path, arrays, [spec.name for spec in specs])
+    for spec, array in zip(specs, chosen, strict=True):
+        if not np.can_cast(array.dtype, spec.dtype, "same_kind"):
+            raise InputError(f"{path}: an array of {array.dtype} does not fit {spec.name!r} of {spec.dtype}")
+        if spec.shape is None:
+            continue
+        fixed = [d for d in spec.shape[1:] if isinstance(d, int)]
+        if array.ndim != len(spec.shape) or fixed != [
+            s for s, d in zip(array.shape[1:], spec.shape[1:], strict=True) if isinstance(d, int)
+        ]:
+            raise InputError(f"{path}: an array of shape {array.shape} does not fit {spec.name!r} {spec.shape}")
+    given = [a.astype(s.dtype) for a, s in zip(chosen, specs, strict=True)]
+    return Case(path.name, _batches(given, specs, path), note)
+
+
+def _chosen(path: Path, arrays: dict[str, Array], names: Sequence[str]) -> tuple[list[Array], str]:
+    """One array for each input: by name, or in order where no name is the same, which is said; arr_0 is no name.
+    Further arrays are left out, which is said."""
+    if set(names) <= set(arrays):
+        further = [on_one_line(name) for name in arrays if name not in names]
+        more = f" and {len(further) - MOST_NAMED} more" if len(further) > MOST_NAMED else ""
+        note = f"{path.name}: left out, as the model has no inputs of these names: "
+        note += f"{', '.join(further[:MOST_NAMED])}{more}"
+        return [arrays[name] for name in names], note if further else ""
+    if len(arrays) != len(names):
+        raise InputError(f"{path} holds {', '.join(arrays) or 'nothing'}; the model's inputs are {', '.join(names)}")
+    named = list(arrays) != [f"arr_{i}" for i in range(len(arrays))]
+    order, note = Names("inputs", "the model", names).match(path.name, arrays, named=named)
+    return [arrays[name] for name in order], note
+
+
+def _from_pictures(folder: Path, specs: Sequence[TensorSpec], sizes: Sequence[Size]) -> Case:
+    """Pictures resized to H x W; three channels normalised as for ImageNet, one channel as grey from 0 to 1."""
+    from PIL import Image, UnidentifiedImageError
+
+    if len(specs) != 1 or len(sizes[0]) != 4 or sizes[0][1] not in (1, 3):
+        raise InputError(
+            "pictures need a model with one input of shape (N, 3, H, W) or (N, 1, H, W); "
+            f"this one takes {', '.join(map(str, specs)) or 'none'}"
+        )
+    if not is_float(specs[0].dtype):
+        raise InputError(f"pictures are fed as floats; {specs[0].name!r} takes {specs[0].dtype}: give an .npz")
+    if math.prod(sizes[0]) > MOST_NUMBERS:
+        raise InputError(f"{specs[0].name!r} takes {sizes[0]}, more numbers than pictures are made to; give an .npz")
+    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in _PICTURES)
+    if not files:
+        raise InputError(f"{folder} holds no picture ({', '.join(sorted(_PICTURES))})")
+    _, channels, height, width = sizes[0]
+    stack = []
+    for file in files:
+        try:
+            with opened(file) as stream, Image.open(stream, formats=_FORMATS) as picture:
+                if math.prod(picture.size) > MOST_PIXELS:
+                    raise InputError(
+                        f"{file} has {picture.width} x {picture.height} pixels; up to {MOST_PIXELS:,} are read"
+                    )
+                if picture.mode[0] in "IF":
+                    raise InputError(f"{file} has more than 8 bits per pixel (mode {picture.mode}); save it with 8")
+                pixels = np.asarray(picture.convert("RGB" if channels == 3 else "L").resize((width, height))) / 255.0
+        except UnidentifiedImageError:
+            raise InputError(f"cannot read the picture {file}: it is none of {', '.join(_FORMATS)}") from None
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, MemoryError) as error:
+            raise InputError(f"cannot read the picture {file}: {error}") from error
+        stack.append(((pixels - MEAN) / STD).transpose(2, 0, 1) if channels == 3 else pixels[None])
+    array = np.stack(stack).astype(specs[0].dtype)
+    return Case(f"{folder.name}/", _batches([array], specs, folder))
+
+
+def _batches(arrays: Sequence[Array], specs: Sequence[TensorSpec], origin: Path) -> tuple[tuple[Array, ...], ...]:
+    firsts = [spec.shape[0] if spec.shape else None for spec in specs]
+    if arrays and all(a.ndim == 0 or (len(a) and len(a) == first) for a, first in zip(arrays, firsts, strict=True)):
+        return (tuple(arrays),)
+    counts = {spec.name: len(a) for a, spec in zip(arrays, specs, strict=True) if a.ndim}
+    if len(set(counts.values())) != 1:
+        raise InputError(
+            f"{origin} holds unlike numbers of examples: " + ", ".join(f"{n} {c}" for n, c in counts.items())
+        )
+    count = next(iter(counts.values()))
+    sizes = sorted({first for first in firsts if isinstance(first, int)}) or [count]
+    if count == 0 or len(sizes) > 1 or count % sizes[0]:
+        takes = f"{' and '.join(map(str, sizes))} at a time" if sizes[0] else "one or more"
+        raise InputError(f"{origin} holds {count} examples; the model takes {takes}")
+    return tuple(tuple(a[i : i + sizes[0]] if a.ndim else a for a in arrays) for i in range(0, count, sizes[0]))

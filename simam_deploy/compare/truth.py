@@ -1,0 +1,285 @@
+"""The truth in float64 that the sessions are held against, what float32 itself costs there, and the tolerances."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simam_deploy.compare.gates import Tap
+from simam_deploy.compare.inputs import Case
+from simam_deploy.compare.matching import Names
+from simam_deploy.compare.outputs import Outputs, costs, loosened, mute, telling, wide
+from simam_deploy.errors import InputError, SimAMDeployError
+from simam_deploy.runtimes.session import Session, first_line
+
+Array = NDArray[Any]
+Open = Callable[[], Session]
+Say = Callable[[str], None]
+LEAST_SLACK = 16.0
+"""How many of PyTorch's own errors pass on small inputs; see `slack`."""
+SAME = 1e-9
+"""How far two runs of the truth may be apart, relative to its largest value: sums in another order in float64."""
+ROUNDED_RUNS = 4
+"""How often the truth runs with random roundings where an output is no float: a choice between two equal numbers
+shows in 7 of 8 cases. Floats take one run."""
+
+
+class Truth:
+    """The results of all cases in float64, and how far others may be from them.
+
+    inputs, outputs  : their names, see `Names`.
+    cases, exact     : each case, and its outputs in float64, per feed in the order of `outputs`.
+    own              : the same in float32, the yardstick.
+    bounds           : per case, the tolerance of each output as in `compare`; `loosen` changes them.
+    """
+
+    def __init__(
+        self,
+        truth: Open,
+        twin: Open,
+        cases: Sequence[Case],
+        others: Sequence[Case],
+        inputs: Sequence[str] | None,
+        say: Say,
+    ) -> None:
+        """Run both. The arguments are those of `verify`, which says what is raised."""
+        self._open, self._say = truth, say
+        self._loosened: dict[int, list[str]] = {}
+        with truth() as session:
+            self.inputs = Names("inputs", "the truth", inputs_of(session))
+            if inputs is not None:
+                self.inputs = Names("inputs", "the first file", inputs)
+            self._order, self._matched = self.inputs.match("the truth", inputs_of(session))
+            results = _run_all("truth in float64", session, cases, self._order, say)
+            self.other, answers, self._refused = _first_that_runs(session, others, self._order, say)
+            self.cases, results = [*cases, *self.other], [*results, *answers]
+            made = next((list(result) for feeds in results for result in feeds), [s.name for s in session.outputs])
+            self.outputs = Names("outputs", "the truth", made, named=session.named)
+            self.exact = self._ordered("the truth", results, session)
+            if cases and cases[0].feeds:
+                once_more = run_once(session, cases[0].feeds[0], self._order)
+                _refuse_random(
+                    self.names, self.exact[0][0], ordered(self.outputs, "the truth", once_more, session)[0]
+                )
+        with twin() as session:
+            results = _run_all("yardstick in float32", session, self.cases, self._order, say)
+            self.own = self._ordered("the yardstick", results, session)
+        of_all = zip(self.cases, self.exact, self.own, strict=True)
+        self.bounds = [slack(case) * np.array(costs(exact, own)) for case, exact, own in of_all]
+        mutes = mute(self.exact, [[list(feed) for feed in case.feeds] for case in self.cases])
+        self._silent = dict(zip(self.names, mutes, strict=False))
+
+    @property
+    def names(self) -> list[str]:
+        """Of the outputs."""
+        return self.outputs.names
+
+    def loosen(self, at: int) -> bool:
+        """Run the truth of case `at` with random roundings, and let its bounds cover kinks, see `loosened`.
+
+        Returns whether that was done now, and not before.
+        """
+        if at in self._loosened:
+            return False
+        case, exact, before = self.cases[at], self.exact[at], self.bounds[at]
+        self._say(f"truth with roundings of float32 ({case.name})")
+        with self._open() as session:
+            moved = slack(case) * self._moved(session, case, exact)
+        self.bounds[at] = loosened(exact, before, moved)
+        larger = zip(self.names, self.bounds[at] > before, telling(exact, self.bounds[at]), strict=True)
+        self._loosened[at] = [
+            f"{case.name}: roundings of float32 change values of output {name!r}, so some may differ"
+            for name, is_larger, tells in larger
+            if is_larger.any() and tells
+        ]
+        return True
+
+    def tells(self) -> dict[tuple[str, str], bool]:
+        """By the names of case and output, whether another output would fail."""
+        return {
+            (case.name, name): tells and not self._silent[name]
+            for case, exact, bound in zip(self.cases, self.exact, self.bounds, strict=True)
+            for name, tells in zip(self.names, telling(exact, bound), strict=True)
+        }
+
+    def notes(self) -> list[str]:
+        """What the rows do not show: outputs that show nothing, sizes that the truth does not take, NaN."""
+        on = ", ".join(case.name for case in self.cases)
+        silent = [
+            f"output {name!r} {why} on every input ({on}): it shows nothing"
+            for name, why in self._silent.items()
+            if why
+        ]
+        about = _about_the_truth(self.cases, self.exact, self.own, self.bounds, self.names)
+        kinks = chain(*self._loosened.values())
+        return [*silent, *(case.note for case in self.cases), *self._refused, self._matched, *about, *kinks]
+
+    def _ordered(
+        self, label: str, results: Sequence[Sequence[Mapping[str, Array]]], session: Session
+    ) -> list[Outputs]:
+        return [[ordered(self.outputs, label, result, session)[0] for result in feeds] for feeds in results]
+
+    def _moved(self, session: Session, case: Case, exact: Outputs) -> Array:
+        """The cost of random roundings, the worst of some runs; 0 if the truth does not run so."""
+        found = [np.zeros((len(self.names), 2))]
+        all_floats = np.isinf(costs(exact, exact)).any(axis=1).all()
+        for seed in range(1 if all_floats else ROUNDED_RUNS):
+            feeds = [dict(zip(self._order, feed, strict=True)) for feed in case.feeds]
+            try:
+                results = [session.run_with_roundings(feed, seed) for feed in feeds]
+            except Exception:  # a model may refuse values that are rounded; its tolerance stays as it is
+                break
+            answers = [ordered(self.outputs, "the truth", r, session)[0] for r in results if r is not None]
+            if len(answers) == len(exact):
+                found.append(np.array(costs(exact, answers)))
+        moved: Array = np.max(found, axis=0)
+        return moved
+
+
+def _run_all(
+    what: str, session: Session, cases: Sequence[Case], order: Sequence[str], say: Say
+) -> list[list[dict[str, Array]]]:
+    """Per case, the results of its feeds."""
+    results = []
+    for case in cases:
+        say(f"{what} ({case.name})")
+        results.append([run_once(session, feed, order) for feed in case.feeds])
+    return results
+
+
+def _first_that_runs(
+    session: Session, others: Sequence[Case], order: Sequence[str], say: Say
+) -> tuple[list[Case], list[list[dict[str, Array]]], list[str]]:
+    """The first case that the truth takes, its results, and notes of the inputs that it does not take."""
+    refused: list[str] = []
+    for case in others:
+        try:
+            return [case], _run_all("truth in float64", session, [case], order, say), refused
+        except InputError:
+            sizes = ", ".join(f"{name} {array.shape}" for name, array in zip(order, case.feeds[0], strict=True))
+            refused.append(f"the truth takes no {sizes}, so nothing was compared at that size")
+    return [], [], refused
+
+
+def _refuse_random(names: Sequence[str], once: Sequence[Array], again: Sequence[Array]) -> None:
+    """Two runs of one program in float64 on the same inputs differ by roundings, if at all."""
+    for name, one, other in zip(names, once, again, strict=True):
+        size = float(np.max(np.abs(wide(one)), initial=0, where=np.isfinite(wide(one))))
+        if one.shape != other.shape or not (
+            np.array_equal(one, other)
+            if one.dtype.kind in "OSU"
+            else np.allclose(wide(one), wide(other), rtol=0, atol=SAME * size, equal_nan=True)
+        ):
+            raise InputError(
+                f"the truth gives other results for the same inputs (output {name!r}), so nothing can be compared "
+                "with it: it draws random numbers, or remembers an earlier run\nswitch that off where the model does "
+                "not train (in export, --no-check leaves the comparison out)"
+            )
+
+
+def inputs_of(session: Session) -> list[str]:
+    """Their names."""
+    return [spec.name for spec in session.inputs]
+
+
+def ordered(
+    made: Names, label: str, result: Mapping[str, Array], session: Session, taps: Sequence[Tap] = ()
+) -> tuple[list[Array], str]:
+    """The outputs in the order of the truth's, and a note. A tap may be one; those added for taps come last."""
+    inner = {name for tap in taps for name in tap.names}
+    own = [name for at, name in enumerate(result) if at < len(made.names) or name not in inner]
+    names, note = made.match(label, own, named=session.named)
+    return [result[name] for name in names], note
+
+
+def _about_the_truth(
+    cases: Sequence[Case],
+    exact: Sequence[Outputs],
+    yardstick: Sequence[Outputs],
+    bounds: Sequence[Array],
+    names: Sequence[str],
+) -> list[str]:
+    """What the rows do not show: values that nothing can equal, and outputs of which nothing is compared."""
+    notes: list[str] = []
+    empty: dict[str, list[str]] = {name: [] for name in names}
+    for case, feeds, others, bound in zip(cases, exact, yardstick, bounds, strict=True):
+        notes += [
+            f"{case.name}: float32 itself changes output {name!r} so much that zeros would pass: it shows nothing"
+            for name, tells in zip(names, telling(feeds, bound), strict=True)
+            if not tells
+        ]
+        if not all(np.isfinite(wide(array)).all() for arrays in feeds for array in arrays):
+            notes.append(f"{case.name}: the truth itself holds NaN or infinity, so nothing can equal it")
+        elif not all(np.isfinite(wide(array)).all() for arrays in others for array in arrays):
+            notes.append(
+                f"{case.name}: in float32 the truth holds NaN or infinity; these count as no error of its own"
+            )
+        for at, name in enumerate(names):
+            if not any(arrays[at].size for arrays in feeds):
+                empty[name].append(case.name)
+            for a, b in zip(feeds, others, strict=True):
+                if a[at].shape != b[at].shape and (a[at].size or b[at].size):
+                    shapes = f"{a[at].shape} in float64 and {b[at].shape} in float32"
+                    notes.append(f"{case.name}: output {name!r} has the shape {shapes}, so it hangs on roundings")
+    for name, found in empty.items():
+        on = "any of the inputs" if len(found) == len(cases) else ", ".join(found)
+        if found:
+            notes.append(f"output {name!r} is empty on {on}: nothing of it was compared there")
+    return notes
+
+
+def run_once(session: Session, feed: Sequence[Array], names: Sequence[str] | None = None) -> dict[str, Array]:
+    """`session.run` on arrays in the order of its inputs, or of `names`, which are the same in another order.
+
+    Raises InputError when the model does not run on them.
+    """
+    if len(feed) != len(session.inputs):
+        takes = ", ".join(inputs_of(session))
+        raise InputError(f"{session.label} takes {len(session.inputs)} inputs ({takes}); {len(feed)} were given")
+    feeds = dict(zip(inputs_of(session) if names is None else names, feed, strict=True))
+    try:
+        return session.run(feeds)
+    except InputError as error:
+        raise InputError(
+            f"{error}\n--shape gives inputs of other sizes, --inputs FILE.npz those of a file"
+        ) from error
+    except SimAMDeployError:
+        raise
+    except Exception as error:  # each framework has its own
+        sizes = ", ".join(str(array.shape) for array in feed)
+        mend = "if the model takes other sizes, give them with --shape"
+        if whole := [array for array in feed if array.dtype.kind in "iu" and array.size]:
+            ends = f"from {min(int(a.min()) for a in whole)} to {max(int(a.max()) for a in whole)}"
+            mend += f"; its integers are {ends}: if it takes others, give them with --inputs FILE.npz"
+        if session.label == "eager[float64]":
+            mend += "; if it casts to float32 inside, it has no float64 truth: export with --no-check"
+        raise InputError(
+            f"{session.label} does not run on inputs of shape {sizes}: {first_line(error)}\n{mend}"
+        ) from error
+
+
+def slack(case: Case) -> float:
+    """How many times PyTorch's error another float32 program may make: 16, or sqrt(M) for inputs of M > 256 pixels.
+
+    Two programs for one network differ from the truth by roundings of the same size in another order, and which is
+    the luckier depends on the input. But PyTorch sums a plane in blocks, at a few eps, where the errors of OpenVINO
+    and ONNX Runtime behind a convolution grow with M, as those of sums do that run through it value by value.
+    `python -m benchmarks.parity` prints what was measured on inputs.DEFAULT: at most 0.58 of this limit. A population
+    variance in the last block alone exceeds it, but on a map of 256x256, where it is float32 noise. λ that is 1 % off
+    may pass: see which λ the file has. Inputs of one value, or far from 0, cost running sums more: a runtime that
+    fails on `constant` or `offset` alone does so for that.
+
+    M is the product of an input's axes from 2 on. Of three axes it is that of the last two, as they may be H and W.
+    """
+    planes = [
+        float(math.prod(array.shape[1 if array.ndim == 3 else 2 :]))
+        for feed in case.feeds
+        for array in feed
+        if array.ndim >= 3
+    ]
+    return max(LEAST_SLACK, math.sqrt(max(planes, default=0.0)))

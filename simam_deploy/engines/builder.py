@@ -1,0 +1,300 @@
+"""ONNX model -> TensorRT-RTX engine bytes and manifest. No GPU is needed; the targets are named.
+
+    build_engine("model.onnx", "model.engine", targets=["sm86", "sm89"], shapes=parse_shapes(["x:1x3x224x224"]))
+
+Types are those in the graph (a strongly typed network). The bytes stay pure; what made them is told in
+`model.engine.json`. The builder runs in a process of its own, `engine_worker`, because it may abort; another
+builder is another worker that speaks the same lines.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import onnx
+
+from simam_deploy import __version__
+from simam_deploy.artifacts import manifest
+from simam_deploy.artifacts.atomic import refuse_overwriting_inputs, staging
+from simam_deploy.errors import BuildError, InputError, RuntimeUnavailable
+from simam_deploy.formula import OP_DOMAIN
+from simam_deploy.graph import onnx_file
+from simam_deploy.graph.shapes import Shapes
+from simam_deploy.graph.traverse import nodes
+from simam_deploy.processes.python_command import environment, python_command
+from simam_deploy.text import on_one_line
+
+WORKER = python_command("simam_deploy.engines.worker")
+KINDS = {kind.__name__: kind for kind in (InputError, RuntimeUnavailable, BuildError)}
+MOST_NODES = 5_000
+"""With all functions in place. The builder takes a millisecond and 200 KB for each, and much more for some."""
+A_CALL = 3
+"""Nodes that take the builder as long as the call of a function does."""
+MANY_INPUTS = 16
+"""Of one node, as of a Sum or Concat. The builder makes a layer for each of so many."""
+MOST_FOLDED = 2**24
+"""Numbers that are made of constants and sizes alone, besides as many as there are weights. The builder computes them
+beforehand, and keeps them in the engine."""
+_KNOWN_DOMAINS = ("", "ai.onnx", "trt")
+
+Dims = tuple[int, ...]
+
+
+class ShapeRange(NamedTuple):
+    """The shapes one input may have: the smallest, the one to be fastest at, the largest."""
+
+    min: Dims
+    opt: Dims
+    max: Dims
+
+
+@dataclass(frozen=True)
+class EngineReport:
+    """What was built. `log` holds the builder's warnings and errors; `build_s` is without parsing and writing."""
+
+    path: Path
+    targets: tuple[str, ...]
+    profiles: dict[str, ShapeRange]
+    size_bytes: int
+    layers: int
+    version: str
+    build_s: float
+    log: tuple[str, ...]
+
+
+def parse_shapes(texts: Iterable[str]) -> dict[str, ShapeRange]:
+    """`x:1x3x224x224`, or `x:1x3x224x224,4x3x320x320,8x3x640x640` (min, opt, max), by input name.
+
+    Raises InputError: another form, a size below 1, min > opt > max, an input named twice.
+    """
+    shapes: dict[str, ShapeRange] = {}
+    for text in texts:
+        name, _, rest = text.rpartition(":")  # input names may hold colons
+        parts = rest.split(",")
+        try:
+            dims = [tuple(int(size) for size in part.split("x")) for part in parts]
+        except ValueError:
+            dims = []
+        if not name or len(dims) not in (1, 3):
+            raise InputError(
+                f"cannot read the shape {text!r}; write NAME:1x3x224x224, "
+                "or NAME:1x3x224x224,4x3x320x320,8x3x640x640 (smallest, best, largest)"
+            )
+        if name in shapes:
+            raise InputError(f"input {name!r} has more than one shape; write one NAME:MIN,OPT,MAX")
+        shapes[name] = ShapeRange(*(dims * 3 if len(dims) == 1 else dims))
+        _check_order(name, shapes[name])
+    return shapes
+
+
+def build_engine(
+    model_path: str | Path,
+    engine_path: str | Path,
+    *,
+    targets: Sequence[str],
+    shapes: Mapping[str, ShapeRange] | None = None,
+    on_progress: Callable[[str], None] | None = None,
+    timeout_s: float | None = None,
+    limits: bool = True,
+) -> EngineReport:
+    """Build `engine_path` and `<engine_path>.json` from the ONNX file `model_path`.
+
+    targets : GPU kinds such as "sm86" (compute capability 8.6).  shapes : for each input with a dynamic size.
+    on_progress : called with "parse", "build sm86, sm89", "write".  timeout_s : of the builder process.
+    limits : refuse more than MOST_NODES nodes, and more than MOST_FOLDED numbers made of constants.
+    Raises InputError (ModelFileError for the file) before the builder starts, as for too many nodes, or for a target
+    it does not know; RuntimeUnavailable without tensorrt_rtx; OutputError; BuildError if the builder
+    refuses, dies or takes too long.
+    """
+    model_path, engine_path = Path(model_path), Path(engine_path)
+    wanted = [target.lower() for target in targets]
+    if not wanted:
+        raise InputError("no target to build for; name the GPU kinds, such as sm86 (compute capability 8.6)")
+    model = onnx_file.read(model_path)
+    if limits:
+        _refuse_much(model, model_path)
+    _refuse_unknown_nodes(model, model_path)
+    profiles = _profiles(model, shapes or {})
+    refuse_overwriting_inputs(engine_path, [model_path, *onnx_file.weight_files(model, model_path)])
+    job = {
+        "model": str(model_path),
+        "targets": wanted,
+        "profiles": profiles,
+        "functions": sorted({function.name for function in model.functions}),
+    }
+    with staging(engine_path) as staged:
+        done, log = _run({**job, "engine": str(staged)}, on_progress, timeout_s)
+        report = EngineReport(
+            path=engine_path,
+            targets=tuple(done["targets"]),
+            profiles=profiles,
+            size_bytes=staged.stat().st_size,
+            layers=done["layers"],
+            version=done["version"],
+            build_s=done["build_s"],
+            log=tuple(log),
+        )
+        manifest.write(_manifest(report, manifest.file_source(model_path)), staged)
+    return report
+
+
+def _refuse_much(model: onnx.ModelProto, path: Path) -> None:
+    count = onnx_file.count_nodes(model, path, A_CALL)
+    count += sum(len(node.input) for node in nodes(model) if len(node.input) > MANY_INPUTS)
+    if count > MOST_NODES:
+        raise InputError(
+            f"no engine is built of {path}: it has {count:,} nodes with all functions in place (calls of functions "
+            f"count as {A_CALL} more, nodes of many inputs as so many), and the builder takes time and memory for "
+            f"each; up to {MOST_NODES:,} are built without --no-limits"
+        )
+    with onnx_file.blaming(path):
+        (sizes, *_) = Shapes(onnx_file.load(path)).trials
+    fixed = {tensor.name for tensor in model.graph.initializer}
+    weights = sum(math.prod(tensor.dims) for tensor in model.graph.initializer)
+    made = 0
+    for node in model.graph.node:
+        if node.op_type in ("Constant", "Shape", "Size") or fixed.issuperset(filter(None, node.input)):
+            fixed.update(node.output)
+            made += sum(math.prod(sizes.get(name, ())) for name in node.output if node.op_type != "Constant")
+    if made > MOST_FOLDED + weights:
+        raise InputError(
+            f"no engine is built of {path}: it makes {made:,} numbers of constants alone, which the engine would "
+            f"hold; up to {MOST_FOLDED:,} besides its weights are built without --no-limits"
+        )
+
+
+def _manifest(report: EngineReport, source: manifest.Record) -> manifest.Record:
+    return {
+        "source": source,
+        "engine": {"file": report.path.name, "bytes": report.size_bytes, "layers": report.layers},
+        "targets": list(report.targets),
+        "profiles": {name: shape._asdict() for name, shape in report.profiles.items()},
+        "strongly_typed": True,
+        "versions": {
+            "simam_deploy": __version__,
+            "tensorrt_rtx": report.version,
+            "onnx": onnx.__version__,
+            "python": platform.python_version(),
+            "platform": f"{platform.system()}-{platform.release()}-{platform.machine()}",  # platform() starts `uname`
+        },
+    }
+
+
+def _refuse_unknown_nodes(model: onnx.ModelProto, path: Path) -> None:
+    """TensorRT-RTX takes no plugins, and its parser goes by the name alone: it takes foo::Relu for Relu."""
+    bodies = {(function.domain, function.name) for function in model.functions}
+    for node in nodes(model):
+        if node.domain not in _KNOWN_DOMAINS and (node.domain, node.op_type) not in bodies:
+            op = on_one_line(f"{node.domain}::{node.op_type}")
+            what = f"{path}: node {node.name or node.output[0]!r} is {op}, and no body for it"
+            if node.domain == OP_DOMAIN:
+                raise BuildError(
+                    f"{what} is in the file (form custom_op); TensorRT-RTX takes no plugins in its networks; put the "
+                    f"body in with: simam-deploy fuse {path} -o OUT.onnx --form function"
+                )
+            raise BuildError(
+                f"{what} is in the file; TensorRT-RTX goes by the name alone, so it would not know {op} "
+                f"or take it for ONNX's own; export the model without {op}"
+            )
+
+
+def _profiles(model: onnx.ModelProto, shapes: Mapping[str, ShapeRange]) -> dict[str, ShapeRange]:
+    """The shapes of the dynamic inputs, all of them, checked against what the file says."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    inputs = {value.name: value for value in model.graph.input if value.name not in weights}
+    if unknown := sorted(set(shapes) - set(inputs)):
+        raise InputError(f"no input is called {unknown[0]!r}; the inputs are {', '.join(inputs)}")
+    profiles: dict[str, ShapeRange] = {}
+    for name, value in inputs.items():
+        sizes = [dim.dim_param or max(dim.dim_value, 0) or "?" for dim in value.type.tensor_type.shape.dim]
+        words = "x".join(map(str, sizes))
+        dynamic = any(isinstance(size, str) for size in sizes)
+        if name in shapes:
+            _check_order(name, shapes[name])
+            for part in shapes[name]:
+                fits = (isinstance(size, str) or size == got for size, got in zip(sizes, part, strict=False))
+                if len(part) != len(sizes) or not all(fits):
+                    raise InputError(f"input {name!r} is {words} in the file; {_text(shapes[name])} contradicts it")
+            if dynamic:
+                profiles[name] = shapes[name]
+        elif dynamic:
+            like = "x".join(str((224 if i else 1) if isinstance(size, str) else size) for i, size in enumerate(sizes))
+            raise InputError(
+                f"input {name!r} is {words}, and an engine needs sizes; give them with --shapes {name}:{like} or, "
+                f"for a range, --shapes {name}:MIN,OPT,MAX"
+            )
+    return profiles
+
+
+def _text(shape: ShapeRange) -> str:
+    return ",".join("x".join(map(str, part)) for part in shape)
+
+
+def _check_order(name: str, shape: ShapeRange) -> None:
+    same_rank = len({len(part) for part in shape}) == 1
+    if not same_rank or any(not 1 <= a <= b <= c for a, b, c in zip(*shape, strict=True)):
+        raise InputError(f"input {name!r}: {_text(shape)} is not 1 <= MIN <= OPT <= MAX in each size")
+
+
+def _started(job: Mapping[str, object], given: IO[bytes], stderr: IO[bytes]) -> subprocess.Popen[bytes]:
+    given.write(json.dumps(job).encode())
+    given.seek(0)
+    return subprocess.Popen([*WORKER], stdin=given, stdout=subprocess.PIPE, stderr=stderr, env=environment())
+
+
+def _run(
+    job: Mapping[str, object], on_progress: Callable[[str], None] | None, timeout_s: float | None
+) -> tuple[dict[str, Any], list[str]]:
+    """Run the worker to its end, whichever way it ends. Returns what it has done, and the builder's log."""
+    log: list[str] = []
+    last: dict[str, Any] = {}
+    end = time.monotonic() + (threading.TIMEOUT_MAX if timeout_s is None else timeout_s)
+    with (
+        tempfile.TemporaryFile() as given,  # an argument may not be that long
+        tempfile.TemporaryFile() as stderr,
+        _started(job, given, stderr) as process,
+    ):
+        timer = threading.Timer(max(0, end - time.monotonic()), process.kill)
+        timer.start()
+        try:
+            for line in process.stdout or ():
+                with suppress(ValueError):  # half a line: the worker died while it wrote
+                    last = json.loads(line)
+                if "log" in last:
+                    log.append(last["log"])
+                elif "stage" in last and on_progress:
+                    on_progress(last["stage"])
+            process.wait()
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            timer.cancel()
+        stderr.seek(0)
+        tail = [*log, *stderr.read().decode(errors="replace").splitlines()][-10:]
+    if "done" in last:
+        return last["done"], log
+    if "os_error" in last:
+        raise OSError(*last["os_error"], str(job["engine"]))
+    if "error" in last:
+        kind, text = last["error"]
+        raise KINDS[kind](text)
+    status = process.returncode
+    how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}, no result"
+    if time.monotonic() >= end:
+        how = f"was stopped after {timeout_s:g} s"
+    raise BuildError(
+        f"the engine builder {how}; its last lines:" + "".join(f"\n  {line}" for line in tail or ["none"])
+    )

@@ -1,0 +1,212 @@
+"""Shapes of an ONNX graph whose inputs have fixed sizes, node by node, with the arithmetic on sizes really done.
+
+onnx's own inference stops where a size goes through operators whose values it does not follow (Slice, Mod, Where, ...
+in a chain from a Shape to a Reshape), as exporters write for view, chunk, flatten and unflatten; all behind is lost.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, TypeProto, numpy_helper
+from onnx.reference import ReferenceEvaluator
+from onnx.shape_inference import infer_node_outputs
+
+from simam_deploy.graph.shapes.calls import body_of, functions_of, identifier
+from simam_deploy.graph.shapes.ort_ops import is_range
+
+MOST_VALUES = 64
+"""Of a tensor whose values are followed: sizes and axes are a handful of numbers."""
+_MOST_BYTES = 2**16
+"""Of a node that is run for its values: it holds a handful of numbers."""
+MOST_INSIDE = 5_000
+"""Nodes in the bodies of functions that are gone through, for all calls together."""
+MOST_LEVELS = 100
+"""Of functions in functions."""
+_OPERATORS = """Abs Add And Cast CastLike Ceil Clip Concat Constant ConstantOfShape CumSum Div Equal Expand Flatten
+    Floor Gather GatherElements GatherND Greater GreaterOrEqual Identity Less LessOrEqual Max Min Mod Mul Neg Not Or
+    Pow Range Reciprocal ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum Reshape Round Scatter ScatterElements
+    ScatterND Sign Slice Split Sqrt Squeeze Sub Sum Tile Transpose Unsqueeze Where Xor"""
+FOLLOWED = frozenset(_OPERATORS.split())
+"""What exporters compute sizes with. Each takes time and memory for what it reads and makes, and for nothing else."""
+LIKE_X = ("GroupNormalization", "MeanVarianceNormalization")
+"""onnx defines these by bodies, which this inference does not go into; they keep the shape of x."""
+Sizes = tuple[int, ...]
+
+
+def propagate(model: onnx.ModelProto, levels: int = MOST_LEVELS) -> dict[str, tuple[int, Sizes]]:
+    """Element type and shape of every value of the main graph that is known to the last number, by name.
+
+    model : has been through onnx's inference; weights may be left out. Nodes that cannot be followed are passed over.
+    levels : of functions in functions that are gone through; with 0, what a call makes is unknown.
+    """
+    walk = _Walk(model, levels)
+    for node in model.graph.node:
+        walk.step(node)
+    return {name: known for name, kind in walk.types.items() if (known := _known(kind)) is not None}
+
+
+class _Walk:
+    def __init__(
+        self, model: onnx.ModelProto, levels: int = MOST_LEVELS, inside: Iterator[int] | None = None
+    ) -> None:
+        """inside : an item for each node that may still be gone through in the bodies of functions."""
+        graph = model.graph
+        self._inside = iter(range(MOST_INSIDE)) if inside is None else inside
+        self._levels = levels
+        self._functions = functions_of(model) if levels else {}
+        self._opsets = {entry.domain: entry.version for entry in model.opset_import}
+        self._imports = list(model.opset_import)
+        infos = (*graph.input, *graph.value_info, *graph.output)
+        self.types = {info.name: info.type for info in infos if _known(info.type) is not None}
+        self._values: dict[str, NDArray[Any]] = {}
+        for tensor in graph.initializer:
+            self.types[tensor.name] = onnx.helper.make_tensor_type_proto(tensor.data_type, tensor.dims)
+            self._keep(tensor.name, tensor)
+
+    def step(self, node: onnx.NodeProto) -> None:
+        """Learn the types and values of what `node` makes, as far as they follow from what is known."""
+        if identifier(node) in self._functions:
+            self._call(node)
+            return
+        if node.domain or any(a.HasField("g") or a.ref_attr_name for a in node.attribute):
+            return
+        measures = node.op_type in ("Shape", "Size")
+        followed = (node.op_type in FOLLOWED or is_range(node)) and all(
+            name in self._values for name in node.input if name
+        )
+        if not followed and all(name in self.types for name in node.output if name) and not measures:
+            return
+        inferred = self._infer(node)
+        self.types.update((name, kind) for name, kind in inferred.items() if name not in self.types)
+        if measures:
+            self._measure(node)
+        elif followed and all(_is_small(inferred.get(name)) for name in node.output if name):  # not: declared so
+            self._values.update(zip(node.output, self._evaluate(node), strict=False))
+
+    def _call(self, node: onnx.NodeProto) -> None:
+        """Go through the body of the function that `node` calls."""
+        names = [name for name in node.input if name]
+        if any(name not in self.types for name in names) or all(name in self.types for name in node.output if name):
+            return
+        held = {n: numpy_helper.from_array(self._values[n], n) for n in names if n in self._values}
+        body = body_of(self._functions, node, {name: self.types[name] for name in names} | held)
+        if sum(1 for _ in islice(self._inside, len(body.graph.node))) < len(body.graph.node):
+            return
+        walk = _Walk(body, self._levels - 1, self._inside)
+        for step in body.graph.node:
+            walk.step(step)
+        for inner, name in zip(body.graph.output, node.output, strict=False):
+            if name and inner.name in walk.types:
+                self.types.setdefault(name, walk.types[inner.name])
+                if inner.name in walk._values:
+                    self._values[name] = walk._values[inner.name]
+
+    def _infer(self, node: onnx.NodeProto) -> dict[str, TypeProto]:
+        """The types of what it makes, where they are known to the last number."""
+        names = [name for name in node.input if name]
+        if any(name not in self.types for name in names):
+            return {}
+        if is_range(node):
+            count, kind = self._count(node), self.types[names[0]].tensor_type.elem_type
+            return {} if count is None else {node.output[0]: onnx.helper.make_tensor_type_proto(kind, [count])}
+        try:
+            schema = onnx.defs.get_schema(node.op_type, self._opsets.get("", 1))
+            found = infer_node_outputs(
+                schema,
+                node,
+                {name: self.types[name] for name in names},
+                {n: numpy_helper.from_array(self._values[n], n) for n in names if n in self._values},
+                opset_imports=self._imports,
+            )
+        except Exception:  # of many types
+            return {}
+        whole = {name: kind for name, kind in found.items() if _known(kind) is not None}
+        if node.op_type in LIKE_X and node.output[0] not in whole:
+            whole[node.output[0]] = self.types[names[0]]
+        return whole
+
+    def _measure(self, node: onnx.NodeProto) -> None:
+        known = _known(self.types[node.input[0]]) if node.input and node.input[0] in self.types else None
+        if known is not None:
+            self._values[node.output[0]] = _measured(node, known[1])
+
+    def _count(self, node: onnx.NodeProto) -> int | None:
+        """How many numbers a Range makes."""
+        given = [self._values[name] for name in node.input if name in self._values]
+        if len(given) != 3 or any(value.size != 1 for value in given):
+            return None
+        first, limit, step = (value.item() for value in given)
+        try:
+            count = max(0, int(-((first - limit) // step)))
+        except (TypeError, ArithmeticError, ValueError):  # texts, a step of 0, infinities
+            return None
+        return count if count < 2**62 else None
+
+    def _evaluate(self, node: onnx.NodeProto) -> list[NDArray[Any]]:
+        if is_range(node):
+            count = self._count(node)
+            first, _, step = (self._values.get(name, np.zeros(1)) for name in node.input)
+            return [] if count is None else [first + step * np.arange(count, dtype=first.dtype)]
+        if node.ByteSize() > _MOST_BYTES:
+            return []
+        if node.op_type == "Constant":  # by hand: a thousand of them differ
+            (held,) = map(onnx.helper.get_attribute_value, node.attribute)
+            return [numpy_helper.to_array(held) if isinstance(held, TensorProto) else _array(node.attribute[0])]
+        alike = onnx.NodeProto(op_type=node.op_type, attribute=node.attribute)
+        alike.input.extend(f"i{at}" if name else "" for at, name in enumerate(node.input))
+        alike.output.extend(f"o{at}" if name else "" for at, name in enumerate(node.output))
+        try:
+            run = _operator(alike.SerializeToString(deterministic=True), self._opsets.get("", 1))
+            with np.errstate(all="ignore"):
+                results: Any = run.run(None, {f"i{at}": self._values[n] for at, n in enumerate(node.input) if n})
+        except Exception:  # whatever the evaluator says of what it cannot do
+            return []
+        made = iter(np.asarray(result) for result in results)
+        return [next(made) if name else np.empty(0) for name in node.output]
+
+    def _keep(self, name: str, tensor: TensorProto) -> None:
+        if tensor.data_location != TensorProto.EXTERNAL and np.prod(tensor.dims) <= MOST_VALUES:
+            self._values[name] = numpy_helper.to_array(tensor)
+
+
+def _array(attribute: onnx.AttributeProto) -> NDArray[Any]:
+    kinds = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
+    return np.array(onnx.helper.get_attribute_value(attribute), dtype=kinds.get(attribute.name, object))
+
+
+@lru_cache(maxsize=512)
+def _operator(node: bytes, opset: int) -> ReferenceEvaluator:
+    """A node by itself, as a function: made once for all nodes that are alike, since that takes longer than a run."""
+    proto = onnx.NodeProto.FromString(node)
+    graph = onnx.GraphProto(node=[proto], name="node")  # a node by itself would be taken for the newest opset's
+    graph.input.extend(onnx.ValueInfoProto(name=name) for name in proto.input if name)
+    graph.output.extend(onnx.ValueInfoProto(name=name) for name in proto.output if name)
+    imports = [onnx.helper.make_opsetid("", opset)]
+    return ReferenceEvaluator(onnx.ModelProto(ir_version=10, graph=graph, opset_import=imports))
+
+
+def _is_small(kind: TypeProto | None) -> bool:
+    known = None if kind is None else _known(kind)
+    return known is not None and math.prod(known[1]) <= MOST_VALUES
+
+
+def _measured(node: onnx.NodeProto, shape: Sizes) -> NDArray[Any]:
+    if node.op_type == "Size":
+        return np.array(np.prod(shape), dtype=np.int64)
+    given = {attribute.name: attribute.i for attribute in node.attribute}
+    return np.array(shape[given.get("start") : given.get("end")], dtype=np.int64)
+
+
+def _known(kind: TypeProto) -> tuple[int, Sizes] | None:
+    tensor = kind.tensor_type
+    if not tensor.HasField("shape") or any(not dim.HasField("dim_value") for dim in tensor.shape.dim):
+        return None
+    return tensor.elem_type, tuple(dim.dim_value for dim in tensor.shape.dim)

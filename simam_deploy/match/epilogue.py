@@ -1,0 +1,103 @@
+"""What an operator of ours does behind SimAM: activation(scale * y + bias + residual). Asked of the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from onnx import TensorProto, helper
+
+from simam_deploy import formula
+from simam_deploy.equivalence import Shape, allowance, planes
+from simam_deploy.formula import OPS, STEEPEST, Float64, Op
+from simam_deploy.graph.evaluator import KERNELS, Array, evaluator
+from simam_deploy.graph.to_float64 import widen
+from simam_deploy.match.run_subgraph import called, in_place, renamed, widened
+
+EPS = float(np.finfo(np.float32).eps)
+"""Scale and bias are rounded to float32 once, by half of it."""
+NOISE = 2.0**-40
+"""What float64 may lose in a chain of a few operators."""
+
+Run = Callable[[Float64, Float64], Float64]
+"""x and a residual of its shape to the result."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tail:
+    """scale, bias : (C,) float32.  activation : a name of formula.ACTIVATIONS."""
+
+    scale: Array
+    bias: Array
+    residual: ir.Value | None = None
+    activation: str = "none"
+
+    @property
+    def op(self) -> str:
+        """The name of the operator that has this behind SimAM."""
+        wanted = Op(True, self.residual is not None, self.activation)
+        return next(name for name, op in OPS.items() if op == wanted)
+
+    @property
+    def affine(self) -> bool:
+        """Whether scale and bias change anything."""
+        return bool((self.scale != 1).any() or (self.bias != 0).any())
+
+
+def difference(run: Run, tail: Tail, e_lambda: float, shapes: Sequence[Shape]) -> str | None:
+    """Where `run` is not the tail behind SimAM of x; None if it is, up to the rounding of scale and bias.
+
+    Raises whatever `run` does.
+    """
+    for shape in shapes:
+        rng = np.random.default_rng(2)
+        for name, x in planes(rng, shape, e_lambda):
+            y = formula.reference(x, e_lambda)
+            residual = rng.standard_normal(shape) * np.abs(y).max()
+            given = residual if tail.residual is not None else np.zeros(1)
+            exact = formula.neighbours(y, tail.scale, tail.bias, given, activation=tail.activation)
+            scale, bias = (np.abs(v, dtype=np.float64)[:, None, None] for v in (tail.scale, tail.bias))
+            rounded = (EPS + NOISE) * (scale * np.abs(y) + bias) + NOISE * np.abs(given)
+            allowed = STEEPEST * (scale * allowance(x, e_lambda) + rounded)
+            got = run(x, residual)
+            if got.shape != shape:
+                return f"the result of x of {shape} has the shape {got.shape}"
+            off = np.abs(np.where(np.isnan(got), np.inf, got) - exact)
+            if (off > allowed).any():
+                return f"differs from {tail.op} on {name} planes by {off.max():.3g}"
+    return None
+
+
+def steps(
+    model: ir.Model, nodes: Sequence[ir.Node], inputs: Sequence[ir.Value], constants: Sequence[ir.Value], y: ir.Value
+) -> Callable[..., Float64]:
+    """`nodes`, in order, as a function of float64 arrays: from `inputs` and constants to y."""
+    names: dict[ir.Value, str] = {}
+    for value in (*inputs, *(v for node in nodes for v in (*node.inputs, *node.outputs))):
+        if value is not None and value not in names:
+            names[value] = f"v{len(names)}"
+    graph = helper.make_graph(
+        [renamed(node, names) for node in nodes],
+        "steps",
+        [helper.make_tensor_value_info(names[value], TensorProto.DOUBLE, None) for value in inputs],
+        [onnx.ValueInfoProto(name=names[y])],
+        [widened(value, names[value]) for value in constants],
+    )
+    made = helper.make_model(
+        graph,
+        ir_version=10,
+        opset_imports=[helper.make_opsetid(domain, version) for domain, version in model.opset_imports.items()],
+        functions=called(nodes, model),
+    )
+    machine = evaluator(widen(in_place(made)), list(KERNELS.values()))
+
+    def run(*arrays: Float64) -> Float64:
+        with np.errstate(all="ignore"):
+            results: Any = machine.run(None, {names[v]: a for v, a in zip(inputs, arrays, strict=True)})
+        return np.asarray(results[0], dtype=np.float64)
+
+    return run

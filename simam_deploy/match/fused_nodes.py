@@ -1,0 +1,116 @@
+"""Operators of ours that have neighbours of SimAM in them: are they what their names say?"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import onnx_ir as ir
+
+from simam_deploy.equivalence import Shape
+from simam_deploy.formula import DEFAULT_LAMBDA, OP_DOMAIN, OPS, Float64
+from simam_deploy.graph.shapes import Dims
+from simam_deploy.match.dataflow import Flow
+from simam_deploy.match.epilogue import Tail, difference, steps
+from simam_deploy.match.op_sets import HALF
+from simam_deploy.match.probe_shapes import MOST_VALUES, PROBES
+from simam_deploy.match.subgraph import is_simam_node
+
+FLOAT = ir.DataType.FLOAT
+CHANNELS = 3
+"""Of the probes on whole maps."""
+
+
+def has_tail(node: ir.Node) -> bool:
+    """Whether `node` has the name of such an operator."""
+    return node.domain == OP_DOMAIN and node.op_type in OPS and not is_simam_node(node)
+
+
+class Ops:
+    """Reads such nodes of one model. What a body computes is asked once for all nodes that are alike."""
+
+    def __init__(self, flow: Flow) -> None:
+        self._flow = flow
+        self._known: dict[tuple[object, ...], str | None] = {}
+
+    def read(self, node: ir.Node, dtype: ir.DataType, variants: list[Dims]) -> tuple[Tail | None, float, list[str]]:
+        """What it does behind SimAM and its λ; or None and the reasons why it is not what it is called.
+
+        dtype : of x.  variants : the shapes of x, one for each call of the function that it is in.
+        """
+        op = OPS[node.op_type]
+        body = node.op_identifier() in self._flow.model.functions
+        given = [*node.inputs[: 3 + op.residual], *[None] * 4][: 3 + op.residual]
+        e_lambda = _lambda(node, body)
+        scale, bias = (self._parameter(value) for value in given[1:3])
+        counts = {dims[1] for dims in variants if len(dims) > 1 and isinstance(dims[1], int)}
+        counts |= {len(values) for values in (scale, bias) if values is not None}
+        reasons = {
+            f"x is {len(variants[0])}-D; the operator takes (N, C, H, W)": len(variants[0]) != 4,
+            f"x is {dtype.name}; the operator takes FLOAT, FLOAT16 and BFLOAT16": dtype not in (FLOAT, *HALF),
+            f"{node.op_type} takes {len(given)} inputs and gives one result": None in given
+            or len(node.inputs) > len(given)
+            or len(node.outputs) > 1,
+            "its λ is no constant > 0" if body else "it has no body, and no attribute e_lambda > 0": not e_lambda,
+            "its scale and bias must be constants, float32, one number for each channel of x": scale is None
+            or bias is None
+            or len(counts) > 1,
+        }
+        found = [reason for reason, holds in reasons.items() if holds]
+        if found or scale is None or bias is None or e_lambda is None:
+            return None, 0.0, found
+        tail = Tail(scale, bias, given[3] if op.residual else None, op.activation)
+        for dims in variants if body else ():
+            if differs := self._difference(node, tail, e_lambda, dims):
+                return None, 0.0, [differs]
+        return tail, float(str(np.float32(e_lambda))), []
+
+    def _parameter(self, value: ir.Value | None) -> np.ndarray[tuple[int], np.dtype[np.float32]] | None:
+        tensor = self._flow.held(value)
+        if tensor is None or len(tensor.shape) != 1 or tensor.dtype != FLOAT:
+            return None
+        return np.asarray(tensor.numpy(), dtype=np.float32)
+
+    def _difference(self, node: ir.Node, tail: Tail, e_lambda: float, dims: Dims) -> str | None:
+        """Every channel on a small map, and a few on the whole map or, where that is not fixed, on some."""
+        shapes = [(2, len(tail.scale), 3, 5)]
+        for _, _, *probe in PROBES[4]:
+            h, w = (d if isinstance(d, int) else p for d, p in zip(dims[2:], probe, strict=True))
+            shapes.append((2, CHANNELS, h, w))
+        for shape in dict.fromkeys(shapes):
+            if math.prod(shape) > MOST_VALUES:
+                continue
+            key = (node.op_identifier(), e_lambda, shape)
+            if key not in self._known:
+                self._known[key] = self._at(node, tail, e_lambda, shape)
+            if (differs := self._known[key]) is not None:
+                return differs
+        return None
+
+    def _at(self, node: ir.Node, tail: Tail, e_lambda: float, shape: Shape) -> str | None:
+        rng = np.random.default_rng(3)
+        scale, bias = (rng.standard_normal(shape[1]).astype(np.float32) for _ in range(2))
+        inputs = [ir.Value(name=f"input {i}") for i in range(len(node.inputs))]
+        alike = ir.Node(node.domain, node.op_type, inputs, node.attributes.values(), overload=node.overload)
+        alike.outputs[0].name = "y"
+        probe = Tail(scale, bias, tail.residual, tail.activation)
+
+        def run(x: Float64, residual: Float64) -> Float64:
+            given = (x, scale.astype(np.float64), bias.astype(np.float64), residual)
+            return body(*given[: len(inputs)])
+
+        try:
+            body = steps(self._flow.model, [alike], inputs, [], alike.outputs[0])
+            return difference(run, probe, e_lambda, [shape])
+        except Exception as error:  # whatever the evaluator says of a body that does not fit
+            return f"it does not run by itself: {error}"
+
+
+def _lambda(node: ir.Node, body: bool) -> float | None:
+    """That of the node, or the default that its body has; None where it is no number above 0."""
+    attribute = node.attributes.get("e_lambda")
+    if attribute is None:
+        return DEFAULT_LAMBDA if body else None
+    if attribute.is_ref() or attribute.type != ir.AttributeType.FLOAT or not attribute.as_float() > 0:
+        return None
+    return attribute.as_float()

@@ -1,0 +1,331 @@
+"""The pieces of an ONNX graph between x and y = x * gate(x): what belongs to each.
+
+Operators are looked at only far enough to know that a piece is parameter-free and closed; whether it is SimAM is
+asked of its numbers (judge.py).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Set
+from dataclasses import dataclass, replace
+from heapq import heappop, heappush
+
+import onnx_ir as ir
+
+from simam_deploy.formula import OP_DOMAIN, OP_NAME
+from simam_deploy.match.dataflow import MOST_NODES, Flow, constant, origin
+from simam_deploy.match.op_sets import (
+    FLOATS,
+    GATES,
+    IN_INFERENCE,
+    MEASURES,
+    NORMALIZATIONS,
+    PASSING,
+    PICKING,
+    REGROUPING,
+    STATISTICS,
+    TWO_SIDED,
+    cast_to,
+)
+
+MOST_WIDENINGS = 8
+"""Casts, reshapes and Identities behind y that are taken in, or looked through; a second fuse takes in the next."""
+MOST_NAMED = 8
+MOST_AROUND = 500
+"""Nodes that compute sizes and constants of one block; code for dynamic sizes has up to 50."""
+_HANDING_ON = IN_INFERENCE | {"Cast", "CastLike", "Identity"}
+_NORMALIZED = NORMALIZATIONS | {"MeanVarianceNormalization"}
+_SQUARES = NORMALIZATIONS | {"MeanVarianceNormalization", "Pow", "ReduceL2", "ReduceSumSquare"}
+
+
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """A closed piece of a graph with one way in for data, `x`, and one way out, `y`."""
+
+    x: ir.Value
+    y: ir.Value
+    inside: tuple[ir.Node, ...]
+    """Nodes that depend on x's values, in order, the one that makes y last."""
+    around: tuple[ir.Node, ...]
+    """Nodes that compute sizes and constants for those, in order; some of them, if they are more than MOST_AROUND."""
+    sizes: tuple[ir.Node, ...]
+    """Shape nodes that measure something outside the piece, such as a graph input."""
+    constants: tuple[ir.Value, ...]
+    defaults: tuple[str, ...]
+    """The inputs of the graph among those: callers may replace their values."""
+    flat: tuple[ir.Node, ...]
+    """`inside` with calls of functions replaced by the nodes on data in their bodies."""
+    is_gate: bool = False
+    """Whether y is to be the gate alone: x * y is judged in its place."""
+
+    @property
+    def picks(self) -> bool:
+        """Whether an operator inside picks out a part of the data."""
+        return any(node.op_type in PICKING for node in self.flat)
+
+    @property
+    def uniform(self) -> bool:
+        """Whether each plane is surely treated as the others: no channel is picked out, no constant has channels.
+
+        Then a few channels prove it for all; otherwise it must be run at its real size.
+        """
+        return self.batched and all(t.size == 1 for t in self._floats())
+
+    @property
+    def batched(self) -> bool:
+        """Whether each batch element is surely treated as the others, by channels that may differ."""
+        if any(node.op_type in PICKING | REGROUPING for node in self.flat):
+            return False
+        axes = len(self.x.shape or ()) or 3
+        return all(t.size == 1 or len(t.shape) < axes or t.shape[0] == 1 for t in self._floats())
+
+    def _floats(self) -> list[ir.TensorProtocol]:
+        inner = [v for node in self.flat for v in node.inputs if v is not None]
+        found = (constant(v) for v in (*self.constants, *inner))
+        return [t for t in found if t is not None and t.dtype in FLOATS]
+
+    @property
+    def narrowest(self) -> int:
+        """Bits of the narrowest float type that values are cast to inside; 64 where there is none."""
+        casts = (cast_to(node) for node in (*self.around, *self.flat))
+        return min((to.bitwidth for to in casts if to in FLOATS), default=64)
+
+    @property
+    def type_of_constants(self) -> ir.DataType | None:
+        """The float type of all its constants, which the data must have too; None if there is none, or a cast."""
+        tensors = (constant(value) for value in self.constants)
+        types = {tensor.dtype for tensor in tensors if tensor is not None and tensor.dtype in FLOATS}
+        casts = any(cast_to(node) is not None for node in self.flat)
+        return next(iter(types)) if len(types) == 1 and not casts else None
+
+    @property
+    def two_sided(self) -> list[ir.Node]:
+        """Operators that do one thing or another with data: a probe must show both. Of two inputs, not of more."""
+        many = [node for node in self.inside if node.op_type in ("Max", "Min") and len(node.inputs) > 2]
+        return [node for node in self.inside if node.op_type in TWO_SIDED and node not in many]
+
+    def shared(self) -> list[str]:
+        """Which inner values others use too. Those stay, and are computed twice, when the block is replaced."""
+        closed = {*self.inside, *self.around}
+        found = []
+        for value in (
+            v for node in self.inside if node.op_type not in PASSING for v in node.outputs if v is not self.y
+        ):
+            if value.is_graph_output():
+                found.append(f"{value.name!r} is also an output of the graph")
+            found += [
+                f"{value.name!r} is also used by {use.node.op_type} {use.node.name!r}"
+                for use in value.uses()
+                if use.node not in closed
+            ]
+        return found
+
+
+@dataclass(frozen=True)
+class DeadEnd:
+    """What looks like SimAM, but of more than one value."""
+
+    reason: str
+
+
+def is_simam_node(node: ir.Node) -> bool:
+    """Whether `node` is the op of this package."""
+    return node.domain == OP_DOMAIN and node.op_type == OP_NAME
+
+
+def cuts_at(node: ir.Node, flow: Flow, ends: Set[ir.Value] = frozenset()) -> list[Cut] | DeadEnd:
+    """The pieces that end in `node`, or in a cast or reshape right behind it; the narrowest first, mostly one.
+
+    ends : values not to look behind, as they are results of blocks.
+    """
+    if flow.gate(node) is None and not is_simam_node(node):
+        return []
+    y, *others = node.outputs
+    if not _is_used(y) or any(_is_used(v) for v in others):  # a call that makes more stays: its body is looked into
+        return []
+    starts, dead_end = _starts(y, flow, ends)
+    if not starts:
+        return dead_end or []
+    cuts = [_cut(x, y, nodes, flow) for x, nodes in starts[:1]]
+    if not _has_deviations(cuts[0].flat, flow):
+        return []
+    behind: list[ir.Node] = []
+    for further in _passed_on(y, flow):
+        behind.append(further)
+        cuts += [_cut(x, further.outputs[0], [*nodes, *behind], flow) for x, nodes in starts]
+    return cuts
+
+
+def gates_at(value: ir.Value, flow: Flow) -> list[Cut]:
+    """The pieces that make `value`, where it may be the gate of one value; the narrowest first.
+
+    It takes a mean and a variance, so one that gathers planes once alone is none.
+    """
+    starts, _ = _starts(value, flow, frozenset(), through=True)
+    cuts = [_cut(x, value, nodes, flow) for x, nodes in starts]
+    return [replace(cut, is_gate=True) for cut in cuts if _has_deviations(cut.flat, flow) and _gathers_twice(cut)]
+
+
+def _gathers_twice(cut: Cut) -> bool:
+    operators = [node.op_type for node in cut.flat]
+    return sum(op in STATISTICS for op in operators) > 1 or not _NORMALIZED.isdisjoint(operators)
+
+
+def _is_used(value: ir.Value) -> bool:
+    return bool(value.uses()) or value.is_graph_output()
+
+
+def _starts(
+    y: ir.Value, flow: Flow, ends: Set[ir.Value], *, through: bool = False
+) -> tuple[list[tuple[ir.Value, list[ir.Node]]], DeadEnd | None]:
+    """Go back from y, opening the latest value first; where all comes together in one value, that may be x.
+
+    Behind the first such value only casts and reshapes are followed; with `through`, everything.
+    """
+    opened = {y}
+    count = itertools.count()
+    latest = [(-_position(y, flow), next(count), y)]
+    stuck: set[ir.Value] = set()
+    nodes: list[ir.Node] = []
+    found: list[tuple[ir.Value, list[ir.Node]]] = []
+    while opened:
+        value = heappop(latest)[-1]
+        if value not in opened:
+            continue
+        node = value.producer()
+        if not stuck and len(opened) == 1 and _is_gated(nodes, flow):
+            found.append((value, list(nodes)))
+            passing = through or (node is not None and node.op_type in PASSING and not node.domain)
+            if node is None or not passing or len(found) > MOST_WIDENINGS:
+                break
+        opened.discard(value)
+        expandable = value not in ends and node is not None and (flow.known(node) or is_simam_node(node))
+        if node is None or not expandable or len(nodes) >= MOST_NODES:
+            stuck.add(value)
+            if len(stuck) > 1 or found:
+                break
+            continue
+        nodes.append(node)
+        flow.steps += 1
+        opened.difference_update(node.outputs)
+        for v in flow.data(node):
+            if v not in stuck and v not in opened:
+                opened.add(v)
+                heappush(latest, (-_position(v, flow), next(count), v))
+    return found, None if found or stuck & ends else _dead_end(nodes, {*stuck, *opened}, flow)
+
+
+def _position(value: ir.Value, flow: Flow) -> int:
+    node = value.producer()
+    return -1 if node is None else flow.order[node]
+
+
+def _is_gated(nodes: list[ir.Node], flow: Flow) -> bool:
+    operators: set[str] = set()
+    for node in nodes:
+        if is_simam_node(node):
+            return True
+        body = flow.body(node)
+        operators |= {node.op_type} if body is None else body.operators
+    return bool(operators & GATES and operators & STATISTICS)
+
+
+def _dead_end(nodes: list[ir.Node], left: set[ir.Value], flow: Flow) -> DeadEnd | None:
+    """A word on what is gated by a statistic of squares, but made of more than one value."""
+    if len(left) < 2 or not _has_deviations(nodes, flow) or not _is_gated(nodes, flow):
+        return None
+    made = sorted((_position(v, flow), str(v.name), v.producer()) for v in left)
+    named = ", ".join(f"{name!r} ({'an input' if n is None else n.op_type})" for _, name, n in made[:MOST_NAMED])
+    named += f" and {len(made) - MOST_NAMED:,} more" if len(made) > MOST_NAMED else ""
+    return DeadEnd(f"it is made of more than one value: {named}; SimAM is made of x alone")
+
+
+def _has_deviations(nodes: Iterable[ir.Node], flow: Flow) -> bool:
+    """Whether one thing made of data is subtracted from another, or squared: squeeze-and-excitation does neither."""
+    for node in nodes:
+        twice = node.op_type == "Mul" and len({same_numbers(value, flow) for value in node.inputs}) == 1
+        if twice or node.op_type in _SQUARES or is_simam_node(node):
+            return True
+        if node.op_type == "Sub" and len(flow.data(node)) == 2:
+            return True
+    return False
+
+
+def same_numbers(value: ir.Value | None, flow: Flow) -> ir.Value | None:
+    """The value that has the numbers of `value`, before its type was changed or it was handed on."""
+    for _ in range(MOST_WIDENINGS):
+        node = None if value is None else value.producer()
+        if node is None or node.domain or node.op_type not in _HANDING_ON or not flow.known(node):
+            break
+        value = node.inputs[0]
+    return value
+
+
+def _passed_on(y: ir.Value, flow: Flow) -> Iterator[ir.Node]:
+    """Casts and reshapes behind y, while nothing else uses what is between."""
+    for _ in range(MOST_WIDENINGS):
+        uses = [use for use in y.uses() if use.node.op_type not in MEASURES]
+        if len(uses) != 1 or y.is_graph_output():
+            return
+        node = uses[0].node
+        if node.op_type not in PASSING or node.domain or flow.data(node) != [y] or node.graph is not _graph(y):
+            return
+        yield node
+        y = node.outputs[0]
+
+
+def _graph(y: ir.Value) -> ir.Graph | None:
+    node = y.producer()
+    return None if node is None else node.graph
+
+
+def _cut(x: ir.Value, y: ir.Value, nodes: list[ir.Node], flow: Flow) -> Cut:
+    inside = sorted(nodes, key=flow.order.__getitem__)
+    made = {v for node in inside for v in node.outputs} | {x}
+    around: dict[ir.Node, None] = {}
+    constants: dict[ir.Value, None] = {}
+    sizes: dict[ir.Node, None] = {}
+    queue = [v for node in inside for v in node.inputs if v is not None and v in flow.fixed]
+    while queue and len(around) <= MOST_AROUND:
+        value = queue.pop()
+        node = value.producer()
+        if constant(value) is not None:
+            constants[value] = None
+        elif node is not None and node not in around and node not in sizes:
+            if node.op_type in MEASURES and node.inputs[0] not in made:
+                sizes[node] = None
+            else:
+                around[node] = None
+                queue += [v for v in node.inputs if v is not None and v in flow.fixed]
+    return Cut(
+        x,
+        y,
+        tuple(inside),
+        tuple(sorted(around, key=flow.order.__getitem__)),
+        tuple(sorted(sizes, key=flow.order.__getitem__)),
+        tuple(constants),
+        tuple(str(v.name) for v in dict.fromkeys(map(origin, constants)) if v in flow.defaults),
+        tuple(_flat(inside, flow)),
+    )
+
+
+def _flat(nodes: Iterable[ir.Node], flow: Flow, fixed: frozenset[ir.Value] = frozenset()) -> Iterator[ir.Node]:
+    """The nodes on data, with those in the bodies of functions in place of the calls.
+
+    fixed : inputs of the function that `nodes` are in which this call fixes.
+    """
+    for node in nodes:
+        function = flow.model.functions.get(node.op_identifier())
+        if function is None or flow.body(node) is None:
+            yield node
+            continue
+        given = dict(zip(function.inputs, node.inputs, strict=False))
+        still = {inner for inner, v in given.items() if v is None or v in flow.fixed or v in fixed}
+        steps = []
+        for step in function.all_nodes():
+            if step.op_type in MEASURES or all(v in still for v in flow.data(step)):
+                still.update(step.outputs)
+            else:
+                steps.append(step)
+        yield from _flat(steps, flow, frozenset(still))

@@ -1,0 +1,314 @@
+"""ONNX model -> the same model for one processor: ONNX Runtime's optimised graph, with SimAM in its blocked layout.
+
+SimAM in NCHW costs a network more than its own time: ONNX Runtime reorders what it reads and what it writes, and the
+convolutions around lose what they would have taken in (see runtimes/ort_layout.py). Here every SimAM stands, while
+ONNX Runtime optimises the graph, as a MaxPool over 1x1: an operator that knows the layout, that no transposition is
+moved through, and that is like no other one, as each has a dilation of its own, which over 1x1 means nothing. A
+residual comes in by a Mul behind it. Then they become `simam.nchwc::SimAM...`, which works in that layout.
+
+The file holds weights laid out for one kind of processor and needs the op library. It is marked with the machine, and
+refused elsewhere, by `open_session` and by the operators themselves.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from simam_deploy import native
+from simam_deploy.artifacts import manifest
+from simam_deploy.artifacts.atomic import refuse_overwriting_inputs, staging
+from simam_deploy.compare import inputs
+from simam_deploy.compare.verify import run_once
+from simam_deploy.errors import FormError, RuntimeUnavailable, SimAMDeployError, VerificationError
+from simam_deploy.formula import BLOCKED_DOMAIN, OP_DOMAIN, OP_VERSION
+from simam_deploy.graph import onnx_file
+from simam_deploy.ort_cpu import blocked_layout
+from simam_deploy.rewrite.fuse import BlockRow, Fused, fuse, write
+from simam_deploy.runtimes import Session, open_session
+from simam_deploy.runtimes.session import is_float
+from simam_deploy.text import on_one_line
+
+FIRST_MARK = 1_000_003
+"""The dilation of the first MaxPool that stands for an operator of ours."""
+SAME = 1e-3
+"""How far each operator's y, and each output, may be from the portable file's, as a share of its largest value. Both
+are one program in one runtime, whose sums run in another order: 1e-6 to 1e-4 after fifty layers. A wrong layout,
+channel or parameter makes errors as large as the values."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Specialised(Fused):
+    """The new model and its report. The form of a row is `blocked`, or `custom_op` where a block keeps to NCHW."""
+
+    machine: str
+    """As the op library names it; the file runs on such machines alone."""
+    block: int
+    """Channels that lie side by side."""
+
+
+def specialise(
+    model: ir.Model,
+    on_progress: Say | None = None,
+    *,
+    neighbours: bool = True,
+    check: bool = True,
+    sizes: Sequence[inputs.Size] | None = None,
+) -> Specialised:
+    """Fuse `model` and lay it out for this machine's CPU. `model` is not changed.
+
+    check : run it on random inputs, and compare the y of every operator of ours, and every output of floats, with
+    the portable model's.  sizes : one per input, for its dynamic axes; see inputs.cases.
+    Raises as `fuse`; RuntimeUnavailable where ONNX Runtime, its blocked layout or the op library is missing;
+    FormError if a node of our name is another operator, if no block lies where ONNX Runtime uses that layout, or if
+    it cannot load what it made;
+    VerificationError if a value differs by more than the share SAME.
+    """
+    say = on_progress or (lambda _: None)
+    library = native.library()
+    if library is None:
+        raise RuntimeUnavailable(f"specialising needs the operators of a specialised file\n{native.why_not()}")
+    block = blocked_layout.block_size()
+    fused = fuse(model, "custom_op", lambda node: say(f"prove the block at {node}"), neighbours=neighbours)
+    for node in fused.model.graph.all_nodes():
+        if node.domain == OP_DOMAIN and node.op_identifier() in fused.model.functions:
+            raise FormError(
+                f"cannot specialise: node {on_one_line(node.name or str(node.outputs[0].name))!r} has the name "
+                f"{OP_DOMAIN}::{node.op_type} and a fallback definition that is not that; the kernel would take it"
+            )
+    say("optimise with ONNX Runtime")
+    wanted = {row.node for row in fused.rows if row.dtype == ir.DataType.FLOAT.name and len(row.shape) == 4}
+    while True:
+        marked, ours = _with_marks(fused.model, wanted)
+        optimised = _optimised(marked, library)
+        places = _places(optimised, ours)
+        if len(places) == len(ours):
+            break
+        wanted -= {str(node.name) for mark, node in ours.items() if mark not in places}
+    blocked = {str(node.name) for node in ours.values()}
+    if not blocked:
+        raise FormError(
+            "ONNX Runtime uses no blocked layout around any SimAM block of this model, so there is nothing to gain\n"
+            "ship the portable file (simam-deploy fuse without --specialise)"
+        )
+    for place in places.values():
+        _put_back(optimised, place, block, library.machine)
+    optimised.metadata_props.update(model.metadata_props)
+    _tell_types(optimised, {row.node: row for row in fused.rows if row.node not in blocked})
+    if check:
+        say("compare with the portable model")
+        channels = {row.node: row.shape[1] for row in fused.rows if row.node in blocked}
+        _compare(_tapped(fused.model, channels), _tapped(optimised, channels), sizes)
+    rows = tuple(replace(row, form="blocked" if row.node in blocked else "custom_op") for row in fused.rows)
+    notes = [f"{row.node}: keeps to NCHW" for row in rows if row.form != "blocked"]
+    return Specialised(
+        optimised, rows, fused.near_misses, (*fused.notes, *notes), machine=library.machine, block=block
+    )
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where an operator of ours goes in the optimised graph."""
+
+    node: ir.Node
+    """The operator, in the portable model."""
+    pool: ir.Node
+    end: ir.Node
+    """What makes y as long as it is a mark: the MaxPool, or the Mul behind it that brings the residual."""
+
+    @property
+    def residual(self) -> ir.Value | None:
+        return next((value for value in self.end.inputs[:2] if value is not self.pool.outputs[0]), None)
+
+
+def _with_marks(model: ir.Model, wanted: Container[str]) -> tuple[ir.Model, dict[int, ir.Node]]:
+    """A copy in which the `wanted` operators of ours are marks; the marks' dilations -> the operators.
+
+    Those in subgraphs and functions stay, and those with computed parameters.
+    """
+    copy = model.clone()
+    ours: dict[int, ir.Node] = {}
+    for node, original in list(zip(copy.graph, model.graph, strict=True)):
+        x = node.inputs[0] if node.domain == OP_DOMAIN else None
+        if x is None or node.name not in wanted:
+            continue
+        if any(value is None or ir.convenience.get_const_tensor(value) is None for value in _parameters(node)):
+            continue
+        mark = FIRST_MARK + len(ours)
+        pool = ir.node("MaxPool", [x], {"kernel_shape": [1, 1], "dilations": [mark, 1]}, name=f"simam_deploy/{mark}")
+        pool.outputs[0].name = f"simam_deploy/{mark}/x"
+        made = [pool]
+        if _has_residual(node):
+            made.append(ir.node("Mul", [pool.outputs[0], node.inputs[-1]], name=f"simam_deploy/{mark}/residual"))
+        _replace(copy.graph, node, made)
+        ours[mark] = original
+    return copy, ours
+
+
+def _replace(graph: ir.Graph, old: ir.Node, made: list[ir.Node]) -> None:
+    """Put nodes in the place of one; its output keeps name, type and shape."""
+    y, new = old.outputs[0], made[-1].outputs[0]
+    new.name, new.type, new.shape = y.name, y.type, y.shape
+    graph.insert_before(old, made)
+    y.replace_all_uses_with(new, replace_graph_outputs=True)
+    graph.remove(old, safe=True)
+
+
+def _places(model: ir.Model, ours: Mapping[int, ir.Node]) -> dict[int, _Place]:
+    """The marks that ONNX Runtime left as they were and took into the blocked layout."""
+    blocked = blocked_layout.blocked_values(model)
+    places = {}
+    for pool in model.graph:
+        if pool.op_type != "MaxPool" or pool.domain != blocked_layout.DOMAIN:
+            continue
+        dilations = pool.attributes.get("dilations")
+        mark = dilations.as_ints()[0] if dilations is not None else 0
+        x = pool.inputs[0]
+        maker = None if x is None else x.producer()
+        if mark not in ours or x is None or maker is None or maker.op_type == "ReorderInput":
+            continue  # the last: it stands in NCHW, and only the mark itself wanted the layout
+        place = _Place(ours[mark], pool, pool)
+        if _has_residual(ours[mark]):
+            users = [use.node for use in pool.outputs[0].uses()]
+            place = replace(place, end=users[0] if users else pool)
+            if len(users) != 1 or users[0].op_type != "Mul" or place.residual not in blocked:
+                continue
+        places[mark] = place
+    return places
+
+
+def _has_residual(node: ir.Node) -> bool:
+    return len(node.inputs) in (2, 4)
+
+
+def _parameters(node: ir.Node) -> tuple[ir.Value | None, ...]:
+    """Scale and bias, if it has them."""
+    return tuple(node.inputs[1:3]) if len(node.inputs) > 1 else ()
+
+
+def _tell_types(model: ir.Model, rows: Mapping[str, BlockRow]) -> None:
+    """Write the type and shape of the operators that stay, where the file does not tell them: nothing infers them
+    behind the blocked layout."""
+    for node in model.graph:
+        row = rows.get(str(node.name))
+        if row is not None and node.domain == OP_DOMAIN:
+            y = node.outputs[0]
+            y.type = y.type or ir.TensorType(ir.DataType[row.dtype])
+            y.shape = y.shape or ir.Shape([size if isinstance(size, int) else None for size in row.shape])
+
+
+def _optimised(model: ir.Model, library: native.Library) -> ir.Model:
+    with tempfile.TemporaryDirectory(prefix="simam-deploy-") as folder:
+        source, target = Path(folder, "model.onnx"), Path(folder, "optimised.onnx")
+        onnx_file.save(model, source)
+        blocked_layout.optimise(source, target, library)
+        optimised = onnx_file.load(target)
+        ir.external_data.load_to_model(optimised)
+        return optimised
+
+
+def _put_back(model: ir.Model, place: _Place, block: int, machine: str) -> None:
+    node, pool = place.node, place.pool
+    attributes = [*node.attributes.values(), ir.AttrInt64("block", block), ir.AttrString("machine", machine)]
+    parameters = [_parameter(model, node, value) for value in _parameters(node)]
+    operands = [pool.inputs[0], *parameters, *([place.residual] if _has_residual(node) else [])]
+    _replace(model.graph, place.end, [ir.Node(BLOCKED_DOMAIN, node.op_type, operands, attributes, name=node.name)])
+    if pool is not place.end:
+        model.graph.remove(pool, safe=True)
+    model.graph.opset_imports[BLOCKED_DOMAIN] = OP_VERSION
+
+
+def _parameter(model: ir.Model, node: ir.Node, value: ir.Value | None) -> ir.Value:
+    """Scale or bias as an initialiser."""
+    assert value is not None
+    tensor = ir.convenience.get_const_tensor(value)
+    assert tensor is not None
+    name = f"{node.name}/{'scale' if value is node.inputs[1] else 'bias'}"
+    while name in model.graph.initializers:
+        name += "_"
+    held = ir.tensor(tensor.numpy(), name=name)
+    made = ir.Value(name=name, type=ir.TensorType(held.dtype), shape=ir.Shape(tensor.numpy().shape), const_value=held)
+    model.graph.register_initializer(made)
+    return made
+
+
+def specialise_file(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    on_progress: Say | None = None,
+    *,
+    neighbours: bool = True,
+    check: bool = True,
+    sizes: Sequence[inputs.Size] | None = None,
+) -> Specialised:
+    """`specialise` from one ONNX file to another, with a manifest beside it. Raises as `specialise`, `onnx_file.load`
+    and `files.staging` do; nothing is written then, and `source` is never touched."""
+    model = onnx_file.load(source)
+    refuse_overwriting_inputs(target, [source, *onnx_file.weight_files(model, source)])
+    with staging(target) as staged, onnx_file.blaming(source):
+        made = specialise(model, on_progress, neighbours=neighbours, check=check, sizes=sizes)
+        mark = manifest.specialisation(made.machine, made.block, blocked_layout.version())
+        write(made, staged, manifest.file_source(Path(source)), ("onnx", "onnx-ir", "onnxruntime"), mark)
+    return replace(made, notes=(*made.notes, *manifest.stale(Path(target))))
+
+
+def _compare(portable: ir.Model, specialised: ir.Model, sizes: Sequence[inputs.Size] | None) -> None:
+    """Raise VerificationError where an output differs."""
+    with tempfile.TemporaryDirectory(prefix="simam-deploy-") as folder:
+        paths = [Path(folder, "portable.onnx"), Path(folder, "specialised.onnx")]
+        onnx_file.save(portable, paths[0])
+        onnx_file.save(specialised, paths[1])
+        with open_session(paths[0], "ort") as before, _opened(paths[1]) as after:
+            (case,) = inputs.cases(["plain"], inputs.specs(paths[0]), sizes=sizes)
+            wanted, got = run_once(before, case.feeds[0]), run_once(after, case.feeds[0])
+    for name, exact in wanted.items():
+        if not is_float(exact.dtype):
+            continue  # an index may differ where two values are equal but for rounding
+        finite = np.isfinite(exact)
+        off = float(np.max(np.abs(got[name][finite] - exact[finite]), initial=0))
+        size = float(np.max(np.abs(exact[finite]), initial=0))
+        if not off <= SAME * size or (np.isfinite(got[name]) != finite).any():
+            raise VerificationError(
+                f"{name!r} in the specialised model is {off:.3g} off that in the portable one, of at most "
+                f"{size:.3g}: more than the share {SAME:g} that a reordered sum explains\n"
+                "this is a defect; use the portable file, and report it with the model",
+                None,
+            )
+
+
+def _opened(path: Path) -> Session:
+    try:
+        return open_session(path, "ort")
+    except SimAMDeployError as error:
+        raise FormError(
+            f"ONNX Runtime cannot load the graph that it optimised: {str(error).partition(': ')[2] or error}\n"
+            "ship the portable file (simam-deploy fuse without --specialise)"
+        ) from error
+
+
+def _tapped(model: ir.Model, channels: Mapping[str, int | str | None]) -> ir.Model:
+    """A copy with the y of the operators that `channels` names among its outputs, in NCHW."""
+    copy = model.clone()
+    for node in list(copy.graph):
+        count = channels.get(str(node.name))
+        if node.domain not in (OP_DOMAIN, BLOCKED_DOMAIN) or not isinstance(count, int):
+            continue
+        y = node.outputs[0]
+        if node.domain == BLOCKED_DOMAIN:
+            tap = ir.node("ReorderOutput", [y], {"channels": count}, domain=blocked_layout.DOMAIN)
+        else:
+            tap = ir.node("Identity", [y])
+        value = tap.outputs[0]
+        value.name, value.type = f"the y of {node.name}", ir.TensorType(ir.DataType.FLOAT)
+        value.shape = ir.Shape([None] * 4)
+        copy.graph.insert_after(node, tap)
+        copy.graph.outputs.append(value)
+    return copy

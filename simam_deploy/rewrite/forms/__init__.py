@@ -1,0 +1,64 @@
+"""How a SimAM block is written in ONNX. A form is a module with
+
+    NAME
+    reasons_against(block) -> list[str]      why this form cannot lower `block`; empty if it can
+    nodes(block, opset, types) -> list[ir.Node]      nodes and constants from block.x to the output of the last one;
+                                                     names start with block.node, the last node has that very name
+    functions(opset, ops, types) -> list[ir.Function]    what the file must carry besides, for these of formula.OPS
+    NEIGHBOURS                                       whether `nodes` also writes block.tail; else epilogue.py does
+
+opset : of the file, from versions.OLDEST_OPSET on.  types : of x, of all blocks in the file.
+Adding one: its file, its line in FORMS, its test.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import onnx_ir as ir
+
+from simam_deploy.errors import FormError, InputError, ShapeError
+from simam_deploy.formula import DEFAULT_LAMBDA, OP_DOMAIN, OP_NAME, OP_VERSION
+from simam_deploy.graph.shapes import Dims
+from simam_deploy.graph.versions import OLDEST_OPSET
+from simam_deploy.match.find import Block
+from simam_deploy.rewrite.forms import custom_op, function, instance_norm, primitive
+
+FORMS: dict[str, ModuleType] = {form.NAME: form for form in (function, primitive, instance_norm, custom_op)}
+
+
+def form_named(name: str, *, neighbours: bool = False) -> ModuleType:
+    """The form of that name. Raises InputError, listing the names, if there is none, or if it must take neighbours
+    and has no node that they could go into."""
+    if name not in FORMS:
+        raise InputError(f"there is no form {name!r}; the forms are {', '.join(FORMS)}")
+    if neighbours and not FORMS[name].NEIGHBOURS:
+        able = " or ".join(form for form in FORMS if FORMS[form].NEIGHBOURS)
+        raise InputError(
+            f"form {name!r} has no node that neighbours fold into; use --form {able}, or --no-neighbours"
+        )
+    return FORMS[name]
+
+
+def alone(form: str, shape: Dims, e_lambda: float = DEFAULT_LAMBDA, *, opset: int = 18) -> ir.Model:
+    """A model x -> y that is one float32 SimAM block, to try a runtime on.
+
+    shape : (N, C, L), (N, C, H, W) or (N, C, D, H, W); a name in place of a number makes that axis dynamic.
+    Raises ShapeError for another rank, FormError when the form cannot carry it.
+    """
+    chosen = form_named(form)
+    if not 3 <= len(shape) <= 5:
+        raise ShapeError(f"SimAM takes x of shape (N, C, L), (N, C, H, W) or (N, C, D, H, W); got {shape}")
+    x = ir.Value(name="x", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(shape))
+    block = Block("simam", x, x, shape, ir.DataType.FLOAT, e_lambda, form, ())
+    reasons = chosen.reasons_against(block)
+    if opset < OLDEST_OPSET:
+        reasons = [*reasons, f"opsets from {OLDEST_OPSET} on can"]
+    if reasons:
+        raise FormError(f"form {form!r} cannot carry x of shape {shape} at opset {opset}: {', '.join(reasons)}")
+    nodes = chosen.nodes(block, opset, {block.dtype})
+    y = nodes[-1].outputs[0]
+    y.name, y.type, y.shape = "y", x.type, ir.Shape(shape)
+    imports = {"": opset, **({OP_DOMAIN: OP_VERSION} if any(n.domain == OP_DOMAIN for n in nodes) else {})}
+    graph = ir.Graph([x], [y], nodes=nodes, opset_imports=imports, name="simam")
+    return ir.Model(graph, ir_version=8, functions=chosen.functions(opset, [OP_NAME], {block.dtype}))

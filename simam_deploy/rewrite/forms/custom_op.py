@@ -1,0 +1,30 @@
+"""SimAM as one node simam::SimAM without a body, for hosts that bring the kernel and dislike functions.
+
+Older TensorRT, `trtexec --dynamicPlugins`, ONNX Runtime with the op library. Nothing else can run the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+import onnx_ir as ir
+
+from simam_deploy.match.find import Block
+from simam_deploy.rewrite.forms import function
+from simam_deploy.rewrite.forms.function import NEIGHBOURS, reasons_against
+
+__all__ = ["NAME", "NEIGHBOURS", "functions", "nodes", "reasons_against"]
+
+NAME = "custom_op"
+
+
+def nodes(block: Block, opset: int, types: Collection[ir.DataType] = ()) -> list[ir.Node]:
+    """The node of `function`, which takes each type by itself."""
+    del types
+    return function.nodes(block, opset)
+
+
+def functions(opset: int, ops: Iterable[str], types: Collection[ir.DataType]) -> list[ir.Function]:
+    """None: that is what sets it apart."""
+    del opset, ops, types
+    return []

@@ -1,0 +1,72 @@
+"""What follows SimAM, written out: as inputs of our operator, in the body of that, or as operators of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from simam_deploy.formula import Op
+from simam_deploy.match.epilogue import Tail
+from simam_deploy.match.find import Block
+from simam_deploy.match.op_sets import HALF
+from simam_deploy.rewrite.forms.node_builder import Writer
+
+FLOAT = ir.DataType.FLOAT
+
+
+def names(op: Op) -> list[str]:
+    """Of the inputs behind x."""
+    return ["scale", "bias"] * op.affine + ["residual"] * op.residual
+
+
+def inputs(write: Writer, tail: Tail) -> list[ir.Value]:
+    """The inputs of our operator behind x."""
+    held = [write.constant(values, name, FLOAT) for name, values in (("scale", tail.scale), ("bias", tail.bias))]
+    return held if tail.residual is None else [*held, tail.residual]
+
+
+def in_body(write: Writer, y: ir.Value, op: Op, given: Sequence[ir.Value], *, cast: bool) -> ir.Value:
+    """activation(scale * y + bias + residual) in float32, where scale and bias are values of shape (C,).
+
+    cast : the residual, to float32.
+    """
+    scale, bias = (write.squeeze("Unsqueeze", v, [1, 2], f"{v.name}_of_plane") for v in given[:2])
+    y = write.op("Add", write.op("Mul", y, scale, name="scaled"), bias, name="affine")
+    if op.residual:
+        residual = write.op("Cast", given[2], name="residual_float", to=FLOAT) if cast else given[2]
+        y = write.op("Add", y, residual, name="with_residual")
+    return activated(write, y, op.activation)
+
+
+def activated(write: Writer, y: ir.Value, activation: str) -> ir.Value:
+    """y behind an activation of formula.ACTIVATIONS."""
+    match activation:
+        case "relu":
+            return write.op("Relu", y, name="relu")
+        case "silu":
+            return write.op("Mul", y, write.op("Sigmoid", y, name="sigmoid"), name="silu")
+    return y
+
+
+def nodes(block: Block, y: ir.Value, opset: int) -> list[ir.Node]:
+    """The tail of `block` behind y, in standard operators; half types are widened in between. New names start with
+    block.node. BatchNormalization with mean 0, variance 1 and epsilon 0 is exactly scale * y + bias."""
+    assert block.tail is not None
+    tail, write, half = block.tail, Writer(f"{block.node}/behind", opset), block.dtype in HALF
+    residual = tail.residual
+    if half:
+        y = write.op("Cast", y, name="y_float", to=FLOAT)
+        residual = residual and write.op("Cast", residual, name="residual_float", to=FLOAT)
+    if tail.affine:
+        like = np.ones_like(tail.scale)
+        held = {"scale": tail.scale, "bias": tail.bias, "zeros": 0 * like, "ones": like}
+        given = (write.constant(values, name, FLOAT) for name, values in held.items())
+        y = write.op("BatchNormalization", y, *given, name="affine", epsilon=0.0)
+    if residual is not None:
+        y = write.op("Add", y, residual, name="with_residual")
+    y = activated(write, y, tail.activation)
+    if half:
+        write.op("Cast", y, name="half", to=block.dtype)
+    return write.nodes

@@ -1,0 +1,243 @@
+"""PyTorch model -> one ONNX file, proved equal to it: `adopt`, torch.onnx.export, `fuse`, `verify`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from simam_deploy.artifacts import manifest
+from simam_deploy.artifacts.atomic import staging
+from simam_deploy.compare.inputs import DEFAULT
+from simam_deploy.compare.verify import Report
+from simam_deploy.errors import InputError, VerificationError
+from simam_deploy.pytorch.adopt import Adopted, adopted
+from simam_deploy.pytorch.adopt.isolate import uncompiled
+from simam_deploy.pytorch.module_state import (
+    leave_inference_mode,
+    opened,
+    preserved,
+    refuse_without_weights,
+    to_eval,
+    uncompile,
+)
+from simam_deploy.rewrite.forms import form_named
+from simam_deploy.rewrite.fuse import BlockRow, Fused, fuse, write
+from simam_deploy.to_onnx import lambdas
+from simam_deploy.to_onnx.arguments import Call, Flat, call_of, outputs_of
+from simam_deploy.to_onnx.axes import Asked, Axes, Sizes, odd_sizes, other_sizes, parsed, resolved, shown
+from simam_deploy.to_onnx.check import MEND, compare, resized
+from simam_deploy.to_onnx.conversions import refused
+from simam_deploy.to_onnx.memory import same_answer
+from simam_deploy.to_onnx.torch_export import check_options, torch_export
+
+Say = Callable[[str], None]
+COMPILED = "the model is compiled by torch.compile: the file was made of, and compared with, the model before that"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written, the parity report, what was adopted (None if not asked for), and what is not in the file."""
+
+    path: Path
+    fused: Fused
+    parity: Report | None
+    adopted: Adopted | None
+    notes: tuple[str, ...] = ()
+
+
+def export(
+    model: nn.Module,
+    args: Any,
+    path: str | os.PathLike[str],
+    *,
+    kwargs: Mapping[str, Any] | None = None,
+    form: str = "function",
+    opset: int | None = None,
+    dynamic: Asked = (),
+    exporter: str = "dynamo",
+    check: bool = True,
+    runtimes: Sequence[str] | None = None,
+    inputs: Sequence[str] = DEFAULT,
+    check_seconds: float | None = None,
+    adopt: bool = True,
+    neighbours: bool = False,
+    source: str | None = None,
+    on_progress: Say | None = None,
+) -> Exported:
+    """Export `model` to `path` with its SimAM blocks in `form`, and a manifest at `<path>.json`.
+
+    args, kwargs : example inputs, as `model(*args, **kwargs)`; a list of args stands for a tuple, anything else for
+    one argument. They, and what the model returns, may be nested tuples, lists, dicts and dataclasses of tensors. Of
+    what is no tensor, None is left out, and plain values are constants, or left out of the outputs, with a note. An
+    input is named after the parameter of forward, an output `output`, `output_0`, ... or by its key (structure.py).
+    An input that the model does not use is not in the file.
+    opset : None for the exporter's own default.
+    dynamic : "batch", "height", "width", "depth", "time" (or "length") of inputs (N, C, H, W), (N, C, D, H, W) and
+    (N, C, T) or (N, T, C); "x:0,2" for any axes of input x; or a mapping as {"x": [0, 2]}, {"x": {0: "batch"}}. Other
+    axes are fixed at the sizes of the example.
+    exporter : "dynamo" (torch.export, opset >= 18) or "torchscript".
+    check : compare the file with `model` at the example, on `inputs` (as in inputs.cases), and where axes are dynamic
+    at two other sizes, one of them odd where the model takes such; on `runtimes` (all that are installed). The λ of
+    each block is compared with that of its module. For float32 models; the truth is `model` in float64, without the
+    casts to narrower floats in its code. After check_seconds no further inputs are begun, with a note. If a row
+    fails, or a λ, nothing is written, and VerificationError carries the report, or says which λ.
+    adopt : put our SimAM in the place of modules that compute SimAM (pytorch/adopt) while torch exports the model.
+    Ours computes half models in float32 and takes M - 1 from the shape of x. The file is compared with the model as
+    given.
+    neighbours : fold what follows SimAM into its node, see `fuse`.
+    source : how to name the model in the manifest; its class name by default.
+    The model is exported as in eval mode, and is as it was afterwards: modes, hooks, and caches that its forward
+    keeps. Of a compiled model the one before torch.compile is exported, of a torch.export.ExportedProgram its
+    module. Weights beyond 2 GiB go to `<path>.<hash>.data`.
+    Raises InputError (the model does not run on args or at another size, it draws random numbers or remembers earlier
+    runs, a trace would keep values of args, an axis stayed fixed, the exporter refuses), NoBlockError, FormError,
+    OutputError; nothing is written then.
+    """
+    say = on_progress or (lambda _: None)
+    if isinstance(model, torch.export.ExportedProgram):
+        model = model.module()
+    if not isinstance(model, nn.Module):
+        raise InputError(f"the model is of type {type(model).__name__}; give a torch.nn.Module")
+    given, model = model, opened(model)
+    refuse_without_weights(model)
+    call = call_of(model, args, kwargs)
+    form_named(form, neighbours=neighbours)
+    check_options(opset, exporter)
+    parsed(dynamic)
+    if check:
+        _refuse_other_floats(model, call)
+    with staging(path) as staged, _in_eval_mode(model) as compiled:
+        folder = staged.with_name(f"{staged.name}.raw")
+        say("run the model")
+        output = same_answer(model, call) if check else call.run(model)
+        outputs, notes = outputs_of(output, list(call.tensors))
+        axes = resolved(dynamic, call.tensors, lambda sizes: _runs(model, call, sizes) is None)
+        others, left_out = _at_other_sizes(model, call, axes) if any(axes.values()) else ({}, [])
+        example = call.inputs
+        with (
+            adopted(model, example.positional, example.keywords, on_progress=say)
+            if adopt
+            else nullcontext() as swapped
+        ):
+            say(f"torch.onnx.export ({exporter})")
+            held = model if swapped is None else swapped.model
+            scripted = isinstance(held, torch.jit.ScriptModule)  # written as it is: it cannot be traced
+            with refused(held, call) if check and exporter == "torchscript" else nullcontext():
+                raw = torch_export(
+                    held if scripted else Flat(held, call), call.tensors, outputs, axes,
+                    opset=opset, exporter=exporter, folder=folder,
+                )  # fmt: skip
+        say("find and fuse SimAM blocks")
+        found: list[BlockRow] = []
+        with lambdas.kept(model, swapped, found) if exporter == "dynamo" else nullcontext():
+            fused = fuse(raw, form, lambda node: say(f"prove the block at {node}"), neighbours=neighbours)
+            found += fused.rows
+        origin = {
+            "model": source or type(model).__name__,
+            "exporter": exporter,
+            "dynamic": sorted({name for of_input in axes.values() for name in of_input.values()}),
+            "adopted": None if swapped is None else [name for row in swapped.rows for name in row.names],
+        }
+        made = write(fused, staged, origin, ("torch", "onnx", "onnx-ir", "onnxscript"))
+        unused = [name for name in call.tensors if name not in {value.name for value in raw.graph.inputs}]
+        parity = None
+        if check:
+            same = lambdas.compare(model, call.inputs, swapped, fused.rows)
+            parity = compare(
+                model, call.without(unused), outputs, axes, others, staged,
+                form=form, runtimes=runtimes, inputs=inputs, seconds=check_seconds, say=say,
+            )  # fmt: skip
+            if not parity.passed:
+                raise VerificationError(f"{Path(path).name} {_why_not(parity, others)}", parity)
+            parity.notes += [*left_out, *same]
+            manifest.write({**made, "parity": [asdict(row) for row in parity.rows]}, staged)
+        _drop(folder)
+    notes = [*call.notes, *notes]
+    notes += [COMPILED] if compiled or given is not model else []
+    notes += (
+        [f"the model does not use its inputs {', '.join(unused)}, so the file does not have them"] if unused else []
+    )
+    fused = replace(fused, notes=(*fused.notes, *manifest.stale(Path(path))))
+    return Exported(Path(path), fused, parity, swapped and replace(swapped, model=given), tuple(notes))
+
+
+def _refuse_other_floats(model: nn.Module, call: Call) -> None:
+    """The yardstick of `verify` is float32."""
+    tensors = (*call.tensors.values(), *model.parameters(), *model.buffers())
+    held = {t.dtype for t in tensors if t.is_floating_point()}
+    others = sorted(str(dtype) for dtype in held if dtype != torch.float32)
+    if others:
+        raise InputError(
+            f"the comparison with the model is made for float32, and this model holds {', '.join(others)}\n"
+            "export it in float32, or without the comparison: --no-check (check=False)"
+        )
+
+
+@contextmanager
+def _in_eval_mode(model: nn.Module) -> Iterator[bool]:
+    """In eval mode and not compiled inside, as it was behind it, also what it wrote on itself. Gives whether it was
+    compiled."""
+    with torch.inference_mode(False), preserved(model, values=True), uncompiled():
+        leave_inference_mode(to_eval(model))
+        yield uncompile(model)
+
+
+def _resized(call: Call, sizes: Sizes) -> dict[str, Tensor]:
+    return {name: resized(tensor, sizes[name]) for name, tensor in call.tensors.items()}
+
+
+def _runs(model: nn.Module, call: Call, sizes: Sizes) -> InputError | None:
+    """Why the model does not run at these sizes; None if it does."""
+    try:
+        call.run(model, list(_resized(call, sizes).values()))
+    except InputError as error:
+        return error
+    return None
+
+
+def _why_not(parity: Report, others: Collection[str]) -> str:
+    """Why a file was not written, and how to mend one that is equal to the model at the sizes of the example."""
+    failed = {row.case for row in parity.rows if not row.passed}
+    if not failed:
+        return "was not written, as no output tells whether it is equal to the model; see the notes"
+    why = "is not equal to the model, so it was not written; see the table"
+    if failed <= set(others):
+        names = ", ".join(sorted(failed))
+        why += f"\nit fails at sizes other than the example's alone ({names}): one is fixed\n{MEND}"
+    return why
+
+
+def _at_other_sizes(model: nn.Module, call: Call, axes: Axes) -> tuple[dict[str, dict[str, Tensor]], list[str]]:
+    """Inputs of other sizes, under the name of each, and notes. The model ran on the first last: what it caches by
+    size is then computed in the export. A cache for the size of the example would be a constant in the file."""
+    others: dict[str, dict[str, Tensor]] = {}
+    notes: list[str] = []
+    for step, sizes in odd_sizes(axes, call.tensors):
+        if _runs(model, call, sizes) is None:
+            others["odd size" if step == 1 else f"odd multiple of {step}"] = _resized(call, sizes)
+            break
+        notes = notes or [f"the model takes no {shown(sizes)}, so the file was not tried at such a size"]
+    errors = []
+    for sizes in other_sizes(axes, call.tensors):
+        if (error := _runs(model, call, sizes)) is None:
+            return {"other size": _resized(call, sizes), **others}, notes
+        errors.append(error)
+    asked = ", ".join(sorted({name for of_input in axes.values() for name in of_input.values()}))
+    raise InputError(
+        f"asked for dynamic {asked}; {errors[0]}\n"
+        "leave the axis that the model fixes out of --dynamic, or give an example of a size with more factors of two"
+    ) from errors[0]
+
+
+def _drop(folder: Path) -> None:
+    for file in folder.iterdir() if folder.is_dir() else ():
+        file.unlink()
+    if folder.is_dir():
+        folder.rmdir()

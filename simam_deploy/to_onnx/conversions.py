@@ -1,0 +1,156 @@
+"""Values of the inputs that forward takes into Python, as `if x.min() < 0` does. A trace keeps those of the example.
+
+Two observers. `_Followed` follows the inputs through the operators of a run, to tell their values from those of
+sizes, weights and constants; torch cannot trace under it. `Conversions` sees each conversion, also in a trace. A
+value is lost where both runs have one: code that an export skips is in the first alone, sizes in the second alone. An
+`assert` loses nothing that an output depends on.
+"""
+
+from __future__ import annotations
+
+import linecache
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.weak import WeakIdRef
+
+from simam_deploy.errors import InputError
+from simam_deploy.pytorch.module_state import preserved
+from simam_deploy.pytorch.nested import named
+from simam_deploy.text import on_one_line
+from simam_deploy.to_onnx.arguments import Call
+
+NAMES = {
+    **{f"__{name}__": f"{name}()" for name in ("bool", "int", "float", "complex", "index")},
+    **{name: f".{name}()" for name in ("item", "tolist", "numpy", "is_nonzero", "new_tensor")},
+    **{name: f"torch.{name}()" for name in ("equal", "allclose", "tensor")},
+    **{"__array__": "NumPy", "__dlpack__": "DLPack", "__contains__": "in"},
+}
+"""Functions of torch that make Python values, or constants, of tensors; as people know them."""
+MOST_PLACES = 5
+"""That an error names."""
+_LIBRARIES = tuple(f"{Path(str(module.__file__)).parent}/" for module in (torch, np))
+
+
+class Place(NamedTuple):
+    """Where a tensor is converted: the innermost line that is neither torch's nor NumPy's, and how."""
+
+    file: str
+    line: int
+    name: str
+
+    @property
+    def code(self) -> str:
+        """The line; "" where there is no source."""
+        return on_one_line(linecache.getline(self.file, self.line).strip())
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {NAMES[self.name]}" + (f" in `{self.code[:100]}`" if self.code else "")
+
+
+class Conversions(TorchFunctionMode):
+    """Inside, each conversion of a tensor that `counts` is noted in `places`. Operators in TorchScript are not seen:
+    a trace keeps their branches."""
+
+    def __init__(self, counts: Callable[[Any], bool] = lambda _: True) -> None:
+        super().__init__()
+        self._counts = counts
+        self.places: dict[Place, None] = {}
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Call `func`, and note it."""
+        name = getattr(func, "__name__", "")
+        if name in NAMES and self._counts((args, kwargs or {})):
+            self.places[_place(sys._getframe(1), name)] = None
+        return func(*args, **(kwargs or {}))
+
+
+class _Followed(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Inside, what an operator makes of a followed tensor, or writes into, is followed too: by its memory, so that
+    views are as well."""
+
+    def __init__(self, tensors: Iterable[Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._memory = set(map(_memory, tensors))
+
+    def holds(self, value: Any) -> bool:
+        """Whether a followed tensor is anywhere in `value`."""
+        return any(_memory(leaf) in self._memory for _, leaf in named(value) if isinstance(leaf, Tensor))
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Call `func`, and follow its results."""
+        kwargs = kwargs or {}
+        with torch._C.DisableTorchFunction():  # an operator written in Python is one operator
+            made = func(*args, **kwargs)
+        schema = func._schema
+        read = args[1:] if schema.name.endswith("_like") or schema.name.startswith("aten::new_") else args
+        if self.holds((read, kwargs)):
+            given = dict(zip((argument.name for argument in schema.arguments), args, strict=False)) | kwargs
+            written = [
+                given.get(a.name) for a in schema.arguments if a.alias_info is not None and a.alias_info.is_write
+            ]
+            self._memory |= {_memory(leaf) for _, leaf in named((made, written)) if isinstance(leaf, Tensor)}
+        return made
+
+
+@contextmanager
+def refused(model: nn.Module, call: Call) -> Iterator[None]:
+    """Around a trace of `model` on the example. Raises InputError behind it if a value of the inputs is lost."""
+    taken = _of_inputs(model, call)
+    with Conversions() as traced:
+        try:
+            yield
+        except InputError:  # for that reason, as it may be
+            _refuse([place for place in taken if place in traced.places])
+            raise
+    _refuse([place for place in taken if place in traced.places])
+
+
+def _of_inputs(model: nn.Module, call: Call) -> Collection[Place]:
+    """Where `model` converts tensors that depend on the values of its inputs, when it runs on the example."""
+    tensors = list(call.tensors.values())
+    followed = _Followed(tensors)
+    conversions = Conversions(followed.holds)
+    with preserved(model), followed, conversions:
+        call.run(model, tensors)
+    return [place for place in conversions.places if not place.code.startswith("assert ")]
+
+
+def _refuse(places: Sequence[Place]) -> None:
+    if not places:
+        return
+    more = [f"and {len(places) - MOST_PLACES} more"] if len(places) > MOST_PLACES else []
+    lines = "".join(f"\n  {line}" for line in [*places[:MOST_PLACES], *more])
+    raise InputError(
+        "the model takes values of its inputs into Python, and the torchscript exporter keeps those of the example "
+        f"for every input:{lines}\n"
+        "compute with tensors there (torch.where in place of a branch), or try --exporter dynamo, which refuses such "
+        "branches too; --no-check (check=False) exports it all the same"
+    )
+
+
+def _place(frame: FrameType | None, name: str) -> Place:
+    while frame is not None and frame.f_code.co_filename.startswith(_LIBRARIES):
+        frame = frame.f_back
+    return Place(frame.f_code.co_filename, frame.f_lineno, name) if frame is not None else Place("", 0, name)
+
+
+def _memory(tensor: Tensor) -> StorageWeakRef | WeakIdRef:
+    try:
+        return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
+    except NotImplementedError:  # of a sparse tensor
+        return WeakIdRef(tensor)
