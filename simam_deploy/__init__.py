@@ -1,27 +1,97 @@
 """Models with SimAM attention in production: see README.md.
 
-    from simam_deploy import SimAM, open_session
-    from simam_deploy.pytorch.adopt import adopt            # torch model -> torch model with our SimAM
-    from simam_deploy.to_onnx import export          # torch model -> ONNX file
-    from simam_deploy.rewrite.fuse import fuse              # ONNX model -> ONNX model in another form
-    from simam_deploy.compare.verify import verify          # the same inputs through several sessions
-    from simam_deploy.compare.bench import bench            # their speed
+    import simam_deploy as sd
 
-Nothing heavy is imported before it is used: without torch, all but `SimAM` and `export` still work.
+    sd.find_blocks("yolo.onnx")                        # the SimAM blocks of an ONNX file, and their λ
+    sd.fuse("yolo.onnx", "yolo.simam.onnx")            # each block as one node that carries its own definition
+    sd.verify(["yolo.onnx", "yolo.simam.onnx"])        # the same outputs?
+    sd.bench(["yolo.onnx", "yolo.simam.onnx"])         # and how fast
+    sd.specialise("yolo.simam.onnx", "yolo.cpu.onnx")  # for this machine's CPU
+    sd.build_engine("yolo.simam.onnx", "yolo.engine", targets=["sm86"])
+    with sd.open_session("yolo.simam.onnx") as session:
+        session.run({"images": x})
+
+    sd.SimAM()                                         # a torch module
+    sd.adopt(model, x)                                 # the same model, with our SimAM in the place of its own
+    sd.export(model, x, "model.onnx")                  # a torch model as an ONNX file, fused and compared
+
+A name is loaded when it is used first: without torch, all but `SimAM`, `adopt` and `export` work.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from simam_deploy.api import bench, find_blocks, fuse, specialise, verify
+    from simam_deploy.engines.builder import build_engine
+    from simam_deploy.errors import (
+        BuildError,
+        FormError,
+        InputError,
+        LimitError,
+        ModelFileError,
+        NativeError,
+        NoBlockError,
+        OutputError,
+        RuntimeUnavailable,
+        ShapeError,
+        SimAMDeployError,
+        VerificationError,
+    )
+    from simam_deploy.pytorch.adopt import adopt
+    from simam_deploy.pytorch.module import SimAM, simam_module
+    from simam_deploy.runtimes import open_session
+    from simam_deploy.to_onnx import export
 
 __version__ = "0.1.0"
-__all__ = ["SimAM", "__version__", "open_session", "simam_module"]
+__all__ = [
+    "BuildError",
+    "FormError",
+    "InputError",
+    "LimitError",
+    "ModelFileError",
+    "NativeError",
+    "NoBlockError",
+    "OutputError",
+    "RuntimeUnavailable",
+    "ShapeError",
+    "SimAM",
+    "SimAMDeployError",
+    "VerificationError",
+    "__version__",
+    "adopt",
+    "bench",
+    "build_engine",
+    "export",
+    "find_blocks",
+    "fuse",
+    "open_session",
+    "simam_module",
+    "specialise",
+    "verify",
+]
 
-_HOME = {"SimAM": "pytorch.module", "simam_module": "pytorch.module", "open_session": "runtimes"}
+_HOMES = {
+    "api": ("bench", "find_blocks", "fuse", "specialise", "verify"),
+    "engines.builder": ("build_engine",),
+    "pytorch.adopt": ("adopt",),
+    "pytorch.module": ("SimAM", "simam_module"),
+    "runtimes": ("open_session",),
+    "to_onnx": ("export",),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    home = _HOME.get(name, "errors" if name in __all__ else "")
+    if not home:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 LONGEST = 2000
 """Characters of one line; of a longer one the middle is left out."""
 
@@ -20,6 +22,13 @@ def on_one_line(text: str) -> str:
 def on_lines(text: str) -> str:
     """The same of each line of a text of ours with names in it."""
     return "\n".join(map(on_one_line, text.split("\n")))
+
+
+def as_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Columns side by side, texts to the left and all else in their width; in printable characters."""
+    cells = [[on_one_line(str(cell)) for cell in row] for row in (columns, *rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in cells)
 
 
 def _shown(character: str) -> str:

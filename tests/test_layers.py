@@ -14,6 +14,7 @@ RANKS = [
     {"rewrite", "runtimes", "engines"},
     {"compare", "experimental"},
     {"ort_cpu", "to_onnx"},
+    {"api"},
     {"cli"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}

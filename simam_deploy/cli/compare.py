@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -27,8 +25,6 @@ from simam_deploy.cli.options import (
     parts,
     sizes,
 )
-from simam_deploy.cli.options import runtimes as runtimes_of
-from simam_deploy.errors import InputError
 
 
 def verify(
@@ -49,69 +45,24 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Run the same inputs through runtimes and forms; exit status 1 when a row fails."""
-    from simam_deploy.compare import sizes as compared_at
-    from simam_deploy.compare import verify as library
-    from simam_deploy.compare.inputs import cases
-    from simam_deploy.compare.inputs import specs as inputs_of
-    from simam_deploy.compare.matrix import gather
-    from simam_deploy.compare.workload import refuse_many_parts, refuse_without_end
-    from simam_deploy.graph import onnx_file
-    from simam_deploy.runtimes.session import TensorSpec
+    from simam_deploy import api
 
-    if weights is not None and against is None:
-        raise InputError("--weights are for a PyTorch model; name it with --against package.module:callable")
-    names = runtimes_of(runtimes, provider)
-    for file in files:
-        proto, model = onnx_file.both(file)
-        if half := onnx_file.half_types(model):
-            raise InputError(f"verify compares float32 files; {file} holds {', '.join(half)}")
-        if limits:
-            refuse_many_parts(file, proto)
-    with render.progress() as say, tempfile.TemporaryDirectory() as folder:
-        chosen = gather(
+    with render.progress() as say:
+        report = api.verify(
             files,
-            parts(forms),
-            names,
-            Path(folder),
+            against=against,
+            weights=weights,
+            runtimes=None if runtimes is None else parts(runtimes),
+            forms=parts(forms),
+            inputs=parts(inputs),
+            shape=sizes(shape),
+            gates=gates,
             threads=threads,
             provider=provider,
             kernel=kernel,
-            taps=gates,
-            on_progress=lambda node: say(f"prove the block at {node}"),
-        )
-        _refuse_nothing(chosen)
-        if gates and not any(chosen.taps.values()):
-            reasons = "\n  ".join(chosen.skipped)
-            raise InputError(
-                f"--gates finds no gate to judge:\n  {reasons}\nleave --gates out to compare outputs alone"
-            )
-        specs: Sequence[TensorSpec] = inputs_of(files[0])
-        notes: list[str] = []
-        if shape is None:
-            specs, notes = compared_at.agreed({str(file): inputs_of(file) for file in files})
-        given = list(cases(parts(inputs), specs, sizes=sizes(shape)))
-        made = shape is None and any(Path(name).suffix != ".npz" for name in parts(inputs))
-        others = compared_at.others(specs) if made else []
-        if any(not isinstance(size, int) for spec in specs for size in spec.shape or [None]):
-            told = dict.fromkeys(compared_at.told(specs, case) for case in given)
-            notes.append(f"sizes: {'; '.join(told)}{'' if made or shape else '; no other size was tried'}")
-        for file in files if limits else []:
-            tried = [*names, "onnx_reference"] if file == files[0] and against is None else names
-            say(f"look at the work of {file}")
-            for case in [*given[:1], *others]:
-                refuse_without_end(file, case.feeds[0], tried)
-        module = None if against is None else _module(against, weights, notes)
-        report = library.verify(
-            chosen.open,
-            given,
-            truth=lambda: _baseline(files[0], module, "float64"),
-            twin=lambda: _baseline(files[0], module, None),
-            inputs=[spec.name for spec in specs],
-            taps=chosen.taps,
-            others=others,
+            limits=limits,
             on_progress=say,
         )
-    report.notes += [*notes, *(f"left out: {reason}" for reason in chosen.skipped)]
     render.json(report.as_dict()) if as_json else render.parity(report)
     if not report.passed:
         raise typer.Exit(1)
@@ -130,48 +81,29 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Time files, forms and runtimes against each other, call by call in turn, and against a plain copy."""
-    from contextlib import ExitStack
+    from simam_deploy import api
 
-    from simam_deploy.compare import bench as library
-    from simam_deploy.compare.inputs import cases
-    from simam_deploy.compare.inputs import specs as inputs_of
-    from simam_deploy.compare.matching import Names
-    from simam_deploy.compare.matrix import gather
-    from simam_deploy.compare.verify import run_once
-    from simam_deploy.compare.workload import refuse_many_parts, refuse_without_end
-    from simam_deploy.graph import onnx_file
-
-    names = [name for name in runtimes_of(runtimes, provider) if runtimes or name != "onnx_reference"]
-    for file in files if limits else []:
-        refuse_many_parts(file, onnx_file.read(file))
-    with render.progress() as say, tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        chosen = gather(files, parts(forms), names, Path(folder), threads=threads, provider=provider, kernel=kernel)
-        _refuse_nothing(chosen)
-        specs = inputs_of(files[0])
-        (case,) = cases(["plain"], specs, sizes=sizes(shape))
-        for file in files if limits else []:
-            say(f"look at the work of {file}")
-            refuse_without_end(file, case.feeds[0], names)
-        sessions = []
-        for label, open_candidate in chosen.open.items():
-            say(f"open {label}")
-            session = stack.enter_context(open_candidate())
-            session.label = label
-            sessions.append(session)
-        given = Names("inputs", sessions[0].label, (spec.name for spec in specs))
-        for session in sessions:
-            order, _ = given.match(session.label, [spec.name for spec in session.inputs])
-            run_once(session, case.feeds[0], order)
-        rows = library.bench(
-            sessions, case.feeds[0], seconds=seconds, on_progress=lambda done: say(f"measure: {done:.0%}")
+    with render.progress() as say:
+        done = api.bench(
+            files,
+            runtimes=None if runtimes is None else parts(runtimes),
+            forms=parts(forms),
+            shape=sizes(shape),
+            threads=threads,
+            provider=provider,
+            kernel=kernel,
+            limits=limits,
+            seconds=seconds,
+            on_progress=say,
         )
     if as_json:
-        render.json({"threads": threads, "rows": [asdict(row) for row in rows], "left_out": chosen.skipped})
+        rows = [asdict(row) for row in done.rows]
+        render.json({"threads": threads, "rows": rows, "left_out": list(done.left_out)})
         return
     used = str(threads) if threads else "as each runtime chooses"
-    render.timing(f"time per call, interleaved; threads: {used}", rows)
-    render.lines([row.note for row in rows if row.note])
-    render.lines([f"left out: {reason}" for reason in chosen.skipped])
+    render.timing(f"time per call, interleaved; threads: {used}", done.rows)
+    render.lines([row.note for row in done.rows if row.note])
+    render.lines([f"left out: {reason}" for reason in done.left_out])
 
 
 def doctor(as_json: Json = False) -> None:
@@ -188,25 +120,6 @@ def doctor(as_json: Json = False) -> None:
         ("", "version", "works", "what it does here, or how to mend it"),
         [(r.name, r.version, "yes" if r.works else "no", r.detail) for r in rows],
     )
-
-
-def _module(spec: str, weights: Path | None, notes: list[str]) -> Any:
-    from simam_deploy.pytorch import load_model
-
-    return load_model.load(spec, weights, notes)[0]
-
-
-def _baseline(file: Path, module: Any, dtype: str | None) -> Any:
-    from simam_deploy.runtimes import open_session
-
-    if module is None:
-        return open_session(file, "onnx_reference", dtype=dtype)
-    return open_session(module, "eager", dtype=dtype)
-
-
-def _refuse_nothing(chosen: Any) -> None:
-    if not chosen.open:
-        raise InputError("\n  ".join(("nothing is left to run:", *chosen.skipped)))
 
 
 COMMANDS: dict[Callable[..., None], str] = {

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from simam_deploy.compare.matching import Names
 from simam_deploy.errors import InputError
 from simam_deploy.runtimes.session import Session, is_float
+from simam_deploy.text import as_table
 
 Array = NDArray[Any]
 
@@ -52,6 +53,25 @@ class TimingRow:
     ratio_to_copy: float
     simam: str = "-"
     note: str = ""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The rows of files, forms and runtimes, the copy first; what was left out, with the reason; threads, 0 for the
+    choice of each runtime."""
+
+    rows: tuple[TimingRow, ...]
+    left_out: tuple[str, ...]
+    threads: int
+
+    def __str__(self) -> str:
+        columns = ("", "median us", "p20 us", "p80 us", "of the first", "of a copy", "SimAM by")
+        cells = [
+            (r.label, f"{r.median_us:.1f}", f"{r.p20_us:.1f}", f"{r.p80_us:.1f}",
+             f"{r.ratio_to_first:.2f}", f"{r.ratio_to_copy:.2f}", r.simam)
+            for r in self.rows
+        ]  # fmt: skip
+        return "\n".join((as_table(columns, cells), *(f"left out: {reason}" for reason in self.left_out)))
 
 
 def bench(

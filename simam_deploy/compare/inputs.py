@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -194,15 +194,20 @@ def _with_outlier(x: Array, value: float = 1e3) -> Array:
 
 
 def _from_npz(path: Path, specs: Sequence[TensorSpec]) -> Case:
-    """Arrays as `_chosen`. Along the first axis they are cut into batches that the model takes.
-
-    Numbers without an axis go whole to every batch.
-    """
     with opened(path, what=".npz file") as stream:
         try:
             arrays = dict(npz.arrays(stream))
         except npz.BROKEN as error:
             raise InputError(f"cannot read {path} as an .npz file of numpy.savez: {error}") from error
+    return of_arrays(arrays, specs, path)
+
+
+def of_arrays(arrays: Mapping[str, Array], specs: Sequence[TensorSpec], path: Path = Path("the arrays")) -> Case:
+    """Arrays by name for a model with inputs `specs`; by position where no name is the same, with a note.
+
+    Along the first axis they are cut into batches that the model takes. Numbers without an axis go whole to every
+    batch. path : what to call them in errors. Raises InputError for what does not fit.
+    """
     chosen, note = _chosen(path, arrays, [spec.name for spec in specs])
     for spec, array in zip(specs, chosen, strict=True):
         if not np.can_cast(array.dtype, spec.dtype, "same_kind"):
@@ -218,7 +223,7 @@ def _from_npz(path: Path, specs: Sequence[TensorSpec]) -> Case:
     return Case(path.name, _batches(given, specs, path), note)
 
 
-def _chosen(path: Path, arrays: dict[str, Array], names: Sequence[str]) -> tuple[list[Array], str]:
+def _chosen(path: Path, arrays: Mapping[str, Array], names: Sequence[str]) -> tuple[list[Array], str]:
     """One array for each input: by name, or in order where no name is the same, which is said; arr_0 is no name.
     Further arrays are left out, which is said."""
     if set(names) <= set(arrays):

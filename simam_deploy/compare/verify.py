@@ -22,6 +22,7 @@ from simam_deploy.compare.inputs import Case
 from simam_deploy.compare.outputs import Row, compare, unlike_types
 from simam_deploy.compare.truth import LEAST_SLACK, Open, Truth, inputs_of, ordered, run_once, slack
 from simam_deploy.errors import InputError
+from simam_deploy.text import as_table, on_one_line
 
 __all__ = ["LEAST_SLACK", "Report", "run_once", "slack", "verify"]
 FIXED = (
@@ -43,6 +44,31 @@ class Report:
         """Whether every row passed; False when nothing was compared, or if no row tells right from wrong."""
         told = any(row.tells for row in self.rows)
         return told and all(row.passed for row in self.rows) and all(gate.passed for gate in self.gates)
+
+    def __str__(self) -> str:
+        """A table of the rows, one of the gates, the notes, and a line that says whether it passed, of how many."""
+        rows = [
+            (r.session, r.case, r.output, f"{r.max_abs_error:.2e}", f"{r.share:.3g}", "pass" if r.passed else "FAIL")
+            for r in self.rows
+        ]
+        gates = [
+            (g.session, g.case, g.block, f"{g.max_gate_error:.2e}", f"{g.share:.3g}", "pass" if g.passed else "FAIL")
+            for g in self.gates
+        ]
+        parts = [as_table(("session", "case", "output", "max error", "of tolerance", ""), rows)]
+        parts += [as_table(("session", "case", "block", "gate error", "of tolerance", ""), gates)] if gates else []
+        return "\n".join((*parts, *map(on_one_line, self.notes), self.verdict))
+
+    @property
+    def verdict(self) -> str:
+        """In one line, whether it passed, and of how many comparisons."""
+        compared: list[Row | GateRow] = [*self.rows, *self.gates]
+        failed = sum(not one.passed for one in compared)
+        if self.passed:
+            return f"passed: all {len(compared)} comparisons"
+        if failed:
+            return f"FAILED: {failed} of {len(compared)} comparisons"
+        return f"FAILED: none of {len(compared)} comparisons tells right from wrong"
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: infinities become null."""

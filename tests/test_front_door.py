@@ -1,0 +1,89 @@
+"""`import simam_deploy as sd`: every public function by its name, each one call on paths, modules and arrays."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from onnx_models import model
+from torch import nn
+
+import simam_deploy as sd
+from simam_deploy import errors
+from simam_deploy.graph import onnx_file
+
+PACKAGE = Path(sd.__file__).parent
+FUNCTIONS = (
+    "adopt",
+    "bench",
+    "build_engine",
+    "export",
+    "find_blocks",
+    "fuse",
+    "open_session",
+    "specialise",
+    "verify",
+)
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("front") / "net.onnx"
+    onnx_file.save(model(shape="2, 3, 5, 7"), path)
+    return path
+
+
+def test_its_members() -> None:
+    raised = {name for name, value in vars(errors).items() if isinstance(value, type)} - {"Any"}
+    assert set(sd.__all__) == {*FUNCTIONS, *raised, "SimAM", "simam_module", "__version__"}
+    for name in FUNCTIONS:
+        assert callable(getattr(sd, name))
+        assert getattr(sd, name).__doc__
+    assert set(sd.__all__) <= set(dir(sd))
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = sd.nothing  # type: ignore[attr-defined]
+
+
+def test_no_submodule_has_the_name_of_a_member() -> None:
+    """Its import would put a module in the place of the function."""
+    assert not {path.stem for path in PACKAGE.iterdir()} & set(sd.__all__)
+
+
+def test_nothing_is_loaded_before_it_is_used() -> None:
+    code = "import sys, simam_deploy; print(sorted(m for m in sys.modules if m.partition('.')[0] in %r))"
+    heavy = ("numpy", "onnx", "onnxruntime", "torch", "rich", "typer")
+    loaded = subprocess.run([sys.executable, "-c", code % (heavy,)], capture_output=True, text=True, check=True)
+    assert loaded.stdout.strip() == "[]"
+
+
+def test_from_a_file_to_a_faster_one(file: Path, tmp_path: Path) -> None:
+    found = sd.find_blocks(file)
+    assert [block.e_lambda for block in found.blocks] == [1e-4]
+    fused = sd.fuse(file, tmp_path / "fused.onnx")
+    assert [row.form for row in fused.rows] == ["function"]
+    report = sd.verify([file, tmp_path / "fused.onnx"], runtimes=["ort"], inputs=["plain"], gates=True)
+    assert report.passed
+    assert str(report).splitlines()[0].split() == ["session", "case", "output", "max", "error", "of", "tolerance"]
+    assert str(report).splitlines()[-1] == "passed: all 4 comparisons"
+    timing = sd.bench([file, tmp_path / "fused.onnx"], runtimes=["ort"], seconds=0.05)
+    assert [row.label for row in timing.rows] == ["copy", "net · ort", "fused · ort"]
+    assert [line.split()[0] for line in str(timing).splitlines()[1:]] == ["copy", "net", "fused"]
+
+
+def test_a_module_and_arrays(tmp_path: Path) -> None:
+    trained = nn.Sequential(nn.Conv2d(3, 4, 3), sd.SimAM()).eval()
+    x = torch.rand(1, 3, 10, 12)
+    sd.export(trained, x, tmp_path / "m.onnx", runtimes=["ort"], inputs=["plain"])
+    report = sd.verify(tmp_path / "m.onnx", against=trained, runtimes=["ort"], inputs={"input": np.asarray(x)})
+    assert report.passed
+    assert [row.case for row in report.rows] == ["the arrays"]
+    other = nn.Sequential(nn.Conv2d(3, 4, 3), sd.SimAM()).eval()
+    report = sd.verify(tmp_path / "m.onnx", against=other, runtimes=["ort"], inputs=["plain"])
+    assert not report.passed
+    assert str(report).endswith("FAILED: 1 of 1 comparisons")
+    with pytest.raises(sd.InputError, match=r"an array of shape \(1, 3, 9, 12\) does not fit 'input'"):
+        sd.verify(tmp_path / "m.onnx", inputs={"input": np.zeros((1, 3, 9, 12), np.float32)})
+    with pytest.raises(sd.InputError, match="no file is given"):
+        sd.verify([])
