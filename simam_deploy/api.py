@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from simam_deploy.block import Found
 from simam_deploy.compare import bench as clock
 from simam_deploy.compare import sizes as compared_at
 from simam_deploy.compare import verify as parity
@@ -29,7 +30,6 @@ from simam_deploy.compare.workload import refuse_many_parts, refuse_without_end
 from simam_deploy.errors import InputError
 from simam_deploy.graph import onnx_file
 from simam_deploy.match import find as search
-from simam_deploy.match.find import Found
 from simam_deploy.rewrite.fuse import Fused, fuse_file
 from simam_deploy.runtimes import OPTIONS, installed, open_session
 

@@ -6,8 +6,9 @@ import onnx_ir as ir
 import pytest
 from onnx_models import CHAIN, model
 
+from simam_deploy.block import Block
 from simam_deploy.graph import onnx_file
-from simam_deploy.match.find import Block, find
+from simam_deploy.match.find import find
 from simam_deploy.rewrite.forms import FORMS, alone
 
 

@@ -10,11 +10,11 @@ import onnx_ir as ir
 import pytest
 from cases import INPUTS, LAMBDAS, SHAPES, Float32, make
 
+from simam_deploy.block import Block
 from simam_deploy.errors import FormError, InputError, ShapeError
 from simam_deploy.formula import as_maps, reference, tolerance
 from simam_deploy.graph import onnx_file
 from simam_deploy.graph.shapes import Dims
-from simam_deploy.match.find import Block
 from simam_deploy.rewrite.forms import FORMS, alone, form_named
 from simam_deploy.runtimes import open_session
 

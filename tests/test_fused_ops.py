@@ -61,10 +61,14 @@ def test_an_operator_is_read_from_the_file() -> None:
         0.1,
         (2, 3, 5, 7),
     )
-    assert block.tail is not None
-    assert (list(block.tail.scale), list(block.tail.bias), block.tail.activation) == ([1, 2, 3], [0, 1, 0], "relu")
-    assert block.tail.residual is not None
-    assert block.tail.residual.name == "r"
+    assert block.epilogue is not None
+    assert (list(block.epilogue.scale), list(block.epilogue.bias), block.epilogue.activation) == (
+        [1, 2, 3],
+        [0, 1, 0],
+        "relu",
+    )
+    assert block.epilogue.residual is not None
+    assert block.epilogue.residual.name == "r"
     assert find(node(shape="n, c, h, w")).blocks[0].shape == ("n", "c", "h", "w")
 
 

@@ -9,10 +9,11 @@ import pytest
 from onnx import parser
 from onnx_models import CHAIN, model
 
+from simam_deploy.block import Found
 from simam_deploy.errors import NoBlockError
 from simam_deploy.formula import reference, tolerance
 from simam_deploy.graph import onnx_file
-from simam_deploy.match.find import Found, find
+from simam_deploy.match.find import find
 from simam_deploy.rewrite import forms
 from simam_deploy.rewrite.fuse import fuse
 from simam_deploy.runtimes import open_session

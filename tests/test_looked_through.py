@@ -10,8 +10,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx_models import CHAIN, model
 
+from simam_deploy.block import Found
 from simam_deploy.errors import NoBlockError
-from simam_deploy.match.find import Found, find
+from simam_deploy.match.find import find
 from simam_deploy.rewrite.forms import alone
 from simam_deploy.rewrite.fuse import fuse
 

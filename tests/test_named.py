@@ -5,7 +5,8 @@ import pytest
 from onnx_models import CHAIN, model
 from test_blocks import SPELLINGS
 
-from simam_deploy.match.find import NearMiss, find
+from simam_deploy.block import NearMiss
+from simam_deploy.match.find import find
 
 END = "y = Mul (x, g)"
 CONV = {"weights": "float[3, 3, 1, 1] w = {1, 2, 3, 4, 5, 6, 7, 8, 9},"}

@@ -13,6 +13,7 @@ from onnx import parser
 from onnx_models import CHAIN, PART, again, model
 
 from simam_deploy import native
+from simam_deploy.block import Epilogue
 from simam_deploy.errors import InputError
 from simam_deploy.formula import (
     ACTIVATIONS,
@@ -26,7 +27,7 @@ from simam_deploy.formula import (
     tolerance,
 )
 from simam_deploy.graph import onnx_file
-from simam_deploy.match.epilogue import Tail, difference
+from simam_deploy.match.epilogue import difference
 from simam_deploy.match.find import find
 from simam_deploy.rewrite.fuse import fuse, fuse_file
 from simam_deploy.runtimes import open_session
@@ -88,10 +89,10 @@ def run(what: ir.Model, folder: Path, runtime: str, dtype: str | None = None) ->
 def bound(fused: ir.Model, residual: Float64) -> Float64:
     """The tolerance of the only block in `fused`, whose x is Relu(image)."""
     (block,) = find(fused).blocks
-    assert block.tail is not None
+    assert block.epilogue is not None
     x = np.maximum(IMAGE, 0)
     y, within = reference(x, 0.1), tolerance(x, np.float32, 0.1)
-    return neighbours_tolerance(within, y, block.tail.scale, block.tail.bias, residual)
+    return neighbours_tolerance(within, y, block.epilogue.scale, block.epilogue.bias, residual)
 
 
 def test_names_are_those_of_the_header() -> None:
@@ -343,14 +344,14 @@ def test_float32_is_within_the_tolerance_and_less_is_not(activation: str) -> Non
     assert (np.abs(half - neighbours(y, scale, bias, r32, activation=activation)) / allowed).max() > 10
 
 
-TAIL = Tail(np.array([0.5, -2, 3], np.float32), np.array([0.1, 0.2, -3], np.float32), None, "relu")
+EPILOGUE = Epilogue(np.array([0.5, -2, 3], np.float32), np.array([0.1, 0.2, -3], np.float32), None, "relu")
 WRONG: dict[str, Callable[[Float64, Float64], Float64]] = {
-    "scale is 1e-6 off": lambda y, r: neighbours(y, TAIL.scale * (1 + 1e-6), TAIL.bias, activation="relu"),
-    "bias is 1e-6 off": lambda y, r: neighbours(y, TAIL.scale, TAIL.bias * (1 + 1e-6), activation="relu"),
-    "another channel": lambda y, r: neighbours(y, TAIL.scale[[0, 2, 1]], TAIL.bias, activation="relu"),
-    "no activation": lambda y, r: neighbours(y, TAIL.scale, TAIL.bias),
-    "another activation": lambda y, r: neighbours(y, TAIL.scale, TAIL.bias, activation="silu"),
-    "a residual": lambda y, r: neighbours(y, TAIL.scale, TAIL.bias, r, activation="relu"),
+    "scale is 1e-6 off": lambda y, r: neighbours(y, EPILOGUE.scale * (1 + 1e-6), EPILOGUE.bias, activation="relu"),
+    "bias is 1e-6 off": lambda y, r: neighbours(y, EPILOGUE.scale, EPILOGUE.bias * (1 + 1e-6), activation="relu"),
+    "another channel": lambda y, r: neighbours(y, EPILOGUE.scale[[0, 2, 1]], EPILOGUE.bias, activation="relu"),
+    "no activation": lambda y, r: neighbours(y, EPILOGUE.scale, EPILOGUE.bias),
+    "another activation": lambda y, r: neighbours(y, EPILOGUE.scale, EPILOGUE.bias, activation="silu"),
+    "a residual": lambda y, r: neighbours(y, EPILOGUE.scale, EPILOGUE.bias, r, activation="relu"),
     "nan": lambda y, r: np.nan * y,
 }
 
@@ -358,10 +359,10 @@ WRONG: dict[str, Callable[[Float64, Float64], Float64]] = {
 @pytest.mark.parametrize("name", WRONG)
 def test_what_is_wrong_shows(name: str) -> None:
     def right(x: Float64, residual: Float64) -> Float64:
-        return neighbours(reference(x, 0.1), TAIL.scale, TAIL.bias, activation="relu")
+        return neighbours(reference(x, 0.1), EPILOGUE.scale, EPILOGUE.bias, activation="relu")
 
-    assert difference(right, TAIL, 0.1, [(2, 3, 3, 5)]) is None
-    reason = difference(lambda x, r: WRONG[name](reference(x, 0.1), r), TAIL, 0.1, [(2, 3, 3, 5)])
+    assert difference(right, EPILOGUE, 0.1, [(2, 3, 3, 5)]) is None
+    reason = difference(lambda x, r: WRONG[name](reference(x, 0.1), r), EPILOGUE, 0.1, [(2, 3, 3, 5)])
     assert reason is not None
     assert "differs from SimAMAffineRelu on " in reason
 

@@ -15,10 +15,10 @@ from onnx.reference import ReferenceEvaluator
 from onnx_models import model
 
 from simam_deploy import native
+from simam_deploy.block import Block
 from simam_deploy.errors import FormError
 from simam_deploy.formula import as_maps, reference, tolerance
 from simam_deploy.graph.shapes import Dims
-from simam_deploy.match.find import Block
 from simam_deploy.rewrite.forms import FORMS, alone, form_named
 from simam_deploy.rewrite.fuse import fuse
 from simam_deploy.runtimes import open_session

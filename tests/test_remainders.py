@@ -12,8 +12,9 @@ from torch import nn
 from torch.nn import functional as F
 
 import simam_deploy.graph.shapes
+from simam_deploy.block import Found
 from simam_deploy.graph.shapes import choices
-from simam_deploy.match.find import Found, find
+from simam_deploy.match.find import find
 from simam_deploy.to_onnx import export
 
 NUMBER = """

@@ -13,8 +13,8 @@ from hostile.texts import CHANGES, FILES, NASTY
 from rich.console import Console
 
 from simam_deploy import open_session
+from simam_deploy.block import NearMiss
 from simam_deploy.cli import main, render
-from simam_deploy.match.find import NearMiss
 from simam_deploy.text import LONGEST, on_lines, on_one_line
 
 

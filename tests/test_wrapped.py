@@ -8,9 +8,10 @@ import pytest
 from onnx import parser
 from onnx_models import CHAIN
 
+from simam_deploy.block import Found
 from simam_deploy.compare.matrix import expose
 from simam_deploy.formula import reference
-from simam_deploy.match.find import Found, find
+from simam_deploy.match.find import find
 from simam_deploy.rewrite.fuse import Fused, fuse
 
 HEAD = '<ir_version: 8, opset_import: ["" : 18, "f" : 1]>\n'

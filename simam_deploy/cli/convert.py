@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from simam_deploy.artifacts import atomic, manifest
+from simam_deploy.block import NearMiss
 from simam_deploy.cli import render
 from simam_deploy.cli.options import (
     DEFAULT_INPUTS,
@@ -29,7 +30,6 @@ from simam_deploy.cli.options import (
 from simam_deploy.cli.options import runtimes as runtimes_of
 from simam_deploy.errors import InputError
 from simam_deploy.formula import BLOCKED_DOMAIN
-from simam_deploy.match.find import NearMiss
 
 
 def export(

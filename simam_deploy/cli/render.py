@@ -17,13 +17,13 @@ from rich.table import Table
 from rich.text import Text
 
 from simam_deploy.artifacts.manifest import as_json
+from simam_deploy.block import NearMiss
 from simam_deploy.cli.stages import lasting
 from simam_deploy.compare.bench import TimingRow
 from simam_deploy.compare.gates import GateRow
 from simam_deploy.compare.outputs import Row
 from simam_deploy.compare.verify import Report
 from simam_deploy.graph.shapes import Dims
-from simam_deploy.match.find import NearMiss
 from simam_deploy.text import on_lines, on_one_line
 
 _WIDTH = None if sys.stdout is not None and sys.stdout.isatty() else int(os.environ.get("COLUMNS") or 140)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simam_deploy import formula
-from simam_deploy.match.epilogue import Tail
+from simam_deploy.block import Epilogue
 
 Array = NDArray[Any]
 
@@ -26,13 +26,13 @@ class Tap:
     x: str
     y: str
     e_lambda: float
-    tail: Tail | None = None
+    epilogue: Epilogue | None = None
     """What is done between SimAM and y."""
 
     @property
     def names(self) -> list[str]:
         """Of the outputs."""
-        residual = None if self.tail is None else self.tail.residual
+        residual = None if self.epilogue is None else self.epilogue.residual
         return [self.x, self.y, *([] if residual is None else [str(residual.name)])]
 
 
@@ -59,7 +59,7 @@ class GateRow:
 @np.errstate(invalid="ignore")  # inf - inf
 def judge(case: str, label: str, tap: Tap, results: Sequence[Mapping[str, Array]]) -> GateRow:
     """The worst of all feeds. The gate is what x is multiplied with, so its error is that of y over |x|, where |x| is
-    not so small that roundings show. With a tail, y is the result of it all, and |scale * x| stands for |x|."""
+    not so small that roundings show. With a epilogue, y is the result of it all, and |scale * x| stands for |x|."""
     error = share = collapsed = 0.0
     for result in results:
         if not result[tap.x].size:
@@ -69,12 +69,12 @@ def judge(case: str, label: str, tap: Tap, results: Sequence[Mapping[str, Array]
         gate = formula.gate(wide, tap.e_lambda)
         bound = np.sqrt(x.shape[2] * x.shape[3]) * formula.tolerance(wide, x.dtype, tap.e_lambda)
         exact, flat, size, others = wide * gate, wide * COLLAPSED, np.abs(wide), np.zeros(1)
-        if tap.tail is not None:
-            given = [tap.tail.scale, tap.tail.bias, *(result[name] for name in tap.names[2:])]
+        if tap.epilogue is not None:
+            given = [tap.epilogue.scale, tap.epilogue.bias, *(result[name] for name in tap.names[2:])]
             bound = formula.neighbours_tolerance(bound, exact, *given, dtype=x.dtype)
             others = formula.neighbours(0 * wide, *map(np.abs, given))
-            size = formula.neighbours(size, np.abs(tap.tail.scale), 0 * tap.tail.bias)
-            exact, flat = (formula.neighbours(v, *given, activation=tap.tail.activation) for v in (exact, flat))
+            size = formula.neighbours(size, np.abs(tap.epilogue.scale), 0 * tap.epilogue.bias)
+            exact, flat = (formula.neighbours(v, *given, activation=tap.epilogue.activation) for v in (exact, flat))
         off = np.abs(y - exact)
         # 0 on a plane of zeros; where x is no number, nothing is right
         shares = np.divide(off, bound, out=np.where(off == 0, 0.0, np.inf), where=bound > 0)

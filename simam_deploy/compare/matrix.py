@@ -13,11 +13,12 @@ from typing import Any, TypeVar
 import onnx_ir as ir
 
 from simam_deploy import native
+from simam_deploy.block import Found
 from simam_deploy.compare.gates import Tap
 from simam_deploy.errors import FormError, InputError, SimAMDeployError
 from simam_deploy.formula import BLOCKED_DOMAIN, OP_DOMAIN, OPS
 from simam_deploy.graph import onnx_file
-from simam_deploy.match.find import Found, find
+from simam_deploy.match.find import find
 from simam_deploy.rewrite.forms import FORMS
 from simam_deploy.rewrite.fuse import fuse
 from simam_deploy.runtimes import OPTIONS, RUNTIMES, open_session
@@ -138,13 +139,13 @@ def expose(model: ir.Model) -> tuple[ir.Model, list[Tap], list[str]]:
         if block.inside[-1].graph is not result.graph:
             left.append(f"the gate at {block.node}, inside an If, a Loop or a function")
             continue
-        residual = None if block.tail is None else block.tail.residual
+        residual = None if block.epilogue is None else block.epilogue.residual
         for value in (block.x, block.y, *([] if residual is None else [residual])):
             if not value.is_graph_output() and not value.is_graph_input():
                 value.type = value.type or ir.TensorType(block.dtype)
                 value.shape = value.shape or ir.Shape(block.shape)
                 result.graph.outputs.append(value)
-        taps.append(Tap(block.node, str(block.x.name), str(block.y.name), block.e_lambda, block.tail))
+        taps.append(Tap(block.node, str(block.x.name), str(block.y.name), block.e_lambda, block.epilogue))
     left += [
         f"the gate at {on_one_line(str(node.name))}, in the blocked layout, where nothing else sees x and y"
         for node in result.graph.all_nodes()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,9 +11,10 @@ import onnx_ir as ir
 from onnx import TensorProto, helper
 
 from simam_deploy import formula
+from simam_deploy.block import Epilogue
 from simam_deploy.equivalence import Shape, allowance, planes
-from simam_deploy.formula import OPS, STEEPEST, Float64, Op
-from simam_deploy.graph.evaluator import KERNELS, Array, evaluator
+from simam_deploy.formula import STEEPEST, Float64
+from simam_deploy.graph.evaluator import KERNELS, evaluator
 from simam_deploy.graph.to_float64 import widen
 from simam_deploy.match.run_subgraph import called, in_place, renamed, widened
 
@@ -27,29 +27,8 @@ Run = Callable[[Float64, Float64], Float64]
 """x and a residual of its shape to the result."""
 
 
-@dataclass(frozen=True, eq=False)
-class Tail:
-    """scale, bias : (C,) float32.  activation : a name of formula.ACTIVATIONS."""
-
-    scale: Array
-    bias: Array
-    residual: ir.Value | None = None
-    activation: str = "none"
-
-    @property
-    def op(self) -> str:
-        """The name of the operator that has this behind SimAM."""
-        wanted = Op(True, self.residual is not None, self.activation)
-        return next(name for name, op in OPS.items() if op == wanted)
-
-    @property
-    def affine(self) -> bool:
-        """Whether scale and bias change anything."""
-        return bool((self.scale != 1).any() or (self.bias != 0).any())
-
-
-def difference(run: Run, tail: Tail, e_lambda: float, shapes: Sequence[Shape]) -> str | None:
-    """Where `run` is not the tail behind SimAM of x; None if it is, up to the rounding of scale and bias.
+def difference(run: Run, epilogue: Epilogue, e_lambda: float, shapes: Sequence[Shape]) -> str | None:
+    """Where `run` is not the epilogue behind SimAM of x; None if it is, up to the rounding of scale and bias.
 
     Raises whatever `run` does.
     """
@@ -58,9 +37,9 @@ def difference(run: Run, tail: Tail, e_lambda: float, shapes: Sequence[Shape]) -
         for name, x in planes(rng, shape, e_lambda):
             y = formula.reference(x, e_lambda)
             residual = rng.standard_normal(shape) * np.abs(y).max()
-            given = residual if tail.residual is not None else np.zeros(1)
-            exact = formula.neighbours(y, tail.scale, tail.bias, given, activation=tail.activation)
-            scale, bias = (np.abs(v, dtype=np.float64)[:, None, None] for v in (tail.scale, tail.bias))
+            given = residual if epilogue.residual is not None else np.zeros(1)
+            exact = formula.neighbours(y, epilogue.scale, epilogue.bias, given, activation=epilogue.activation)
+            scale, bias = (np.abs(v, dtype=np.float64)[:, None, None] for v in (epilogue.scale, epilogue.bias))
             rounded = (EPS + NOISE) * (scale * np.abs(y) + bias) + NOISE * np.abs(given)
             allowed = STEEPEST * (scale * allowance(x, e_lambda) + rounded)
             got = run(x, residual)
@@ -68,7 +47,7 @@ def difference(run: Run, tail: Tail, e_lambda: float, shapes: Sequence[Shape]) -
                 return f"the result of x of {shape} has the shape {got.shape}"
             off = np.abs(np.where(np.isnan(got), np.inf, got) - exact)
             if (off > allowed).any():
-                return f"differs from {tail.op} on {name} planes by {off.max():.3g}"
+                return f"differs from {epilogue.op} on {name} planes by {off.max():.3g}"
     return None
 
 

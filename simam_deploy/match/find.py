@@ -11,24 +11,22 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
 
+from simam_deploy.block import Block, Found, NearMiss
 from simam_deploy.equivalence import NO_GATE
-from simam_deploy.formula import OP_NAME
 from simam_deploy.graph.shapes import Dims, Shapes
 from simam_deploy.match.dataflow import Flow
-from simam_deploy.match.epilogue import Tail
-from simam_deploy.match.fused_nodes import Ops, has_tail
+from simam_deploy.match.fused_nodes import Ops, has_epilogue
 from simam_deploy.match.infer_rank import rank_near
 from simam_deploy.match.judge import Judge, Judgement
 from simam_deploy.match.op_sets import FLOATS
 from simam_deploy.match.quantised import Unrounded, is_quantised
 from simam_deploy.match.subgraph import Cut, DeadEnd, cuts_at, gates_at, is_simam_node, same_numbers
 from simam_deploy.match.unverifiable import doubts
-from simam_deploy.text import on_one_line
 
 RANKS = (3, 4, 5)
 MOST_TRIES = 16
@@ -41,64 +39,6 @@ MOST_CHANNELS = 2**20
 """Of x: some forms hold a number for each. Networks have up to some thousands."""
 MOST_NAMED = 2
 """Of MOST_TRIES, how many are asked whether they are a gate's at all, and of what."""
-
-
-@dataclass(frozen=True, eq=False)
-class Block:
-    """A proven SimAM block in an onnx_ir model."""
-
-    node: str
-    """Name of the node that makes y; names of new nodes start with it."""
-    x: ir.Value
-    y: ir.Value
-    shape: Dims
-    """(N, C, H, W), (N, C, L) or (N, C, D, H, W): a number where fixed, a name or None where dynamic."""
-    dtype: ir.DataType
-    e_lambda: float
-    form: str
-    """The form it has in the file; any spelling in primitive operators is `primitive`."""
-    inside: tuple[ir.Node, ...]
-    """The nodes from x to y, in graph order."""
-    shared: tuple[str, ...] = ()
-    """Its inner values that others use too: these stay when it is replaced, and are computed twice."""
-    defaults: tuple[str, ...] = ()
-    """The inputs of the graph that hold its constants, as defaults: it is SimAM while callers do not replace them."""
-    function: ir.Function | None = None
-    """The model-local function whose body it is in; None in the graph and in the bodies of If and Loop."""
-    tail: Tail | None = None
-    """What is done between SimAM and y, where an operator of ours does it too."""
-
-    @property
-    def op(self) -> str:
-        """The operator of ours that makes y of x."""
-        return OP_NAME if self.tail is None else self.tail.op
-
-    @property
-    def map_size(self) -> int | None:
-        """M, the number of values in a plane (H*W), or None where one of its axes is dynamic."""
-        spatial = [d for d in self.shape[2:] if isinstance(d, int)]
-        return math.prod(spatial) if len(spatial) == len(self.shape) - 2 else None
-
-
-@dataclass(frozen=True)
-class NearMiss:
-    """A piece that looks like SimAM and is not, or cannot be replaced."""
-
-    node: str
-    reasons: tuple[str, ...]
-    repaired: Block | None = field(default=None, compare=False)
-    """The block that it is at every size once M - 1, a constant in the file, comes from the shape of x."""
-
-    def __str__(self) -> str:
-        return "\n  ".join((f"{on_one_line(self.node)}:", *map(on_one_line, self.reasons)))
-
-
-@dataclass(frozen=True)
-class Found:
-    """All blocks of a model, in graph order, and what came close."""
-
-    blocks: tuple[Block, ...]
-    near_misses: tuple[NearMiss, ...]
 
 
 def find(model: ir.Model, on_progress: Callable[[str], None] | None = None) -> Found:
@@ -172,7 +112,7 @@ class _Search:
         """Look at every node as the end of a block."""
         ends: set[ir.Value] = set()
         for node in nodes:
-            if has_tail(node):
+            if has_epilogue(node):
                 self._say(_name(node))
                 self._take(self._of_node(node, function), ends)
                 continue
@@ -239,7 +179,12 @@ class _Search:
         while queue:
             node = queue.pop()
             identifier = node.op_identifier()
-            if identifier in seen or identifier not in self._model.functions or is_simam_node(node) or has_tail(node):
+            if (
+                identifier in seen
+                or identifier not in self._model.functions
+                or is_simam_node(node)
+                or has_epilogue(node)
+            ):
                 continue
             if node in self._covered:
                 continue
@@ -308,7 +253,7 @@ class _Search:
     def _of_node(self, node: ir.Node, function: ir.Function | None) -> Block | _Miss:
         """An operator of ours with neighbours in it, if it is what it is called."""
         x, y = next(iter(node.inputs), None), node.outputs[0]
-        tail, e_lambda, reasons = None, 0.0, ["it takes nothing"]
+        epilogue, e_lambda, reasons = None, 0.0, ["it takes nothing"]
         if x is not None:
             cut = Cut(x, y, (node,), (), (), (), (), (node,))
             dtype, variants = self._given(cut, function)
@@ -316,11 +261,11 @@ class _Search:
             if unfit is not None or dtype is None:
                 reasons = [unfit or ""]
             else:
-                tail, e_lambda, reasons = self._ops.read(node, dtype, variants)
-            if tail is not None and dtype is not None:
+                epilogue, e_lambda, reasons = self._ops.read(node, dtype, variants)
+            if epilogue is not None and dtype is not None:
                 form = _form_of(cut, self._model)
                 return Block(
-                    _name(node), x, y, _alike(variants), dtype, e_lambda, form, (node,), (), (), function, tail
+                    _name(node), x, y, _alike(variants), dtype, e_lambda, form, (node,), (), (), function, epilogue
                 )
         return _Miss(NearMiss(_name(node), tuple(reasons)), frozenset({node}), node, function)
 
@@ -411,7 +356,7 @@ def _name(node: ir.Node) -> str:
 
 
 def _form_of(cut: Cut, model: ir.Model) -> str:
-    ours = next((node for node in cut.inside if is_simam_node(node) or has_tail(node)), None)
+    ours = next((node for node in cut.inside if is_simam_node(node) or has_epilogue(node)), None)
     if ours is not None:
         return "function" if ours.op_identifier() in model.functions else "custom_op"
     return "instance_norm" if any(n.op_type == "InstanceNormalization" for n in cut.flat) else "primitive"

@@ -7,11 +7,12 @@ import math
 import numpy as np
 import onnx_ir as ir
 
+from simam_deploy.block import Epilogue
 from simam_deploy.equivalence import Shape
 from simam_deploy.formula import DEFAULT_LAMBDA, OP_DOMAIN, OPS, Float64
 from simam_deploy.graph.shapes import Dims
 from simam_deploy.match.dataflow import Flow
-from simam_deploy.match.epilogue import Tail, difference, steps
+from simam_deploy.match.epilogue import difference, steps
 from simam_deploy.match.op_sets import HALF
 from simam_deploy.match.probe_shapes import MOST_VALUES, PROBES
 from simam_deploy.match.subgraph import is_simam_node
@@ -21,7 +22,7 @@ CHANNELS = 3
 """Of the probes on whole maps."""
 
 
-def has_tail(node: ir.Node) -> bool:
+def has_epilogue(node: ir.Node) -> bool:
     """Whether `node` has the name of such an operator."""
     return node.domain == OP_DOMAIN and node.op_type in OPS and not is_simam_node(node)
 
@@ -33,7 +34,9 @@ class Ops:
         self._flow = flow
         self._known: dict[tuple[object, ...], str | None] = {}
 
-    def read(self, node: ir.Node, dtype: ir.DataType, variants: list[Dims]) -> tuple[Tail | None, float, list[str]]:
+    def read(
+        self, node: ir.Node, dtype: ir.DataType, variants: list[Dims]
+    ) -> tuple[Epilogue | None, float, list[str]]:
         """What it does behind SimAM and its λ; or None and the reasons why it is not what it is called.
 
         dtype : of x.  variants : the shapes of x, one for each call of the function that it is in.
@@ -59,11 +62,11 @@ class Ops:
         found = [reason for reason, holds in reasons.items() if holds]
         if found or scale is None or bias is None or e_lambda is None:
             return None, 0.0, found
-        tail = Tail(scale, bias, given[3] if op.residual else None, op.activation)
+        epilogue = Epilogue(scale, bias, given[3] if op.residual else None, op.activation)
         for dims in variants if body else ():
-            if differs := self._difference(node, tail, e_lambda, dims):
+            if differs := self._difference(node, epilogue, e_lambda, dims):
                 return None, 0.0, [differs]
-        return tail, float(str(np.float32(e_lambda))), []
+        return epilogue, float(str(np.float32(e_lambda))), []
 
     def _parameter(self, value: ir.Value | None) -> np.ndarray[tuple[int], np.dtype[np.float32]] | None:
         tensor = self._flow.held(value)
@@ -71,9 +74,9 @@ class Ops:
             return None
         return np.asarray(tensor.numpy(), dtype=np.float32)
 
-    def _difference(self, node: ir.Node, tail: Tail, e_lambda: float, dims: Dims) -> str | None:
+    def _difference(self, node: ir.Node, epilogue: Epilogue, e_lambda: float, dims: Dims) -> str | None:
         """Every channel on a small map, and a few on the whole map or, where that is not fixed, on some."""
-        shapes = [(2, len(tail.scale), 3, 5)]
+        shapes = [(2, len(epilogue.scale), 3, 5)]
         for _, _, *probe in PROBES[4]:
             h, w = (d if isinstance(d, int) else p for d, p in zip(dims[2:], probe, strict=True))
             shapes.append((2, CHANNELS, h, w))
@@ -82,18 +85,18 @@ class Ops:
                 continue
             key = (node.op_identifier(), e_lambda, shape)
             if key not in self._known:
-                self._known[key] = self._at(node, tail, e_lambda, shape)
+                self._known[key] = self._at(node, epilogue, e_lambda, shape)
             if (differs := self._known[key]) is not None:
                 return differs
         return None
 
-    def _at(self, node: ir.Node, tail: Tail, e_lambda: float, shape: Shape) -> str | None:
+    def _at(self, node: ir.Node, epilogue: Epilogue, e_lambda: float, shape: Shape) -> str | None:
         rng = np.random.default_rng(3)
         scale, bias = (rng.standard_normal(shape[1]).astype(np.float32) for _ in range(2))
         inputs = [ir.Value(name=f"input {i}") for i in range(len(node.inputs))]
         alike = ir.Node(node.domain, node.op_type, inputs, node.attributes.values(), overload=node.overload)
         alike.outputs[0].name = "y"
-        probe = Tail(scale, bias, tail.residual, tail.activation)
+        probe = Epilogue(scale, bias, epilogue.residual, epilogue.activation)
 
         def run(x: Float64, residual: Float64) -> Float64:
             given = (x, scale.astype(np.float64), bias.astype(np.float64), residual)

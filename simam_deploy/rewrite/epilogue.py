@@ -13,11 +13,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import onnx_ir as ir
 
+from simam_deploy.block import Block, Epilogue
 from simam_deploy.formula import Float64, reference
 from simam_deploy.graph.shapes import Shapes, is_open
 from simam_deploy.match.dataflow import Flow
-from simam_deploy.match.epilogue import Tail, difference, steps
-from simam_deploy.match.find import Block
+from simam_deploy.match.epilogue import difference, steps
 
 MAP = (3, 5)
 """Of the probes: behind SimAM no position looks at another."""
@@ -58,22 +58,24 @@ class _Search:
     def grown(self, block: Block) -> Block:
         """The block with its neighbours, or itself."""
         channels = block.shape[1] if len(block.shape) == 4 else None
-        if block.tail is not None or block.function is not None or not isinstance(channels, int):
+        if block.epilogue is not None or block.function is not None or not isinstance(channels, int):
             return block
         path = _Path(block.y, np.ones(channels), np.zeros(channels))
         reason = self._walk(path, block)
-        tail = Tail(path.scale.astype(np.float32), path.bias.astype(np.float32), path.residual, path.activation)
-        grows = tail.op != "SimAMAffine" or tail.affine
+        epilogue = Epilogue(
+            path.scale.astype(np.float32), path.bias.astype(np.float32), path.residual, path.activation
+        )
+        grows = epilogue.op != "SimAMAffine" or epilogue.affine
         if grows and block.dtype != ir.DataType.FLOAT:
             grows, reason = False, f"they are {block.dtype.name}, and the operator has scale and bias in FLOAT"
-        elif grows and (differs := self._difference(path, tail, block)) is not None:
+        elif grows and (differs := self._difference(path, epilogue, block)) is not None:
             grows, reason = False, differs
         if reason is not None:
             self.notes.append(f"{block.node}: {'some of ' if grows else ''}its neighbours stay: {reason}")
         if not grows:
             return block
         self._taken.update(path.nodes)
-        return replace(block, y=path.y, inside=(*block.inside, *path.nodes), tail=tail)
+        return replace(block, y=path.y, inside=(*block.inside, *path.nodes), epilogue=epilogue)
 
     def _walk(self, path: _Path, block: Block) -> str | None:
         """Go as far as it goes; the reason why not further, where that is worth a word."""
@@ -186,8 +188,8 @@ class _Search:
         pairs = [(trial.get(str(residual.name)), trial.get(str(block.x.name))) for trial in self._shapes.trials]
         return len(free) == 1 and len(pairs) > 1 and all(a == b is not None for a, b in pairs)
 
-    def _difference(self, path: _Path, tail: Tail, block: Block) -> str | None:
-        """Why the tail is not what was there; None if it is."""
+    def _difference(self, path: _Path, epilogue: Epilogue, block: Block) -> str | None:
+        """Why the epilogue is not what was there; None if it is."""
         inputs = [block.y, *([] if path.residual is None else [path.residual])]
         made = {v for node in path.nodes for v in node.outputs} | {*inputs}
         held = dict.fromkeys(v for node in path.nodes for v in node.inputs if v is not None and v not in made)
@@ -197,7 +199,7 @@ class _Search:
 
         try:
             compute = steps(self._flow.model, path.nodes, inputs, list(held), path.y)
-            return difference(run, tail, block.e_lambda, [(2, len(tail.scale), *MAP)])
+            return difference(run, epilogue, block.e_lambda, [(2, len(epilogue.scale), *MAP)])
         except Exception as error:  # whatever the evaluator says of what it cannot do
             return f"they do not run by themselves: {error}"
 

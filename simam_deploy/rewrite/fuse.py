@@ -13,12 +13,13 @@ import onnx_ir as ir
 
 from simam_deploy.artifacts import manifest
 from simam_deploy.artifacts.atomic import refuse_overwriting_inputs, staging
+from simam_deploy.block import Block, NearMiss
 from simam_deploy.errors import FormError, InputError, NoBlockError
 from simam_deploy.formula import OP_DOMAIN, OP_NAME, OP_VERSION, OPS
 from simam_deploy.graph import onnx_file
 from simam_deploy.graph.shapes import Dims, Shapes
 from simam_deploy.graph.versions import refuse_old, with_functions, with_one_opset
-from simam_deploy.match.find import Block, NearMiss, find
+from simam_deploy.match.find import find
 from simam_deploy.match.op_sets import PASSING
 from simam_deploy.rewrite.epilogue import with_neighbours
 from simam_deploy.rewrite.forms import epilogue, form_named
@@ -228,9 +229,9 @@ def _nodes_of_our_names(model: ir.Model, blocks: list[Block]) -> list[ir.Node]:
 
 def _nodes(chosen: ModuleType, block: Block, opset: int, types: set[ir.DataType], neighbours: bool) -> list[ir.Node]:
     """The block in a form, with what follows it inside the node or behind it."""
-    if block.tail is None or neighbours:
+    if block.epilogue is None or neighbours:
         return list(chosen.nodes(block, opset, types))
-    core: list[ir.Node] = chosen.nodes(replace(block, tail=None), opset, types)
+    core: list[ir.Node] = chosen.nodes(replace(block, epilogue=None), opset, types)
     y = core[-1].outputs[0]
     y.name, y.type, y.shape = f"{block.node}/y", ir.TensorType(block.dtype), ir.Shape(block.shape)
     return [*core, *epilogue.nodes(block, y, opset)]

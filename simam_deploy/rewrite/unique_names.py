@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import onnx_ir as ir
 
-from simam_deploy.match.find import Block
+from simam_deploy.block import Block
 
 Scope = ir.Graph | ir.Function
 

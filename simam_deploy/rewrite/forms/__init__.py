@@ -5,7 +5,7 @@
     nodes(block, opset, types) -> list[ir.Node]      nodes and constants from block.x to the output of the last one;
                                                      names start with block.node, the last node has that very name
     functions(opset, ops, types) -> list[ir.Function]    what the file must carry besides, for these of formula.OPS
-    NEIGHBOURS                                       whether `nodes` also writes block.tail; else epilogue.py does
+    NEIGHBOURS                                       whether `nodes` also writes block.epilogue; else epilogue.py does
 
 opset : of the file, from versions.OLDEST_OPSET on.  types : of x, of all blocks in the file.
 Adding one: its file, its line in FORMS, its test.
@@ -17,11 +17,11 @@ from types import ModuleType
 
 import onnx_ir as ir
 
+from simam_deploy.block import Block
 from simam_deploy.errors import FormError, InputError, ShapeError
 from simam_deploy.formula import DEFAULT_LAMBDA, OP_DOMAIN, OP_NAME, OP_VERSION
 from simam_deploy.graph.shapes import Dims
 from simam_deploy.graph.versions import OLDEST_OPSET
-from simam_deploy.match.find import Block
 from simam_deploy.rewrite.forms import custom_op, function, instance_norm, primitive
 
 FORMS: dict[str, ModuleType] = {form.NAME: form for form in (function, primitive, instance_norm, custom_op)}

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 
 import onnx_ir as ir
 
-from simam_deploy.match.find import Block
+from simam_deploy.block import Block
 from simam_deploy.rewrite.forms import function
 from simam_deploy.rewrite.forms.function import NEIGHBOURS, reasons_against
 

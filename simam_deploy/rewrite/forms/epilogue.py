@@ -7,9 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
+from simam_deploy.block import Block, Epilogue
 from simam_deploy.formula import Op
-from simam_deploy.match.epilogue import Tail
-from simam_deploy.match.find import Block
 from simam_deploy.match.op_sets import HALF
 from simam_deploy.rewrite.forms.node_builder import Writer
 
@@ -21,10 +20,12 @@ def names(op: Op) -> list[str]:
     return ["scale", "bias"] * op.affine + ["residual"] * op.residual
 
 
-def inputs(write: Writer, tail: Tail) -> list[ir.Value]:
+def inputs(write: Writer, epilogue: Epilogue) -> list[ir.Value]:
     """The inputs of our operator behind x."""
-    held = [write.constant(values, name, FLOAT) for name, values in (("scale", tail.scale), ("bias", tail.bias))]
-    return held if tail.residual is None else [*held, tail.residual]
+    held = [
+        write.constant(values, name, FLOAT) for name, values in (("scale", epilogue.scale), ("bias", epilogue.bias))
+    ]
+    return held if epilogue.residual is None else [*held, epilogue.residual]
 
 
 def in_body(write: Writer, y: ir.Value, op: Op, given: Sequence[ir.Value], *, cast: bool) -> ir.Value:
@@ -51,22 +52,22 @@ def activated(write: Writer, y: ir.Value, activation: str) -> ir.Value:
 
 
 def nodes(block: Block, y: ir.Value, opset: int) -> list[ir.Node]:
-    """The tail of `block` behind y, in standard operators; half types are widened in between. New names start with
-    block.node. BatchNormalization with mean 0, variance 1 and epsilon 0 is exactly scale * y + bias."""
-    assert block.tail is not None
-    tail, write, half = block.tail, Writer(f"{block.node}/behind", opset), block.dtype in HALF
-    residual = tail.residual
+    """The epilogue of `block` behind y, in standard operators; half types are widened in between. New names start
+    with block.node. BatchNormalization with mean 0, variance 1 and epsilon 0 is exactly scale * y + bias."""
+    assert block.epilogue is not None
+    epilogue, write, half = block.epilogue, Writer(f"{block.node}/behind", opset), block.dtype in HALF
+    residual = epilogue.residual
     if half:
         y = write.op("Cast", y, name="y_float", to=FLOAT)
         residual = residual and write.op("Cast", residual, name="residual_float", to=FLOAT)
-    if tail.affine:
-        like = np.ones_like(tail.scale)
-        held = {"scale": tail.scale, "bias": tail.bias, "zeros": 0 * like, "ones": like}
+    if epilogue.affine:
+        like = np.ones_like(epilogue.scale)
+        held = {"scale": epilogue.scale, "bias": epilogue.bias, "zeros": 0 * like, "ones": like}
         given = (write.constant(values, name, FLOAT) for name, values in held.items())
         y = write.op("BatchNormalization", y, *given, name="affine", epsilon=0.0)
     if residual is not None:
         y = write.op("Add", y, residual, name="with_residual")
-    y = activated(write, y, tail.activation)
+    y = activated(write, y, epilogue.activation)
     if half:
         write.op("Cast", y, name="half", to=block.dtype)
     return write.nodes

@@ -29,8 +29,8 @@ from dataclasses import replace
 import numpy as np
 import onnx_ir as ir
 
+from simam_deploy.block import Block
 from simam_deploy.formula import DEFAULT_LAMBDA, OP_DOMAIN, OP_NAME, OPS, Op
-from simam_deploy.match.find import Block
 from simam_deploy.match.op_sets import HALF
 from simam_deploy.rewrite.forms import epilogue
 from simam_deploy.rewrite.forms.node_builder import Writer
@@ -69,17 +69,17 @@ def nodes(block: Block, opset: int, types: Collection[ir.DataType] = ()) -> list
 
 def _cast(write: Writer, block: Block) -> Block:
     """`block` with x, and a residual, in float32."""
-    tail_ = block.tail
-    if tail_ is not None and tail_.residual is not None:
-        tail_ = replace(tail_, residual=write.op("Cast", tail_.residual, name="residual_float", to=FLOAT))
-    return replace(block, x=write.op("Cast", block.x, name="float", to=FLOAT), dtype=FLOAT, tail=tail_)
+    behind = block.epilogue
+    if behind is not None and behind.residual is not None:
+        behind = replace(behind, residual=write.op("Cast", behind.residual, name="residual_float", to=FLOAT))
+    return replace(block, x=write.op("Cast", block.x, name="float", to=FLOAT), dtype=FLOAT, epilogue=behind)
 
 
 def _node(write: Writer, block: Block) -> ir.Value:
     """The node, and what it needs around it; its result."""
     e_lambda = block.e_lambda
     if len(block.shape) == 4:
-        behind = [] if block.tail is None else epilogue.inputs(write, block.tail)
+        behind = [] if block.epilogue is None else epilogue.inputs(write, block.epilogue)
         return write.op(block.op, block.x, *behind, name="y", domain=OP_DOMAIN, e_lambda=e_lambda)
     if len(block.shape) == 3:
         flat = write.squeeze("Unsqueeze", block.x, [2], "flat")

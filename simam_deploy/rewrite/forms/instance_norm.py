@@ -12,7 +12,8 @@ from collections.abc import Collection, Iterable
 import numpy as np
 import onnx_ir as ir
 
-from simam_deploy.match.find import Block, shortest
+from simam_deploy.block import Block
+from simam_deploy.match.find import shortest
 from simam_deploy.match.op_sets import HALF
 from simam_deploy.rewrite.forms.node_builder import Writer
 

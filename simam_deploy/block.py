@@ -1,0 +1,96 @@
+"""Blocks of SimAM in an ONNX model, what comes close to one, and what follows one: data, which a search fills in."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from simam_deploy.formula import OP_NAME, OPS, Op
+from simam_deploy.graph.shapes import Dims
+from simam_deploy.text import on_one_line
+
+
+@dataclass(frozen=True, eq=False)
+class Epilogue:
+    """What is done between SimAM and y: activation(scale * y + bias + residual).
+
+    scale, bias : (C,) float32.  activation : a name of formula.ACTIVATIONS.
+    """
+
+    scale: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    residual: ir.Value | None = None
+    activation: str = "none"
+
+    @property
+    def op(self) -> str:
+        """The name of the operator that has this behind SimAM."""
+        wanted = Op(True, self.residual is not None, self.activation)
+        return next(name for name, op in OPS.items() if op == wanted)
+
+    @property
+    def affine(self) -> bool:
+        """Whether scale and bias change anything."""
+        return bool((self.scale != 1).any() or (self.bias != 0).any())
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """A SimAM block in an onnx_ir model, checked by its numbers."""
+
+    node: str
+    """Name of the node that makes y; names of new nodes start with it."""
+    x: ir.Value
+    y: ir.Value
+    shape: Dims
+    """(N, C, H, W), (N, C, L) or (N, C, D, H, W): a number where fixed, a name or None where dynamic."""
+    dtype: ir.DataType
+    e_lambda: float
+    form: str
+    """The form it has in the file; any spelling in primitive operators is `primitive`."""
+    inside: tuple[ir.Node, ...]
+    """The nodes from x to y, in graph order."""
+    shared: tuple[str, ...] = ()
+    """Its inner values that others use too: these stay when it is replaced, and are computed twice."""
+    defaults: tuple[str, ...] = ()
+    """The inputs of the graph that hold its constants, as defaults: it is SimAM while callers do not replace them."""
+    function: ir.Function | None = None
+    """The model-local function whose body it is in; None in the graph and in the bodies of If and Loop."""
+    epilogue: Epilogue | None = None
+    """Between SimAM and y, where an operator of ours does it too."""
+
+    @property
+    def op(self) -> str:
+        """The operator of ours that makes y of x."""
+        return OP_NAME if self.epilogue is None else self.epilogue.op
+
+    @property
+    def map_size(self) -> int | None:
+        """M, the number of values in a plane (H*W), or None where one of its axes is dynamic."""
+        spatial = [d for d in self.shape[2:] if isinstance(d, int)]
+        return math.prod(spatial) if len(spatial) == len(self.shape) - 2 else None
+
+
+@dataclass(frozen=True)
+class NearMiss:
+    """A subgraph that looks like SimAM and is not, or cannot be replaced."""
+
+    node: str
+    reasons: tuple[str, ...]
+    repaired: Block | None = field(default=None, compare=False)
+    """The block that it is at every size once M - 1, a constant in the file, comes from the shape of x."""
+
+    def __str__(self) -> str:
+        return "\n  ".join((f"{on_one_line(self.node)}:", *map(on_one_line, self.reasons)))
+
+
+@dataclass(frozen=True)
+class Found:
+    """All blocks of a model, in graph order, and what came close."""
+
+    blocks: tuple[Block, ...]
+    near_misses: tuple[NearMiss, ...]
