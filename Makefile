@@ -27,7 +27,7 @@ test: native-tests native-cuda-check
 # Every file made to do harm, in every command, and 5,000 mutants of small files; test has a part of both.
 hostile: .venv/installed
 	SIMAM_HOSTILE=1 $(BIN)/python -m pytest tests/test_hostile.py
-	$(BIN)/python tests/fuzz.py 5000
+	cd tests && ../$(BIN)/python -m fuzz 5000
 
 # The kernels' own tests, in C++.
 native-tests: native-if-possible

@@ -54,7 +54,7 @@ def prove(run: Run, shapes: list[Shape], *, brief: bool = False) -> Verdict:
     brief : on three inputs in place of some fifteen, for what differs in its constants alone from what was proved.
 
     λ is recovered from planes of spread 1e-3, then of spread 0.3 sqrt(λ), and confirmed on all planes. It is
-    accurate to 1e-11 for λ from 1e-10 to 10 (tests/test_proof.py). Exceptions of `run` pass through.
+    accurate to 1e-11 for λ from 1e-10 to 10 (tests/test_equivalence.py). Exceptions of `run` pass through.
     """
     recovered = None
     for shape in shapes:

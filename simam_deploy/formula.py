@@ -169,12 +169,13 @@ def tolerance(x: ArrayLike, dtype: DTypeLike, e_lambda: float = DEFAULT_LAMBDA) 
         2 eps max|x| (1 + |mean| / sqrt(v + λ))            eps = 2^-23, the distance from 1 to the next float32
 
     The gate is g(u) = sigmoid(u²/4 + ½) with u = (x - mean) / sqrt(v + λ).
-    The mean: pairwise or blocked sums find it to k eps mean|x| with k a few (NumPy and PyTorch on tests/cases.py: at
-    most 4.1). As mean|x| <= |mean| + sqrt(v), that moves u by at most k eps (1 + |mean| / sqrt(v + λ)), and as
-    |dg/du| <= 0.151, k = 4.1 moves g by 0.62 eps of that bracket: the digits that subtracting the mean costs.
+    The mean: pairwise or blocked sums find it to k eps mean|x| with k a few (NumPy and PyTorch on
+    tests/helpers/cases.py: at most 4.1). As mean|x| <= |mean| + sqrt(v), that moves u by at most k eps (1 + |mean| /
+    sqrt(v + λ)), and as |dg/du| <= 0.151, k = 4.1 moves g by 0.62 eps of that bracket: the digits that subtracting
+    the mean costs.
     The rest: x - mean, its square, Σ / (M-1), + λ, the quotient, + ½, exp (1 ulp), 1 +, 1 / and the product sum up to
     2.0 eps if all err the same way at the worst u, 2.4; to 1.0 eps at u = 0 and 1.3 eps at large u.
-    All of it together, measured: float32 NumPy and PyTorch use at most 0.55 of the bound on tests/cases.py.
+    All of it together, measured: float32 NumPy and PyTorch use at most 0.55 of the bound on tests/helpers/cases.py.
 
     Outside fall: float32 sums that run through a plane value by value (3.8 times the bound on standard normal planes
     of 160x160, as k grows with M), E[x²] - E[x]² (more than 100 times, at mean 1000), and every wrong formula of

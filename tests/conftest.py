@@ -14,13 +14,13 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # some tests import onnxrun
 os.environ.pop("COLUMNS", None)  # readline leaves 80 to the workers of pytest-xdist, and tables fold
 
 import pytest
-import torch_lookups
+from helpers import torch_lookups
 
 from simam_deploy import native
 
 if TYPE_CHECKING:
-    from command_line import Run
-    from stand_in import StandIn
+    from helpers.command_line import Run
+    from helpers.stand_in import StandIn
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +32,7 @@ def lookups_are_kept() -> None:
 @pytest.fixture(scope="session")
 def tiny_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`tiny.py:build` exported in form function; do not write to it."""
-    from command_line import TINY
+    from helpers.command_line import TINY
 
     from simam_deploy.pytorch.load_model import load
     from simam_deploy.to_onnx import export
@@ -63,7 +63,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder full of files, sound and broken, in which the commands are run."""
-    from command_line import write_files
+    from helpers.command_line import write_files
 
     write_files(tmp_path)
     monkeypatch.chdir(tmp_path)
@@ -99,7 +99,7 @@ def fake_cuda() -> Path:
 def built_kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The library that stands in for libsimam_cuda.so; see stand_in.py."""
     pytest.importorskip("torch")
-    from stand_in import build
+    from helpers.stand_in import build
 
     return build(tmp_path_factory.mktemp("kernels")) or pytest.skip("there is no C compiler")
 
@@ -108,7 +108,7 @@ def built_kernels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def stand_in(built_kernels: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
     """SimAM's kernel in torch runs, on CPU tensors too, by the library that stands in: what it saw."""
     import torch
-    from stand_in import StandIn
+    from helpers.stand_in import StandIn
 
     from simam_deploy.pytorch import cuda_op
 

@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import scipy.optimize
-from cases import INPUTS, LAMBDAS, SHAPES, make
+from helpers.cases import INPUTS, LAMBDAS, SHAPES, make
 
 from simam_deploy import formula
 from simam_deploy.errors import ShapeError, SimAMDeployError

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from onnx_models import model
+from helpers.onnx_models import model
 from torch import nn
 
 import simam_deploy as sd

@@ -1,5 +1,5 @@
 """Small valid files with a few bytes or fields changed: fuse works, and the file that it writes computes the same, or
-it says that the file is at fault. `python tests/fuzz.py 5000` tries more."""
+it says that the file is at fault. `make hostile` tries more."""
 
 from collections import Counter
 from pathlib import Path
@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 pytest.importorskip("onnxruntime")
-from fuzz import SCALES, TOLERANCE, compare, outcome, outputs
-from graphs import file
+from fuzz.outcomes import SCALES, TOLERANCE, compare, outcome, outputs
+from helpers.graphs import file
 
 MUTANTS = 350
 

@@ -95,7 +95,7 @@ def answers(names: Iterable[str], commands: Sequence[str], folder: Path) -> list
     for part in (folder, folder / "home", models):
         (part / "precious.txt").write_text("as it was")
     before = contents(folder)
-    runner = Path(__file__).with_name("hostile_runner.py")
+    runner = Path(__file__).with_name("hostile") / "runner.py"
     python_path = os.pathsep.join((str(runner.parents[1]), os.environ.get("PYTHONPATH", "")))
     run = subprocess.run(
         [sys.executable, str(runner), str(models / "work"), ",".join(commands), *map(str, files)],

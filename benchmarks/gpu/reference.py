@@ -1,6 +1,6 @@
 """The formula in float64, on the device, and how far from it a kernel may be; simam_cuda.h says it in words.
 
-`tests/test_gpu_checks.py` and the first check hold it against simam_deploy.formula.
+`tests/benchmarks/test_gpu_checks.py` and the first check hold it against simam_deploy.formula.
 """
 
 from __future__ import annotations

@@ -9,6 +9,6 @@ simam_cuda_op_test(cuda_op cuda_op.cpp)
 simam_cuda_op_test(cuda_old_runtime old_runtime.cpp)
 add_test(NAME cuda_runtime_1_17 COMMAND test_cuda_old_runtime 17)
 
-# The whole library with that fake, which a real ONNX Runtime can load: tests/test_cuda_library.py.
+# The whole library with that fake, which a real ONNX Runtime can load: tests/native/test_cuda_library.py.
 simam_add_op_library(simam_onnxruntime_fake CUDA)
 target_sources(simam_onnxruntime_fake PRIVATE fake_cuda.cpp)

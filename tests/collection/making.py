@@ -34,7 +34,7 @@ def make_all(folder: Path, everything: bool = False, only: str = "*", processes:
 def _start(folder: str, everything: bool) -> None:
     import torch._export.utils
     import torch.onnx._internal.exporter._registration
-    import torch_lookups
+    from helpers import torch_lookups
 
     torch.set_num_threads(1)
     torch_lookups.keep()

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_ir as ir
+from helpers.onnx_models import CHAIN
+from helpers.onnx_models import model as simam
 from onnx import helper, numpy_helper
-from onnx_models import CHAIN
-from onnx_models import model as simam
 
 from hostile.parts import F, Files, block, function, network
 

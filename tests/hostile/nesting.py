@@ -4,8 +4,8 @@ from functools import partial
 
 import onnx
 import onnx_ir as ir
+from helpers.onnx_models import model as simam
 from onnx import helper
-from onnx_models import model as simam
 
 from hostile.parts import Files, block, function, network, row
 from simam_deploy.graph.onnx_file.stream import _front

@@ -6,8 +6,8 @@ from typing import Any
 
 import onnx
 import onnx_ir as ir
+from helpers.onnx_models import model as simam
 from onnx import TensorProto, helper
-from onnx_models import model as simam
 
 F = TensorProto.FLOAT
 Build = Callable[[], onnx.ModelProto]

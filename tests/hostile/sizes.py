@@ -7,9 +7,9 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 from google.protobuf.message import Message
+from helpers.onnx_models import CHAIN
+from helpers.onnx_models import model as simam
 from onnx import TensorProto, helper, numpy_helper
-from onnx_models import CHAIN
-from onnx_models import model as simam
 
 from hostile.parts import Build, F, Files, block, network, row
 

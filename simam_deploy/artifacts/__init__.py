@@ -1,0 +1,1 @@
+"""Files on disk: written beside and renamed, described by a manifest, opened without trust."""

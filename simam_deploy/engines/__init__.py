@@ -1,0 +1,1 @@
+"""Engines of TensorRT-RTX, each built in a process of its own."""

@@ -1,0 +1,1 @@
+"""ONNX graphs: files in and out, shapes, float64, the reference evaluator."""

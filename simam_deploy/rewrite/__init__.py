@@ -1,0 +1,1 @@
+"""Blocks that were found, written in a form."""

@@ -1,0 +1,316 @@
+"""Every form on every runtime computes SimAM within the tolerance; and what each form writes."""
+
+import math
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from helpers.cases import INPUTS, LAMBDAS, SHAPES, Float32, make
+
+from simam_deploy.block import Block
+from simam_deploy.errors import FormError, InputError, ShapeError
+from simam_deploy.formula import as_maps, reference, tolerance
+from simam_deploy.graph import onnx_file
+from simam_deploy.graph.shapes import Dims
+from simam_deploy.rewrite.forms import FORMS, alone, form_named
+from simam_deploy.runtimes import open_session
+
+RUNTIMES = ["onnx_reference", "ort", "openvino"]
+PAIRS = [
+    (form, runtime) for form in FORMS for runtime in RUNTIMES if form != "custom_op" or runtime == "onnx_reference"
+]
+NOT_4D: list[tuple[int, ...]] = [
+    (1, 1, 2),  # the smallest
+    (2, 3, 35),
+    (1, 4, 16000),  # a second of speech
+    (1, 1, 1, 1, 2),
+    (1, 1, 2, 1, 1),
+    (2, 3, 2, 5, 7),
+    (1, 4, 16, 32, 32),  # a clip of 16 frames
+]
+"""Shapes of another rank: (N, C, L) and (N, C, D, H, W)."""
+
+
+def of_any_rank(name: str, shape: tuple[int, ...]) -> Float32:
+    """`make` with planes of that shape."""
+    return make(name, (*shape[:3], math.prod(shape[3:]))).reshape(shape)
+
+
+def carries(form: str, dims: Dims) -> bool:
+    """Whether `form` can write a block of that shape."""
+    return form != "instance_norm" or all(isinstance(size, int) for size in dims[1:])
+
+
+def share(y: Float32, x: Float32, e_lambda: float) -> float:
+    """The largest error of y, as a share of the tolerance. Every plane is judged as a map."""
+    assert y.shape == x.shape
+    maps = as_maps(x)
+    return float((np.abs(as_maps(y) - reference(maps, e_lambda)) / tolerance(maps, np.float32, e_lambda)).max())
+
+
+@pytest.mark.parametrize("e_lambda", LAMBDAS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize(("form", "runtime"), PAIRS)
+def test_within_tolerance(
+    tmp_path: Path, form: str, runtime: str, shape: tuple[int, int, int, int], e_lambda: float
+) -> None:
+    path = tmp_path / "simam.onnx"
+    onnx_file.save(alone(form, shape, e_lambda), path)
+    with open_session(path, runtime) as session:
+        for name in INPUTS:
+            x = make(name, shape)
+            y = session.run({"x": x})["y"]
+            share = np.abs(y - reference(x, e_lambda)) / tolerance(x, np.float32, e_lambda)
+            assert share.max() <= 1, f"{name}: {share.max():.2f} of the tolerance"
+
+
+@pytest.mark.parametrize("e_lambda", LAMBDAS)
+@pytest.mark.parametrize("shape", NOT_4D, ids=str)
+@pytest.mark.parametrize(("form", "runtime"), PAIRS)
+def test_other_ranks_within_tolerance(
+    tmp_path: Path, form: str, runtime: str, shape: tuple[int, ...], e_lambda: float
+) -> None:
+    """Measured: at most 0.59 of the tolerance."""
+    path = tmp_path / "simam.onnx"
+    onnx_file.save(alone(form, shape, e_lambda), path)
+    with open_session(path, runtime) as session:
+        for name in INPUTS:
+            x = of_any_rank(name, shape)
+            assert share(session.run({"x": x})["y"], x, e_lambda) <= 1, name
+
+
+DYNAMIC: dict[Dims, list[tuple[int, ...]]] = {
+    ("n", 3, 35): [(1, 3, 35), (3, 3, 35), (0, 3, 35)],
+    ("n", 3, "l"): [(1, 3, 2), (2, 3, 35), (0, 3, 35)],
+    (None, None, None): [(1, 3, 35), (2, 1, 2)],
+    ("n", 3, 2, 5, 7): [(1, 3, 2, 5, 7), (3, 3, 2, 5, 7), (0, 3, 2, 5, 7)],
+    ("n", 3, "d", 5, 7): [(1, 3, 1, 5, 7), (2, 3, 4, 5, 7), (0, 3, 4, 5, 7)],
+    (2, 3, 2, "h", 7): [(2, 3, 2, 1, 7), (2, 3, 2, 5, 7)],
+    ("n", "c", "d", "h", "w"): [(1, 3, 2, 5, 7), (2, 1, 2, 1, 1), (2, 4, 3, 20, 9)],
+}
+"""Shapes in the file, and those that are run in one session."""
+
+
+@pytest.mark.parametrize("dims", DYNAMIC, ids=str)
+@pytest.mark.parametrize(("form", "runtime"), PAIRS)
+def test_dynamic_sizes_of_other_ranks(tmp_path: Path, form: str, runtime: str, dims: Dims) -> None:
+    path = tmp_path / "simam.onnx"
+    if not carries(form, dims):
+        with pytest.raises(FormError, match="is not fixed"):
+            alone(form, dims)
+        return
+    onnx_file.save(alone(form, dims, 0.1), path)
+    with open_session(path, runtime) as session:
+        for shape in DYNAMIC[dims]:
+            x = of_any_rank("faint", shape) if shape[0] else np.zeros(shape, np.float32)
+            y = session.run({"x": x})["y"]
+            assert y.shape == shape
+            assert not shape[0] or share(y, x, 0.1) <= 1
+
+
+@pytest.mark.parametrize("dims", [(2, 3, 35), ("n", 3, "l"), (2, 3, 2, 5, 7), ("n", 3, 2, "h", "w")], ids=str)
+@pytest.mark.parametrize("opset", [7, 9, 11, 13, 17, 20, 23])
+@pytest.mark.parametrize(("form", "runtime"), PAIRS)
+def test_other_ranks_at_every_opset(tmp_path: Path, form: str, runtime: str, opset: int, dims: Dims) -> None:
+    if not carries(form, dims):
+        return
+    onnx_file.save(alone(form, dims, 0.1, opset=opset), tmp_path / "simam.onnx")
+    x = of_any_rank("faint", (2, 3, 35) if len(dims) == 3 else (2, 3, 2, 5, 7))
+    with open_session(tmp_path / "simam.onnx", runtime) as session:
+        assert share(session.run({"x": x})["y"], x, 0.1) <= 1
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("form", ["function", "primitive"])
+def test_dynamic_sizes_in_one_session(tmp_path: Path, form: str, runtime: str) -> None:
+    path = tmp_path / "simam.onnx"
+    onnx_file.save(alone(form, ("n", "c", "h", "w"), 0.1), path)
+    with open_session(path, runtime) as session:
+        for shape in [(1, 3, 5, 7), (2, 1, 1, 2), (3, 4, 20, 9)]:
+            x = make("faint", shape)
+            y = session.run({"x": x})["y"]
+            assert (np.abs(y - reference(x, 0.1)) <= tolerance(x, np.float32, 0.1)).all()
+
+
+def test_a_wrong_constant_would_show(tmp_path: Path) -> None:
+    """The bound above can fail: the population variance, in the primitive form, is outside of it."""
+    model = alone("primitive", (2, 3, 5, 7), 1e-4)
+    n = next(node for node in model.graph if node.name == "simam/n")
+    n.attributes["value"] = ir.AttrTensor("value", ir.tensor(np.float32(35)))
+    onnx_file.save(model, tmp_path / "wrong.onnx")
+    x = make("plain", (2, 3, 5, 7))
+    with open_session(tmp_path / "wrong.onnx", "ort") as session:
+        y = session.run({"x": x})["y"]
+    assert (np.abs(y - reference(x)) / tolerance(x, np.float32)).max() > 100
+
+
+NODES = {
+    "function": ["SimAM"],
+    "custom_op": ["SimAM"],
+    "instance_norm": ["InstanceNormalization", "Mul", "Add", "Sigmoid", "Mul"],
+    "primitive": ["ReduceMean", "Sub", "Mul", "ReduceSum", "Div", "Add", "Mul", "Div", "Add", "Sigmoid", "Mul"],
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_operators(form: str) -> None:
+    model = alone(form, (2, 3, 5, 7))
+    assert [node.op_type for node in model.graph if node.op_type != "Constant"] == NODES[form]
+    assert len(model.functions) == (form == "function")
+
+
+def test_m_minus_1_comes_from_the_shape_of_x_as_an_integer() -> None:
+    model = alone("primitive", (2, 3, "h", 7))
+    operators = [node.op_type for node in model.graph if node.op_type != "Constant"]
+    assert operators[:5] == ["Shape", "Gather", "ReduceProd", "Sub", "Cast"]
+    assert next(node for node in model.graph if node.op_type == "Shape").inputs[0] is model.graph.inputs[0]
+
+
+@pytest.mark.parametrize("form", ["function", "primitive", "instance_norm"])
+@pytest.mark.parametrize("opset", [7, 9, 11, 13, 17, 18, 20, 23])
+def test_every_opset_passes_the_strict_checks(form: str, opset: int) -> None:
+    proto = ir.to_proto(alone(form, (2, 3, 5, 7), opset=opset))
+    onnx.checker.check_model(proto, full_check=True)
+    onnx.shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True)
+
+
+@pytest.mark.parametrize("dims", [(2, 3, 35), *DYNAMIC, (2, 3, 2, 5, 7)], ids=str)
+@pytest.mark.parametrize("opset", [7, 9, 11, 13, 17, 18, onnx.defs.onnx_opset_version()])
+@pytest.mark.parametrize("form", FORMS)
+def test_strict_inference_finds_the_shape_of_y_at_other_ranks(form: str, opset: int, dims: Dims) -> None:
+    """But behind a Reshape to sizes that are computed, in old opsets: there onnx follows none."""
+    if not carries(form, dims):
+        with pytest.raises(FormError, match=f"at opset {opset}"):
+            alone(form, dims, opset=opset)
+        return
+    proto = ir.to_proto(alone(form, dims, opset=opset))
+    onnx.checker.check_model(proto, full_check=form != "custom_op")
+    found = onnx.shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True)
+    assert shape_of_y(found) == dims
+    proto.graph.output[0].type.tensor_type.ClearField("shape")
+    found = onnx.shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True)
+    constant_sizes = all(isinstance(size, int) for size in dims[3:])
+    followed = len(dims) == 3 or form != "function" or opset >= (9 if constant_sizes else 17)
+    assert form == "custom_op" or shape_of_y(found) == (dims if followed else ())
+
+
+def shape_of_y(model: onnx.ModelProto) -> Dims:
+    """As inferred: a number, a name, or None, for which inference makes up names."""
+    dims = model.graph.output[0].type.tensor_type.shape.dim
+    names = [None if d.dim_param.startswith("unk__") else d.dim_param or None for d in dims]
+    return tuple(d.dim_value if d.HasField("dim_value") else name for d, name in zip(dims, names, strict=True))
+
+
+@pytest.mark.parametrize("dtype", [ir.DataType.FLOAT, ir.DataType.FLOAT16])
+@pytest.mark.parametrize("dims", [(2, 3, 35), (2, 3, 5, 7), ("n", 3, 2, 5, 7), (2, 3, 2, "h", 7)], ids=str)
+@pytest.mark.parametrize("form", FORMS)
+def test_names_start_with_that_of_the_block_and_the_last_node_has_it(
+    form: str, dims: Dims, dtype: ir.DataType
+) -> None:
+    if not carries(form, dims):
+        return
+    x = ir.Value(name="x", type=ir.TensorType(dtype), shape=ir.Shape(dims))
+    nodes = form_named(form).nodes(Block("net/block", x, x, dims, dtype, 0.1, form, ()), 18)
+    names = [str(node.name) for node in nodes]
+    values = [str(node.outputs[0].name) for node in nodes[:-1]]
+    assert names[-1] == "net/block"
+    assert all(name.startswith("net/block/") for name in names[:-1] + values)
+    assert len(set(names)) == len(names)
+    assert len(set(values)) == len(values)
+
+
+@pytest.mark.parametrize(
+    ("dims", "around"),
+    [
+        ((2, 3, 35), ["Unsqueeze", "SimAM", "Squeeze"]),
+        (("n", 3, "l"), ["Unsqueeze", "SimAM", "Squeeze"]),
+        (("n", 3, "d", 5, 7), ["Reshape", "SimAM", "Reshape"]),
+        (("n", 3, 2, "h", 7), ["Shape", "Reshape", "SimAM", "Reshape"]),
+    ],
+    ids=str,
+)
+def test_the_op_stays_4d(dims: Dims, around: list[str]) -> None:
+    for form in ("function", "custom_op"):
+        model = alone(form, dims)
+        assert [node.op_type for node in model.graph if node.op_type != "Constant"] == around
+        proto = onnx.shape_inference.infer_shapes(ir.to_proto(model), strict_mode=True, data_prop=True)
+        (flat,) = [info for info in proto.graph.value_info if info.name == "simam/flat"]
+        sizes = [d.dim_value or d.dim_param for d in flat.type.tensor_type.shape.dim]
+        assert sizes[:3] == [dims[0], 3, 1] if len(dims) == 3 else sizes[:3] == list(dims[:3])
+        assert len(sizes) == 4
+    body = [ir.to_proto(alone("function", shape)).functions[0] for shape in (dims, (2, 3, 5, 7))]
+    assert body[0] == body[1], "one body serves all ranks"
+
+
+@pytest.mark.parametrize("dims", [(2, 3, 35), (2, 3, "l"), (2, 3, 2, 5, 7), ("n", 3, "d", "h", "w")], ids=str)
+def test_primitive_reshapes_nothing(dims: Dims) -> None:
+    operators = [node.op_type for node in alone("primitive", dims).graph if node.op_type != "Constant"]
+    sizes = [] if all(isinstance(size, int) for size in dims) else ["Shape", "Gather", "ReduceProd", "Sub", "Cast"]
+    assert operators == sizes + NODES["primitive"]
+
+
+def test_shape_inference_sees_through_the_function() -> None:
+    model = alone("function", ("n", 3, "h", "w"))
+    relu = ir.node("Relu", [model.graph.outputs[0]])
+    relu.outputs[0].name, relu.outputs[0].dtype = "z", ir.DataType.FLOAT
+    model.graph.append(relu)
+    model.graph.outputs[0] = relu.outputs[0]
+    inferred = onnx.shape_inference.infer_shapes(ir.to_proto(model), strict_mode=True)
+    dims = [d.dim_param or d.dim_value for d in inferred.graph.output[0].type.tensor_type.shape.dim]
+    assert dims == ["n", 3, "h", "w"]
+
+
+@pytest.mark.parametrize("opset", [9, 12, 18, 20])
+def test_the_tensorrt_rtx_parser_takes_every_form_with_a_body(opset: int) -> None:
+    trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
+    bodies = ("function", "primitive", "instance_norm")
+    sizes: list[Dims] = [(2, 3, 5, 7), (2, 3, 35), (2, 3, 2, 5, 7)]
+    some: list[Dims] = [("n", 3, "l"), ("n", 3, "d", 5, 7), ("n", 3, "d", "h", "w")]
+    for form, dims in [*product(bodies, sizes), *product(bodies[:2], some)]:
+        logger = trt.Logger(trt.Logger.ERROR)
+        network = trt.Builder(logger).create_network(0)
+        parser = trt.OnnxParser(network, logger)
+        proto = ir.to_proto(alone(form, dims, opset=opset))
+        errors = [] if parser.parse(proto.SerializeToString()) else [str(parser.get_error(0))]
+        assert not errors, (form, dims)
+        assert len(network.get_output(0).shape) == len(dims)
+        if form == "instance_norm":
+            kinds = [network.get_layer(i).type for i in range(network.num_layers)]
+            assert trt.LayerType.NORMALIZATION in kinds
+
+
+def test_instance_norm_lists_every_axis_that_is_not_fixed() -> None:
+    with pytest.raises(FormError, match=r"C is not fixed, H is not fixed, W is not fixed"):
+        alone("instance_norm", (1, "c", "h", "w"))
+
+
+@pytest.mark.parametrize(
+    ("dims", "words"),
+    [
+        ((1, "c", "l"), "C is not fixed, L is not fixed$"),
+        ((1, 3, None), ": L is not fixed$"),
+        (("n", "c", "d", "h", "w"), "C is not fixed, D is not fixed, H is not fixed, W is not fixed$"),
+        (("n", 3, 2, "h", 7), ": H is not fixed$"),
+    ],
+    ids=str,
+)
+def test_instance_norm_calls_the_axes_of_other_ranks_by_name(dims: Dims, words: str) -> None:
+    with pytest.raises(FormError, match=words):
+        alone("instance_norm", dims)
+
+
+@pytest.mark.parametrize("dims", [(), (2, 3), (2, 3, 2, 2, 5, 7)], ids=str)
+@pytest.mark.parametrize("form", FORMS)
+def test_ranks_that_are_none(form: str, dims: Dims) -> None:
+    with pytest.raises(ShapeError, match=r"takes x of shape \(N, C, L\), .* got \("):
+        alone(form, dims)
+
+
+def test_unknown_form_lists_the_names() -> None:
+    with pytest.raises(
+        InputError, match="no form 'fast'; the forms are function, primitive, instance_norm, custom_op"
+    ):
+        form_named("fast")
