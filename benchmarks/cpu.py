@@ -81,21 +81,19 @@ def _alone(shape: tuple[int, int, int, int], say: Say) -> list[TimingRow]:
 def _network(name: str, say: Say) -> list[TimingRow]:
     plain, build = NETWORKS[name]
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        paths = {
-            what: Path(folder, f"{what}.onnx") for what in ("without", "primitive", "kernel", "neighbours", "cpu")
-        }
+        paths = {what: Path(folder, f"{what}.onnx") for what in ("without", "primitive", "kernel", "epilogue", "cpu")}
         without, example = plain()
         export_plain(without, example, paths["without"])
         model, example = build()
-        export(model, example, paths["primitive"], form="primitive", check=False, neighbours=False, on_progress=say)
-        fuse.fuse_file(paths["primitive"], paths["kernel"], neighbours=False)
-        fuse.fuse_file(paths["primitive"], paths["neighbours"], neighbours=True)
+        export(model, example, paths["primitive"], form="primitive", check=False, epilogue=False, on_progress=say)
+        fuse.fuse_file(paths["primitive"], paths["kernel"], epilogue=False)
+        fuse.fuse_file(paths["primitive"], paths["epilogue"], epilogue=True)
         specialise.specialise_file(paths["primitive"], paths["cpu"])
         chosen = [
             ("without · ort", "without", "ort"),
             ("primitive · ort", "primitive", "ort"),
             ("kernel · ort", "kernel", "ort"),
-            ("neighbours · ort", "neighbours", "ort"),
+            ("epilogue · ort", "epilogue", "ort"),
             ("specialised · ort", "cpu", "ort"),
             ("without · openvino", "without", "openvino"),
             ("primitive · openvino", "primitive", "openvino"),

@@ -35,7 +35,7 @@ NETWORKS = {
 WITH = (
     "primitive · ort",
     "kernel · ort",
-    "neighbours · ort",
+    "epilogue · ort",
     "specialised · ort",
     "without · openvino",
     "primitive · openvino",

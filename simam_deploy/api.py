@@ -55,23 +55,23 @@ def fuse(
     *,
     form: str = "function",
     repair: bool = False,
-    neighbours: bool = False,
+    epilogue: bool = False,
     on_progress: Say | None = None,
 ) -> Fused:
     """Write each SimAM block of the ONNX file `file` in `form`, to `output`, with a manifest at `<output>.json`.
 
-    Everything else keeps its nodes, names, weights, opset and metadata. form, repair, neighbours : as in
+    Everything else keeps its nodes, names, weights, opset and metadata. form, repair, epilogue : as in
     `rewrite.fuse.fuse`, which takes a model in memory.
     Raises ModelFileError, NoBlockError, FormError, InputError and OutputError; nothing is written then.
     """
-    return fuse_file(file, output, form, on_progress, repair=repair, neighbours=neighbours)
+    return fuse_file(file, output, form, on_progress, repair=repair, epilogue=epilogue)
 
 
 def specialise(
     file: OnePath,
     output: OnePath,
     *,
-    neighbours: bool = True,
+    epilogue: bool = True,
     check: bool = True,
     shape: Sequence[Size] | None = None,
     on_progress: Say | None = None,
@@ -83,7 +83,7 @@ def specialise(
     """
     from simam_deploy.ort_cpu.specialise import specialise_file
 
-    return specialise_file(file, output, on_progress, neighbours=neighbours, check=check, sizes=shape)
+    return specialise_file(file, output, on_progress, epilogue=epilogue, check=check, sizes=shape)
 
 
 def verify(

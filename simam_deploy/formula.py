@@ -59,7 +59,7 @@ OPS = {
     "SimAMAffineAddRelu": Op(True, True, "relu"),
     "SimAMAffineAddSilu": Op(True, True, "silu"),
 }
-"""The operators by name. Those behind the first have the neighbours of SimAM in them: see `neighbours`."""
+"""The operators by name. Those behind the first hold the epilogue of SimAM too: see `apply_epilogue`."""
 
 _EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 _SMALLEST = {"float16": 2.0**-24, "bfloat16": 2.0**-133}
@@ -148,7 +148,7 @@ STEEPEST = 1.1
 """The largest slope of an activation: that of silu at 2.4, 1.0998."""
 
 
-def neighbours(
+def apply_epilogue(
     y: ArrayLike, scale: ArrayLike, bias: ArrayLike, residual: ArrayLike = 0.0, *, activation: str = "none"
 ) -> Float64:
     """activation(scale * y + bias + residual): what the operators of OPS do behind SimAM.
@@ -198,7 +198,7 @@ def tolerance(x: ArrayLike, dtype: DTypeLike, e_lambda: float = DEFAULT_LAMBDA) 
     return bound
 
 
-def neighbours_tolerance(
+def epilogue_tolerance(
     within: ArrayLike,
     y: ArrayLike,
     scale: ArrayLike,
@@ -207,7 +207,7 @@ def neighbours_tolerance(
     *,
     dtype: DTypeLike = "float32",
 ) -> Float64:
-    """How far `neighbours` may be off, value by value, where y is off by `within` and all but the result is float32.
+    """How far `apply_epilogue` may be off, value by value, where y is off by `within`, all but the result in float32.
 
     y : exact, (N, C, H, W).  within : broadcasts to it.  dtype : of the result.
 

@@ -45,7 +45,7 @@ def int8(x: Tensor) -> Tensor:
     return (simam(x.float() * INT8_SCALES[0]) / INT8_SCALES[2]).round().clamp(-128, 127).to(torch.int8)
 
 
-def fused(x: Tensor, scale: Tensor, bias: Tensor, residual: Tensor) -> Tensor:
+def epilogue(x: Tensor, scale: Tensor, bias: Tensor, residual: Tensor) -> Tensor:
     """A folded BatchNorm, a residual and a ReLU behind it."""
     return torch.relu(simam(x) * scale + bias + residual)
 
@@ -75,11 +75,11 @@ def compiled(sets: Sequence[Filled]) -> Callable[[int], object]:
 
 def _function(of: Filled) -> tuple[Callable[..., Tensor], Callable[[Filled], tuple[Tensor, ...]]]:
     if of.row.op.residual:
-        return fused, _of_fused
+        return epilogue, _of_epilogue
     return (int8 if of.row.type == "s8" else plain), lambda each: (each.as_torch(each.x),)
 
 
-def _of_fused(of: Filled) -> tuple[Tensor, ...]:
+def _of_epilogue(of: Filled) -> tuple[Tensor, ...]:
     assert of.residual is not None
     scale, bias = (each.to(of.x.dtype)[:, None, None] for each in (of.scale, of.bias))
     return of.as_torch(of.x), scale, bias, of.as_torch(of.residual)

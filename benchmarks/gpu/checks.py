@@ -108,7 +108,7 @@ def _reference(machine: Machine, sizes: Sizes) -> Iterator[Verdict]:
             scale, bias = (of.scale.cpu(), of.bias.cpu()) if op.affine else (torch.ones(3), torch.zeros(3))
             more = of.residual.cpu().numpy().reshape(maps.shape) if op.residual else 0.0
             simam = formula.reference(maps, of.e_lambda)
-            theirs = formula.neighbours(simam, scale.numpy(), bias.numpy(), more, activation=op.activation)
+            theirs = formula.apply_epilogue(simam, scale.numpy(), bias.numpy(), more, activation=op.activation)
             off = (mine - torch.from_numpy(theirs).reshape(mine.shape)).abs().max()
             terms = 4 * of.x.abs().max().cpu()
             yield Verdict(f"{shape} {op} mean {mean:g}", float(off / (1e-12 * terms)))

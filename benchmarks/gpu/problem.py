@@ -64,7 +64,7 @@ class Values:
 
 
 def values(type: str, x: Tensor, seed: int, e_lambda: float = 1e-4) -> Values:
-    """x rounded to what the type holds, and neighbours of its size."""
+    """x rounded to what the type holds, and those beside it of its size."""
     generator = torch.Generator(x.device).manual_seed(seed)
 
     def spread(*shape: int) -> Tensor:

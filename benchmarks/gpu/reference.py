@@ -69,7 +69,7 @@ def expect(of: Values, op: Op, simam_of_x: Tensor) -> Expected:
 
 
 def half_ulp(type: str, y: Tensor) -> Tensor:
-    """Half the distance between the two neighbours of y that the type has."""
+    """Half the distance between the two numbers of the type next to y."""
     digits, least = _DIGITS[type]
     _, exponent = torch.frexp(y.nan_to_num(posinf=0.0, neginf=0.0))
     power = torch.where(y == 0, float(least), (exponent.double() - 1).clamp(min=float(least))) - digits - 1

@@ -13,9 +13,9 @@ from benchmarks.gpu.api import ACTIVATIONS, TACTICS, TYPES, Machine
 from benchmarks.gpu.problem import PLAIN, Op, group_of
 from simam_deploy.native.cuda_library import Params
 
-FUSED = Op(True, True, "relu")
+EPILOGUE = Op(True, True, "relu")
 REGIMES = {"tiny": (7, 14, 20), "medium": (28, 56, 112), "large": (160, 224, 320), "huge": (640,)}
-TARGETS = {"tiny": 0.85, "medium": 0.92, "large": 0.88, "huge": 0.85, "HWC8": 0.80, "int8": 0.60, "fused": 0.90}
+TARGETS = {"tiny": 0.85, "medium": 0.92, "large": 0.88, "huge": 0.85, "HWC8": 0.80, "int8": 0.60, "epilogue": 0.90}
 """At least this share of the copy's bandwidth."""
 BATCH_1 = 1.3
 """At most so many times a copy of the same size, both in a graph."""
@@ -58,10 +58,10 @@ class Row:
 
 def all_rows() -> list[Row]:
     """The ones that matter most come first: the time may not do for all."""
-    rows = [*_planes("f16"), *_neighbours("f16"), *_batch_1(), *_planes("f32"), *_planes("bf16"), *_planes("s8")]
+    rows = [*_planes("f16"), *_epilogues("f16"), *_batch_1(), *_planes("f32"), *_planes("bf16"), *_planes("s8")]
     rows += [Row("HWC8", "bf16", "HWC8", (0, 256, n, n)) for n in (14, 28, 56)]
     rows += [Row("int8", "s8", layout, (0, 256, n, n)) for layout in ("HWC16", "CHW32", "CHW4") for n in (28, 56)]
-    rows += [Row("fused", type, "NCHW", (0, 256, n, n), FUSED) for type in ("f32", "bf16") for n in (14, 56)]
+    rows += [Row("epilogue", type, "NCHW", (0, 256, n, n), EPILOGUE) for type in ("f32", "bf16") for n in (14, 56)]
     return rows
 
 
@@ -72,11 +72,11 @@ def _planes(type: str) -> Iterator[Row]:
             yield Row("int8" if type == "s8" else regime, type, "NCHW", (0, channels, n, n))
 
 
-def _neighbours(type: str) -> Iterator[Row]:
+def _epilogues(type: str) -> Iterator[Row]:
     for n in (7, 14, 28, 56, 112, 224):
         yield Row("HWC8", type, "HWC8", (0, 512 if n < 28 else 256 if n < 112 else 64, n, n))
     for n in (7, 14, 28, 56, 112, 224):
-        yield Row("fused", type, "NCHW", (0, 512 if n < 28 else 256 if n < 112 else 64, n, n), FUSED)
+        yield Row("epilogue", type, "NCHW", (0, 512 if n < 28 else 256 if n < 112 else 64, n, n), EPILOGUE)
 
 
 def _batch_1() -> Iterator[Row]:
@@ -84,11 +84,11 @@ def _batch_1() -> Iterator[Row]:
         yield Row("batch 1", "f16", "NCHW", (1, channels, n, n))
     yield Row("batch 1", "f32", "NCHW", (1, 64, 56, 56))
     yield Row("batch 1", "f16", "HWC8", (1, 64, 56, 56))
-    yield Row("batch 1", "f16", "NCHW", (1, 64, 56, 56), FUSED)
+    yield Row("batch 1", "f16", "NCHW", (1, 64, 56, 56), EPILOGUE)
 
 
 class Filled:
-    """Memory for a row: x, y and, for a fused operator, a residual. Random numbers; lay-outs without padding only."""
+    """Memory for a row: x, y and, for an epilogue, a residual. Random numbers; lay-outs without padding only."""
 
     def __init__(self, machine: Machine, row: Row, seed: int, tactic: str = "automatic") -> None:
         self.row = row

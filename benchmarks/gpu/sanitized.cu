@@ -63,23 +63,23 @@ class Memory {
 constexpr int kChannels = 9;
 int too_large = 0;  // launches for which a tool's own registers left no room
 
-int run(int32_t type, int32_t group, int64_t pixels, int32_t tactic, bool fused) {
+int run(int32_t type, int32_t group, int64_t pixels, int32_t tactic, bool epilogue) {
   size_t const element = type == SIMAM_F32 ? 4 : type == SIMAM_S8 ? 1 : 2;
   int64_t const groups = (kChannels + group - 1) / group;
   size_t const size = static_cast<size_t>(groups * group * pixels) * element;
   Memory const x(size, type);
   Memory const y(size);
-  Memory const residual(fused ? size : 0, type);
+  Memory const residual(epilogue ? size : 0, type);
   Memory const scale(4 * kChannels, SIMAM_F32);
   SimamParams params{};
   params.type = type;
-  params.activation = fused ? SIMAM_SILU : SIMAM_NONE;
+  params.activation = epilogue ? SIMAM_SILU : SIMAM_NONE;
   params.tactic = tactic;
   params.group = group;
   params.x = x.at();
   params.y = y.at();
   params.residual = residual.at();
-  params.scale = fused ? static_cast<float const*>(scale.at()) : nullptr;
+  params.scale = epilogue ? static_cast<float const*>(scale.at()) : nullptr;
   params.bias = params.scale;
   params.images = 1;
   params.channels = kChannels;
@@ -107,9 +107,9 @@ int kernels() {
     for (int32_t const group : {1, 16, 32, 4})
       for (int64_t const pixels : {2, 49, 225, 400, 784, 3136, 12544, 51200})
         for (int32_t const tactic : {SIMAM_REGISTERS, SIMAM_CLUSTER, SIMAM_SPLIT})
-          for (bool const fused : {false, true}) {
-            if (pixels > 20000 && (fused || group > 16)) continue;
-            done += run(type, group, pixels, tactic, fused);
+          for (bool const epilogue : {false, true}) {
+            if (pixels > 20000 && (epilogue || group > 16)) continue;
+            done += run(type, group, pixels, tactic, epilogue);
           }
   std::printf("%d launches", done);
   if (too_large > 0) std::printf(", and %d refused: too large under this tool", too_large);
@@ -127,7 +127,7 @@ __global__ void race(int* to) {
   to[threadIdx.x] = shared[63 - threadIdx.x];  // no barrier
 }
 
-// A block reads what its neighbour may not have written.
+// A block reads what the next one may not have written.
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
 #define OF_TWO_BLOCKS __cluster_dims__(2)
 #else

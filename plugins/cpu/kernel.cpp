@@ -164,7 +164,7 @@ void sum(Task const& task, Place<T> const& place, int lanes, Totals& totals) {
 }
 
 // True if the shift of some lane was too far from its mean; it is the mean then, for another try. The others keep
-// theirs, so that no plane depends on its neighbours.
+// theirs, so that no plane depends on the others.
 inline bool finish(Totals& totals, Moments& out) {
   bool far = false;
   for (int i = 0; i < kMaxLanes; ++i) {

@@ -44,24 +44,24 @@ std::string text(Mode v) {
   return std::string("Mode::") + kNames[static_cast<int>(v)];
 }
 
-template <class T, int kHeld, bool kAligned, bool kFused>
-struct Name<Small<T, kHeld, kAligned, kFused>> {
+template <class T, int kHeld, bool kAligned, bool kEpilogue>
+struct Name<Small<T, kHeld, kAligned, kEpilogue>> {
   static std::string text() {
-    return "Small<" + Name<T>::text() + ", " + cuda::text(kHeld) + ", " + cuda::text(kAligned) + ", " + cuda::text(kFused) + ">";
+    return "Small<" + Name<T>::text() + ", " + cuda::text(kHeld) + ", " + cuda::text(kAligned) + ", " + cuda::text(kEpilogue) + ">";
   }
 };
-template <class Access, int kHeld, Team team, Mode mode, bool kFused>
-struct Name<Planes<Access, kHeld, team, mode, kFused>> {
+template <class Access, int kHeld, Team team, Mode mode, bool kEpilogue>
+struct Name<Planes<Access, kHeld, team, mode, kEpilogue>> {
   static std::string text() {
     return "Planes<" + Name<Access>::text() + ", " + cuda::text(kHeld) + ", " + cuda::text(team) + ", " +
-           cuda::text(mode) + ", " + cuda::text(kFused) + ">";
+           cuda::text(mode) + ", " + cuda::text(kEpilogue) + ">";
   }
 };
-template <class Access, int kHeld, Mode mode, bool kFused>
-struct Name<Tiles<Access, kHeld, mode, kFused>> {
+template <class Access, int kHeld, Mode mode, bool kEpilogue>
+struct Name<Tiles<Access, kHeld, mode, kEpilogue>> {
   static std::string text() {
     return "Tiles<" + Name<Access>::text() + ", " + cuda::text(kHeld) + ", " + cuda::text(mode) + ", " +
-           cuda::text(kFused) + ">";
+           cuda::text(kEpilogue) + ">";
   }
 };
 

@@ -183,16 +183,16 @@ SIMAM_DEVICE float simam_of(float x, Gate const& gate) {
 }
 
 // scale * simam(x) + bias + residual and its activation. Parameters of one channel.
-struct Finish {
+struct Epilogue {
   float scale, bias;
 };
 
 template <class T>
-SIMAM_DEVICE Finish finish_of(Problem const& p, int channel) {
-  Finish finish{1, 0};
-  if (p.scale != nullptr && channel < p.channels) finish = {p.scale[channel], p.bias[channel]};
-  if constexpr (T::kScaled) finish.scale *= p.in_scale;
-  return finish;
+SIMAM_DEVICE Epilogue epilogue_of(Problem const& p, int channel) {
+  Epilogue epilogue{1, 0};
+  if (p.scale != nullptr && channel < p.channels) epilogue = {p.scale[channel], p.bias[channel]};
+  if constexpr (T::kScaled) epilogue.scale *= p.in_scale;
+  return epilogue;
 }
 
 template <int kCount>
@@ -204,21 +204,21 @@ SIMAM_DEVICE void activate(float (&v)[kCount], int activation) {
   }
 }
 
-// From x to what is stored. residual: zeros where there is none. finish_of(j) and gate_of(j): those of element j. Where
-// !kFused nothing follows simam(x) but int8's scale.
-template <class T, bool kFused, int kCount, class GateOf, class FinishOf>
-SIMAM_DEVICE void finish(float (&v)[kCount], float const (&residual)[kCount], GateOf const& gate, FinishOf const& of,
+// From x to what is stored. residual: zeros where there is none. epilogue_of(j) and gate_of(j): those of element j. Where
+// !kEpilogue nothing follows simam(x) but int8's scale.
+template <class T, bool kEpilogue, int kCount, class GateOf, class EpilogueOf>
+SIMAM_DEVICE void apply_epilogue(float (&v)[kCount], float const (&residual)[kCount], GateOf const& gate, EpilogueOf const& of,
                          Problem const& p) {
   for (int j = 0; j < kCount; ++j) {
     v[j] = simam_of<T>(v[j], gate(j));
-    if constexpr (kFused) {
+    if constexpr (kEpilogue) {
       float const more = T::kScaled ? residual[j] * p.residual_scale : residual[j];
       v[j] = fused_multiply_add(of(j).scale, v[j], of(j).bias + more);
     } else if constexpr (T::kScaled) {
       v[j] *= p.in_scale;
     }
   }
-  if constexpr (kFused) {
+  if constexpr (kEpilogue) {
     activate(v, p.activation);
     if constexpr (T::kScaled)
       for (float& each : v) each *= p.out_scale;

@@ -1,4 +1,4 @@
-// What a kernel sees of the GPU: its place, its neighbours, its memory. ../tests/emulator.h has the same for the host.
+// What a kernel sees of the GPU: its place, the other threads, its memory. ../tests/emulator.h has the same for the host.
 #pragma once
 
 #include "arithmetic.h"

@@ -14,12 +14,12 @@ struct Bounds {
 };
 template <class Kernel>
 constexpr Bounds kBounds{kPlaneThreads, 1};
-template <class Access, int kHeld, Mode mode, bool kFused>
-constexpr Bounds kBounds<Planes<Access, kHeld, Team::lanes, mode, kFused>>{kLanesThreads, 5};
-template <class Access, int kHeld, Mode mode, bool kFused>
-constexpr Bounds kBounds<Tiles<Access, kHeld, mode, kFused>>{kTileThreads, 1};
-template <class T, int kHeld, bool kAligned, bool kFused>
-constexpr Bounds kBounds<Small<T, kHeld, kAligned, kFused>>{kLanesThreads, kFused ? 4 : 5};
+template <class Access, int kHeld, Mode mode, bool kEpilogue>
+constexpr Bounds kBounds<Planes<Access, kHeld, Team::lanes, mode, kEpilogue>>{kLanesThreads, 5};
+template <class Access, int kHeld, Mode mode, bool kEpilogue>
+constexpr Bounds kBounds<Tiles<Access, kHeld, mode, kEpilogue>>{kTileThreads, 1};
+template <class T, int kHeld, bool kAligned, bool kEpilogue>
+constexpr Bounds kBounds<Small<T, kHeld, kAligned, kEpilogue>>{kLanesThreads, kEpilogue ? 4 : 5};
 
 template <class Kernel>
 __global__ void __launch_bounds__(kBounds<Kernel>.threads, kBounds<Kernel>.blocks) entry(__grid_constant__ Problem const problem) {

@@ -26,23 +26,23 @@ class Dispatch {
     problem_ = &problem;
     blocks_ = blocks;
     mode_ = mode;
-    return plan_.fused ? choose<true>() : choose<false>();
+    return plan_.epilogue ? choose<true>() : choose<false>();
   }
 
  private:
-  template <bool kFused>
+  template <bool kEpilogue>
   int choose() {
     switch (plan_.kernel) {
-      case Kernel::small: return plan_.wide ? small<true, kFused>() : small<false, kFused>();
-      case Kernel::planes: return planes<kFused>();
-      case Kernel::tiles: return tiles<kFused>();
+      case Kernel::small: return plan_.wide ? small<true, kEpilogue>() : small<false, kEpilogue>();
+      case Kernel::planes: return planes<kEpilogue>();
+      case Kernel::tiles: return tiles<kEpilogue>();
     }
     return kInvalid;
   }
 
-  template <bool kAligned, bool kFused>
+  template <bool kAligned, bool kEpilogue>
   int small() {
-    return run<Small<T, kHeldOfSmall, kAligned, kFused>>();
+    return run<Small<T, kHeldOfSmall, kAligned, kEpilogue>>();
   }
 
   static constexpr int kFew = held_of(Held::few, sizeof(typename T::Element));
@@ -51,50 +51,50 @@ class Dispatch {
   using Wide = Vectors<T>;
   using Narrow = Elements<T>;
 
-  template <bool kFused>
+  template <bool kEpilogue>
   int planes() {
     switch (mode_) {
       case Mode::whole:
-        if (!plan_.wide) return run<Planes<Narrow, kHeldElements, Team::block, Mode::whole, kFused>>();
-        if (plan_.problem.team <= kWarp) return plane_of_lanes<kFused>();
-        if (plan_.held == Held::some) return run<Planes<Wide, kSome, Team::block, Mode::whole, kFused>>();
-        return run<Planes<Wide, kMany, Team::block, Mode::whole, kFused>>();
+        if (!plan_.wide) return run<Planes<Narrow, kHeldElements, Team::block, Mode::whole, kEpilogue>>();
+        if (plan_.problem.team <= kWarp) return plane_of_lanes<kEpilogue>();
+        if (plan_.held == Held::some) return run<Planes<Wide, kSome, Team::block, Mode::whole, kEpilogue>>();
+        return run<Planes<Wide, kMany, Team::block, Mode::whole, kEpilogue>>();
       case Mode::cluster:
-        if (plan_.held == Held::some) return run<Planes<Wide, kSome, Team::block, Mode::cluster, kFused>>();
-        return run<Planes<Wide, kMany, Team::block, Mode::cluster, kFused>>();
+        if (plan_.held == Held::some) return run<Planes<Wide, kSome, Team::block, Mode::cluster, kEpilogue>>();
+        return run<Planes<Wide, kMany, Team::block, Mode::cluster, kEpilogue>>();
       case Mode::moments:  // nothing follows it
         if (plan_.wide) return run<Planes<Wide, kMany, Team::block, Mode::moments, false>>();
         return run<Planes<Narrow, kHeldElements, Team::block, Mode::moments, false>>();
       case Mode::gate:
-        if (plan_.wide) return run<Planes<Wide, kMany, Team::block, Mode::gate, kFused>>();
-        return run<Planes<Narrow, kHeldElements, Team::block, Mode::gate, kFused>>();
+        if (plan_.wide) return run<Planes<Wide, kMany, Team::block, Mode::gate, kEpilogue>>();
+        return run<Planes<Narrow, kHeldElements, Team::block, Mode::gate, kEpilogue>>();
     }
     return kInvalid;
   }
 
-  template <bool kFused>
+  template <bool kEpilogue>
   int plane_of_lanes() {
     switch (plan_.held) {
-      case Held::few: return run<Planes<Wide, kFew, Team::lanes, Mode::whole, kFused>>();
-      case Held::some: return run<Planes<Wide, kSome, Team::lanes, Mode::whole, kFused>>();
-      case Held::many: return run<Planes<Wide, kMany, Team::lanes, Mode::whole, kFused>>();
+      case Held::few: return run<Planes<Wide, kFew, Team::lanes, Mode::whole, kEpilogue>>();
+      case Held::some: return run<Planes<Wide, kSome, Team::lanes, Mode::whole, kEpilogue>>();
+      case Held::many: return run<Planes<Wide, kMany, Team::lanes, Mode::whole, kEpilogue>>();
     }
     return kInvalid;
   }
 
-  template <bool kFused>
+  template <bool kEpilogue>
   int tiles() {
     switch (mode_) {
       case Mode::whole:
-        if (plan_.held == Held::some) return run<Tiles<Wide, kSome, Mode::whole, kFused>>();
-        return run<Tiles<Wide, kMany, Mode::whole, kFused>>();
-      case Mode::cluster: return run<Tiles<Wide, kMany, Mode::cluster, kFused>>();
+        if (plan_.held == Held::some) return run<Tiles<Wide, kSome, Mode::whole, kEpilogue>>();
+        return run<Tiles<Wide, kMany, Mode::whole, kEpilogue>>();
+      case Mode::cluster: return run<Tiles<Wide, kMany, Mode::cluster, kEpilogue>>();
       case Mode::moments:
         if (plan_.wide) return run<Tiles<Wide, kMany, Mode::moments, false>>();
         return run<Tiles<Narrow, kHeldOfTile, Mode::moments, false>>();
       case Mode::gate:
-        if (plan_.wide) return run<Tiles<Wide, kMany, Mode::gate, kFused>>();
-        return run<Tiles<Narrow, kHeldOfTile, Mode::gate, kFused>>();
+        if (plan_.wide) return run<Tiles<Wide, kMany, Mode::gate, kEpilogue>>();
+        return run<Tiles<Narrow, kHeldOfTile, Mode::gate, kEpilogue>>();
     }
     return kInvalid;
   }
@@ -141,12 +141,12 @@ int for_all(Launcher& launcher, bool clusters) {
     for (Mode const mode : {Mode::whole, Mode::cluster, Mode::moments, Mode::gate})
       for (Held const held : {Held::few, Held::some, Held::many})
         for (bool const wide : {false, true})
-          for (bool const fused : {false, true}) {
+          for (bool const epilogue : {false, true}) {
             if (mode == Mode::cluster && !clusters) continue;
             Plan plan{};
             plan.kernel = kernel;
             plan.wide = wide;
-            plan.fused = fused;
+            plan.epilogue = epilogue;
             plan.held = held;
             for (int32_t const team : {kWarp, 2 * kWarp}) {
               plan.problem.team = team;

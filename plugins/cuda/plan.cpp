@@ -40,9 +40,9 @@ Problem describe(SimamParams const& params) {
   p.fold = 1;
   if (params.type == SIMAM_S8) {
     double const x = params.x_scale;
-    bool const fused = params.scale != nullptr || params.residual != nullptr || params.activation != SIMAM_NONE;
+    bool const epilogue = params.scale != nullptr || params.residual != nullptr || params.activation != SIMAM_NONE;
     p.lambda = static_cast<float>(std::min(params.lambda / (x * x), static_cast<double>(kMostLambda)));
-    p.in_scale = fused ? params.x_scale : static_cast<float>(x / params.y_scale);
+    p.in_scale = epilogue ? params.x_scale : static_cast<float>(x / params.y_scale);
     p.residual_scale = params.residual_scale;
     p.out_scale = static_cast<float>(1 / static_cast<double>(params.y_scale));
   }
@@ -56,7 +56,7 @@ class Planner {
       : params_(params), device_(device), plan_(plan), size_(element_size(params.type)) {
     plan_ = Plan{};
     plan_.problem = describe(params);
-    plan_.fused = params.scale != nullptr || params.residual != nullptr || params.activation != SIMAM_NONE;
+    plan_.epilogue = params.scale != nullptr || params.residual != nullptr || params.activation != SIMAM_NONE;
     plan_.units = params.group == 1 ? params.images * params.channels : params.images * plan_.problem.groups;
     plan_.per_launch = std::min(plan_.units, kMostUnits);
     bool const aligned =

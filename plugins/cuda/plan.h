@@ -35,7 +35,7 @@ struct Plan {
   Kernel kernel;
   Mode mode;    // Mode::moments: each launch is followed by one of Mode::gate
   bool wide;    // 16 bytes at a time; of small planes: everything is aligned
-  bool fused;   // something follows simam(x)
+  bool epilogue;   // something follows simam(x)
   Held held;    // in a thread's registers
   int threads;  // of a block
   int shared;   // bytes of a block's memory

@@ -17,7 +17,7 @@ constexpr int kMostParts = 16;  // blocks of a cluster
 
 enum class Team { lanes, block };
 
-template <class Access, int kHeld, Team team, Mode mode, bool kFused>
+template <class Access, int kHeld, Team team, Mode mode, bool kEpilogue>
 struct Planes {
   using T = typename Access::T;
   using Chunk = typename Access::Chunk;
@@ -64,7 +64,7 @@ struct Planes {
     }
 
     Chunk const* residual = nullptr;
-    if constexpr (kFused && mode != Mode::moments)
+    if constexpr (kEpilogue && mode != Mode::moments)
       if (p.residual != nullptr) {
         residual = reinterpret_cast<Chunk const*>(static_cast<typename T::Element const*>(p.residual) + start) + first;
         SIMAM_UNROLL
@@ -193,12 +193,12 @@ struct Planes {
     using Element = typename T::Element;
     Gate const gate = gate_of<T>(all, p);
     Chunk* const y = block.settled(reinterpret_cast<Chunk*>(static_cast<Element*>(p.y) + start) + first);
-    Finish last{1, 0};
-    if constexpr (kFused)
-      last = finish_of<T>(p, static_cast<int>(static_cast<uint32_t>(p.first + plane) % static_cast<uint32_t>(p.channels)));
+    Epilogue last{1, 0};
+    if constexpr (kEpilogue)
+      last = epilogue_of<T>(p, static_cast<int>(static_cast<uint32_t>(p.first + plane) % static_cast<uint32_t>(p.channels)));
     // The next of the residual is read before this one of y is written, which may be in its place.
     Chunk next{};
-    if (kFused && residual != nullptr && first < chunks) next = block.load(residual);
+    if (kEpilogue && residual != nullptr && first < chunks) next = block.load(residual);
     float v[kCount];
     float more[kCount] = {};
     SIMAM_UNROLL
@@ -206,12 +206,12 @@ struct Planes {
       bool const has = first + i * step < chunks;
       if (i == kHeld / 2 && !has) return;  // and nvcc, which would do all chunks at once, does each half for itself
       widen<Access>(held[i], v);
-      if constexpr (kFused)
+      if constexpr (kEpilogue)
         if (residual != nullptr) {
           widen<Access>(next, more);
           if (i + 1 < kHeld && first + (i + 1) * step < chunks) next = block.load(residual + (i + 1) * step);
         }
-      finish<T, kFused>(v, more, [&](int) { return gate; }, [&](int) { return last; }, p);
+      apply_epilogue<T, kEpilogue>(v, more, [&](int) { return gate; }, [&](int) { return last; }, p);
       Chunk const out = narrow<Access>(v);
       if (has) block.store(y + i * step, out);
     }

@@ -62,7 +62,7 @@ def _rules(row: Measured) -> Iterator[tuple[str, float, float, float]]:
     yield "stores of less than 16 bytes", count(r"STG(?!.*\.128)"), 0, 0
     yield from _moved(row)
     yield from _special(row)
-    if (kernel.shape, kernel.mode, kernel.fused) == ("planes", "whole", False) and kernel.held == MOST_HELD[
+    if (kernel.shape, kernel.mode, kernel.epilogue) == ("planes", "whole", False) and kernel.held == MOST_HELD[
         kernel.format
     ]:
         yield (
@@ -76,7 +76,7 @@ def _rules(row: Measured) -> Iterator[tuple[str, float, float, float]]:
 def _moved(row: Measured) -> Iterator[tuple[str, float, float, float]]:
     """Global memory. What is streamed is loaded past L1 (NA); parameters and the workspace are not."""
     kernel, count = row.kernel, row.count
-    operands = 2 if kernel.fused else 1  # x, and the residual
+    operands = 2 if kernel.epilogue else 1  # x, and the residual
     streamed, stored = count(r"LDG.*\.NA.*\.128"), count(r"STG.*\.128")
     if kernel.shape == "small":  # a loop, which nvcc may unroll
         yield "vectors loaded, but for whole batches", streamed % (BATCH * operands), 0, 0
@@ -90,7 +90,7 @@ def _moved(row: Measured) -> Iterator[tuple[str, float, float, float]]:
     if kernel.shape == "tiles" and channels > 8:
         channels *= kernel.held  # not kept in registers
     # scale and bias of each channel; of the workspace, the first part's mean
-    most = (2 * channels if kernel.fused else 0) + (kernel.mode == "gate")
+    most = (2 * channels if kernel.epilogue else 0) + (kernel.mode == "gate")
     yield "loads of single floats", count(r"LDG(?!.*\.(128|64))"), 0, most
 
 
@@ -102,7 +102,7 @@ def _special(row: Measured) -> Iterator[tuple[str, float, float, float]]:
         elements += 1  # one more at a time, of what no run has
     exact = kernel.format == "F32"
     tanh = 0 if exact else elements
-    ex2 = elements * (exact + kernel.fused)
+    ex2 = elements * (exact + kernel.epilogue)
     got = count(r"MUFU\.TANH")
     copies = 1
     if kernel.shape == "small" and elements:  # nvcc may peel its loop: whole copies of it

@@ -23,7 +23,7 @@ _ENTRY = re.compile(
     r"entryINS\d*_\d+(?:(?P<shape>Planes|Tiles)INS\d*_\d+(?P<access>Vectors|Elements)INS\d*_\d+(?P<format>F32|F16|BF16|S8)EE"
     r"|(?P<small>Small)INS\d*_\d+(?P<of>F32|F16|BF16|S8))E"
     r"Li(?P<held>\d+)E(?:LNS\d*_4TeamE(?P<team>\d)E)?(?:LNS\d*_4ModeE(?P<mode>\d)E)?(?:Lb(?P<aligned>[01])E)?"
-    r"Lb(?P<fused>[01])E"
+    r"Lb(?P<epilogue>[01])E"
 )
 
 
@@ -37,12 +37,12 @@ class Kernel:
     held: int  # chunks in a thread's registers
     team: str  # of planes
     mode: str
-    fused: bool
+    epilogue: bool
 
     def __str__(self) -> str:
         access = "wide" if self.wide else "narrow"
-        fused = "fused" if self.fused else ""
-        return " ".join(filter(None, (self.format, self.shape, access, str(self.held), self.team, self.mode, fused)))
+        parts = (self.format, self.shape, access, str(self.held), self.team, self.mode, "epilogue" * self.epilogue)
+        return " ".join(filter(None, parts))
 
     @property
     def threads(self) -> int:
@@ -95,7 +95,7 @@ def kernel_of(symbol: str) -> Kernel:
         held=int(found["held"]),
         team=TEAMS[int(found["team"])] if found["team"] else "",
         mode=MODES[int(found["mode"])] if found["mode"] else "",
-        fused=found["fused"] == "1",
+        epilogue=found["epilogue"] == "1",
     )
 
 

@@ -70,7 +70,7 @@ struct Piece {
 };
 
 // kHeld: elements of a lane's run, at most.
-template <class Format, int kHeld, bool kAligned, bool kFused>
+template <class Format, int kHeld, bool kAligned, bool kEpilogue>
 struct Small {
   using T = Format;
   using Element = typename T::Element;
@@ -87,7 +87,7 @@ struct Small {
     Piece<Element> const x(const_cast<Element*>(static_cast<Element const*>(p.x)) + start, count, block.shared());
     x.template read<kAligned>(block);
     Element const* residual = nullptr;
-    if constexpr (kFused)
+    if constexpr (kEpilogue)
       if (p.residual != nullptr) {
         Piece<Element> const more(const_cast<Element*>(static_cast<Element const*>(p.residual)) + start, count,
                                   block.shared() + room);
@@ -105,9 +105,9 @@ struct Small {
  private:
   using Run = float[kHeld / kGroup][kGroup];
 
-  // Where a lane's elements of a plane lie: its run, and from `tail` on every step-th.
+  // Where a lane's elements of a plane lie: its run, and from `rest` on every step-th.
   struct Place {
-    int run, groups, tail, step, end;
+    int run, groups, rest, step, end;
   };
 
   template <class Work>
@@ -121,9 +121,9 @@ struct Small {
   }
 
   template <class Work>
-  static SIMAM_DEVICE void each_of_tail(Place const& place, Work const& work) {
+  static SIMAM_DEVICE void each_of_rest(Place const& place, Work const& work) {
     SIMAM_ROLLED
-    for (int i = place.tail; i < place.end; i += place.step) work(i);
+    for (int i = place.rest; i < place.end; i += place.step) work(i);
   }
 
   template <class Block>
@@ -136,23 +136,23 @@ struct Small {
     x += plane * p.pixels;
     Run run;
     Gate const gate = gate_of<T>(moments(block, p, x, place, run), p);
-    Finish last{1, 0};
-    if constexpr (kFused) {
-      last = finish_of<T>(
+    Epilogue last{1, 0};
+    if constexpr (kEpilogue) {
+      last = epilogue_of<T>(
           p, static_cast<int>(static_cast<uint32_t>(p.first + first + plane) % static_cast<uint32_t>(p.channels)));
       if (residual != nullptr) residual += plane * p.pixels;
     }
     auto const put = [&](auto& v, int at) {
       constexpr int kCount = sizeof v / sizeof v[0];
       float more[kCount] = {};
-      if constexpr (kFused)
+      if constexpr (kEpilogue)
         if (residual != nullptr)
           for (int i = 0; i < kCount; ++i) more[i] = T::widen(residual[at + i]);
-      finish<T, kFused>(v, more, [&](int) { return gate; }, [&](int) { return last; }, p);
+      apply_epilogue<T, kEpilogue>(v, more, [&](int) { return gate; }, [&](int) { return last; }, p);
       for (int i = 0; i < kCount; ++i) x[at + i] = T::narrow(v[i]);
     };
     each_group(place, [&](int g) { put(run[g], place.run + g * kGroup); });
-    each_of_tail(place, [&](int i) {
+    each_of_rest(place, [&](int i) {
       float one[1] = {T::widen(x[i])};
       put(one, i);
     });
@@ -166,7 +166,7 @@ struct Small {
     each_group(place, [&](int g) {
       for (int i = 0; i < kGroup; ++i) sum[0] += run[g][i] = T::widen(x[place.run + g * kGroup + i]);
     });
-    each_of_tail(place, [&](int i) { sum[0] += T::widen(x[i]); });
+    each_of_rest(place, [&](int i) { sum[0] += T::widen(x[i]); });
     auto const count = static_cast<float>(p.pixels);
     sum_over(block, p.team, sum);
     float const mean = sum[0] * reciprocal(count);
@@ -181,7 +181,7 @@ struct Small {
       sums[1] += squares;
     };
     each_group(place, [&](int g) { add(run[g]); });
-    each_of_tail(place, [&](int i) {
+    each_of_rest(place, [&](int i) {
       float const one[] = {T::widen(x[i])};
       add(one);
     });

@@ -15,7 +15,7 @@ namespace simam::cuda {
 constexpr int kMostChannels = 128;  // of a tile
 constexpr int kMostTileParts = 8;   // blocks of a cluster
 
-template <class Access, int kHeld, Mode mode, bool kFused>
+template <class Access, int kHeld, Mode mode, bool kEpilogue>
 struct Tiles {
   using T = typename Access::T;
   using Element = typename T::Element;
@@ -228,33 +228,33 @@ struct Tiles {
     auto const* const shared = reinterpret_cast<Shared const*>(block.shared());
     auto* const y = block.settled(static_cast<Chunk*>(p.y) + start);
     Chunk const* residual = nullptr;
-    if constexpr (kFused)
+    if constexpr (kEpilogue)
       if (p.residual != nullptr) residual = static_cast<Chunk const*>(p.residual) + start;
     bool padded = false;  // some channels are beyond the last one
     for (int j = 0; j < kCount; ++j) padded = padded || channel(j) >= p.channels;
     Gate gates[kCount];
     // Of 16 channels the parameters are not kept: there are not so many registers.
     constexpr bool kKept = kCount <= 8;
-    Finish last[kCount];
+    Epilogue last[kCount];
     for (int j = 0; j < kCount; ++j) {
       int const at = here.in_tile + j;
       gates[j] = shared->gates[at];
-      if constexpr (kFused && kKept) last[j] = finish_of<T>(p, channel(j));
+      if constexpr (kEpilogue && kKept) last[j] = epilogue_of<T>(p, channel(j));
     }
     Chunk next{};  // as in planes.h
-    if (kFused && residual != nullptr && here.has(0)) next = block.load(residual);
+    if (kEpilogue && residual != nullptr && here.has(0)) next = block.load(residual);
     float v[kCount];
     float more[kCount] = {};
     SIMAM_UNROLL
     for (int i = 0; i < kHeld; ++i)
       if (here.has(i)) {
         widen<Access>(held[i], v);
-        if constexpr (kFused)
+        if constexpr (kEpilogue)
           if (residual != nullptr) {
             widen<Access>(next, more);
             if (i + 1 < kHeld && here.has(i + 1)) next = block.load(residual + (i + 1) * step);
           }
-        finish<T, kFused>(v, more, [&](int j) { return gates[j]; }, [&](int j) { return kKept ? last[j] : finish_of<T>(p, channel(j)); }, p);
+        apply_epilogue<T, kEpilogue>(v, more, [&](int j) { return gates[j]; }, [&](int j) { return kKept ? last[j] : epilogue_of<T>(p, channel(j)); }, p);
         if (padded)
           for (int j = 0; j < kCount; ++j)
             if (channel(j) >= p.channels) v[j] = 0;

@@ -248,7 +248,7 @@ TEST(several_launches_of_each_kernel) {
         }
 }
 
-// 8192: blocks of several warps, and parts. Group 128: a tile is full, or has neighbours.
+// 8192: blocks of several warps, and parts. Group 128: a tile is full, or has others beside it.
 TEST(the_order_of_threads_changes_nothing) {
   for (Type const type : kTypes)
     for (int const group : {1, 16, 128})

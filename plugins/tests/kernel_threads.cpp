@@ -1,4 +1,4 @@
-// The same bits in any order, on any number of threads, among any neighbours; and many runs at once.
+// The same bits in any order, on any number of threads, among any other planes; and many runs at once.
 #include <utility>
 
 #include "problem.h"

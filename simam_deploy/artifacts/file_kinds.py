@@ -195,14 +195,14 @@ def _directory_size(stream: io.BufferedReader) -> int:
     """Bytes of the zip's directory, which zipfile reads as a whole; the largest of all that may be meant."""
     stream.seek(0, os.SEEK_END)
     stream.seek(max(0, stream.tell() - 2**17))
-    tail, sizes = stream.read(), [0]
+    end, sizes = stream.read(), [0]
     for mark, place, form in ((b"PK\x05\x06", 12, "<L"), (b"PK\x06\x06", 40, "<Q")):
-        at = tail.find(mark)
+        at = end.find(mark)
         while at >= 0:
-            if len(tail) >= at + place + 8:
-                (size,) = struct.unpack_from(form, tail, at + place)
+            if len(end) >= at + place + 8:
+                (size,) = struct.unpack_from(form, end, at + place)
                 sizes.append(0 if size == 2**32 - 1 else size)  # then it stands in the larger record
-            at = tail.find(mark, at + 1)
+            at = end.find(mark, at + 1)
     return max(sizes)
 
 

@@ -14,11 +14,12 @@ from simam_deploy.block import NearMiss
 from simam_deploy.cli import render
 from simam_deploy.cli.options import (
     DEFAULT_INPUTS,
+    FoldEpilogue,
     Form,
     Inputs,
     Json,
     Limits,
-    Neighbours,
+    OldFoldEpilogue,
     OneFile,
     Output,
     Runtimes,
@@ -36,7 +37,8 @@ def export(
     model: Annotated[str, typer.Argument(help="package.module:callable or file.py:callable", show_default=False)],
     output: Output,
     form: Form = "function",
-    neighbours: Neighbours = False,
+    epilogue: FoldEpilogue = False,
+    neighbours: OldFoldEpilogue = None,
     opset: Annotated[int | None, typer.Option(help="Default: the exporter's own.")] = None,
     dynamic: Annotated[
         list[str] | None,
@@ -78,7 +80,7 @@ def export(
             args,
             output,
             form=form,
-            neighbours=neighbours,
+            epilogue=epilogue if neighbours is None else neighbours,
             opset=opset,
             dynamic=dynamic or [],
             exporter=exporter,
@@ -117,7 +119,8 @@ def fuse(
     file: OneFile,
     output: Output,
     form: Form = "function",
-    neighbours: Neighbours = False,
+    epilogue: FoldEpilogue = False,
+    neighbours: OldFoldEpilogue = None,
     repair: Annotated[
         bool, typer.Option("--repair", help="Where M - 1 is a constant for another size, take it from the shape.")
     ] = False,
@@ -143,7 +146,7 @@ def fuse(
                 form,
                 lambda node: say(f"prove the block at {node}"),
                 repair=repair,
-                neighbours=neighbours,
+                epilogue=epilogue if neighbours is None else neighbours,
             )
     else:
         _refuse_with_specialise(specialise, form, repair)

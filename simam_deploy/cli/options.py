@@ -30,9 +30,15 @@ Output = Annotated[
     Path, typer.Option("--output", "-o", help="The file to write.", show_default=False, callback=_named)
 ]
 Form = Annotated[str, typer.Option(help=f"How to write each SimAM block: {FORM_NAMES}.")]
-Neighbours = Annotated[
-    bool, typer.Option(help="Fold what follows SimAM (BatchNormalization, add, activation) into its node.")
+FoldEpilogue = Annotated[
+    bool,
+    typer.Option(
+        "--epilogue/--no-epilogue",
+        help="Fold the epilogue of SimAM (BatchNormalization, add, activation) into its node.",
+    ),
 ]
+OldFoldEpilogue = Annotated[bool | None, typer.Option("--neighbours/--no-neighbours", hidden=True)]
+"""The name that `--epilogue` had before."""
 Weights = Annotated[
     Path | None, typer.Option(help="Checkpoint to load into the model: FILE, or FILE:PART for one part of it.")
 ]

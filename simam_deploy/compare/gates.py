@@ -71,10 +71,12 @@ def judge(case: str, label: str, tap: Tap, results: Sequence[Mapping[str, Array]
         exact, flat, size, others = wide * gate, wide * COLLAPSED, np.abs(wide), np.zeros(1)
         if tap.epilogue is not None:
             given = [tap.epilogue.scale, tap.epilogue.bias, *(result[name] for name in tap.names[2:])]
-            bound = formula.neighbours_tolerance(bound, exact, *given, dtype=x.dtype)
-            others = formula.neighbours(0 * wide, *map(np.abs, given))
-            size = formula.neighbours(size, np.abs(tap.epilogue.scale), 0 * tap.epilogue.bias)
-            exact, flat = (formula.neighbours(v, *given, activation=tap.epilogue.activation) for v in (exact, flat))
+            bound = formula.epilogue_tolerance(bound, exact, *given, dtype=x.dtype)
+            others = formula.apply_epilogue(0 * wide, *map(np.abs, given))
+            size = formula.apply_epilogue(size, np.abs(tap.epilogue.scale), 0 * tap.epilogue.bias)
+            exact, flat = (
+                formula.apply_epilogue(v, *given, activation=tap.epilogue.activation) for v in (exact, flat)
+            )
         off = np.abs(y - exact)
         # 0 on a plane of zeros; where x is no number, nothing is right
         shares = np.divide(off, bound, out=np.where(off == 0, 0.0, np.inf), where=bound > 0)

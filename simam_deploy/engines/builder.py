@@ -283,7 +283,7 @@ def _run(
         finally:
             timer.cancel()
         stderr.seek(0)
-        tail = [*log, *stderr.read().decode(errors="replace").splitlines()][-10:]
+        ending = [*log, *stderr.read().decode(errors="replace").splitlines()][-10:]
     if "done" in last:
         return last["done"], log
     if "os_error" in last:
@@ -296,5 +296,5 @@ def _run(
     if time.monotonic() >= end:
         how = f"was stopped after {timeout_s:g} s"
     raise BuildError(
-        f"the engine builder {how}; its last lines:" + "".join(f"\n  {line}" for line in tail or ["none"])
+        f"the engine builder {how}; its last lines:" + "".join(f"\n  {line}" for line in ending or ["none"])
     )

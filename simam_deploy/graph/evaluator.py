@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
-from simam_deploy.formula import DEFAULT_LAMBDA, OP_DOMAIN, OPS, Op, neighbours, reference
+from simam_deploy.formula import DEFAULT_LAMBDA, OP_DOMAIN, OPS, Op, apply_epilogue, reference
 
 Array = NDArray[Any]
 
@@ -23,7 +23,7 @@ def _kernel(name: str, op: Op) -> type[OpRun]:
     def run(_: OpRun, x: Array, *given: Array, e_lambda: float | None = None) -> tuple[Array]:
         y = reference(x, DEFAULT_LAMBDA if e_lambda is None else float(e_lambda))
         if op.affine:
-            y = neighbours(y, *given, activation=op.activation)
+            y = apply_epilogue(y, *given, activation=op.activation)
         return (y.astype(x.dtype),)
 
     return type(name, (OpRun,), {"op_domain": OP_DOMAIN, "_run": run})

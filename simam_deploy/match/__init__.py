@@ -9,5 +9,5 @@
 `probe_shapes` are these sizes; `unverifiable` lists what no probe can show. `fixed_size` knows for which size a
 constant M - 1 is right, `infer_rank` the rank of a value without a shape, `half_constants` what constants were before
 a converter made them 16 bits wide. `quantised` takes the rounding of a quantiser out, to tell what was SimAM before.
-`epilogue` is what follows a block, and `fused_nodes` our operators that hold one.
+`epilogue` is what follows a block, and `epilogue_nodes` our operators that hold one.
 """

@@ -38,7 +38,7 @@ def difference(run: Run, epilogue: Epilogue, e_lambda: float, shapes: Sequence[S
             y = formula.reference(x, e_lambda)
             residual = rng.standard_normal(shape) * np.abs(y).max()
             given = residual if epilogue.residual is not None else np.zeros(1)
-            exact = formula.neighbours(y, epilogue.scale, epilogue.bias, given, activation=epilogue.activation)
+            exact = formula.apply_epilogue(y, epilogue.scale, epilogue.bias, given, activation=epilogue.activation)
             scale, bias = (np.abs(v, dtype=np.float64)[:, None, None] for v in (epilogue.scale, epilogue.bias))
             rounded = (EPS + NOISE) * (scale * np.abs(y) + bias) + NOISE * np.abs(given)
             allowed = STEEPEST * (scale * allowance(x, e_lambda) + rounded)

@@ -20,7 +20,7 @@ from simam_deploy.block import Block, Found, NearMiss
 from simam_deploy.equivalence import NO_GATE
 from simam_deploy.graph.shapes import Dims, Shapes
 from simam_deploy.match.dataflow import Flow
-from simam_deploy.match.fused_nodes import Ops, has_epilogue
+from simam_deploy.match.epilogue_nodes import Ops, has_epilogue
 from simam_deploy.match.infer_rank import rank_near
 from simam_deploy.match.judge import Judge, Judgement
 from simam_deploy.match.op_sets import FLOATS
@@ -251,7 +251,7 @@ class _Search:
         return _Miss(near_miss, frozenset(cuts[0].inside), end, function)
 
     def _of_node(self, node: ir.Node, function: ir.Function | None) -> Block | _Miss:
-        """An operator of ours with neighbours in it, if it is what it is called."""
+        """An operator of ours with an epilogue, if it is what it is called."""
         x, y = next(iter(node.inputs), None), node.outputs[0]
         epilogue, e_lambda, reasons = None, 0.0, ["it takes nothing"]
         if x is not None:

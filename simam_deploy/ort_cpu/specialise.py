@@ -59,7 +59,7 @@ def specialise(
     model: ir.Model,
     on_progress: Say | None = None,
     *,
-    neighbours: bool = True,
+    epilogue: bool = True,
     check: bool = True,
     sizes: Sequence[inputs.Size] | None = None,
 ) -> Specialised:
@@ -77,7 +77,7 @@ def specialise(
     if library is None:
         raise RuntimeUnavailable(f"specialising needs the operators of a specialised file\n{native.why_not()}")
     block = blocked_layout.block_size()
-    fused = fuse(model, "custom_op", lambda node: say(f"prove the block at {node}"), neighbours=neighbours)
+    fused = fuse(model, "custom_op", lambda node: say(f"prove the block at {node}"), epilogue=epilogue)
     for node in fused.model.graph.all_nodes():
         if node.domain == OP_DOMAIN and node.op_identifier() in fused.model.functions:
             raise FormError(
@@ -245,7 +245,7 @@ def specialise_file(
     target: str | os.PathLike[str],
     on_progress: Say | None = None,
     *,
-    neighbours: bool = True,
+    epilogue: bool = True,
     check: bool = True,
     sizes: Sequence[inputs.Size] | None = None,
 ) -> Specialised:
@@ -254,7 +254,7 @@ def specialise_file(
     model = onnx_file.load(source)
     refuse_overwriting_inputs(target, [source, *onnx_file.weight_files(model, source)])
     with staging(target) as staged, onnx_file.blaming(source):
-        made = specialise(model, on_progress, neighbours=neighbours, check=check, sizes=sizes)
+        made = specialise(model, on_progress, epilogue=epilogue, check=check, sizes=sizes)
         mark = manifest.specialisation(made.machine, made.block, blocked_layout.version())
         write(made, staged, manifest.file_source(Path(source)), ("onnx", "onnx-ir", "onnxruntime"), mark)
     return replace(made, notes=(*made.notes, *manifest.stale(Path(target))))

@@ -23,7 +23,7 @@ MAP = (3, 5)
 """Of the probes: behind SimAM no position looks at another."""
 
 
-def with_neighbours(model: ir.Model, blocks: list[Block]) -> tuple[list[Block], list[str]]:
+def with_epilogues(model: ir.Model, blocks: list[Block]) -> tuple[list[Block], list[str]]:
     """The blocks, each with what folds into it, and notes on what looked as if it would and does not.
 
     blocks : of `model`, in graph order. Those on float32 (N, C, H, W) with C fixed, outside of functions, may grow.
@@ -56,7 +56,7 @@ class _Search:
         self._taken = {node for block in blocks for node in block.inside}
 
     def grown(self, block: Block) -> Block:
-        """The block with its neighbours, or itself."""
+        """The block with its epilogue, or itself."""
         channels = block.shape[1] if len(block.shape) == 4 else None
         if block.epilogue is not None or block.function is not None or not isinstance(channels, int):
             return block
@@ -67,11 +67,11 @@ class _Search:
         )
         grows = epilogue.op != "SimAMAffine" or epilogue.affine
         if grows and block.dtype != ir.DataType.FLOAT:
-            grows, reason = False, f"they are {block.dtype.name}, and the operator has scale and bias in FLOAT"
+            grows, reason = False, f"it is {block.dtype.name}, and the operator has scale and bias in FLOAT"
         elif grows and (differs := self._difference(path, epilogue, block)) is not None:
             grows, reason = False, differs
         if reason is not None:
-            self.notes.append(f"{block.node}: {'some of ' if grows else ''}its neighbours stay: {reason}")
+            self.notes.append(f"{block.node}: {'a part of ' if grows else ''}its epilogue stays: {reason}")
         if not grows:
             return block
         self._taken.update(path.nodes)

@@ -21,8 +21,9 @@ from simam_deploy.graph.shapes import Dims, Shapes
 from simam_deploy.graph.versions import refuse_old, with_functions, with_one_opset
 from simam_deploy.match.find import find
 from simam_deploy.match.op_sets import PASSING
-from simam_deploy.rewrite.epilogue import with_neighbours
-from simam_deploy.rewrite.forms import epilogue, form_named
+from simam_deploy.rewrite.epilogue import with_epilogues
+from simam_deploy.rewrite.forms import epilogue as epilogue_form
+from simam_deploy.rewrite.forms import form_named
 from simam_deploy.rewrite.unique_names import make_unique, name_blocks
 from simam_deploy.text import on_one_line
 
@@ -62,7 +63,7 @@ def fuse(
     on_progress: Callable[[str], None] | None = None,
     *,
     repair: bool = False,
-    neighbours: bool = False,
+    epilogue: bool = False,
 ) -> Fused:
     """Write every SimAM block of `model` in `form`; all else keeps its nodes, names, weights, opset and metadata.
 
@@ -70,13 +71,13 @@ def fuse(
     the same names, so fusing twice gives the same file. Inner values that others use too stay, and `notes` says so.
     repair : also write the near misses whose only fault is a constant M - 1 for another size of the map; M then comes
     from the shape of x.
-    neighbours : fold what follows SimAM into its node where one operator does it all (epilogue.py), for the forms
+    epilogue : fold what follows SimAM into its node where one operator does it all (epilogue.py), for the forms
     that have a node. Otherwise, nodes that have it folded in are taken apart again.
     Raises NoBlockError when there is no block (with the near misses), FormError when a block cannot be written so
     (with every block and every reason) or the opset is older than 7, InputError when there is no such form or the
     file is specialised.
     """
-    chosen = form_named(form, neighbours=neighbours)
+    chosen = form_named(form, epilogue=epilogue)
     _refuse_specialised(model)
     result = model.clone()
     found = find(result, on_progress)
@@ -89,11 +90,11 @@ def fuse(
     _declare_calls(form, blocks, result)
     notes = with_one_opset(result, [block.function for block in blocks if block.function is not None])
     notes += [f"{miss.node}: M - 1, a constant before, now comes from the shape of x" for miss in repaired]
-    if neighbours:
-        grown, stopped = with_neighbours(result, blocks)
+    if epilogue:
+        grown, stopped = with_epilogues(result, blocks)
         blocks = _in_order(result, grown)  # by where they end now: one may take in the y of another
         notes += stopped
-    ops = {block.op for block in blocks} if neighbours else {OP_NAME}
+    ops = {block.op for block in blocks} if epilogue else {OP_NAME}
     kept = _nodes_of_our_names(result, blocks)
     for node in kept:
         changes = form == "function" or (form == "custom_op" and node.op_identifier() in result.functions)
@@ -112,7 +113,7 @@ def fuse(
     inner: set[ir.Value] = set()
     types = {block.dtype for block in blocks}
     for block in reversed(blocks):  # from the end, as the y of one block may be the x of the next
-        nodes = _nodes(chosen, block, _scope(block, result).opset_imports[""], types, neighbours)
+        nodes = _nodes(chosen, block, _scope(block, result).opset_imports[""], types, epilogue)
         _replace(block, nodes)
         written.update(nodes)
         inner.update(value for node in nodes[:-1] for value in node.outputs)
@@ -134,7 +135,7 @@ def fuse(
     if bodies:
         notes += with_functions(result)
     rows = [
-        BlockRow(b.node, b.shape, b.dtype.name, b.e_lambda, b.form, form, b.op if neighbours else OP_NAME)
+        BlockRow(b.node, b.shape, b.dtype.name, b.e_lambda, b.form, form, b.op if epilogue else OP_NAME)
         for b in blocks
     ]
     return Fused(result, tuple(rows), misses, tuple(notes))
@@ -227,14 +228,14 @@ def _nodes_of_our_names(model: ir.Model, blocks: list[Block]) -> list[ir.Node]:
     return [n for n in everything if n.domain == OP_DOMAIN and n.op_type in OPS and n not in inside]
 
 
-def _nodes(chosen: ModuleType, block: Block, opset: int, types: set[ir.DataType], neighbours: bool) -> list[ir.Node]:
+def _nodes(chosen: ModuleType, block: Block, opset: int, types: set[ir.DataType], epilogue: bool) -> list[ir.Node]:
     """The block in a form, with what follows it inside the node or behind it."""
-    if block.epilogue is None or neighbours:
+    if block.epilogue is None or epilogue:
         return list(chosen.nodes(block, opset, types))
     core: list[ir.Node] = chosen.nodes(replace(block, epilogue=None), opset, types)
     y = core[-1].outputs[0]
     y.name, y.type, y.shape = f"{block.node}/y", ir.TensorType(block.dtype), ir.Shape(block.shape)
-    return [*core, *epilogue.nodes(block, y, opset)]
+    return [*core, *epilogue_form.nodes(block, y, opset)]
 
 
 def _replace(block: Block, nodes: list[ir.Node]) -> None:
@@ -301,14 +302,14 @@ def fuse_file(
     on_progress: Callable[[str], None] | None = None,
     *,
     repair: bool = False,
-    neighbours: bool = False,
+    epilogue: bool = False,
 ) -> Fused:
     """`fuse` from one ONNX file to another, with a manifest beside it. Raises as `fuse`, `onnx_file.load` and
     `files.staging` do; nothing is written then, and `source` is never touched."""
     model = onnx_file.load(source)
     refuse_overwriting_inputs(target, [source, *onnx_file.weight_files(model, source)])
     with staging(target) as staged, onnx_file.blaming(source):
-        fused = fuse(model, form, on_progress, repair=repair, neighbours=neighbours)
+        fused = fuse(model, form, on_progress, repair=repair, epilogue=epilogue)
         write(fused, staged, manifest.file_source(Path(source)))
     return replace(fused, notes=(*fused.notes, *manifest.stale(Path(target))))
 

@@ -67,7 +67,7 @@ def export(
     inputs: Sequence[str] = DEFAULT,
     check_seconds: float | None = None,
     adopt: bool = True,
-    neighbours: bool = False,
+    epilogue: bool = False,
     source: str | None = None,
     on_progress: Say | None = None,
 ) -> Exported:
@@ -91,7 +91,7 @@ def export(
     adopt : put our SimAM in the place of modules that compute SimAM (pytorch/adopt) while torch exports the model.
     Ours computes half models in float32 and takes M - 1 from the shape of x. The file is compared with the model as
     given.
-    neighbours : fold what follows SimAM into its node, see `fuse`.
+    epilogue : fold what follows SimAM into its node, see `fuse`.
     source : how to name the model in the manifest; its class name by default.
     The model is exported as in eval mode, and is as it was afterwards: modes, hooks, and caches that its forward
     keeps. Of a compiled model the one before torch.compile is exported, of a torch.export.ExportedProgram its
@@ -108,7 +108,7 @@ def export(
     given, model = model, opened(model)
     refuse_without_weights(model)
     call = call_of(model, args, kwargs)
-    form_named(form, neighbours=neighbours)
+    form_named(form, epilogue=epilogue)
     check_options(opset, exporter)
     parsed(dynamic)
     if check:
@@ -137,7 +137,7 @@ def export(
         say("find and fuse SimAM blocks")
         found: list[BlockRow] = []
         with lambdas.kept(model, swapped, found) if exporter == "dynamo" else nullcontext():
-            fused = fuse(raw, form, lambda node: say(f"prove the block at {node}"), neighbours=neighbours)
+            fused = fuse(raw, form, lambda node: say(f"prove the block at {node}"), epilogue=epilogue)
             found += fused.rows
         origin = {
             "model": source or type(model).__name__,

@@ -136,7 +136,7 @@ def _in_our_form(tmp_path: Path, model: onnx.ModelProto) -> Path:
         entry.value = "w.bin"
     plain.write_bytes(model.SerializeToString())
     whole(plain.parent)
-    fuse_file(plain, tmp_path / "made/fused.onnx", neighbours=False)
+    fuse_file(plain, tmp_path / "made/fused.onnx", epilogue=False)
     fused = onnx.load(tmp_path / "made/fused.onnx")
     ours = [f for f in fused.functions if f.domain == "simam"]
     assert ours

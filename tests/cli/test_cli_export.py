@@ -46,9 +46,9 @@ def test_an_export_without_adopting(folder: Path, run: Run) -> None:
     assert json.loads(out)["adopted"] is None
 
 
-def test_neighbours(folder: Path, run: Run) -> None:
+def test_epilogue(folder: Path, run: Run) -> None:
     """SimAM(...) * 1.001 is one operator; it is listed by its name, its gate is judged, and it comes apart again."""
-    status, out, err = run(f"{EXPORT}other -o new.onnx --neighbours --json")
+    status, out, err = run(f"{EXPORT}other -o new.onnx --epilogue --json")
     assert status == 0, err
     assert [row["op"] for row in json.loads(out)["blocks"]] == ["SimAMAffine"]
     assert [block["op"] for block in json.loads((folder / "new.onnx.json").read_text())["blocks"]] == ["SimAMAffine"]
@@ -57,13 +57,15 @@ def test_neighbours(folder: Path, run: Run) -> None:
     status, out, err = run("verify new.onnx --gates --forms all --json")
     assert status == 0, err
     assert {gate["passed"] for gate in json.loads(out)["gates"]} == {True}
-    assert run("fuse new.onnx -o apart.onnx --no-neighbours")[0] == 0
+    assert run("fuse new.onnx -o apart.onnx --no-epilogue")[0] == 0
     assert [block["op"] for block in json.loads(run("inspect apart.onnx --json")[1])["blocks"]] == ["SimAM"]
-    assert run("fuse apart.onnx -o again.onnx --neighbours")[0] == 0
+    assert run("fuse apart.onnx -o again.onnx --epilogue")[0] == 0
     assert (folder / "again.onnx").read_bytes() == (folder / "new.onnx").read_bytes()
-    status, _, err = run("fuse apart.onnx -o out.onnx --neighbours --form primitive")
+    assert run("fuse apart.onnx -o by_the_old_name.onnx --neighbours")[0] == 0
+    assert (folder / "by_the_old_name.onnx").read_bytes() == (folder / "new.onnx").read_bytes()
+    status, _, err = run("fuse apart.onnx -o out.onnx --epilogue --form primitive")
     assert status == 2
-    assert "no node that neighbours fold into" in err
+    assert "no node that an epilogue folds into" in err
     assert (folder / "out.onnx").read_bytes() == b"from before"
 
 

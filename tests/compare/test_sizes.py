@@ -21,7 +21,7 @@ def write(
 ) -> None:
     """sigmoid(M - 1) of a map, reshaped to `rows`; m : M - 1 as a constant. step : H and W are a multiple of it."""
     constants = {
-        "one": np.float32(1), "tail": np.array([2], np.int64), "to": np.array([rows, 3], np.int64),
+        "one": np.float32(1), "end": np.array([2], np.int64), "to": np.array([rows, 3], np.int64),
         "scale": np.float32(1e-4), "m": np.float32(m or 0), "begin": np.array([2], np.int64),
         "whole": np.array([0, 0, -1, step], np.int64),
     }  # fmt: skip

@@ -167,8 +167,8 @@ def test_the_source_computes_the_formula(one: source.Case, tmp_path: Path) -> No
     exact, within = formula.reference(x, one.e_lambda), formula.tolerance(x, kind, one.e_lambda)
     if one.op.affine:
         more = residual if one.op.residual else 0.0
-        within = formula.neighbours_tolerance(within, exact, scale, bias, more, dtype=kind)
-        exact = formula.neighbours(exact, scale, bias, more, activation=one.op.activation)
+        within = formula.epilogue_tolerance(within, exact, scale, bias, more, dtype=kind)
+        exact = formula.apply_epilogue(exact, scale, bias, more, activation=one.op.activation)
     y = given["y"]
     if one.group > 1:
         assert not y[..., one.shape[1] :].any()  # the padding

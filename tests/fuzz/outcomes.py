@@ -56,8 +56,8 @@ def outcome(number: int, folder: Path) -> str:
     library = native.library()
     form = str(rng.choice([form for form in FORMS if form != "custom_op" or library is not None]))
     kernel = library is not None and (form == "custom_op" or "custom_op" in name or rng.random() < 0.5)
-    neighbours, repair = bool(FORMS[form].NEIGHBOURS and rng.random() < 0.5), bool(rng.random() < 0.1)
-    about = f"{name}, {change.__name__} -> {form}{' +neighbours' * neighbours}{' +repair' * repair}"
+    epilogue, repair = bool(FORMS[form].EPILOGUE and rng.random() < 0.5), bool(rng.random() < 0.1)
+    about = f"{name}, {change.__name__} -> {form}{' +epilogue' * epilogue}{' +repair' * repair}"
 
     source, target = folder / "mutant.onnx", folder / "out.onnx"
     source.write_bytes(change(seeds[name], rng))
@@ -68,7 +68,7 @@ def outcome(number: int, folder: Path) -> str:
     try:
         with onnx_file.blaming(source):
             "".join(map(str, find(onnx_file.load(source)).near_misses))
-        fused = fuse_file(source, target, form, repair=repair, neighbours=neighbours)
+        fused = fuse_file(source, target, form, repair=repair, epilogue=epilogue)
     except (InputError, FormError) as error:
         refusal = error
     took = time.process_time() - began, most_memory() - peak

@@ -115,7 +115,7 @@ def small() -> Iterator[tuple[str, onnx.ModelProto]]:
         yield name, ir.to_proto(made(name))
     for name in ("bn add relu", "all", "mul by a number", "bn silu"):
         yield name, ir.to_proto(net(FOLDS[name][0]))
-        yield f"{name}, fused", ir.to_proto(fuse(net(FOLDS[name][0]), neighbours=True).model)
+        yield f"{name}, fused", ir.to_proto(fuse(net(FOLDS[name][0]), epilogue=True).model)
     for form in FORMS:
         yield form, ir.to_proto(alone(form, (2, 3, 5, 7), opset=20))
         yield f"{form} after another", ir.to_proto(fuse(model(), form).model)

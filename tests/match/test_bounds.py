@@ -49,13 +49,13 @@ def test_names_of_new_nodes_repeat_no_long_name() -> None:
 
 
 @pytest.mark.parametrize("channels", [2**20 + 1, 2**31, 2**63 - 1])
-@pytest.mark.parametrize(("form", "neighbours"), [("instance_norm", False), ("function", True), ("primitive", False)])
+@pytest.mark.parametrize(("form", "epilogue"), [("instance_norm", False), ("function", True), ("primitive", False)])
 def test_channels_are_not_counted_out_one_by_one_whatever_the_file_says(
-    channels: int, form: str, neighbours: bool
+    channels: int, form: str, epilogue: bool
 ) -> None:
     with pytest.raises(NoBlockError, match=f"x has {channels:,} channels; up to 1,048,576 are taken"):
-        fuse(model(shape=f"2, {channels}, 5, 7"), form, neighbours=neighbours)
-    (row,) = fuse(model(shape="2, 4096, 5, 7"), form, neighbours=neighbours).rows
+        fuse(model(shape=f"2, {channels}, 5, 7"), form, epilogue=epilogue)
+    (row,) = fuse(model(shape="2, 4096, 5, 7"), form, epilogue=epilogue).rows
     assert row.shape == (2, 4096, 5, 7)
 
 

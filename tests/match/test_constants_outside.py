@@ -72,11 +72,11 @@ def test_found_and_written_without_that_file(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("form", "neighbours"), [("function", True), *((form, False) for form in FORMS if form != "custom_op")]
+    ("form", "epilogue"), [("function", True), *((form, False) for form in FORMS if form != "custom_op")]
 )
-def test_our_own_forms(form: str, neighbours: bool, tmp_path: Path) -> None:
+def test_our_own_forms(form: str, epilogue: bool, tmp_path: Path) -> None:
     """The fallback definitions too, of SimAM and of an epilogue."""
-    proto = ir.to_proto(fuse(model(), form, neighbours=neighbours).model)
+    proto = ir.to_proto(fuse(model(), form, epilogue=epilogue).model)
     for node in nodes(proto):
         for attribute in node.attribute:
             if attribute.name == "value_float" and not attribute.ref_attr_name:

@@ -199,9 +199,9 @@ def test_a_rank_that_the_file_does_not_tell() -> None:
     text = f"""<ir_version: 9, opset_import: ["" : 17]>
     net (float[M] image, int64[K] shape) => (float out)
     <float one = {{1.0}}, float four = {{4.0}}, float half = {{0.5}}, float lam = {{0.0001}},
-    int64[2] last = {{-2, -1}}, int64[2] tail = {{-2, -1}}, float[1, 2, 1, 1] kernel = {{1, 1}}>
+    int64[2] last = {{-2, -1}}, int64[2] end = {{-2, -1}}, float[1, 2, 1, 1] kernel = {{1, 1}}>
     {{ {body}\n out = END }}"""
-    text = text.replace("Gather (sh, last)", "Gather (sh, tail)")
+    text = text.replace("Gather (sh, last)", "Gather (sh, end)")
     for end, found in (("Relu (y)", 0), ("Conv (y, kernel)", 1)):
         searched = find(ir.from_proto(parser.parse_model(text.replace("END", end))))
         assert len(searched.blocks) == found

@@ -54,7 +54,7 @@ def test_a_map_of_one_is_refused_with_the_reason(form: str, tmp_path: Path) -> N
 
 @pytest.mark.usefixtures("library")
 @pytest.mark.parametrize(("length", "words"), [(2, ""), (3, "scale must have 2 elements, one for each channel")])
-def test_a_neighbour_with_a_scale_of_the_wrong_length(length: int, words: str, tmp_path: Path) -> None:
+def test_an_epilogue_with_a_scale_of_the_wrong_length(length: int, words: str, tmp_path: Path) -> None:
     model = parse(
         "g (float[1,2,3,4] x, float[S] s, float[2] b) => (float[1,2,3,4] y) { y = simam.SimAMAffine (x, s, b) }"
     )

@@ -145,8 +145,8 @@ def test_the_source_stays_as_it_was(portable: Path, tmp_path: Path) -> None:
         specialise.specialise_file(portable, portable)
 
 
-def test_without_neighbours_simam_alone_is_blocked(portable: Path, tmp_path: Path) -> None:
-    specialise.specialise_file(portable, tmp_path / "cpu.onnx", neighbours=False)
+def test_without_an_epilogue_simam_alone_is_blocked(portable: Path, tmp_path: Path) -> None:
+    specialise.specialise_file(portable, tmp_path / "cpu.onnx", epilogue=False)
     nodes = onnx.load(tmp_path / "cpu.onnx").graph.node
     assert [node.op_type for node in nodes if node.domain == BLOCKED] == ["SimAM"]
     assert np.abs(outputs(tmp_path / "cpu.onnx") - outputs(portable)).max() < 1e-5
@@ -211,7 +211,7 @@ def test_where_no_convolution_is_there_is_nothing_to_gain(tmp_path: Path) -> Non
 
 
 def test_a_wrong_layout_is_noticed(portable: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The comparison with the portable file: here every channel gets its neighbour's scale."""
+    """The comparison with the portable file: here every channel gets the scale of the one beside it."""
     true = specialise._parameter
 
     def shifted(model: ir.Model, node: ir.Node, value: ir.Value) -> ir.Value:

@@ -22,7 +22,7 @@ LARGE = Kernel("F16", "planes", True, 7, "block", "whole", False)
 def of(kernel: Kernel = LARGE, arch: int = 90, **more: int) -> Measured:
     """A kernel as it should be, with more of some instructions: a dot is written __."""
     elements = kernel.held * 16 // sass.BYTES[kernel.format]
-    loads = kernel.held * (2 if kernel.fused else 1)
+    loads = kernel.held * (2 if kernel.epilogue else 1)
     good = {
         "LDG.E.NA.128": loads,
         "STG.E.128": kernel.held,
@@ -30,7 +30,7 @@ def of(kernel: Kernel = LARGE, arch: int = 90, **more: int) -> Measured:
         "MUFU.RCP": 2,
         "FADD": 10 * elements,
     }
-    if kernel.fused:
+    if kernel.epilogue:
         good |= {"MUFU.EX2": elements, "MUFU.RCP": elements + 2, "LDG.E": 2}
     if kernel.mode == "cluster":
         good |= {"UCGABAR_ARV": 2, "UCGABAR_WAIT": 2}
@@ -195,7 +195,7 @@ def test_what_is_missing_is_found() -> None:
     gone = replace(whole, code=[row for row in whole.code if row.arch != 87])
     assert said(gone) == [f"{LARGE}: not compiled for sm_87"]
     assert said(replace(whole, ptx=[])) == [f"{LARGE}: not in the PTX"]
-    other = replace(LARGE, fused=True)
+    other = replace(LARGE, epilogue=True)
     more = replace(
         whole,
         code=[
@@ -223,7 +223,7 @@ def test_a_kernel_of_clusters_has_them_or_is_a_trap() -> None:
 
 
 def test_a_fused_kernel_loads_twice_and_has_silu() -> None:
-    kernel = replace(LARGE, fused=True)
+    kernel = replace(LARGE, epilogue=True)
     assert list(rules.findings(of(kernel))) == []
     assert [each.what for each in rules.findings(of(kernel, LDG__E__NA__128=-7))] == ["vectors loaded"]
     assert [each.what for each in rules.findings(of(kernel, MUFU__EX2=-56))] == ["MUFU.EX2"]

@@ -22,8 +22,8 @@ from simam_deploy.formula import (
     OP_VERSION,
     OPS,
     Float64,
-    neighbours,
-    neighbours_tolerance,
+    apply_epilogue,
+    epilogue_tolerance,
     reference,
     tolerance,
 )
@@ -42,7 +42,7 @@ def bound(fused: ir.Model, residual: Float64) -> Float64:
     assert block.epilogue is not None
     x = np.maximum(IMAGE, 0)
     y, within = reference(x, 0.1), tolerance(x, np.float32, 0.1)
-    return neighbours_tolerance(within, y, block.epilogue.scale, block.epilogue.bias, residual)
+    return epilogue_tolerance(within, y, block.epilogue.scale, block.epilogue.bias, residual)
 
 
 def test_names_are_those_of_the_header() -> None:
@@ -61,18 +61,18 @@ def test_folds(after: str, op: str, tmp_path: Path) -> None:
     """The same numbers as the original in float64, with the body and without; and what was folded is gone."""
     source = net(after)
     before = data(source)
-    fused = fuse(source, neighbours=True)
+    fused = fuse(source, epilogue=True)
     assert data(source) == before
     assert ([row.op for row in fused.rows], ops(fused.model)) == ([op], [op])
     assert not fused.notes
     assert [identifier[1] for identifier in fused.model.functions] == [op]
     onnx.checker.check_model(ir.to_proto(fused.model), full_check=True)
-    assert data(fuse(fused.model, neighbours=True).model) == data(fused.model)
+    assert data(fuse(fused.model, epilogue=True).model) == data(fused.model)
     left = {node.op_type for node in fused.model.graph}
     assert not left & {"BatchNormalization", "Add", "Div", "Dropout", "Sigmoid", "Mul"}
     truth = run(source, tmp_path, "onnx_reference", "float64")
     allowed = bound(fused.model, np.abs(IMAGE).astype(np.float64))
-    bare = fuse(source, "custom_op", neighbours=True).model
+    bare = fuse(source, "custom_op", epilogue=True).model
     for made, runtime in ((fused.model, "ort"), (fused.model, "onnx_reference"), (bare, "onnx_reference")):
         got = run(made, tmp_path, runtime)
         assert (np.abs(got - truth) <= (1 if after != FOLDS["as far as it goes"][0] else 2) * allowed).all()
@@ -84,7 +84,7 @@ def test_the_library_computes_the_same(
     after: str, op: str, form: str, tmp_path: Path, library: native.Library
 ) -> None:
     source = net(after)
-    fused = fuse(source, form, neighbours=True).model
+    fused = fuse(source, form, epilogue=True).model
     onnx_file.save(fused, tmp_path / "run.onnx")
     options = ort.SessionOptions()
     options.register_custom_ops_library(str(library.path))
@@ -104,7 +104,7 @@ def test_batch_norm_of_every_opset(opset: int, tmp_path: Path) -> None:
         out = Relu (a)
     }}"""
     source = ir.from_proto(parser.parse_model(text))
-    fused = fuse(source, "custom_op", neighbours=True)
+    fused = fuse(source, "custom_op", epilogue=True)
     assert not fused.notes
     assert ops(fused.model) == ["SimAMAffineRelu"]
     truth = run(source, tmp_path, "onnx_reference", "float64")
@@ -117,9 +117,9 @@ def test_swish_is_silu(tmp_path: Path) -> None:
     swish = next(node for node in source.graph if node.outputs[0].name == "out")
     swish.op_type = "Swish"
     source.graph.opset_imports[""] = 24
-    assert ops(fuse(source, neighbours=True).model) == ["SimAMAffineSilu"]
+    assert ops(fuse(source, epilogue=True).model) == ["SimAMAffineSilu"]
     swish.attributes["alpha"] = ir.AttrFloat32("alpha", 1.7)
-    assert ops(fuse(source, neighbours=True).model) == ["SimAMAffine"]
+    assert ops(fuse(source, epilogue=True).model) == ["SimAMAffine"]
 
 
 @pytest.mark.parametrize("name", ["epsilon", "training_mode"])
@@ -139,9 +139,9 @@ def test_attributes_that_are_no_numbers(name: str, attribute: ir.Attr) -> None:
     norm = next(node for node in source.graph if node.op_type == "BatchNormalization")
     attribute.name = name
     norm.attributes[name] = attribute
-    fused = fuse(source, neighbours=True)
+    fused = fuse(source, epilogue=True)
     assert ops(fused.model) == ["SimAM"]
-    assert fused.notes == (f"{fused.rows[0].node}: its neighbours stay: an attribute of {norm.name!r} is no number",)
+    assert fused.notes == (f"{fused.rows[0].node}: its epilogue stays: an attribute of {norm.name!r} is no number",)
 
 
 TRAINING, NO_EPSILON = " <training_mode: int = 1> (", " <epsilon: float = 0.0> ("
@@ -154,7 +154,7 @@ STAYS = {
     "of another shape": ("p = GlobalAveragePool (image)\n out = Add (y, p)", "SimAM", "'p' has the shape of x"),
     "along another axis": ("out = Add (y, row)", "SimAM", "'row' has the shape of x"),
     "once for every image": ("out = Add (y, whole)", "SimAM", "'whole' has the shape of x"),
-    "of another shape, behind bn": (f"a = {BN}\n out = Add (row, a)", "SimAMAffine", "some of its neighbours stay"),
+    "of another shape, behind bn": (f"a = {BN}\n out = Add (row, a)", "SimAMAffine", "a part of its epilogue stays"),
     "bn in training": (f"out, m2, v2 = {BN.replace(' (', TRAINING)}", "SimAM", "training mode"),
     "dropout in training": (f"{YES}\n h = Dropout (y, f, yes)\n out = Relu (h)", "SimAM", ""),
     "bn divides by 0": (f"out = {BN.replace(' (', NO_EPSILON).replace('var', 'zero')}", "SimAM", "divides by 0"),
@@ -177,7 +177,7 @@ STAYS = {
 def test_stays(name: str, tmp_path: Path) -> None:
     after, op, words = STAYS[name]
     source = net(after, outputs="a" if "is an output" in name else "y")
-    fused = fuse(source, neighbours=True)
+    fused = fuse(source, epilogue=True)
     assert ops(fused.model) == [op]
     assert words in "\n".join(fused.notes)
     assert bool(words) == bool(fused.notes)
@@ -187,7 +187,7 @@ def test_stays(name: str, tmp_path: Path) -> None:
 def test_a_parameter_that_callers_may_replace_stays() -> None:
     proto = ir.to_proto(net(f"out = {BN}"))
     proto.graph.input.append(onnx.helper.make_tensor_value_info("gamma", onnx.TensorProto.FLOAT, [3]))
-    fused = fuse(ir.from_proto(proto), neighbours=True)
+    fused = fuse(ir.from_proto(proto), epilogue=True)
     assert ops(fused.model) == ["SimAM"]
     assert "not four constants" in fused.notes[0]
 
@@ -195,7 +195,7 @@ def test_a_parameter_that_callers_may_replace_stays() -> None:
 def test_parameters_in_a_file_beside(tmp_path: Path) -> None:
     source = net(f"a = {BN}\n out = Relu (a)")
     ir.save(source.clone(), tmp_path / "in.onnx", external_data="weights.bin", size_threshold_bytes=0)
-    fuse_file(tmp_path / "in.onnx", tmp_path / "out.onnx", neighbours=True)
+    fuse_file(tmp_path / "in.onnx", tmp_path / "out.onnx", epilogue=True)
     (tmp_path / "weights.bin").unlink()
     assert data(onnx_file.load(tmp_path / "out.onnx")).count(b"SimAMAffineRelu") > 1
     with open_session(tmp_path / "out.onnx", "ort") as session:
@@ -209,20 +209,20 @@ def test_other_types_stay() -> None:
         y = simam.SimAM <e_lambda: float = 0.1> (image)
         out = Relu (y)
     }"""
-    fused = fuse(ir.from_proto(parser.parse_model(text)), neighbours=True)
+    fused = fuse(ir.from_proto(parser.parse_model(text)), epilogue=True)
     assert ops(fused.model) == ["SimAM"]
-    assert fused.notes == ("y: its neighbours stay: they are FLOAT16, and the operator has scale and bias in FLOAT",)
+    assert fused.notes == ("y: its epilogue stays: it is FLOAT16, and the operator has scale and bias in FLOAT",)
 
 
 def test_in_a_function_nothing_folds() -> None:
     head = '<ir_version: 8, opset_import: ["": 18, "m": 1]> net (float[2,3,5,7] image) => (float[2,3,5,7] out)'
     text = f"{head} {{ out = m.part (image) }} {PART}"
     source = parser.parse_model(text)
-    fused = fuse(ir.from_proto(source), neighbours=True)
+    fused = fuse(ir.from_proto(source), epilogue=True)
     (function,) = (f for f in fused.model.functions.values() if f.domain == "m")
     assert [node.op_type for node in function] == ["SimAM", "Relu"]
     inlined = ir.from_proto(onnx.inliner.inline_local_functions(source))
-    assert ops(fuse(inlined, neighbours=True).model) == ["SimAMAffineRelu"]
+    assert ops(fuse(inlined, epilogue=True).model) == ["SimAMAffineRelu"]
 
 
 def test_sizes_of_one_name_are_one_size() -> None:
@@ -234,33 +234,33 @@ def test_sizes_of_one_name_are_one_size() -> None:
     chain = sizes + CHAIN.replace("(s, n)", "(s, n_x)")
     for shape, op in (("n, 3, h, w", "SimAMAffineAdd"), ("n, c, h, w", "SimAM")):
         proto = ir.to_proto(model(chain, before=BEFORE, after="out = Add (y, r)", shape=shape))
-        assert ops(fuse(ir.from_proto(proto), neighbours=True).model) == [op]
+        assert ops(fuse(ir.from_proto(proto), epilogue=True).model) == [op]
         pool = "r = AveragePool <kernel_shape: ints = [3, 3], pads: ints = [1, 1, 1, 1]> (image)"
         followed = model(chain, before=f"x = Relu (image)\n {pool}", after="out = Add (y, r)", shape=shape)
-        assert ops(fuse(followed, neighbours=True).model) == [op]
+        assert ops(fuse(followed, epilogue=True).model) == [op]
         proto.graph.input.add(name="other", type=proto.graph.input[0].type)  # of another image
         proto.graph.input[1].type.tensor_type.shape.dim[2].dim_param = "elsewhere"
         next(node for node in proto.graph.node if node.op_type == "Neg").input[0] = "other"
-        assert ops(fuse(ir.from_proto(proto), neighbours=True).model) == ["SimAM"]
+        assert ops(fuse(ir.from_proto(proto), epilogue=True).model) == ["SimAM"]
 
 
 def test_of_two_blocks_one_has_the_addition(tmp_path: Path) -> None:
     """The other is its residual, and keeps what is its own."""
     chain = CHAIN + again("r", "y2")
     source = net("a = BatchNormalization (y2, gamma, beta, mu, var)\n p = Add (y, a)\n out = Relu (p)", chain=chain)
-    fused = fuse(source, neighbours=True)
+    fused = fuse(source, epilogue=True)
     assert sorted(ops(fused.model)) == ["SimAMAffine", "SimAMAffineAddRelu"]
-    assert data(fuse(fused.model, neighbours=True).model) == data(fused.model)
+    assert data(fuse(fused.model, epilogue=True).model) == data(fused.model)
     np.testing.assert_allclose(run(fused.model, tmp_path, "ort"), run(source, tmp_path, "ort"), rtol=1e-5, atol=1e-5)
 
 
 def test_one_behind_the_other_with_a_residual_around_both(tmp_path: Path) -> None:
     chain = CHAIN + f"a = {BN}\n x2 = Relu (a)" + again("x2", "y2")
     source = net("p = Add (x, y2)\n out = Relu (p)", chain=chain)
-    fused = fuse(source, neighbours=True)
+    fused = fuse(source, epilogue=True)
     assert ops(fused.model) == ["SimAMAffineRelu", "SimAMAffineAddRelu"]
     for form in ("primitive", "custom_op"):
-        around = fuse(fuse(fused.model, form).model, neighbours=True)
+        around = fuse(fuse(fused.model, form).model, epilogue=True)
         assert data(around.model) == data(fused.model)
     np.testing.assert_allclose(run(fused.model, tmp_path, "ort"), run(source, tmp_path, "ort"), rtol=1e-5, atol=1e-5)
 
@@ -271,7 +271,7 @@ def test_in_a_branch_of_an_if(tmp_path: Path) -> None:
         out = If (c_) <then_branch = one () => (float[2,3,5,7] o1) {{ {branch} }},
                        else_branch = two () => (float[2,3,5,7] o2) {{o2 = Neg (image)}}>"""
     source = net(after, chain="")
-    fused = fuse(source, neighbours=True)
+    fused = fuse(source, epilogue=True)
     assert [row.op for row in fused.rows] == ["SimAMAffineRelu"]
     np.testing.assert_allclose(run(fused.model, tmp_path, "ort"), run(source, tmp_path, "ort"), rtol=1e-5, atol=1e-5)
 
@@ -287,21 +287,23 @@ def test_float32_is_within_the_tolerance_and_less_is_not(activation: str) -> Non
     with np.errstate(over="ignore"):
         got = {"none": t, "relu": np.maximum(t, 0), "silu": t / (1 + np.exp(-t))}[activation]
     assert got.dtype == np.float32
-    allowed = neighbours_tolerance(2.0**-24 * np.abs(y), y, scale, bias, r32)
-    share = np.abs(got - neighbours(y, scale, bias, r32, activation=activation)) / allowed
+    allowed = epilogue_tolerance(2.0**-24 * np.abs(y), y, scale, bias, r32)
+    share = np.abs(got - apply_epilogue(y, scale, bias, r32, activation=activation)) / allowed
     assert 0.1 < share.max() <= 1
-    half = neighbours(y, scale.astype(np.float16), bias, r32, activation=activation)
-    assert (np.abs(half - neighbours(y, scale, bias, r32, activation=activation)) / allowed).max() > 10
+    half = apply_epilogue(y, scale.astype(np.float16), bias, r32, activation=activation)
+    assert (np.abs(half - apply_epilogue(y, scale, bias, r32, activation=activation)) / allowed).max() > 10
 
 
 EPILOGUE = Epilogue(np.array([0.5, -2, 3], np.float32), np.array([0.1, 0.2, -3], np.float32), None, "relu")
 WRONG: dict[str, Callable[[Float64, Float64], Float64]] = {
-    "scale is 1e-6 off": lambda y, r: neighbours(y, EPILOGUE.scale * (1 + 1e-6), EPILOGUE.bias, activation="relu"),
-    "bias is 1e-6 off": lambda y, r: neighbours(y, EPILOGUE.scale, EPILOGUE.bias * (1 + 1e-6), activation="relu"),
-    "another channel": lambda y, r: neighbours(y, EPILOGUE.scale[[0, 2, 1]], EPILOGUE.bias, activation="relu"),
-    "no activation": lambda y, r: neighbours(y, EPILOGUE.scale, EPILOGUE.bias),
-    "another activation": lambda y, r: neighbours(y, EPILOGUE.scale, EPILOGUE.bias, activation="silu"),
-    "a residual": lambda y, r: neighbours(y, EPILOGUE.scale, EPILOGUE.bias, r, activation="relu"),
+    "scale is 1e-6 off": lambda y, r: apply_epilogue(
+        y, EPILOGUE.scale * (1 + 1e-6), EPILOGUE.bias, activation="relu"
+    ),
+    "bias is 1e-6 off": lambda y, r: apply_epilogue(y, EPILOGUE.scale, EPILOGUE.bias * (1 + 1e-6), activation="relu"),
+    "another channel": lambda y, r: apply_epilogue(y, EPILOGUE.scale[[0, 2, 1]], EPILOGUE.bias, activation="relu"),
+    "no activation": lambda y, r: apply_epilogue(y, EPILOGUE.scale, EPILOGUE.bias),
+    "another activation": lambda y, r: apply_epilogue(y, EPILOGUE.scale, EPILOGUE.bias, activation="silu"),
+    "a residual": lambda y, r: apply_epilogue(y, EPILOGUE.scale, EPILOGUE.bias, r, activation="relu"),
     "nan": lambda y, r: np.nan * y,
 }
 
@@ -309,7 +311,7 @@ WRONG: dict[str, Callable[[Float64, Float64], Float64]] = {
 @pytest.mark.parametrize("name", WRONG)
 def test_what_is_wrong_shows(name: str) -> None:
     def right(x: Float64, residual: Float64) -> Float64:
-        return neighbours(reference(x, 0.1), EPILOGUE.scale, EPILOGUE.bias, activation="relu")
+        return apply_epilogue(reference(x, 0.1), EPILOGUE.scale, EPILOGUE.bias, activation="relu")
 
     assert difference(right, EPILOGUE, 0.1, [(2, 3, 3, 5)]) is None
     reason = difference(lambda x, r: WRONG[name](reference(x, 0.1), r), EPILOGUE, 0.1, [(2, 3, 3, 5)])
@@ -319,7 +321,7 @@ def test_what_is_wrong_shows(name: str) -> None:
 
 def test_what_cannot_be_rounded_to_float32_stays() -> None:
     """Of a scale of 1e-42 float32 has few digits."""
-    fused = fuse(net("a = Mul (y, tiny)\n b_ = Mul (a, tiny)\n out = Relu (b_)"), neighbours=True)
+    fused = fuse(net("a = Mul (y, tiny)\n b_ = Mul (a, tiny)\n out = Relu (b_)"), epilogue=True)
     assert ops(fused.model) == ["SimAM"]
     assert "differs from SimAMAffineRelu" in fused.notes[0]
 
@@ -342,15 +344,15 @@ FINITE = "NaN, inf or too large for float32"
 def test_what_float32_does_not_hold_stays(after: str, op: str, words: str) -> None:
     weights = "float huge = {1e38}, float most = {3e38}, float least = {1e-44}, float[3] large = {1, 1e38, 1e38},"
     source = model(before=BEFORE, after=after, weights=WEIGHTS + weights, lam=0.1)
-    fused = fuse(source, neighbours=True)
+    fused = fuse(source, epilogue=True)
     assert ops(fused.model) == [op]
     assert words in "\n".join(fused.notes)
     assert all(np.isfinite(v.const_value.numpy()).all() for v in fused.model.graph.initializers.values())
 
 
-def test_only_a_form_with_a_node_takes_neighbours() -> None:
+def test_only_a_form_with_a_node_takes_an_epilogue() -> None:
     for form in ("primitive", "instance_norm"):
         with pytest.raises(
-            InputError, match=f"form '{form}' has no node that neighbours fold into; use --form function"
+            InputError, match=f"form '{form}' has no node that an epilogue folds into; use --form function"
         ):
-            fuse(net("out = Relu (y)"), form, neighbours=True)
+            fuse(net("out = Relu (y)"), form, epilogue=True)

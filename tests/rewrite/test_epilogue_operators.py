@@ -1,4 +1,4 @@
-"""Operators with neighbours of SimAM in them, in a file: read, proven, judged, run everywhere, taken apart again."""
+"""Operators that hold an epilogue, in a file: read, proven, judged, run everywhere, taken apart again."""
 
 import itertools
 import json
@@ -22,7 +22,7 @@ from simam_deploy.compare.matrix import expose
 from simam_deploy.compare.verify import Report, verify
 from simam_deploy.engines.builder import build_engine
 from simam_deploy.errors import FormError
-from simam_deploy.formula import OPS, neighbours, reference
+from simam_deploy.formula import OPS, apply_epilogue, reference
 from simam_deploy.graph import onnx_file
 from simam_deploy.graph.to_float64 import widen
 from simam_deploy.match.find import find
@@ -107,7 +107,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_body_is_not_trusted_for_its_name(name: str) -> None:
-    source = fuse(net(f"a = {BN}\n out = Relu (a)"), neighbours=True).model
+    source = fuse(net(f"a = {BN}\n out = Relu (a)"), epilogue=True).model
     proto = ir.to_proto(source)
     kind, change = CHANGES[name]
     for inner in proto.functions[0].node:
@@ -121,7 +121,7 @@ def test_a_body_is_not_trusted_for_its_name(name: str) -> None:
 @pytest.mark.parametrize(("kind", "instead", "found"), [("", "", 1), ("Relu", "Abs", 0), ("Sigmoid", "Tanh", 0)])
 def test_a_body_of_another_opset_is_not_trusted_for_its_name(kind: str, instead: str, found: int) -> None:
     """The operators in it are the same in both opsets."""
-    proto = ir.to_proto(fuse(net(f"a = {BN}\n out = Relu (a)"), neighbours=True).model)
+    proto = ir.to_proto(fuse(net(f"a = {BN}\n out = Relu (a)"), epilogue=True).model)
     (body,) = proto.functions
     assert {entry.domain: entry.version for entry in proto.opset_import}[""] == 18
     next(entry for entry in body.opset_import if not entry.domain).version = 20
@@ -132,7 +132,7 @@ def test_a_body_of_another_opset_is_not_trusted_for_its_name(kind: str, instead:
 
 def test_a_near_miss_keeps_its_body_and_refuses_another() -> None:
     """One body serves the whole file."""
-    proto = ir.to_proto(fuse(net(f"a = {BN}\n out = Relu (a)"), neighbours=True).model)
+    proto = ir.to_proto(fuse(net(f"a = {BN}\n out = Relu (a)"), epilogue=True).model)
     relu = next(n for n in proto.functions[0].node if n.op_type == "Relu")
     relu.op_type = "Abs"
     proto.graph.CopyFrom(ir.to_proto(net(f"a = {BN}\n o1 = Relu (a)\n out = Identity (o1)")).graph)
@@ -141,7 +141,7 @@ def test_a_near_miss_keeps_its_body_and_refuses_another() -> None:
     source = ir.from_proto(proto)
     for form in ("function", "custom_op"):
         with pytest.raises(FormError, match="has the name simam::SimAMAffineRelu and is not SimAMAffineRelu"):
-            fuse(source, form, neighbours=True)
+            fuse(source, form, epilogue=True)
     assert ops(fuse(source).model) == ["SimAM", "SimAMAffineRelu"]
     kept = fuse(source, "primitive").model
     assert ops(kept) == ["SimAMAffineRelu"]
@@ -153,7 +153,7 @@ def test_a_near_miss_keeps_its_body_and_refuses_another() -> None:
 def test_and_back_in_every_form(form: str, after: str, op: str, tmp_path: Path) -> None:
     """The block in that form and what followed it; folded again it is the file that it was."""
     source = net(after)
-    fused = fuse(source, neighbours=True).model
+    fused = fuse(source, epilogue=True).model
     apart = fuse(fused, form)
     assert [row.op for row in apart.rows] == ["SimAM"]
     assert set(ops(apart.model)) <= {"SimAM"}
@@ -162,7 +162,7 @@ def test_and_back_in_every_form(form: str, after: str, op: str, tmp_path: Path) 
     got, want = run(apart.model, tmp_path, runtime), run(source, tmp_path, runtime)
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
     if form != "instance_norm":  # it holds λ in an epsilon
-        assert data(fuse(apart.model, neighbours=True).model) == data(fused)
+        assert data(fuse(apart.model, epilogue=True).model) == data(fused)
 
 
 @pytest.mark.parametrize("half", ["float16", "bfloat16"])
@@ -179,7 +179,7 @@ def test_half_types_come_apart_in_float32(half: str, tmp_path: Path) -> None:
 def test_every_runtime_runs_the_body(op: str, runtime: str, tmp_path: Path) -> None:
     after = next(after for after, made in FOLDS.values() if made == op)
     source = net(after)
-    got = run(fuse(source, neighbours=True).model, tmp_path, runtime)
+    got = run(fuse(source, epilogue=True).model, tmp_path, runtime)
     np.testing.assert_allclose(got, run(source, tmp_path, "ort"), rtol=1e-5, atol=1e-5)
 
 
@@ -188,7 +188,7 @@ def test_an_engine_is_built_from_the_body(op: str, tmp_path: Path) -> None:
     """And no name is one of TensorRT's own operators, which would be taken in place of the body."""
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
     after = next(after for after, made in FOLDS.values() if made == op)
-    onnx_file.save(fuse(net(after), neighbours=True).model, tmp_path / "m.onnx")
+    onnx_file.save(fuse(net(after), epilogue=True).model, tmp_path / "m.onnx")
     assert build_engine(tmp_path / "m.onnx", tmp_path / "m.engine", targets=["sm86"]).size_bytes > 0
 
 
@@ -196,9 +196,9 @@ def test_in_float64_it_is_the_formula(tmp_path: Path) -> None:
     """With the body and without."""
     rng = np.random.default_rng(0)
     x, r = (rng.standard_normal((2, 3, 5, 7)) for _ in range(2))
-    exact = neighbours(reference(x, float(np.float32(0.1))), [1, 2, 3], [0, 1, 0], r, activation="relu")
+    exact = apply_epilogue(reference(x, float(np.float32(0.1))), [1, 2, 3], [0, 1, 0], r, activation="relu")
     for form in ("custom_op", "function"):
-        proto = ir.to_proto(fuse(node(), form, neighbours=True).model)
+        proto = ir.to_proto(fuse(node(), form, epilogue=True).model)
         onnx.save(proto, tmp_path / "m.onnx")
         with open_session(tmp_path / "m.onnx", "onnx_reference", dtype="float64") as session:
             np.testing.assert_allclose(session.run({"x": x, "r": r})["y"], exact, rtol=1e-12)
@@ -224,7 +224,7 @@ LARGE = "k4 = Constant <value = float {1e4}> ()\n large = Mul (r, k4)\n out = Ad
 
 @pytest.mark.parametrize("after", [ALL, FOLDS["bn relu"][0], FOLDS["add x"][0], "out = Tanh (y)"])
 def test_the_gate_is_judged_in_the_formula_of_the_operator(after: str, tmp_path: Path) -> None:
-    fused = fuse(net(after), neighbours=True).model
+    fused = fuse(net(after), epilogue=True).model
     report = gates(fused, tmp_path)
     assert report.passed
     (row,) = report.gates
@@ -237,15 +237,15 @@ def test_the_gate_is_judged_in_the_formula_of_the_operator(after: str, tmp_path:
 
 
 def test_a_large_residual_rounds_the_result_and_not_the_gate(tmp_path: Path) -> None:
-    report = gates(fuse(net(LARGE), neighbours=True).model, tmp_path)
+    report = gates(fuse(net(LARGE), epilogue=True).model, tmp_path)
     assert report.passed
     assert report.gates[0].max_gate_error < 1e-3
 
 
 @pytest.mark.parametrize("after", [ALL, FOLDS["bn relu"][0], "out = Tanh (y)"])
-def test_a_collapsed_gate_shows_behind_neighbours_too(after: str, tmp_path: Path) -> None:
+def test_a_collapsed_gate_shows_behind_an_epilogue_too(after: str, tmp_path: Path) -> None:
     """λ is so large that the gate is sigmoid(½) everywhere, as in a sum that overflowed."""
-    fused = fuse(net(after), neighbours=True).model
+    fused = fuse(net(after), epilogue=True).model
     _, (tap,), _ = expose(fused)
     for inner in fused.graph:
         if "e_lambda" in inner.attributes:
@@ -267,7 +267,7 @@ NETS = {
 def test_networks(name: str, tmp_path: Path) -> None:
     build, wanted = NETS[name]
     model, example = build()
-    done = export(model, example, tmp_path / "net.onnx", neighbours=True, check=False)
+    done = export(model, example, tmp_path / "net.onnx", epilogue=True, check=False)
     assert Counter(row.op for row in done.fused.rows) == wanted
     assert not done.fused.notes
     said = json.loads((tmp_path / "net.onnx.json").read_text())
@@ -289,13 +289,13 @@ STEPS = st.sampled_from(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("neighbours", [False, True])
-def test_eight_identities_behind_it_are_taken_in_at_once(neighbours: bool) -> None:
+@pytest.mark.parametrize("epilogue", [False, True])
+def test_eight_identities_behind_it_are_taken_in_at_once(epilogue: bool) -> None:
     """What the first time leaves, a second time would take."""
     names = ["y", *(f"v{i}" for i in range(7)), "out"]
     source = net("\n".join(f"{o} = Identity ({i})" for i, o in itertools.pairwise(names)))
-    once = fuse(source, neighbours=neighbours).model
-    assert data(fuse(once, neighbours=neighbours).model) == data(once)
+    once = fuse(source, epilogue=epilogue).model
+    assert data(fuse(once, epilogue=epilogue).model) == data(once)
 
 
 @given(steps=st.lists(STEPS, min_size=1, max_size=6))
@@ -305,11 +305,11 @@ def test_random_chains_keep_their_numbers(steps: list[str], tmp_path: Path) -> N
     names = ["y", *(f"v{i}" for i in range(len(steps) - 1)), "out"]
     lines = [s.format(i=i, o=o) for s, i, o in zip(steps, names, names[1:], strict=False)]
     source = net("\n".join(lines))
-    fused = fuse(source, neighbours=True)
+    fused = fuse(source, epilogue=True)
     exact, got = (run(m, tmp_path, "onnx_reference", "float64") for m in (source, fused.model))
     magnitude = np.abs(exact).max() + 1e3  # a chain may cancel what it added
     assert np.abs(got - exact).max() <= 1e-6 * magnitude
-    assert data(fuse(fused.model, neighbours=True).model) == data(fused.model)
+    assert data(fuse(fused.model, epilogue=True).model) == data(fused.model)
     if len(steps) == 1:
         stays = any(word in steps[0] for word in ("Tanh", "Identity", "({i}, {i})"))
         assert (ops(fused.model) == ["SimAM"]) == stays

@@ -137,7 +137,7 @@ def test_an_epilogue_in_every_opset(form: str, opset: int, library: native.Libra
         y = Relu (c)
     }}"""
     source = parser.parse_model(text)
-    fused = fuse(ir.from_proto(source), form, neighbours=True)
+    fused = fuse(ir.from_proto(source), form, epilogue=True)
     assert [node.op_type for node in fused.model.graph if node.op_type != "Constant"] == ["SimAMAffineAddRelu"]
     x = {"x": make("plain", (2, 3, 5, 7))}
     (want,) = session(source, library).run(None, x)
@@ -145,7 +145,7 @@ def test_an_epilogue_in_every_opset(form: str, opset: int, library: native.Libra
     if form == "function":
         onnx.checker.check_model(ir.to_proto(fused.model), full_check=True)
         np.testing.assert_allclose(session(ir.to_proto(fused.model)).run(None, x)[0], want, atol=3e-6)
-        assert data(fuse(fused.model, neighbours=True).model) == data(fused.model)
+        assert data(fuse(fused.model, epilogue=True).model) == data(fused.model)
         apart = fuse(fused.model).model
         assert "SimAM" in {node.op_type for node in apart.graph}
         np.testing.assert_allclose(session(ir.to_proto(apart)).run(None, x)[0], want, atol=3e-6)
@@ -200,7 +200,7 @@ def test_an_epilogue_in_a_file_of_two_types(opset: int, library: native.Library)
         y2 = simam.SimAMAffineAdd <e_lambda: float = 0.1> (x2, scale, bias, x2)
     }}"""
     source = parser.parse_model(text)
-    fused = fuse(ir.from_proto(source), neighbours=True)
+    fused = fuse(ir.from_proto(source), epilogue=True)
     assert sum(node.op_type == "Cast" for node in fused.model.graph) == (3 if opset < 15 else 0)
     onnx.checker.check_model(ir.to_proto(fused.model), full_check=True)
     x = make("plain", (2, 3, 5, 7))

@@ -36,9 +36,9 @@ def run(what: ir.Model, library: native.Library) -> list[np.ndarray]:
     return session.run(None, {session.get_inputs()[0].name: IMAGE})
 
 
-def check(source: ir.Model, form: str, library: native.Library, *, neighbours: bool = False) -> ir.Model:
+def check(source: ir.Model, form: str, library: native.Library, *, epilogue: bool = False) -> ir.Model:
     """Fuse twice: no name is there twice, both files load, compute the same, and are the same."""
-    fused = fuse(source, form, neighbours=neighbours).model
+    fused = fuse(source, form, epilogue=epilogue).model
     for scope in (fused.graph, *fused.functions.values()):
         nodes = Counter(node.name for node in scope.all_nodes() if node.name)
         values = Counter(value.name for node in scope.all_nodes() for value in node.outputs if value.name)
@@ -47,7 +47,7 @@ def check(source: ir.Model, form: str, library: native.Library, *, neighbours: b
         onnx.checker.check_model(ir.to_proto(fused), full_check=True)
     for got, want in zip(run(fused, library), run(source, library), strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
-    assert data(fuse(fused, form, neighbours=neighbours).model) == data(fused)
+    assert data(fuse(fused, form, epilogue=epilogue).model) == data(fused)
     return fused
 
 
@@ -81,7 +81,7 @@ def test_one_inner_value_is_used_elsewhere(name: str, by_node: bool, library: na
 
 
 @pytest.mark.parametrize(
-    ("form", "dims", "opset", "neighbours"),
+    ("form", "dims", "opset", "epilogue"),
     [
         *((form, FIXED, 18, False) for form in FORMS),
         *((form, FIXED, 9, True) for form in ("function", "custom_op")),
@@ -90,17 +90,17 @@ def test_one_inner_value_is_used_elsewhere(name: str, by_node: bool, library: na
     ids=str,
 )
 def test_all_inner_values_are_used_elsewhere(
-    form: str, dims: Dims, opset: int, neighbours: bool, library: native.Library
+    form: str, dims: Dims, opset: int, epilogue: bool, library: native.Library
 ) -> None:
     source = followed(dims, opset)
     names = [str(v.name) for node in source.graph for v in node.outputs if node.name.startswith("simam/")]
     assert {f"simam/{name}" for name in INNER} < {*names}
     for by_node in (False, True):
-        check(tapped(source, *names, by_node=by_node), form, library, neighbours=neighbours)
+        check(tapped(source, *names, by_node=by_node), form, library, epilogue=epilogue)
 
 
-def test_a_block_that_takes_in_its_neighbours_keeps_its_name() -> None:
-    fused = fuse(followed(FIXED), neighbours=True)
+def test_a_block_that_takes_in_its_epilogue_keeps_its_name() -> None:
+    fused = fuse(followed(FIXED), epilogue=True)
     assert [row.node for row in fused.rows] == ["simam"]
     assert [node.name for node in fused.model.graph if node.domain] == ["simam"]
 

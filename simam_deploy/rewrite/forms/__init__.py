@@ -5,7 +5,7 @@
     nodes(block, opset, types) -> list[ir.Node]      nodes and constants from block.x to the output of the last one;
                                                      names start with block.node, the last node has that very name
     functions(opset, ops, types) -> list[ir.Function]    what the file must carry besides, for these of formula.OPS
-    NEIGHBOURS                                       whether `nodes` also writes block.epilogue; else epilogue.py does
+    EPILOGUE                                       whether `nodes` also writes block.epilogue; else epilogue.py does
 
 opset : of the file, from versions.OLDEST_OPSET on.  types : of x, of all blocks in the file.
 Adding one: its file, its line in FORMS, its test.
@@ -27,15 +27,15 @@ from simam_deploy.rewrite.forms import custom_op, function, instance_norm, primi
 FORMS: dict[str, ModuleType] = {form.NAME: form for form in (function, primitive, instance_norm, custom_op)}
 
 
-def form_named(name: str, *, neighbours: bool = False) -> ModuleType:
-    """The form of that name. Raises InputError, listing the names, if there is none, or if it must take neighbours
-    and has no node that they could go into."""
+def form_named(name: str, *, epilogue: bool = False) -> ModuleType:
+    """The form of that name. Raises InputError, listing the names, if there is none, or if it must hold an
+    epilogue and has no node for one."""
     if name not in FORMS:
         raise InputError(f"there is no form {name!r}; the forms are {', '.join(FORMS)}")
-    if neighbours and not FORMS[name].NEIGHBOURS:
-        able = " or ".join(form for form in FORMS if FORMS[form].NEIGHBOURS)
+    if epilogue and not FORMS[name].EPILOGUE:
+        able = " or ".join(form for form in FORMS if FORMS[form].EPILOGUE)
         raise InputError(
-            f"form {name!r} has no node that neighbours fold into; use --form {able}, or --no-neighbours"
+            f"form {name!r} has no node that an epilogue folds into; use --form {able}, or --no-epilogue"
         )
     return FORMS[name]
 

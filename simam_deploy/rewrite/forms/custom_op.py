@@ -11,9 +11,9 @@ import onnx_ir as ir
 
 from simam_deploy.block import Block
 from simam_deploy.rewrite.forms import function
-from simam_deploy.rewrite.forms.function import NEIGHBOURS, reasons_against
+from simam_deploy.rewrite.forms.function import EPILOGUE, reasons_against
 
-__all__ = ["NAME", "NEIGHBOURS", "functions", "nodes", "reasons_against"]
+__all__ = ["EPILOGUE", "NAME", "functions", "nodes", "reasons_against"]
 
 NAME = "custom_op"
 

@@ -37,7 +37,7 @@ from simam_deploy.rewrite.forms.node_builder import Writer
 from simam_deploy.rewrite.forms.primitive import body, runtime_n
 
 NAME = "function"
-NEIGHBOURS = True
+EPILOGUE = True
 CAST_LIKE = 15
 """The first opset with CastLike."""
 CONSTANT_OF_ATTRIBUTE = 13
@@ -113,7 +113,7 @@ def _type_of_body(types: Collection[ir.DataType], opset: int) -> ir.DataType | N
 
 
 def _body(name: str, op: Op, opset: int, dtype: ir.DataType | None) -> ir.Function:
-    """simam::SimAM(x; e_lambda), or with neighbours (x, scale, bias[, residual]; e_lambda). It calls no other."""
+    """simam::SimAM(x; e_lambda), or with an epilogue (x, scale, bias[, residual]; e_lambda). It calls no other."""
     x, *given = inputs = [ir.Value(name=input_) for input_ in ("x", *epilogue.names(op))]
     write = Writer("", opset)
     wide = x if dtype == FLOAT else write.op("Cast", x, name="float", to=FLOAT)

@@ -18,7 +18,7 @@ from simam_deploy.match.op_sets import HALF
 from simam_deploy.rewrite.forms.node_builder import Writer
 
 NAME = "instance_norm"
-NEIGHBOURS = False
+EPILOGUE = False
 FLOAT = ir.DataType.FLOAT
 AXES = {3: "CL", 4: "CHW", 5: "CDHW"}
 """Those behind N, by rank."""

@@ -17,7 +17,7 @@ from simam_deploy.match.op_sets import HALF
 from simam_deploy.rewrite.forms.node_builder import Writer
 
 NAME = "primitive"
-NEIGHBOURS = False
+EPILOGUE = False
 
 
 def reasons_against(block: Block) -> list[str]:

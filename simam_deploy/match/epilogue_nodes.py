@@ -1,4 +1,4 @@
-"""Operators of ours that have neighbours of SimAM in them: are they what their names say?"""
+"""Operators of ours that hold an epilogue of SimAM: are they what their names say?"""
 
 from __future__ import annotations
 
