@@ -21,8 +21,9 @@ demo: native-if-possible
 	$(BIN)/python -m export_models.demo build/demo
 
 # Two processes: on two cores as fast as they are, and the few tests that take 2 GiB and more fit beside each other.
+# At its end, the slowest tests.
 test: native-tests native-cuda-check
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal --durations 15 --durations-min 5
 
 # Every file made to do harm, in every command, and 5,000 mutants of small files; test has a part of both.
 hostile: .venv/installed
