@@ -25,6 +25,7 @@ from benchmarks.record import keep
 from simam_deploy import native
 from simam_deploy.cli import render
 from simam_deploy.compare.bench import TimingRow, bench
+from simam_deploy.errors import RuntimeUnavailable
 from simam_deploy.graph import onnx_file
 from simam_deploy.ort_cpu import specialise
 from simam_deploy.pytorch.module import SimAM
@@ -53,8 +54,15 @@ def main() -> None:
             keep("cpu", [asdict(row) for row in rows], what=name, threads=THREADS, **_kernel())
 
 
+def _library() -> native.Library:
+    library = native.library()
+    if library is None:
+        raise RuntimeUnavailable(f"there is no kernel to measure\n{native.why_not()}")
+    return library
+
+
 def _kernel() -> dict[str, Any]:
-    return {"kernel": native.library().target}
+    return {"kernel": _library().target}
 
 
 def _alone(shape: tuple[int, int, int, int], say: Say) -> list[TimingRow]:
@@ -68,7 +76,7 @@ def _alone(shape: tuple[int, int, int, int], say: Say) -> list[TimingRow]:
             bound.copy(shape, THREADS),
             bound.ort("primitive · ort", paths["primitive"], shape, THREADS, None),
             bound.ort("instance_norm · ort", paths["instance_norm"], shape, THREADS, None),
-            bound.ort("kernel · ort", paths["function"], shape, THREADS, native.library().path),
+            bound.ort("kernel · ort", paths["function"], shape, THREADS, _library().path),
             bound.openvino("primitive · openvino", paths["primitive"], shape, THREADS),
             bound.on_torch("torch eager", eager, shape, THREADS),
             bound.on_torch("torch.compile", torch.compile(eager), shape, THREADS),

@@ -51,7 +51,7 @@ def network(*, dynamic: bool) -> onnx.ModelProto:
             x = write.op("Relu", write.op("Add", _simam(write, y, None if dynamic else size), x))
     while len(write.nodes) < LENGTHENED:
         x = write.op("Relu", x)
-    sizes = ["n", 3, "h", "w"] if dynamic else [1, 3, 160, 160]
+    sizes: list[str | int | None] = ["n", 3, "h", "w"] if dynamic else [1, 3, 160, 160]
     graph = helper.make_graph(
         write.nodes,
         "network",

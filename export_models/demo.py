@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,7 @@ def main(folder: Path) -> int:
                 [path], ["all"], RUNTIMES, forms, threads=THREADS, on_progress=lambda node: say(f"prove {node}")
             )
             chosen.open = {
-                "eager": lambda module=module: open_session(module, "eager", threads=THREADS),
+                "eager": partial(open_session, module, "eager", threads=THREADS),
                 **chosen.open,
             }
             with open_session(path, "onnx_reference") as session:
@@ -59,9 +60,9 @@ def main(folder: Path) -> int:
             report = verify.verify(
                 chosen.open,
                 given,
-                truth=lambda module=module: open_session(module, "eager", dtype="float64"),
-                twin=lambda module=module: open_session(module, "eager"),
-                on_progress=lambda what, name=name: say(f"verify {name}: {what}"),
+                truth=partial(open_session, module, "eager", dtype="float64"),
+                twin=partial(open_session, module, "eager"),
+                on_progress=_verifying(say, name),
             )
             render.parity(report)
             passed &= report.passed
@@ -71,6 +72,10 @@ def main(folder: Path) -> int:
         passed &= _engine(folder, say)
     render.lines([f"\nall rows passed; see {folder}/" if passed else "\nsome rows FAILED"])
     return 0 if passed else 1
+
+
+def _verifying(say: Say, name: str) -> Say:
+    return lambda what: say(f"verify {name}: {what}")
 
 
 def _agreement(chosen: Candidates, case: Case, labels: np.ndarray, say: Say) -> bool:

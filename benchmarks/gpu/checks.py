@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -200,6 +200,10 @@ def _reruns(machine: Machine, sizes: Sizes) -> Iterator[Verdict]:
             yield Verdict(title, 0.0, "" if same else "another time it gives other bits")
 
 
+def _note(errors: list[int], launch: Callable[[], int]) -> None:
+    errors.append(launch())
+
+
 def _graph(machine: Machine, sizes: Sizes) -> Iterator[Verdict]:
     """Captured once, replayed on other values."""
     if machine.emulated:
@@ -211,7 +215,7 @@ def _graph(machine: Machine, sizes: Sizes) -> Iterator[Verdict]:
             if not run.accepted:
                 continue
             errors: list[int] = []
-            graph = capture(lambda launch=run.launch, errors=errors: errors.append(launch()))
+            graph = capture(partial(_note, errors, run.launch))
             title = f"{name_of(type, layout, run.of)} {tactic}"
             if errors != [0]:
                 yield Verdict(title, 0.0, f"captured, simam_launch gives error {errors}")

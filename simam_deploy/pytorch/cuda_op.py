@@ -75,7 +75,7 @@ def _has_tangent(x: Tensor) -> bool:
         return _dual_level() >= 0 or forward_ad._current_level >= 0
     if forward_ad._current_level < 0:
         return False
-    return torch._C._functorch.is_batchedtensor(x) or forward_ad.unpack_dual(x).tangent is not None  # type: ignore[no-untyped-call]
+    return torch._C._functorch.is_batchedtensor(x) or forward_ad.unpack_dual(x).tangent is not None
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]

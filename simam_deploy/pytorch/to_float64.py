@@ -96,7 +96,7 @@ def _writes(func: Any) -> bool:
     return bool(name.endswith("_"))
 
 
-class Rounded(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Rounded(TorchDispatchMode):
     """Inside, each operator reads its floats with random relative errors of up to one eps of float32, as in Monte
     Carlo arithmetic. Whole numbers stay, but for operators that may take equal numbers in any order. What an operator
     writes into, or returns a view of, stays too.

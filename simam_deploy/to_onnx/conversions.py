@@ -77,7 +77,7 @@ class Conversions(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-class _Followed(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Followed(TorchDispatchMode):
     """Inside, what an operator makes of a followed tensor, or writes into, is followed too: by its memory, so that
     views are as well."""
 
@@ -151,6 +151,6 @@ def _place(frame: FrameType | None, name: str) -> Place:
 
 def _memory(tensor: Tensor) -> StorageWeakRef | WeakIdRef:
     try:
-        return StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
+        return StorageWeakRef(tensor.untyped_storage())
     except NotImplementedError:  # of a sparse tensor
         return WeakIdRef(tensor)
