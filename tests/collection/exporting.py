@@ -8,6 +8,7 @@ import logging
 import re
 import warnings
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -43,7 +44,7 @@ def export(module: nn.Module, shape: Shape, exporter: str, opset: int, dynamic: 
                 )
                 assert program is not None
                 return program.model_proto
-            file = io.BytesIO()
+            file: Any = io.BytesIO()  # torch takes it, and its annotations do not say so
             torch.onnx.export(
                 module,
                 (x,),

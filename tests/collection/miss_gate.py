@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -211,7 +212,7 @@ for _name, _at, _values in (
     ("lambda_of_the_last", _lambda_each, [1.0, 1.0, 1.0, 2.0]),
 ):
     _lam = 0.1 if _name.startswith("lambda") else 1e-4
-    MISSES[_name] = Written(_name, lambda lam, at=_at, values=_values: Learned(at, lam, values), 2, _lam)
+    MISSES[_name] = Written(_name, partial(Learned, _at, values=_values), 2, _lam)
 
 
 class SqueezeExcitation(nn.Module):

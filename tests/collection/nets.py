@@ -17,6 +17,8 @@ NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 def _layers(inputs: int, axes: int, relu: bool) -> list[nn.Module]:
     """Convolution, BatchNorm with statistics as after training, and ReLU or not."""
     norm = NORM[axes](CHANNELS)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
     nn.init.uniform_(norm.running_mean, -0.1, 0.1)
     nn.init.uniform_(norm.running_var, 0.1, 0.3)
     return [CONV[axes](inputs, CHANNELS, 3, padding=1), norm, *([nn.ReLU()] if relu else [])]

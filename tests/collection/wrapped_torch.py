@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import onnx
 import torch
@@ -64,7 +65,7 @@ def torch_cond_dynamic() -> onnx.ModelProto:
     return _dynamo(({0: "batch", 2: "height", 3: "width"},))
 
 
-def _dynamo(shapes: object) -> onnx.ModelProto:
+def _dynamo(shapes: Any) -> onnx.ModelProto:
     with quiet():
         try:
             program = torch.onnx.export(Conditional(), (IMAGE,), dynamo=True, verbose=False, dynamic_shapes=shapes)
@@ -85,12 +86,12 @@ def script_for() -> onnx.ModelProto:
 
 
 def _script(rounds: int) -> onnx.ModelProto:
-    file = io.BytesIO()
+    file: Any = io.BytesIO()  # torch takes it, and its annotations do not say so
     axes = {"image": {0: "batch", 2: "height", 3: "width"}}
     with quiet():
         try:
             module = torch.jit.script(Looped(rounds).eval())
-            names = {"input_names": ["image"], "dynamic_axes": axes, "opset_version": 17}
+            names: dict[str, Any] = {"input_names": ["image"], "dynamic_axes": axes, "opset_version": 17}
             torch.onnx.export(module, (IMAGE,), file, dynamo=False, **names)
         except Exception as error:
             raise NotExported(f"{type(error).__name__}: {str(error)[:100]}") from None

@@ -35,7 +35,7 @@ class Place:
     rng: Rng
 
     def pick(self, items: Sequence[Any]) -> Any:
-        return items[self.rng.integers(len(items))]
+        return items[int(self.rng.integers(len(items)))]
 
     @property
     def a_name(self) -> str:
@@ -274,7 +274,7 @@ def changed(whole: bytes, rng: Rng, kinds: Sequence[Callable[[Place], None]]) ->
         scope = scopes[rng.integers(len(scopes))] if scopes else proto.graph
         at = int(rng.integers(len(scope.node) or 1))
         node = scope.node[at] if scope.node else scope.node.add()
-        kinds[rng.integers(len(kinds))](Place(proto, scope, at, node, rng))
+        kinds[int(rng.integers(len(kinds)))](Place(proto, scope, at, node, rng))
     return proto.SerializeToString()
 
 

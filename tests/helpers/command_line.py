@@ -57,7 +57,7 @@ def write_files(folder: Path) -> None:
         ("custom", "custom_op", (1, 3, 4, 4)),
         ("one", "primitive", (1, 3, 1, 1)),
     ):
-        onnx_file.save(alone(form, shape), folder / f"{name}.onnx")  # type: ignore[arg-type]
+        onnx_file.save(alone(form, shape), folder / f"{name}.onnx")
     whole = (folder / "fixed.onnx").read_bytes()
     changes = (population_variance, newer_ir, newer_opset, weights_elsewhere)
     for change in changes:

@@ -22,7 +22,7 @@ _REAL = "python/packaging/bindings_wheel/tensorrt/plugin/__init__.py"
 
 
 def _enum(name: str, members: str) -> Any:
-    return enum.IntEnum(name, members, start=0)  # type: ignore[misc]
+    return enum.IntEnum(name, members, start=0)
 
 
 class IDimensionExpr:

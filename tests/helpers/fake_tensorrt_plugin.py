@@ -25,7 +25,7 @@ class SymInt32:
         assert value is None or isinstance(value, int | SymInt32 | trt.IDimensionExpr), "the original drops others"
         if isinstance(value, SymInt32):
             value = value.expr
-        self.expr = SymInt32.builder.constant(value) if isinstance(value, int) and SymInt32.builder else value
+        self.expr: Any = SymInt32.builder.constant(value) if isinstance(value, int) and SymInt32.builder else value
 
     def __call__(self) -> Any:
         made = trt.ISymExpr()

@@ -12,6 +12,7 @@ import sys
 import time
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -130,7 +131,10 @@ def run(asked: argparse.Namespace, onnx_file: str) -> None:
         y.tofile(f"{spec.name}.output.{'.'.join(map(str, y.shape))}.{TYPES[str(y.dtype)]}.raw")
 
 
-def layers_of(onnx_file: str) -> list[dict]:
+Layer = dict[str, Any]
+
+
+def layers_of(onnx_file: str) -> list[Layer]:
     """A layer per node, but one for what is pointwise in a row."""
     import onnx
 
@@ -143,11 +147,11 @@ def layers_of(onnx_file: str) -> list[dict]:
     return layers
 
 
-def layer(kind: str, nodes: list) -> list[dict]:
-    def tensor(name: str, format: str) -> dict:
+def layer(kind: str, nodes: list[Any]) -> list[Layer]:
+    def tensor(name: str, format: str) -> Layer:
         return {"Name": name, "Location": "Device", "Dimensions": [1], "Format/Datatype": format}
 
-    def one(name: str, kind: str, metadata: str, x: dict, y: dict) -> dict:
+    def one(name: str, kind: str, metadata: str, x: Layer, y: Layer) -> Layer:
         return {"Name": name, "LayerType": kind, "Inputs": [x], "Outputs": [y], "Metadata": metadata}
 
     plain, wide = "Row major linear FP32", "Channel major FP16 format where channel % 8 == 0"

@@ -1,6 +1,7 @@
 """Small ONNX models, most of them as text, for the tests of whatever reads them."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -8,6 +9,7 @@ from onnx import numpy_helper, parser
 
 from simam_deploy.formula import reference, tolerance
 from simam_deploy.graph import onnx_file
+from simam_deploy.graph.shapes import Dims
 from simam_deploy.rewrite.forms import alone
 from simam_deploy.runtimes import Session
 
@@ -68,13 +70,13 @@ TWO_OUTPUTS = """g (float[2,3] b, float[2,3] a) => (float[2,3] sum, float[2,3] s
 }"""
 
 
-def save(model: onnx.ModelProto, path: Path, **how: object) -> Path:
+def save(model: onnx.ModelProto, path: Path, **how: Any) -> Path:
     """Write the model; returns the path."""
     onnx.save(model, path, **how)
     return path
 
 
-def file(folder: Path, form: str = "function", shape: tuple = ("n", "c", "h", "w"), e_lambda: float = 1e-4) -> Path:
+def file(folder: Path, form: str = "function", shape: Dims = ("n", "c", "h", "w"), e_lambda: float = 1e-4) -> Path:
     """SimAM alone, in <folder>/<form>.onnx."""
     path = folder / f"{form}.onnx"
     onnx_file.save(alone(form, shape, e_lambda=e_lambda), path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import onnx
@@ -37,7 +37,7 @@ def mutants(model: onnx.ModelProto) -> Iterator[tuple[str, onnx.ModelProto]]:
             yield name, copy
 
 
-Changes = Iterator[tuple[str, object]]
+Changes = Iterator[tuple[str, Callable[[onnx.ModelProto], object]]]
 
 
 def _constants(model: onnx.ModelProto) -> Changes:

@@ -1,5 +1,7 @@
 """SimAM with one value inside that was quantised."""
 
+from typing import Any
+
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -8,7 +10,7 @@ from onnx import helper, numpy_helper
 from helpers.onnx_models import CHAIN, model
 
 
-def rounded(at: int, k: int, dtype: int, opset: int, chain: str = CHAIN, **given: float) -> onnx.ModelProto:
+def rounded(at: int, k: int, dtype: int, opset: int, chain: str = CHAIN, **given: Any) -> onnx.ModelProto:
     """With one pair between a node and its input k."""
     proto = ir.to_proto(model(chain, **given))
     proto.opset_import[0].version = opset

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from helpers.cases import make
+from helpers.cases import Shape, make
 from simam_deploy import SimAM
 from simam_deploy.native import cuda_library
 from simam_deploy.native.cuda_library import Params
@@ -36,6 +36,9 @@ def build(folder: Path) -> Path | None:
     return path
 
 
+Number = ctypes.c_int | ctypes.c_size_t
+
+
 class StandIn:
     """What the library saw, and what it is to answer."""
 
@@ -45,7 +48,7 @@ class StandIn:
         for name, value in (("launches", 0), ("prepared", 0), ("result", 0), ("most_group", 2**30)):
             self.number(name).value = value
 
-    def number(self, name: str, kind: type = ctypes.c_int) -> ctypes.c_int:
+    def number(self, name: str, kind: type[Number] = ctypes.c_int) -> Number:
         return kind.in_dll(self.library, name)
 
     @property
@@ -61,5 +64,5 @@ def kernel(e_lambda: float = 0.1, use: str = "require") -> SimAM:
     return SimAM(e_lambda, kernel=use).eval()
 
 
-def tensor(name: str = "plain", shape: tuple = (2, 3, 5, 7), dtype: torch.dtype = torch.float32) -> torch.Tensor:
+def tensor(name: str = "plain", shape: Shape = (2, 3, 5, 7), dtype: torch.dtype = torch.float32) -> torch.Tensor:
     return torch.from_numpy(make(name, shape)).to(dtype)

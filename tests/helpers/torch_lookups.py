@@ -30,7 +30,7 @@ def _once(owner: Any, name: str, wrapped: Callable[..., Any]) -> None:
     original = getattr(owner, name, None)
     if original is not None and not hasattr(original, "looks_up"):
         made = wrapped(original)
-        made.looks_up = original  # type: ignore[attr-defined]
+        made.looks_up = original
         setattr(owner, name, staticmethod(made) if isinstance(owner, type) else made)
 
 

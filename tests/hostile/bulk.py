@@ -54,7 +54,7 @@ for _name, _build in CHAINS.items():
 FILES.add(partial(chain, "Identity", shape="n, 3, h, w"), "dynamic_chain_of_identity")
 
 
-def inner_chain(op: str, count: int, **attributes: object) -> onnx.ModelProto:
+def inner_chain(op: str, count: int, **attributes: Any) -> onnx.ModelProto:
     """Between e and z, inside the block."""
     model = block()
     z = next(node for node in model.graph.node if node.output[0] == "z")
@@ -247,21 +247,26 @@ def _add_domain(model: onnx.ModelProto) -> None:
     model.opset_import.append(helper.make_opsetid(LONG, 1))
 
 
+def _write(field: str, *parts: object) -> None:
+    for part in parts:
+        setattr(part, field, LONG)
+
+
 TEXTS: dict[str, Callable[[onnx.ModelProto], object]] = {
-    "node": lambda m: setattr(_last(m), "name", LONG),
-    "every_node": lambda m: [setattr(node, "name", LONG) for node in m.graph.node],
+    "node": lambda m: _write("name", _last(m)),
+    "every_node": lambda m: _write("name", *m.graph.node),
     "domain": _add_domain,
     "operator": lambda m: m.graph.node.append(helper.make_node(LONG, ["x"], ["o"])),
     "attribute": lambda m: _last(m).attribute.append(helper.make_attribute(LONG, 1)),
     "string": lambda m: _last(m).attribute.append(helper.make_attribute("s", LONG)),
-    "doc": lambda m: [setattr(part, "doc_string", LONG) for part in (m, m.graph, _last(m))],
+    "doc": lambda m: _write("doc_string", m, m.graph, _last(m)),
     "metadata": lambda m: m.metadata_props.add(key=LONG, value=LONG),
     "metadata_of_a_node": lambda m: _last(m).metadata_props.add(key=LONG, value=LONG),
     "x": _names_x,
     "dimension": lambda m: setattr(m.graph.input[0].type.tensor_type.shape.dim[0], "dim_param", LONG),
     "initializer": lambda m: m.graph.initializer.add(name=LONG, data_type=F, dims=[1], float_data=[1]),
-    "graph": lambda m: setattr(m.graph, "name", LONG),
-    "producer": lambda m: [setattr(m, name, LONG) for name in ("producer_name", "producer_version", "domain")],
+    "graph": lambda m: _write("name", m.graph),
+    "producer": lambda m: m.MergeFrom(onnx.ModelProto(producer_name=LONG, producer_version=LONG, domain=LONG)),
 }
 
 

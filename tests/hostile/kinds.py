@@ -28,7 +28,7 @@ def attributes_of_unknown_type() -> onnx.ModelProto:
     for node in model.graph.node:
         for attribute in node.attribute:
             attribute.ClearField("i")
-            attribute.type = 0  # type: ignore[assignment]
+            attribute.type = 0
     return model
 
 

@@ -19,7 +19,7 @@ class Files(dict[str, Callable[[], bytes]]):
 
     def __init__(self, *others: "Files") -> None:
         super().__init__({name: make for other in others for name, make in other.items()})
-        self.beside = {name: make for other in others for name, make in other.beside.items()}
+        self.beside: dict[str, Beside] = {name: make for other in others for name, make in other.beside.items()}
 
     def add(self, build: Build, name: str = "", beside: Beside | None = None) -> Build:
         """One more, by the name of the function that builds it if it is given no other.

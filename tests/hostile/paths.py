@@ -11,7 +11,7 @@ from onnx import AttributeProto, TensorProto, helper, numpy_helper
 from hostile.parts import Beside, Files, block, function
 
 FILES = Files()
-BIAS = np.float32([0.5, -2, 1e-3])
+BIAS = np.array([0.5, -2, 1e-3], np.float32)
 SECRET = b"a secret that no model may read or change"
 
 
@@ -186,11 +186,16 @@ def whole(folder: Path) -> None:
     (folder / "w.bin").write_bytes(BIAS.tobytes())
 
 
+def secret_and_folder(folder: Path) -> None:
+    secret(folder)
+    (folder / "sub").mkdir()
+
+
 LOCATIONS: dict[str, tuple[str, Beside]] = {
     "above": ("../secret", secret),
     "far_above": ("../../../../../../../../etc/hostname", whole),
     "absolute": ("/etc/hostname", whole),
-    "through_a_folder": ("sub/../../secret", lambda folder: (secret(folder), (folder / "sub").mkdir())),
+    "through_a_folder": ("sub/../../secret", secret_and_folder),
     "of_windows": (r"..\secret", secret),
     "of_windows_absolute": (r"C:\secret", secret),
     "a_drive": ("C:w.bin", whole),

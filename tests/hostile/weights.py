@@ -36,7 +36,7 @@ WEIGHTS: dict[str, Callable[[TensorProto], object]] = {
     "fewer_values": lambda t: t.dims.extend([2]),
     "raw_and_fields": lambda t: setattr(t, "raw_data", b"123"),
     "a_segment": lambda t: t.segment.MergeFromString(b"\x08\x01\x10\x05"),
-    "texts": lambda t: (setattr(t, "data_type", 8), t.string_data.append(b"\xff" * 10**6)),
+    "texts": lambda t: t.MergeFrom(TensorProto(data_type=8, string_data=[b"\xff" * 10**6])),
     "no_location": _outside,
     "absurd_offset": lambda t: _outside(t, location="weights_absurd_offset.onnx", offset=str(2**80), length="8"),
     "negative_offset": lambda t: _outside(t, location="weights_negative_offset.onnx", offset="-1", length="8"),

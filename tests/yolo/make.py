@@ -18,8 +18,10 @@ from typing import Any
 import onnx
 import torch
 import yaml
+from ultralytics import YOLO
+from ultralytics.nn import tasks
 
-from benchmarks.peers.yolo_models import YOLO, SimAM, drawn, prepared, tasks
+from benchmarks.peers.yolo_models import SimAM, drawn, prepared
 
 HERE = Path(__file__).parent
 SIZE = (32, 64)
@@ -76,7 +78,7 @@ def batch(yolo: YOLO, opset: int) -> onnx.ModelProto:
     names = {"images": {0: "batch"}, "output0": {0: "batch"}}
     torch.onnx.export(
         model,
-        image,
+        (image,),
         "batch.onnx",
         dynamo=False,
         opset_version=opset,
@@ -97,7 +99,7 @@ def dynamo(yolo: YOLO, axes: dict[int, str]) -> onnx.ModelProto:
 
 def raw(yolo: YOLO) -> onnx.ModelProto:
     """torch's classic exporter on the model as it stands: the head gives the raw maps, too."""
-    torch.onnx.export(yolo.model, torch.zeros(1, 3, *SIZE), "raw.onnx", dynamo=False, opset_version=14)
+    torch.onnx.export(yolo.model, (torch.zeros(1, 3, *SIZE),), "raw.onnx", dynamo=False, opset_version=14)
     return onnx.load("raw.onnx")
 
 
