@@ -6,9 +6,10 @@ EXTRAS := torch,ort,openvino,tensorrt-rtx,safetensors,dev
 NATIVE := build/native/release
 # One `make` at a time builds below build/native: a second one waits. Where there is no flock (util-linux), none does.
 LOCKED := $(shell command -v flock >/dev/null && echo flock build/native.lock)
+CPP = $(shell find benchmarks plugins tests -name '*.[ch]' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: demo test hostile lint bench bench-cpu peers gpu headers clean
+.PHONY: demo test hostile fix lint lint-python lint-cpp lint-types bench bench-cpu peers gpu headers clean
 .PHONY: native native-checks native-tests native-if-possible native-cuda native-cuda-check native-cuda-budget
 
 .venv/installed: pyproject.toml constraints.txt
@@ -66,9 +67,22 @@ native-cuda-budget: .venv/installed headers
 native-checks: .venv/installed headers
 	@PYTHON=$(BIN)/python sh plugins/checks.sh
 
-lint: .venv/installed
+# What `fix` cannot mend it leaves to `lint`, which changes nothing. The pre-commit hooks are the parts of lint.
+fix: .venv/installed
+	$(BIN)/ruff check --fix --exit-zero --quiet .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CPP)
+
+lint: lint-python lint-types
+
+lint-python: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+lint-cpp: .venv/installed
+	$(BIN)/clang-format --dry-run --Werror $(CPP)
+
+lint-types: .venv/installed
 	$(BIN)/mypy
 
 bench-cpu: native

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import configparser
 import re
+import subprocess
 import sys
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
+
+import pytest
+import yaml
 
 from simam_deploy import __version__
 
@@ -24,3 +30,55 @@ def test_version_is_written_once() -> None:
     assert metadata.version("simam-deploy") == __version__, "install again: touch pyproject.toml, then make lint"
     released = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert released[0] == __version__
+
+
+def sections(editorconfig: Path) -> configparser.ConfigParser:
+    parser = configparser.ConfigParser()
+    parser.read_string("[top]\n" + editorconfig.read_text())
+    return parser
+
+
+def tracked() -> Iterator[Path]:
+    listed = subprocess.run(["git", "-C", ROOT, "ls-files", "-z"], capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("no git, or no checkout")
+    return (ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file())
+
+
+def targets() -> set[str]:
+    return set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+def test_editors_are_told_what_the_formatters_do() -> None:
+    editor = sections(ROOT / ".editorconfig")
+    assert editor["*.py"]["max_line_length"] == str(PYPROJECT["tool"]["ruff"]["line-length"])
+    style = dict(re.findall(r"^(\w+): *(\S+)", (ROOT / ".clang-format").read_text(), re.MULTILINE))
+    cpp = editor["*.{c,cpp,cu,cuh,h}"]
+    assert cpp["max_line_length"] == style["ColumnLimit"]
+    assert (style["BasedOnStyle"], cpp["indent_size"]) == ("Google", "2")
+
+
+def test_files_are_as_editors_are_told() -> None:
+    for path in tracked():
+        text = path.read_bytes()
+        if b"\0" in text or not text:
+            continue
+        assert b"\r" not in text, path
+        assert text.endswith(b"\n"), path
+        assert not re.search(rb"[ \t]$", text, re.MULTILINE), path
+        assert path.name == "Makefile" or path.suffix == ".tsv" or b"\t" not in text, path
+
+
+@pytest.mark.parametrize("tool", ["clang-format", "mypy", "pre-commit", "ruff"])
+def test_tools_of_lint_have_one_version(tool: str) -> None:
+    """Another version formats otherwise, and finds other errors."""
+    asked = [each for each in PYPROJECT["project"]["optional-dependencies"]["dev"] if each.startswith(f"{tool}>=")]
+    pinned = re.findall(rf"^{tool}==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert (len(asked), len(pinned)) == (1, 1)
+
+
+def test_hooks_are_the_parts_of_lint() -> None:
+    (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert repository["repo"] == "local", "what a hook fetches has a version of its own"
+    parts = {hook["entry"].removeprefix("make ") for hook in repository["hooks"]}
+    assert parts == {target for target in targets() if target.startswith("lint-")}
