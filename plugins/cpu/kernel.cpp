@@ -1,14 +1,15 @@
 // The loops, compiled once per target: SIMAM_TARGET names it, SIMAM_WIDTH is its floats per vector.
 //
-// Statistics: with a shift k near the mean, r = x - k,  mean = k + sum(r) / M,  m2 = sum(r^2) - sum(r)^2 / M. If k turns
-// out far from the mean, the plane is summed again with k = mean: so cancellation never costs more than a factor of 4/3
+// Statistics: with a shift k near the mean, r = x - k,  mean = k + sum(r) / M,  m2 = sum(r^2) - sum(r)^2 / M. If k
+// turns out far from the mean, the plane is summed again with k = mean: so cancellation costs at most a factor of 4/3
 // (kFar), and a plane is mostly read twice (once for the sums, once for y), which from a cache is nearly as good as
 // once. What comes from memory is asked for beforehand: the place of y during the sums, the next plane of x during the
 // gate.
 // Sums run in float over at most kFlush vectors per lane, and from there in double: equal values, of which a map has
 // many, are all rounded the same way, and over 32 additions instead of 8 that costs four times as much.
 // Gate: c = (x - hi) - lo with mean = hi + lo: where the mean is large against the spread x - hi is exact, so that no
-// digit of c is lost. t log2 e = (c * root)^2 with root = sqrt(log2 e / (4 (v + lambda))) does not overflow where c^2 would.
+// digit of c is lost. t log2 e = (c * root)^2 with root = sqrt(log2 e / (4 (v + lambda))) does not overflow where c^2
+// would.
 #include "loops.h"
 #include "vector.h"
 

@@ -3,7 +3,7 @@
 // Accuracy. The mean is (mean + rest): the first is a rounded mean, the second what it misses, so x - mean - rest is
 // good to an ulp of itself where the mean is 1e5 spreads. The gate of float32 takes ex2.approx, 2 ulp in NVIDIA's PTX
 // manual, and a corrected rcp.approx, 1 ulp; with those errors put in, the emulator's results stay within 2 eps max|x|.
-// That of the narrower types takes one tanh.approx: 2^-11 by the manual, measured by others at 1.1e-5, half in the gate.
+// The narrower types take one tanh.approx: 2^-11 by the manual, measured by others at 1.1e-5, half of it in the gate.
 #pragma once
 
 #include "numbers.h"

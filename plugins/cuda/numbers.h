@@ -46,8 +46,9 @@ SIMAM_DEVICE uint32_t as_bits(float v) {
 #endif
 }
 
-// Each format: Element is how it lies in memory; kScaled: a real value is a scale times it; kCoarse: it has so few digits
-// that what a float mean misses of the mean is nothing beside a spread. widen is exact, narrow rounds to nearest even.
+// Each format: Element is how it lies in memory; kScaled: a real value is a scale times it; kCoarse: it has so few
+// digits that what a float mean misses of the mean is nothing beside a spread. widen is exact, narrow rounds to nearest
+// even.
 
 struct F32 {
   using Element = float;

@@ -36,7 +36,7 @@ struct Planes {
     int const lane = block.thread() % kWarp;
     int plane = number;
     int part = 0;
-    int first = lane + block.thread() / kWarp * kHeld * kWarp;  // chunk of this thread; it has every step-th from there on
+    int first = lane + block.thread() / kWarp * kHeld * kWarp;  // its chunk; it has every step-th from there on
     int step = kWarp;
     if constexpr (team == Team::lanes) {
       int const shift = log2_of(p.team);

@@ -7,8 +7,8 @@
 // Everything inside is float32, reduced in a fixed order: the same x on the same device gives the same bits.
 // A NaN or infinity makes its own plane NaN and touches no other.
 //
-// It ends where floats do: a plane whose sum exceeds 3e38, or whose sum of (x - mean)^2 exceeds 8e37, may come out as NaN;
-// where lambda is below 1e-37 and |x - mean| below 1e-18 the gate is wrong or NaN; a lambda above 1e37 counts as 1e37.
+// It ends where floats do: a plane whose sum exceeds 3e38, or whose sum of (x - mean)^2 exceeds 8e37, may be NaN. Where
+// lambda is below 1e-37 and |x - mean| below 1e-18 the gate is wrong or NaN. A lambda above 1e37 counts as 1e37.
 #pragma once
 
 #include <stddef.h>
@@ -21,10 +21,11 @@ extern "C" {
 enum SimamType { SIMAM_F32 = 0, SIMAM_F16 = 1, SIMAM_BF16 = 2, SIMAM_S8 = 3 };
 enum SimamActivation { SIMAM_NONE = 0, SIMAM_RELU = 1, SIMAM_SILU = 2 };
 
-// How it is done. Each is right for every shape that it accepts; they differ in speed.
+// How it is done. Each is right for every shape that it accepts; they differ in speed. SIMAM_AUTOMATIC is whichever
+// suits: where that is the third and the workspace is too small, it is one of the others.
 enum SimamTactic {
-  SIMAM_AUTOMATIC = 0,  // whichever suits; where it would be the third and the workspace is too small, one of the others
-  SIMAM_REGISTERS = 1,  // a plane, or a tile of channels, is read once and kept: small planes in shared memory, others in registers
+  SIMAM_AUTOMATIC = 0,
+  SIMAM_REGISTERS = 1,  // keeps a plane, or a tile of channels, which it reads once: in registers, or in shared memory
   SIMAM_CLUSTER = 2,    // the same, spread over a cluster of blocks: compute capability 9.0 and up
   SIMAM_SPLIT = 3,      // two kernels, moments and gate: any size; needs a workspace, and reads x twice
 };
@@ -50,7 +51,7 @@ struct SimamParams {
   int64_t images, channels, pixels;  // N, C, H * W; pixels >= 2; pixels and N * C at most 2^30
   float lambda;                      // finite, >= 0
   float x_scale, residual_scale, y_scale;  // int8: the real value is scale * q; finite, > 0. Other types: ignored.
-  void* workspace;  // device memory of simam_workspace() bytes, aligned to 16, for one stream at a time; begins as garbage
+  void* workspace;  // device memory of simam_workspace() bytes, aligned to 16, for one stream at a time; uninitialised
   size_t workspace_size;
 };
 

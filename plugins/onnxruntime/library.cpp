@@ -1,8 +1,8 @@
 // The op library: what ONNX Runtime calls when it is given this file (SessionOptions::RegisterCustomOpsLibrary,
 // `register_custom_ops_library` in Python), and what simam_deploy/native.py asks it.
 //
-// Two files are made of it: one for the CPU, free of CUDA, and with SIMAM_WITH_CUDA one whose operators are there twice, for
-// the CPU and for CUDA. ONNX Runtime gives a node to the provider that it put the node on.
+// Two files are made of it: one for the CPU, free of CUDA, and with SIMAM_WITH_CUDA one that has each operator twice,
+// for the CPU and for CUDA. ONNX Runtime gives a node to the provider that it put the node on.
 #include <cstdio>
 #include <cstdlib>
 #include <memory>

@@ -1,4 +1,4 @@
-// What the operators do alike for every execution provider: read a node's attribute, inputs and output, and refuse them.
+// What the operators do alike for every execution provider: read a node's attribute, inputs and output, or refuse it.
 #pragma once
 
 #include <array>

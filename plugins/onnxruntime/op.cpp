@@ -23,10 +23,10 @@ ONNXTensorElementDataType element_type(cpu::Type type) {
 
 bool is_parameter(Op const& op, size_t input) { return op.affine && (input == 1 || input == 2); }
 
-// The sizes of x for y. A size is a number or a name, and ONNX Runtime takes the -1 that it gives for neither as a fixed
-// size. So a size that is not known gets a name, one that nothing else has: equal names are equal sizes. A file that ONNX
-// Runtime optimised and saved keeps names of an earlier process, so they do not begin at 0. The type is that of x, as one
-// function serves the operators of all types; without one, ONNX Runtime takes y for float.
+// The sizes of x for y. A size is a number or a name, and ONNX Runtime takes the -1 that it gives for neither as a
+// fixed size. So a size that is not known gets a name, one that nothing else has: equal names are equal sizes. A file
+// that ONNX Runtime optimised and saved keeps names of an earlier process, so they do not begin at 0. The type is that
+// of x, as one function serves the operators of all types; without one, ONNX Runtime takes y for float.
 OrtStatus* set_type_and_shape(OrtShapeInferContext* context, OrtTensorTypeAndShapeInfo const* x,
                               OrtTensorTypeAndShapeInfo* y) {
   static std::atomic<int64_t> unknown{std::chrono::system_clock::now().time_since_epoch().count()};

@@ -40,8 +40,8 @@ TEST(every_size) {
     for (int64_t m = 2; m <= 600; m += thin() ? 7 : 1) checked(make(type, input("normal"), 1, 3, m, 1), {});
 }
 
-// simam_cuda.h: where the sum of squares is beyond floats y is NaN, and not a gate of sigmoid(1/2); where lambda is 0 and
-// the squares are below floats, y is not computed.
+// simam_cuda.h: where the sum of squares is beyond floats y is NaN, and not a gate of sigmoid(1/2); where lambda is 0
+// and the squares are below floats, y is not computed.
 bool is_beyond(Input const& each) { return std::strncmp(each.name, "1e18", 4) == 0 || std::strncmp(each.name, "1e19", 4) == 0 || std::strncmp(each.name, "1e37", 4) == 0; }
 bool is_below(Input const& each) {
   return each.lambda < 1e-37F && (std::strncmp(each.name, "1e-20", 5) == 0 || std::strncmp(each.name, "3e-21", 5) == 0 || std::strncmp(each.name, "1e-30", 5) == 0);

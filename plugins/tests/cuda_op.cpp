@@ -1,4 +1,4 @@
-// The operators for CUDA on a fake ONNX Runtime and fakes of the kernels: what reaches the kernels, and what is refused.
+// The operators for CUDA on a fake ONNX Runtime and fakes of the kernels: what reaches the kernels, what is refused.
 #include <limits>
 
 #include "fake_cuda.h"
