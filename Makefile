@@ -9,7 +9,7 @@ LOCKED := $(shell command -v flock >/dev/null && echo flock build/native.lock)
 CPP = $(shell find benchmarks plugins tests -name '*.[ch]' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: demo test hostile fix lint lint-python lint-cpp lint-types bench bench-cpu peers gpu headers clean
+.PHONY: demo test hostile fix lint lint-python lint-cpp lint-types lint-github bench bench-cpu peers gpu headers clean
 .PHONY: native native-checks native-tests native-if-possible native-cuda native-cuda-check native-cuda-budget
 
 .venv/installed: pyproject.toml constraints.txt
@@ -73,7 +73,7 @@ fix: .venv/installed
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CPP)
 
-lint: lint-python lint-types
+lint: lint-python lint-types lint-github
 
 lint-python: .venv/installed
 	$(BIN)/ruff check .
@@ -84,6 +84,15 @@ lint-cpp: .venv/installed
 
 lint-types: .venv/installed
 	$(BIN)/mypy
+
+# By the schemas that come with check-jsonschema: nothing is fetched.
+SCHEMA := $(BIN)/check-jsonschema --quiet --builtin-schema
+FORMS = $(filter-out %/config.yml,$(wildcard .github/ISSUE_TEMPLATE/*.yml))
+lint-github: .venv/installed
+	$(SCHEMA) vendor.github-workflows .github/workflows/*.yml
+	$(SCHEMA) custom.github-workflows-require-timeout .github/workflows/*.yml
+	$(SCHEMA) vendor.github-issue-forms $(FORMS)
+	$(SCHEMA) vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
 
 bench-cpu: native
 	$(BIN)/python -m benchmarks.cpu

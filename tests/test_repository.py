@@ -69,7 +69,7 @@ def test_files_are_as_editors_are_told() -> None:
         assert path.name == "Makefile" or path.suffix == ".tsv" or b"\t" not in text, path
 
 
-@pytest.mark.parametrize("tool", ["clang-format", "mypy", "pre-commit", "ruff"])
+@pytest.mark.parametrize("tool", ["check-jsonschema", "clang-format", "mypy", "pre-commit", "ruff"])
 def test_tools_of_lint_have_one_version(tool: str) -> None:
     """Another version formats otherwise, and finds other errors."""
     asked = [each for each in PYPROJECT["project"]["optional-dependencies"]["dev"] if each.startswith(f"{tool}>=")]
@@ -82,3 +82,37 @@ def test_hooks_are_the_parts_of_lint() -> None:
     assert repository["repo"] == "local", "what a hook fetches has a version of its own"
     parts = {hook["entry"].removeprefix("make ") for hook in repository["hooks"]}
     assert parts == {target for target in targets() if target.startswith("lint-")}
+
+
+def test_ci_runs_the_same_on_each_python() -> None:
+    job = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]["check"]
+    low, high = re.findall(r"3\.(\d+)", PYPROJECT["project"]["requires-python"])
+    assert job["strategy"]["matrix"]["python"] == [f"3.{minor}" for minor in range(int(low), int(high))]
+    assert [step["run"] for step in job["steps"] if "run" in step] == [".ci/run"]
+
+
+def test_workflows_may_only_read() -> None:
+    """But for the job that drafts a release."""
+    for path in (ROOT / ".github/workflows").iterdir():
+        workflow = yaml.safe_load(path.read_text())
+        assert workflow["permissions"] == {"contents": "read"}, path
+        more = {name for name, job in workflow["jobs"].items() if "permissions" in job}
+        assert more == ({"wheels"} if path.name == "release.yml" else set()), path
+
+
+def test_a_release_is_of_the_version_in_its_tag(tmp_path: Path) -> None:
+    steps = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text())["jobs"]["wheels"]["steps"]
+    (check,) = [step["run"] for step in steps if step.get("name") == "The tag is the version"]
+    for tag, status in ((f"v{__version__}", 0), (f"v{__version__}.1", 1), ("v0", 1)):
+        assert subprocess.run(["bash", "-ec", check], cwd=ROOT, env={"TAG": tag}, check=False).returncode == status
+
+
+def test_commands_that_are_asked_for_exist() -> None:
+    command = [sys.executable, "-m", "simam_deploy.cli", "--help"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    files = [*(ROOT / ".github").rglob("*.*"), ROOT / "RELEASE.md", ROOT / "SECURITY.md"]
+    text = "\n".join(path.read_text() for path in files if path.is_file())
+    commands = set(re.findall(r"simam-deploy (\w+)", text))
+    assert {"doctor", "inspect", "fuse", "verify"} <= commands
+    assert not {command for command in commands if not re.search(rf"^\W+{command}\b", shown, re.MULTILINE)}
+    assert set(re.findall(r"make ([a-z][\w-]+)", (ROOT / "RELEASE.md").read_text())) - {"wheel"} <= targets()
