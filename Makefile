@@ -73,7 +73,7 @@ fix: .venv/installed
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CPP)
 
-lint: lint-python lint-types lint-github
+lint: lint-python lint-cpp lint-types lint-github
 
 lint-python: .venv/installed
 	$(BIN)/ruff check .

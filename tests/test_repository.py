@@ -69,6 +69,14 @@ def test_files_are_as_editors_are_told() -> None:
         assert path.name == "Makefile" or path.suffix == ".tsv" or b"\t" not in text, path
 
 
+def test_comments_of_cpp_fit_the_line() -> None:
+    """clang-format leaves them as they are."""
+    for path in tracked():
+        if path.suffix in {".c", ".cpp", ".cu", ".cuh", ".h"}:
+            for number, line in enumerate(path.read_text().splitlines(), 1):
+                assert len(line) <= 120, f"{path}:{number}"
+
+
 @pytest.mark.parametrize("tool", ["check-jsonschema", "clang-format", "mypy", "pre-commit", "ruff"])
 def test_tools_of_lint_have_one_version(tool: str) -> None:
     """Another version formats otherwise, and finds other errors."""

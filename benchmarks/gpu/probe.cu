@@ -7,9 +7,7 @@ using namespace simam::cuda;
 namespace {
 
 // x = 2 and a mean of 1: the square is 1, so the gate is that of d / (4 (v + lambda)) = square. Twice of it.
-SIMAM_DEVICE float gate_at(float square) {
-  return simam_of<F16>(2.0F, Gate{1.0F, 0.5F * square, 0.0F, 0.25F});
-}
+SIMAM_DEVICE float gate_at(float square) { return simam_of<F16>(2.0F, Gate{1.0F, 0.5F * square, 0.0F, 0.25F}); }
 
 }  // namespace
 
@@ -53,8 +51,7 @@ extern "C" int probe_copy(void const* from, void* to, int64_t bytes, void* strea
 }
 #else
 extern "C" int probe_gate(void const* square, void* to, int64_t count, void*) {
-  for (int64_t i = 0; i < count; ++i)
-    static_cast<float*>(to)[i] = gate_at(static_cast<float const*>(square)[i]);
+  for (int64_t i = 0; i < count; ++i) static_cast<float*>(to)[i] = gate_at(static_cast<float const*>(square)[i]);
   return 0;
 }
 

@@ -158,12 +158,18 @@ int planted(char const* tool) {
   Memory const a(256);
   Memory const b(reads ? 256 : 0);  // else what is outside of a might be b
   auto* const to = static_cast<int*>(a.at());
-  if (std::strcmp(tool, "memcheck") == 0) outside<<<1, 64>>>(to, 64);
-  else if (std::strcmp(tool, "racecheck") == 0) race<<<1, 64>>>(to);
-  else if (std::strcmp(tool, "cluster") == 0) race_of_cluster<<<2, 64>>>(to);
-  else if (reads) unwritten<<<1, 64>>>(static_cast<int*>(b.at()), to);
-  else if (std::strcmp(tool, "synccheck") == 0) half_a_barrier<<<1, 64>>>(to);
-  else return 3;
+  if (std::strcmp(tool, "memcheck") == 0)
+    outside<<<1, 64>>>(to, 64);
+  else if (std::strcmp(tool, "racecheck") == 0)
+    race<<<1, 64>>>(to);
+  else if (std::strcmp(tool, "cluster") == 0)
+    race_of_cluster<<<2, 64>>>(to);
+  else if (reads)
+    unwritten<<<1, 64>>>(static_cast<int*>(b.at()), to);
+  else if (std::strcmp(tool, "synccheck") == 0)
+    half_a_barrier<<<1, 64>>>(to);
+  else
+    return 3;
   cudaDeviceSynchronize();
   return 0;
 }

@@ -159,8 +159,7 @@ void sum(Task const& task, Place<T> const& place, int lanes, Totals& totals) {
       sum_column(x, place.n, task.block, task.x_scale, __builtin_convertvector(at<Double>(totals.shift + i), Float),
                  to_y, totals.first + i, totals.second + i);
     else if (!totals.done[i])
-      sum_plane(x, place.n, task.x_scale, static_cast<float>(totals.shift[i]), to_y, totals.first[i],
-                totals.second[i]);
+      sum_plane(x, place.n, task.x_scale, static_cast<float>(totals.shift[i]), to_y, totals.first[i], totals.second[i]);
   }
 }
 
@@ -184,9 +183,7 @@ inline bool finish(Totals& totals, Moments& out) {
 }
 
 // Whether squares may have overflowed, or have vanished although lambda is as small.
-inline bool in_range(double m2, double n, float lambda) {
-  return m2 < 1e37 && (lambda > 1e-14F || m2 > 1e-20 * n);
-}
+inline bool in_range(double m2, double n, float lambda) { return m2 < 1e37 && (lambda > 1e-14F || m2 > 1e-20 * n); }
 
 template <class T>
 void moments(Task const& task, Lanes lanes, int64_t from, int64_t to, Moments& out) {
@@ -265,9 +262,7 @@ struct Row {
   float inverse_scale;
   uintptr_t ahead;  // bytes from x to what will be summed next: it comes from memory while this is computed
 
-  Float other(int64_t i) const {
-    return Op::has_residual ? load(residual + i, task.residual_scale) : Float{};
-  }
+  Float other(int64_t i) const { return Op::has_residual ? load(residual + i, task.residual_scale) : Float{}; }
 
   void vectors(Gate const& of_run, int64_t count, int64_t stride) const {
     Gate const gate = of_run;  // in registers: y could be anything's address
@@ -302,9 +297,11 @@ void gate_with(Task const& task, Lanes lanes, int64_t from, int64_t to, Moments 
   for (int i = 0; i < lanes.count; i += task.block == 1 ? 1 : kWidth) {
     int64_t const start = offset + i * (task.block == 1 ? task.m : 1);
     int64_t const channel = (lanes.first + i) % task.channels;
-    Row<T, Op> const row{task, static_cast<T const*>(task.x) + start,
+    Row<T, Op> const row{task,
+                         static_cast<T const*>(task.x) + start,
                          Op::has_residual ? static_cast<T const*>(task.residual) + start : nullptr,
-                         static_cast<T*>(task.y) + start, 1.0F / task.y_scale,
+                         static_cast<T*>(task.y) + start,
+                         1.0F / task.y_scale,
                          static_cast<uintptr_t>(lanes.count * task.m) * sizeof(T)};
     if (task.block == 1)
       row.plane(Gate::of_plane(task, gates, i, channel), to - from);

@@ -10,9 +10,9 @@
 
 namespace simam::cpu {
 
-#define SIMAM_DECLARE(target)  \
-  namespace target {           \
-  extern Loops const loops;    \
+#define SIMAM_DECLARE(target) \
+  namespace target {          \
+  extern Loops const loops;   \
   }
 SIMAM_DECLARE(baseline)
 #if defined(__x86_64__)
@@ -23,14 +23,14 @@ SIMAM_DECLARE(avx2)
 
 namespace {
 
-constexpr int64_t kAlone = 32 * 1024;   // elements below which waking other threads costs more than they save
-constexpr int64_t kLeast = 4 * 1024;    // elements of one piece of work, at least
-constexpr int64_t kMost = 128 * 1024;   // and at most, but for a plane that is longer
-constexpr int64_t kPart = 32 * 1024;    // elements of a part of a plane, at least
-constexpr int64_t kPieces = 16;         // what to aim at in between: some for each thread, to even them out
+constexpr int64_t kAlone = 32 * 1024;    // elements below which waking other threads costs more than they save
+constexpr int64_t kLeast = 4 * 1024;     // elements of one piece of work, at least
+constexpr int64_t kMost = 128 * 1024;    // and at most, but for a plane that is longer
+constexpr int64_t kPart = 32 * 1024;     // elements of a part of a plane, at least
+constexpr int64_t kPieces = 16;          // what to aim at in between: some for each thread, to even them out
 constexpr int64_t kTogether = 4 * 1024;  // elements of the small planes that are worked on together
-constexpr int kParts = 32;              // pieces of one plane, at most
-constexpr int64_t kFew = 16;            // planes, or blocks, of which long ones are split
+constexpr int kParts = 32;               // pieces of one plane, at most
+constexpr int64_t kFew = 16;             // planes, or blocks, of which long ones are split
 
 bool always() { return true; }
 

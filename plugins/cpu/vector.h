@@ -95,7 +95,7 @@ inline void store(int8_t* y, Float v, float inverse_scale) {
   Float q = v * inverse_scale;
   q = q > 127.0F ? all(127.0F) : q;
   q = q > -128.0F ? q : all(-128.0F);   // a NaN too: there is none in int8
-  q = (q + 12582912.0F) - 12582912.0F;       // 1.5 * 2^23: rounds to nearest even
+  q = (q + 12582912.0F) - 12582912.0F;  // 1.5 * 2^23: rounds to nearest even
   Bytes const narrow = __builtin_convertvector(__builtin_convertvector(q, Int), Bytes);
   __builtin_memcpy(y, &narrow, sizeof narrow);
 }

@@ -14,10 +14,10 @@ int launch_on(SimamParams const& params, Plan const& plan, void* stream);
 template <class T>
 int load_all(bool clusters);
 
-#define SIMAM_DECLARE(T)                                                  \
-  template <>                                                             \
+#define SIMAM_DECLARE(T)                                                       \
+  template <>                                                                  \
   int launch_on<T>(SimamParams const& params, Plan const& plan, void* stream); \
-  template <>                                                             \
+  template <>                                                                  \
   int load_all<T>(bool clusters);
 SIMAM_DECLARE(F32)
 SIMAM_DECLARE(F16)

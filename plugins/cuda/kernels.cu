@@ -22,7 +22,8 @@ template <class T, int kHeld, bool kAligned, bool kEpilogue>
 constexpr Bounds kBounds<Small<T, kHeld, kAligned, kEpilogue>>{kLanesThreads, kEpilogue ? 4 : 5};
 
 template <class Kernel>
-__global__ void __launch_bounds__(kBounds<Kernel>.threads, kBounds<Kernel>.blocks) entry(__grid_constant__ Problem const problem) {
+__global__ void __launch_bounds__(kBounds<Kernel>.threads, kBounds<Kernel>.blocks)
+    entry(__grid_constant__ Problem const problem) {
   Kernel::run(problem, Block{});
 }
 

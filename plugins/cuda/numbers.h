@@ -210,7 +210,8 @@ SIMAM_DEVICE int multiply_bytes(uint32_t a, uint32_t b, int sum) {
 #if defined(__CUDA_ARCH__)
   return __dp4a(static_cast<int>(a), static_cast<int>(b), sum);
 #else
-  for (int i = 0; i < 4; ++i) sum += static_cast<int8_t>(a >> (8 * i) & 0xFFU) * static_cast<int8_t>(b >> (8 * i) & 0xFFU);
+  for (int i = 0; i < 4; ++i)
+    sum += static_cast<int8_t>(a >> (8 * i) & 0xFFU) * static_cast<int8_t>(b >> (8 * i) & 0xFFU);
   return sum;
 #endif
 }

@@ -10,7 +10,7 @@ constexpr int kWarp = 32;
 constexpr int kMostParts = 8;            // of a cluster anywhere
 constexpr int kMostPartsOfPlane = 16;    // where the device has clusters of 16: a plane for which 8 are too few
 constexpr int kNarrowTile = 64;          // pixels of a part of tiles without vectors, at least
-constexpr int kSmall = 1024;            // pixels of a small plane
+constexpr int kSmall = 1024;             // pixels of a small plane
 constexpr int64_t kMostMoments = 65536;  // of the workspace, but for a plane with more parts
 constexpr int64_t kMostUnits = 1 << 30;
 constexpr float kMostLambda = 1e37F;  // four times it and of a variance is a float
@@ -121,7 +121,8 @@ class Planner {
     plan_.mode = Mode::whole;
     plan_.wide = aligned_;
     p.team = power_of_two(divide_up(pixels, kHeldOfSmall), kWarp);
-    while (p.team < kWarp && pixels >= 16 * p.team && 2 * p.team * plan_.units <= kLanesThreads * int64_t{device_.multiprocessors})
+    while (p.team < kWarp && pixels >= 16 * p.team &&
+           2 * p.team * plan_.units <= kLanesThreads * int64_t{device_.multiprocessors})
       p.team *= 2;
     int64_t const step = 16 / size_;  // planes of a block that make its piece a multiple of 16 bytes
     int64_t const spread = divide_up(plan_.units, 2 * static_cast<int64_t>(device_.multiprocessors));
@@ -130,7 +131,8 @@ class Planner {
     p.per_block = static_cast<int32_t>(round_up(std::clamp<int64_t>(spread, 1, wanted), step));
     int64_t const most = params_.residual == nullptr ? 32768 : 20480;
     while (p.per_block > step && p.per_block * pixels * size_ > most) p.per_block -= static_cast<int32_t>(step);
-    plan_.threads = static_cast<int>(std::min<int64_t>(kLanesThreads, round_up(static_cast<int64_t>(p.per_block) * p.team, kWarp)));
+    plan_.threads =
+        static_cast<int>(std::min<int64_t>(kLanesThreads, round_up(static_cast<int64_t>(p.per_block) * p.team, kWarp)));
     int64_t const room = (p.per_block * pixels * size_ + 31) / 16 * 16;
     plan_.shared = static_cast<int>(params_.residual == nullptr ? room : 2 * room);
     plan_.per_launch = std::min(plan_.units, kMostUnits / p.per_block * p.per_block);
@@ -177,7 +179,8 @@ class Planner {
     Problem& p = plan_.problem;
     plan_.kernel = Kernel::planes;
     plan_.shared = 512 + kMostPartsOfPlane * static_cast<int>(sizeof(Moments));
-    Lanes const lanes = plan_.wide && plan_.mode == Mode::whole && chunks <= most_of_lanes() ? lanes_for(chunks) : Lanes{};
+    Lanes const lanes =
+        plan_.wide && plan_.mode == Mode::whole && chunks <= most_of_lanes() ? lanes_for(chunks) : Lanes{};
     if (lanes.count > 0 && (lanes.held != Held::many || !scarce(plan_.units * lanes.count))) {
       plan_.held = lanes.held;
       p.team = lanes.count;
@@ -236,7 +239,8 @@ class Planner {
   // at most, with and without vectors; so that a workspace does for smaller sizes and other alignments too.
   void split(int64_t bytes, int64_t moments, int64_t bound) {
     int64_t const in_l2 = device_.l2 * 4 / 10 / std::max<int64_t>(1, 2 * bytes);
-    int64_t const to_fill = divide_up(2 * device_.multiprocessors, int64_t{plan_.problem.parts} * std::max(1, plan_.problem.tiles));
+    int64_t const to_fill =
+        divide_up(2 * device_.multiprocessors, int64_t{plan_.problem.parts} * std::max(1, plan_.problem.tiles));
     int64_t const wanted = std::max(in_l2, to_fill);
     plan_.per_launch = std::clamp<int64_t>(std::min(wanted, kMostMoments / moments), 1, plan_.per_launch);
     plan_.workspace = std::max(kMostMoments, bound) * static_cast<int64_t>(sizeof(Moments));
@@ -253,7 +257,8 @@ class Planner {
     int const parts = plan_.mode == Mode::cluster ? kMostParts * 128 : 1;
     int const of_warps = 2 * (plan_.threads / kWarp) * plan_.problem.team * count_;
     int const sums = plan_.mode == Mode::whole ? of_warps : std::max(of_warps, 3 * plan_.threads);
-    plan_.shared = static_cast<int>(round_up(parts * static_cast<int>(sizeof(Moments)) + 128 * (4 + 16), 16)) + 4 * sums;
+    plan_.shared =
+        static_cast<int>(round_up(parts * static_cast<int>(sizeof(Moments)) + 128 * (4 + 16), 16)) + 4 * sums;
   }
 
   // Kept in the registers of a block, or of a cluster of at most `most`. A line of memory is 8 chunks; where the pixels
@@ -266,7 +271,8 @@ class Planner {
     struct Try {
       int threads, lanes;
     };
-    for (Try const each : {Try{kTileThreads / 2, 8}, Try{kTileThreads / 2, 4}, Try{kTileThreads, 8}, Try{kTileThreads, 4}, Try{kTileThreads, 2}}) {
+    for (Try const each : {Try{kTileThreads / 2, 8}, Try{kTileThreads / 2, 4}, Try{kTileThreads, 8},
+                           Try{kTileThreads, 4}, Try{kTileThreads, 2}}) {
       choose_tile(each.lanes);
       int64_t const fit = int64_t{each.threads} / p.team * held(Held::many);
       int parts = must ? 2 : 1;

@@ -38,9 +38,9 @@ struct Problem {
   int32_t fold;       // tiles: pixels of a chunk, where their channels do not fill it; a power of two
 
   int32_t activation;
-  float lambda;     // of x as it lies in memory: int8 has lambda / x_scale^2
-  float per_rest;   // 1 / (pixels - 1)
-  float in_scale;   // int8: x_scale / y_scale of the bare operator, x_scale of the others
+  float lambda;    // of x as it lies in memory: int8 has lambda / x_scale^2
+  float per_rest;  // 1 / (pixels - 1)
+  float in_scale;  // int8: x_scale / y_scale of the bare operator, x_scale of the others
   float residual_scale;
   float out_scale;  // int8: 1 / y_scale
 };

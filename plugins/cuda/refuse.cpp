@@ -11,7 +11,9 @@ bool is_scale(float v) { return std::isfinite(v) && v > 0; }
 
 int element_size(int32_t type) { return type == SIMAM_F32 ? 4 : type == SIMAM_S8 ? 1 : 2; }
 
-int misaligned(void const* p, int by) { return static_cast<int>(reinterpret_cast<uintptr_t>(p) % static_cast<uintptr_t>(by)); }
+int misaligned(void const* p, int by) {
+  return static_cast<int>(reinterpret_cast<uintptr_t>(p) % static_cast<uintptr_t>(by));
+}
 
 char const* refuse(SimamParams const& params) {
   int64_t constexpr kMost = 1 << 30;
@@ -28,7 +30,8 @@ char const* refuse(SimamParams const& params) {
     return "an int8 residual needs residual_scale, finite and above 0";
   if (params.images == 0 || params.channels == 0 || params.pixels == 0) return nullptr;
   if (params.pixels == 1) return "of one pixel the variance is 0/0";
-  if (params.pixels > kMost || params.channels > kMost || params.group > kMost || params.images > kMost / params.channels)
+  if (params.pixels > kMost || params.channels > kMost || params.group > kMost ||
+      params.images > kMost / params.channels)
     return "images * channels, group and pixels must be at most 2^30";
   int const size = element_size(params.type);
   if (misaligned(params.x, size) != 0 || misaligned(params.y, size) != 0 || misaligned(params.residual, size) != 0)

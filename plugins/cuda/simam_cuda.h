@@ -39,17 +39,17 @@ enum SimamTactic {
 //
 // Where group > 1 the channels of padding are read, initialised or not, and ignored; they are written as zeros.
 struct SimamParams {
-  int32_t type;        // SimamType of x, y and residual
-  int32_t activation;  // SimamActivation
-  int32_t tactic;      // SimamTactic
-  int32_t group;       // >= 1
-  void const* x;       // device memory, aligned as one element is, as are y and residual; 16 bytes is fastest
-  void* y;             // may be x or residual, the whole of it; must not overlap them otherwise
+  int32_t type;          // SimamType of x, y and residual
+  int32_t activation;    // SimamActivation
+  int32_t tactic;        // SimamTactic
+  int32_t group;         // >= 1
+  void const* x;         // device memory, aligned as one element is, as are y and residual; 16 bytes is fastest
+  void* y;               // may be x or residual, the whole of it; must not overlap them otherwise
   void const* residual;  // or null
   float const* scale;    // device memory, [channels], or null: both or neither
   float const* bias;
-  int64_t images, channels, pixels;  // N, C, H * W; pixels >= 2; pixels and N * C at most 2^30
-  float lambda;                      // finite, >= 0
+  int64_t images, channels, pixels;        // N, C, H * W; pixels >= 2; pixels and N * C at most 2^30
+  float lambda;                            // finite, >= 0
   float x_scale, residual_scale, y_scale;  // int8: the real value is scale * q; finite, > 0. Other types: ignored.
   void* workspace;  // device memory of simam_workspace() bytes, aligned to 16, for one stream at a time; uninitialised
   size_t workspace_size;

@@ -34,7 +34,8 @@ struct Piece {
     for (int start = block.thread(); start * kVector < to; start += kBatch * step) {
       SIMAM_UNROLL
       for (int b = 0; b < kBatch; ++b)
-        if (is_whole<kAligned>(start + b * step)) some[b] = block.load(static_cast<Bytes16 const*>(outside) + start + b * step);
+        if (is_whole<kAligned>(start + b * step))
+          some[b] = block.load(static_cast<Bytes16 const*>(outside) + start + b * step);
       SIMAM_UNROLL
       for (int b = 0; b < kBatch; ++b) {
         int const i = start + b * step;

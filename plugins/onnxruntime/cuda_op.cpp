@@ -111,8 +111,8 @@ OrtStatus* compute(void* kernel, OrtKernelContext* context) {
     params.workspace = scratch.memory();
   }
   if (int const error = simam_launch(&params, stream))
-    return fail(ORT_EP_FAIL, "%s of x of shape (%lld, %lld, %lld, %lld): the GPU's kernel failed: cudaError_t %d", op.name,
-                static_cast<long long>(values.shape[0]), static_cast<long long>(values.shape[1]),
+    return fail(ORT_EP_FAIL, "%s of x of shape (%lld, %lld, %lld, %lld): the GPU's kernel failed: cudaError_t %d",
+                op.name, static_cast<long long>(values.shape[0]), static_cast<long long>(values.shape[1]),
                 static_cast<long long>(values.shape[2]), static_cast<long long>(values.shape[3]), error);
   return nullptr;
 }

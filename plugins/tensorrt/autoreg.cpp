@@ -106,9 +106,10 @@ void register_all() {
     return;
   }
   if (host.major() != kMajor) {
-    complain("it is for TensorRT %d, and this process has version %d of it; load "
-             "libsimam_tensorrt_trt%d_autoreg.so, if there is one",
-             static_cast<int>(kMajor), static_cast<int>(host.version()), static_cast<int>(host.major()));
+    complain(
+        "it is for TensorRT %d, and this process has version %d of it; load "
+        "libsimam_tensorrt_trt%d_autoreg.so, if there is one",
+        static_cast<int>(kMajor), static_cast<int>(host.version()), static_cast<int>(host.major()));
     return;
   }
   g_host = &host;

@@ -19,7 +19,7 @@ constexpr int32_t kSerialisedVersion = kVersion;
 
 struct Known {
   char const* name;
-  float Fields::*value;
+  float Fields::* value;
   bool scale;
 };
 

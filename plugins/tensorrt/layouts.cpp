@@ -74,8 +74,8 @@ bool read_sizes(Op const& op, Dims const* inputs, Sizes& sizes) noexcept {
     if (is_parameter(op, i)) {
       if (dims.nbDims != 1 || differ(dims.d[0], sizes.channels))
         return refuse(op.name, "%s must have one dimension of %lld, one element for each channel of x; it has %d%s%lld",
-                      i == 1 ? "scale" : "bias", static_cast<long long>(sizes.channels),
-                      static_cast<int>(dims.nbDims), dims.nbDims == 1 ? ", of " : ", the first of ",
+                      i == 1 ? "scale" : "bias", static_cast<long long>(sizes.channels), static_cast<int>(dims.nbDims),
+                      dims.nbDims == 1 ? ", of " : ", the first of ",
                       static_cast<long long>(dims.nbDims > 0 ? dims.d[0] : 0));
       continue;
     }

@@ -78,9 +78,7 @@ void say(Severity severity, char const* message) noexcept {
 
 }  // namespace
 
-void set_logger_finder(nvinfer1::ILoggerFinder* finder) noexcept {
-  g_finder.store(finder, std::memory_order_release);
-}
+void set_logger_finder(nvinfer1::ILoggerFinder* finder) noexcept { g_finder.store(finder, std::memory_order_release); }
 
 void log(Severity severity, char const* format, ...) noexcept {
   char message[512];

@@ -82,8 +82,8 @@ Plugin* Plugin::clone() noexcept {
 bool Plugin::has_counts(int32_t inputs, int32_t outputs) const noexcept {
   if (inputs == input_count(op_) && outputs == 1) return true;
   return refuse(op_.name, "takes %d inputs (x%s%s) and gives 1 output; there are %d and %d",
-                static_cast<int>(input_count(op_)), op_.affine ? ", scale, bias" : "",
-                op_.residual ? ", residual" : "", static_cast<int>(inputs), static_cast<int>(outputs));
+                static_cast<int>(input_count(op_)), op_.affine ? ", scale, bias" : "", op_.residual ? ", residual" : "",
+                static_cast<int>(inputs), static_cast<int>(outputs));
 }
 
 int32_t Plugin::getOutputDataTypes(DataType* outputs, int32_t output_count, DataType const* inputs,
@@ -167,8 +167,7 @@ bool Plugin::describe(PluginTensorDesc const* inputs, PluginTensorDesc const& y,
                     static_cast<int>(x.format));
   }
   int64_t const group = sizes.channels < 1 ? 1 : layout->group(std::min<int64_t>(sizes.channels, INT64_MAX / 2));
-  if (group > INT32_MAX)
-    return refuse(op_.name, "%lld channels are too many", static_cast<long long>(sizes.channels));
+  if (group > INT32_MAX) return refuse(op_.name, "%lld channels are too many", static_cast<long long>(sizes.channels));
   params = {};
   params.type = layout->simam_type;
   params.activation = activation_of(op_);

@@ -22,8 +22,8 @@ Gpu gpu_of(int number) {
 struct Fake {
   int device = 1;
   int get_error = 0, attribute_error = 0, launch_error = 0;
-  int failing_format = -1;  // of load_all
-  int asked = 0;            // attributes
+  int failing_format = -1;            // of load_all
+  int asked = 0;                      // attributes
   std::vector<int> launched, loaded;  // formats, as SimamType
   bool clusters = false;              // as the last load was told
   void* stream = nullptr;
@@ -91,11 +91,15 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
 }
 
 namespace simam::cuda {
-#define SIMAM_FAKE(T, type)                                                                                     \
-  template <>                                                                                                   \
-  int launch_on<T>(SimamParams const&, Plan const& plan, void* stream) { return ::launch<type>(plan, stream); } \
-  template <>                                                                                                   \
-  int load_all<T>(bool clusters) { return ::load<type>(clusters); }
+#define SIMAM_FAKE(T, type)                                              \
+  template <>                                                            \
+  int launch_on<T>(SimamParams const&, Plan const& plan, void* stream) { \
+    return ::launch<type>(plan, stream);                                 \
+  }                                                                      \
+  template <>                                                            \
+  int load_all<T>(bool clusters) {                                       \
+    return ::load<type>(clusters);                                       \
+  }
 SIMAM_FAKE(F32, SIMAM_F32)
 SIMAM_FAKE(F16, SIMAM_F16)
 SIMAM_FAKE(BF16, SIMAM_BF16)

@@ -42,9 +42,13 @@ TEST(every_size) {
 
 // simam_cuda.h: where the sum of squares is beyond floats y is NaN, and not a gate of sigmoid(1/2); where lambda is 0
 // and the squares are below floats, y is not computed.
-bool is_beyond(Input const& each) { return std::strncmp(each.name, "1e18", 4) == 0 || std::strncmp(each.name, "1e19", 4) == 0 || std::strncmp(each.name, "1e37", 4) == 0; }
+bool is_beyond(Input const& each) {
+  return std::strncmp(each.name, "1e18", 4) == 0 || std::strncmp(each.name, "1e19", 4) == 0 ||
+         std::strncmp(each.name, "1e37", 4) == 0;
+}
 bool is_below(Input const& each) {
-  return each.lambda < 1e-37F && (std::strncmp(each.name, "1e-20", 5) == 0 || std::strncmp(each.name, "3e-21", 5) == 0 || std::strncmp(each.name, "1e-30", 5) == 0);
+  return each.lambda < 1e-37F && (std::strncmp(each.name, "1e-20", 5) == 0 ||
+                                  std::strncmp(each.name, "3e-21", 5) == 0 || std::strncmp(each.name, "1e-30", 5) == 0);
 }
 
 TEST(every_input) {
@@ -122,8 +126,8 @@ TEST(channels_last) {
             way.tactic = tactic;
             way.group = group;
             way.device = m == 49 ? kOrin : kHopper;
-            checked(with(make(type, input("offset 1e3"), m < 100 ? 2 : 1, channels, m, 3), kOps[(m + channels) % 7]), way,
-                    tactic == SIMAM_SPLIT || tactic == SIMAM_AUTOMATIC);
+            checked(with(make(type, input("offset 1e3"), m < 100 ? 2 : 1, channels, m, 3), kOps[(m + channels) % 7]),
+                    way, tactic == SIMAM_SPLIT || tactic == SIMAM_AUTOMATIC);
           }
 }
 
@@ -136,7 +140,9 @@ TEST(channels_last_of_large_planes) {
           CudaWay way;
           way.group = group;
           way.device = device;
-          checked(with(make(type, input("offset 1e3"), 1, group == 16 ? 16 : 3, m, 6), kOps[static_cast<size_t>(group) % 7]), way);
+          checked(with(make(type, input("offset 1e3"), 1, group == 16 ? 16 : 3, m, 6),
+                       kOps[static_cast<size_t>(group) % 7]),
+                  way);
         }
 }
 
@@ -202,7 +208,9 @@ TEST(parts_unlike_one_another) {
   double (*const kinds[])(Random&, int64_t, int64_t) = {
       [](Random& r, int64_t i, int64_t m) { return r.normal() + (i < m / 10 ? 1000.0 : 0); },
       [](Random& r, int64_t i, int64_t) { return r.normal() + (i < 512 ? 30.0 : 0); },
-      [](Random& r, int64_t i, int64_t m) { return 300 + 3.0 * static_cast<double>(i) / static_cast<double>(m) + 1e-3 * r.normal(); }};
+      [](Random& r, int64_t i, int64_t m) {
+        return 300 + 3.0 * static_cast<double>(i) / static_cast<double>(m) + 1e-3 * r.normal();
+      }};
   for (Type const type : {Type::f32, Type::f16})
     for (auto const kind : kinds)
       for (int const group : {1, 3, 8})
@@ -301,7 +309,8 @@ TEST(another_formula_is_seen) {
 
 // Of the narrow types nearly all of the tolerance is the one rounding, which takes nearly all of it somewhere.
 TEST(zz_worst) {
-  for (auto const& each : worst) std::printf("  largest error: %.6f of the tolerance, %s\n", each.error, each.where.c_str());
+  for (auto const& each : worst)
+    std::printf("  largest error: %.6f of the tolerance, %s\n", each.error, each.where.c_str());
 }
 
 int main(int count, char** names) { return run_tests(count, names); }

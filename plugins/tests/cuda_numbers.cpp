@@ -44,7 +44,8 @@ void check_float(uint32_t infinity, int digits, double largest) {
       CHECK(bits + 1 == infinity || T::narrow(middle) == (bits % 2 == 0 ? here : next), "behind %04x", here);
       CHECK(T::narrow(std::nextafter(middle, v)) == here, "before the middle behind %04x", here);
       if (bits + 1 < infinity)
-        CHECK(T::narrow(std::nextafter(middle, static_cast<float>(after))) == next, "past the middle behind %04x", here);
+        CHECK(T::narrow(std::nextafter(middle, static_cast<float>(after))) == next, "past the middle behind %04x",
+              here);
       float values[8];
       for (int i = 0; i < 8; ++i) values[i] = i % 3 == 0 ? v : static_cast<float>(i) * middle;
       if (bits % 64 == 0) check_wide<T>(values);
@@ -70,9 +71,9 @@ TEST(int8) {
   struct {
     float v;
     int q;
-  } const cases[] = {{0.5F, 0},      {1.5F, 2},       {2.5F, 2},    {-0.5F, 0},   {-1.5F, -2},
-                     {126.5F, 126},  {127.0F, 127},   {127.6F, 127}, {1e30F, 127}, {INFINITY, 127},
-                     {-127.5F, -128}, {-128.0F, -128}, {-128.4F, -128}, {-128.6F, -128}, {-1e30F, -128},
+  } const cases[] = {{0.5F, 0},         {1.5F, 2},       {2.5F, 2},       {-0.5F, 0},      {-1.5F, -2},
+                     {126.5F, 126},     {127.0F, 127},   {127.6F, 127},   {1e30F, 127},    {INFINITY, 127},
+                     {-127.5F, -128},   {-128.0F, -128}, {-128.4F, -128}, {-128.6F, -128}, {-1e30F, -128},
                      {-INFINITY, -128}, {NAN, 0}};
   for (auto const& each : cases)
     CHECK(cuda::S8::narrow(each.v) == each.q, "%g is %d", static_cast<double>(each.v), cuda::S8::narrow(each.v));

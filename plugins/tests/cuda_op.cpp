@@ -153,7 +153,8 @@ TEST(refusals_are_those_of_the_cpu) {
 }
 
 TEST(nothing_to_do) {
-  for (std::vector<int64_t> const& dims : {std::vector<int64_t>{0, 2, 1, 1}, {1, 0, 3, 3}, {1, 2, 0, int64_t{1} << 62}}) {
+  for (std::vector<int64_t> const& dims :
+       {std::vector<int64_t>{0, 2, 1, 1}, {1, 0, 3, 3}, {1, 2, 0, int64_t{1} << 62}}) {
     Node node = cuda_node("SimAM", Type::f32, dims);
     fake_cuda.workspace = [](SimamParams const&) -> size_t { return 16; };
     CHECK(!node.run().failed() && fake_cuda.launches.empty() && asked.empty(), "an empty x");

@@ -25,14 +25,15 @@ int64_t bytes_of(int32_t type) { return type == SIMAM_F32 ? 4 : type == SIMAM_S8
 
 // What the kernels rely on.
 void check_plan(SimamParams const& p, cuda::Device const& device, cuda::Plan const& plan) {
-  std::string const what = text("type %d tactic %d group %d, %dx%dx%d on sm_%d", p.type, p.tactic, p.group,
-                                static_cast<int>(p.images), static_cast<int>(p.channels), static_cast<int>(p.pixels),
-                                device.capability);
+  std::string const what =
+      text("type %d tactic %d group %d, %dx%dx%d on sm_%d", p.type, p.tactic, p.group, static_cast<int>(p.images),
+           static_cast<int>(p.channels), static_cast<int>(p.pixels), device.capability);
   cuda::Problem const& q = plan.problem;
   int64_t const size = bytes_of(p.type);
   int64_t const count = plan.wide && plan.kernel != cuda::Kernel::small ? 16 / size : 1;
   CHECK(plan.threads > 0 && plan.threads % 32 == 0, "%s: %d threads", what.c_str(), plan.threads);
-  CHECK(plan.shared >= 0 && plan.shared <= 48 * 1024 && plan.shared % 16 == 0, "%s: %d shared", what.c_str(), plan.shared);
+  CHECK(plan.shared >= 0 && plan.shared <= 48 * 1024 && plan.shared % 16 == 0, "%s: %d shared", what.c_str(),
+        plan.shared);
   CHECK(plan.per_launch >= 1 && plan.per_launch <= plan.units, "%s: units of a launch", what.c_str());
   int64_t const blocks = cuda::blocks_of(plan, plan.per_launch);
   CHECK(blocks >= 1 && blocks <= INT32_MAX, "%s: blocks", what.c_str());
@@ -42,8 +43,8 @@ void check_plan(SimamParams const& p, cuda::Device const& device, cuda::Plan con
   // Clusters of 16 are those of the data centre's chips alone.
   bool const sixteen = device.capability == 90 || device.capability == 100 || device.capability == 103;
   if (plan.mode == cuda::Mode::cluster)
-    CHECK(device.capability >= 90 && (q.parts == 2 || q.parts == 4 || q.parts == 8 ||
-                                      (q.parts == 16 && p.group == 1 && sixteen)),
+    CHECK(device.capability >= 90 &&
+              (q.parts == 2 || q.parts == 4 || q.parts == 8 || (q.parts == 16 && p.group == 1 && sixteen)),
           "%s: a cluster of %d", what.c_str(), q.parts);
   cuda::Mode const modes[] = {plan.mode, cuda::Mode::whole, cuda::Mode::cluster, cuda::Mode::moments};
   CHECK(plan.mode == modes[p.tactic], "%s: another tactic's", what.c_str());
@@ -52,10 +53,12 @@ void check_plan(SimamParams const& p, cuda::Device const& device, cuda::Plan con
   int64_t const held = plan.wide ? cuda::held_of(plan.held, static_cast<int>(size)) : cuda::kHeldElements;
   switch (plan.kernel) {
     case cuda::Kernel::small: {
-      CHECK(p.pixels <= cuda::kHeldOfSmall * q.team && q.team <= 32 && (q.team & (q.team - 1)) == 0, "%s: lanes", what.c_str());
+      CHECK(p.pixels <= cuda::kHeldOfSmall * q.team && q.team <= 32 && (q.team & (q.team - 1)) == 0, "%s: lanes",
+            what.c_str());
       CHECK(q.per_block * p.pixels * size % 16 == 0, "%s: a block's piece", what.c_str());
       // Of each piece, and for where it begins: a vector more.
-      CHECK((q.per_block * p.pixels * size + 16) * (p.residual != nullptr ? 2 : 1) <= plan.shared, "%s: room", what.c_str());
+      CHECK((q.per_block * p.pixels * size + 16) * (p.residual != nullptr ? 2 : 1) <= plan.shared, "%s: room",
+            what.c_str());
       CHECK(plan.per_launch == plan.units || plan.per_launch % q.per_block == 0, "%s: launches", what.c_str());
       CHECK(plan.threads <= cuda::kLanesThreads, "%s: %d threads", what.c_str(), plan.threads);
       break;
@@ -69,7 +72,8 @@ void check_plan(SimamParams const& p, cuda::Device const& device, cuda::Plan con
     case cuda::Kernel::tiles: {
       int64_t const rows = plan.threads / q.team;
       int64_t const pixels = rows * (plan.wide ? held : cuda::kHeldOfTile);
-      CHECK(plan.threads <= cuda::kTileThreads && plan.threads >= q.team * count, "%s: %d threads", what.c_str(), plan.threads);
+      CHECK(plan.threads <= cuda::kTileThreads && plan.threads >= q.team * count, "%s: %d threads", what.c_str(),
+            plan.threads);
       CHECK(q.team <= 32 && (q.team & (q.team - 1)) == 0 && q.team * count <= 128, "%s: team", what.c_str());
       CHECK(int64_t{q.tiles} * q.team * count >= q.group, "%s: tiles", what.c_str());
       CHECK(q.fold == 1 || (plan.wide && q.team == 1 && q.group == count), "%s: a chunk of %d", what.c_str(), q.group);
@@ -112,8 +116,7 @@ void all_kernels_are_planned(int32_t type) {
                 cuda::Plan plan{};
                 if (cuda::make_plan(p, device, plan)) cuda::launch_plan<T>(p, plan, planned);
               }
-  for (std::string const& each : all.seen)
-    CHECK(planned.seen.count(each) == 1, "no plan takes %s", each.c_str());
+  for (std::string const& each : all.seen) CHECK(planned.seen.count(each) == 1, "no plan takes %s", each.c_str());
   CHECK(all.seen.size() == planned.seen.size() && all.seen.size() > 30, "%d kernels, %d planned",
         static_cast<int>(all.seen.size()), static_cast<int>(planned.seen.size()));
 }
@@ -126,7 +129,8 @@ TEST(random_sizes) {
   for (int i = 0; i < 200000; ++i) {
     auto const size = [&](int64_t most) { return 1 + random.below(1 + random.below(1 + random.below(most))); };
     SimamParams p = params(static_cast<int32_t>(random.below(4)), size(100), size(3000), 1 + size(2000000));
-    int32_t const groups[] = {1, 1, 2, 4, 32, static_cast<int32_t>((p.channels + 7) / 8 * 8), static_cast<int32_t>(p.channels)};
+    int32_t const groups[] = {
+        1, 1, 2, 4, 32, static_cast<int32_t>((p.channels + 7) / 8 * 8), static_cast<int32_t>(p.channels)};
     p.group = groups[random.below(7)];
     p.tactic = static_cast<int32_t>(random.below(4));
     p.activation = static_cast<int32_t>(random.below(3));
@@ -231,7 +235,11 @@ TEST(refused) {
       {"both or neither", [](SimamParams& p) { p.bias = &p.lambda; }},
       {"x_scale and y_scale", [](SimamParams& p) { p.x_scale = 0; }},
       {"x_scale and y_scale", [](SimamParams& p) { p.y_scale = NAN; }},
-      {"residual_scale", [](SimamParams& p) { p.residual = &p; p.residual_scale = -1; }},
+      {"residual_scale",
+       [](SimamParams& p) {
+         p.residual = &p;
+         p.residual_scale = -1;
+       }},
       {"x_scale and y_scale", [](SimamParams& p) { p.x_scale = INFINITY; }},
       {"0/0", [](SimamParams& p) { p.pixels = 1; }},
       {"0/0", [](SimamParams& p) { p.pixels = p.images = 1; }},
@@ -240,11 +248,25 @@ TEST(refused) {
       {"at most 2^30", [](SimamParams& p) { p.group = (1 << 30) + 1; }},
       {"at most 2^30", [](SimamParams& p) { p.images = int64_t{1} << 30; }},
       {"at most 2^30", [](SimamParams& p) { p.pixels = (int64_t{1} << 30) + 1; }},
-      {"aligned as its elements", [](SimamParams& p) { p.type = SIMAM_F32; p.x = reinterpret_cast<void const*>(2); }},
-      {"aligned as its elements", [](SimamParams& p) { p.type = SIMAM_F16; p.y = reinterpret_cast<void*>(1); }},
-      {"aligned as its elements", [](SimamParams& p) { p.type = SIMAM_F32; p.residual = reinterpret_cast<void*>(6); }},
-      {"misaligned", [](SimamParams& p) { p.scale = reinterpret_cast<float*>(2), p.bias = reinterpret_cast<float*>(4); }},
-      {"misaligned", [](SimamParams& p) { p.scale = reinterpret_cast<float*>(4), p.bias = reinterpret_cast<float*>(2); }},
+      {"aligned as its elements",
+       [](SimamParams& p) {
+         p.type = SIMAM_F32;
+         p.x = reinterpret_cast<void const*>(2);
+       }},
+      {"aligned as its elements",
+       [](SimamParams& p) {
+         p.type = SIMAM_F16;
+         p.y = reinterpret_cast<void*>(1);
+       }},
+      {"aligned as its elements",
+       [](SimamParams& p) {
+         p.type = SIMAM_F32;
+         p.residual = reinterpret_cast<void*>(6);
+       }},
+      {"misaligned",
+       [](SimamParams& p) { p.scale = reinterpret_cast<float*>(2), p.bias = reinterpret_cast<float*>(4); }},
+      {"misaligned",
+       [](SimamParams& p) { p.scale = reinterpret_cast<float*>(4), p.bias = reinterpret_cast<float*>(2); }},
       {"misaligned", [](SimamParams& p) { p.workspace = reinterpret_cast<void*>(8); }},
   };
   // What is at its bound, or needs no scale, is taken.

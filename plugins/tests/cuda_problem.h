@@ -115,8 +115,7 @@ inline CudaResult run(Problem const& p, CudaWay const& way) {
   for (int64_t image = 0; image < p.images; ++image)
     for (int64_t c = p.channels; c < groups(p, way.group) * way.group; ++c)
       for (int64_t j = 0; j < p.m; ++j) {
-        int64_t const where =
-            ((image * groups(p, way.group) + c / way.group) * p.m + j) * way.group + c % way.group;
+        int64_t const where = ((image * groups(p, way.group) + c / way.group) * p.m + j) * way.group + c % way.group;
         double const v = decode(p.type, at, where, 1.0);
         CHECK(v == 0, "%s: padding of channel %d is %g", describe(p, way).c_str(), static_cast<int>(c), v);
       }

@@ -18,7 +18,8 @@ extern "C" int simam_describe_plan(SimamParams const* params, int multiprocessor
   if (plan.kernel == Kernel::small) held = kHeldOfSmall;
   std::snprintf(line, size, "%s %s%s held %d, team %d, %d threads, %lld blocks, %d parts, %d B%s%.0lld",
                 kernels[static_cast<int>(plan.kernel)], modes[static_cast<int>(plan.mode)], plan.wide ? "" : " narrow",
-                held, plan.problem.team, plan.threads, static_cast<long long>(blocks_of(plan, plan.per_launch)), plan.problem.parts,
-                plan.shared, launches > 1 ? ", launches " : "", static_cast<long long>(launches > 1 ? launches : 0));
+                held, plan.problem.team, plan.threads, static_cast<long long>(blocks_of(plan, plan.per_launch)),
+                plan.problem.parts, plan.shared, launches > 1 ? ", launches " : "",
+                static_cast<long long>(launches > 1 ? launches : 0));
   return 1;
 }

@@ -126,16 +126,35 @@ TEST(sums_are_of_the_lanes_asked_for) {
 }
 
 TEST(what_is_wrong_ends_the_process) {
-  CHECK(dies([](Emulator::View const& b, float* out) { if (b.thread() == 3) *out = static_cast<float>(b.load(reinterpret_cast<cuda::Bytes16 const*>(b.shared() + 4)).w[0]); },
-             "not aligned"), "a vector that is not aligned");
-  CHECK(dies([](Emulator::View const& b, float*) { if (b.thread() < 32) b.sync(); }, "different things"),
+  CHECK(dies(
+            [](Emulator::View const& b, float* out) {
+              if (b.thread() == 3)
+                *out = static_cast<float>(b.load(reinterpret_cast<cuda::Bytes16 const*>(b.shared() + 4)).w[0]);
+            },
+            "not aligned"),
+        "a vector that is not aligned");
+  CHECK(dies(
+            [](Emulator::View const& b, float*) {
+              if (b.thread() < 32) b.sync();
+            },
+            "different things"),
         "half of the threads wait");
-  CHECK(dies([](Emulator::View const& b, float*) { if (b.thread() != 5) cuda::sum_of(b, 1.0F); }, "different things"),
+  CHECK(dies(
+            [](Emulator::View const& b, float*) {
+              if (b.thread() != 5) cuda::sum_of(b, 1.0F);
+            },
+            "different things"),
         "a thread of a warp is missing");
-  CHECK(dies([](Emulator::View const& b, float*) { b.store_remote(reinterpret_cast<cuda::Moments*>(b.shared()), 1, {}); },
-             "has not begun", 2), "another block is written to too early");
+  CHECK(
+      dies([](Emulator::View const& b, float*) { b.store_remote(reinterpret_cast<cuda::Moments*>(b.shared()), 1, {}); },
+           "has not begun", 2),
+      "another block is written to too early");
 #if !defined(SIMAM_ASAN)  // it says so on stderr
-  CHECK(dies([](Emulator::View const& b, float*) { if (b.thread() == 7) b.shared()[256] = 0; }, "behind the shared memory"),
+  CHECK(dies(
+            [](Emulator::View const& b, float*) {
+              if (b.thread() == 7) b.shared()[256] = 0;
+            },
+            "behind the shared memory"),
         "a byte behind the shared memory");
 #endif
 }

@@ -52,7 +52,7 @@ struct OrtSessionOptions {
 
 namespace simam::test {
 
-inline int handed_out = 0;    // statuses, shapes, allocators and memory that were not released
+inline int handed_out = 0;      // statuses, shapes, allocators and memory that were not released
 inline int calls_to_fail = -1;  // so many calls succeed, then one fails; -1: none does
 inline int calls = 0;
 

@@ -41,8 +41,8 @@ inline void fail(char const* file, int line, std::string const& what) {
   if (++failures <= kShown) std::printf("  FAILED %s:%d: %s\n", file, line, what.c_str());
 }
 
-#define TEST(name)                                           \
-  static void name();                                        \
+#define TEST(name)                                                   \
+  static void name();                                                \
   static ::simam::test::Register const register_##name(#name, name); \
   static void name()
 

@@ -33,12 +33,13 @@ inline constexpr Input kInputs[] = {
     {"faint offset", 1e-4F, false, false, [](Random& r, int64_t, int64_t) { return -1e3 + 1e-2 * r.normal(); }},
     {"faint", 1e-4F, true, true, [](Random& r, int64_t, int64_t) { return 1e-2 * r.normal(); }},
     {"fainter", 1e-4F, true, true, [](Random& r, int64_t, int64_t) { return 1e-3 * r.normal(); }},
-    {"outlier", 1e-4F, false, false,
-     [](Random& r, int64_t i, int64_t m) { return i == m / 3 ? 1e6 : r.normal(); }},
+    {"outlier", 1e-4F, false, false, [](Random& r, int64_t i, int64_t m) { return i == m / 3 ? 1e6 : r.normal(); }},
     {"outliers sampled", 1e-4F, true, true,
      [](Random& r, int64_t i, int64_t m) { return r.normal() + (is_sampled(i, m) ? 1e2 : 0); }},
     {"guess far off", 1e-4F, true, true,  // just not far enough to be summed again, where m is large
-     [](Random& r, int64_t i, int64_t m) { return (is_sampled(i, m) ? 0.55 : r.below(2) == 0 ? 1.0 : -1.0); }},
+     [](Random& r, int64_t i, int64_t m) {
+       return (is_sampled(i, m) ? 0.55 : r.below(2) == 0 ? 1.0 : -1.0);
+     }},
     {"alternating", 1e-4F, true, true,
      [](Random& r, int64_t i, int64_t) { return (i % 2 == 0 ? 1e4 : 1e-3) * (1 + 0.1 * r.normal()); }},
     {"two values", 1e-4F, true, true, [](Random&, int64_t i, int64_t) { return i % 2 == 0 ? 1.3 : -1.3; }},

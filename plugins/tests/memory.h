@@ -56,8 +56,11 @@ class Fenced {
 class Guarded {
  public:
   Guarded(size_t bytes, size_t before, size_t after, int pattern)
-      : bytes_(bytes), before_(before), pattern_(static_cast<char>(pattern)),
-        all_(static_cast<char*>(std::malloc(before + bytes + after))), after_(after) {
+      : bytes_(bytes),
+        before_(before),
+        pattern_(static_cast<char>(pattern)),
+        all_(static_cast<char*>(std::malloc(before + bytes + after))),
+        after_(after) {
     std::memset(all_, pattern, before + bytes + after);
   }
   Guarded(Guarded const&) = delete;

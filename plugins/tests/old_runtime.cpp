@@ -7,7 +7,8 @@ int main(int count, char** values) {
   if (newest_api < simam::ort::kLowestApi) {
     OrtSessionOptions options;
     Outcome const outcome(RegisterCustomOps(&options, fake_base()));
-    CHECK(outcome.says("needs ONNX Runtime " SIMAM_LOWEST_RUNTIME) && options.domains.empty(), "%s", outcome.message().c_str());
+    CHECK(outcome.says("needs ONNX Runtime " SIMAM_LOWEST_RUNTIME) && options.domains.empty(), "%s",
+          outcome.message().c_str());
   } else {
     OrtCustomOp const* const op = find_op(simam::kDomain, "SimAM", Type::f32);
     CHECK(op->version == newest_api && op->GetMayInplace == nullptr, "version %u", op->version);

@@ -69,9 +69,15 @@ TEST(attributes) {
     char const* refusal;
   };
   float const inf = std::numeric_limits<float>::infinity();
-  Case const cases[] = {{0.0F, nullptr}, {1e-4F, nullptr}, {1e30F, nullptr}, {-1e-9F, "e_lambda is -1e-09"},
-                        {-inf, "not negative"}, {inf, "finite"}, {std::nanf(""), "finite"},
-                        {int64_t{1}, "e_lambda must be a float"}, {std::string("1e-4"), "e_lambda must be a float"}};
+  Case const cases[] = {{0.0F, nullptr},
+                        {1e-4F, nullptr},
+                        {1e30F, nullptr},
+                        {-1e-9F, "e_lambda is -1e-09"},
+                        {-inf, "not negative"},
+                        {inf, "finite"},
+                        {std::nanf(""), "finite"},
+                        {int64_t{1}, "e_lambda must be a float"},
+                        {std::string("1e-4"), "e_lambda must be a float"}};
   for (Case const& c : cases) {
     Node node = right_node(find_op(kDomain, "SimAM", Type::f32), {1, 2, 3, 3});
     node.info.attributes[kLambda] = c.lambda;
@@ -112,20 +118,13 @@ TEST(shapes) {
     std::vector<int64_t> dims;
     char const* refusal;
   };
-  Case const cases[] = {{{}, "got 0 dimensions"},
-                        {{4}, "got 1 dimensions"},
-                        {{1, 2, 3}, "got 3 dimensions"},
-                        {{1, 2, 3, 3, 1}, "got 5 dimensions"},
-                        {{1, 2, 1, 1}, "1x1 map"},
-                        {{1, 2, 1, 2}, nullptr},
-                        {{3, 5, 7, 11}, nullptr},
-                        {{1, 1, 300, 300}, nullptr},
-                        {{0, 2, 3, 3}, nullptr},
-                        {{0, 2, 1, 1}, nullptr},
-                        {{1, 0, 3, 3}, nullptr},
-                        {{1, 2, 0, 3}, nullptr},
-                        {{0, huge, huge, huge}, nullptr},
-                        {{huge, huge, 0, huge}, nullptr},
+  Case const cases[] = {{{}, "got 0 dimensions"},         {{4}, "got 1 dimensions"},
+                        {{1, 2, 3}, "got 3 dimensions"},  {{1, 2, 3, 3, 1}, "got 5 dimensions"},
+                        {{1, 2, 1, 1}, "1x1 map"},        {{1, 2, 1, 2}, nullptr},
+                        {{3, 5, 7, 11}, nullptr},         {{1, 1, 300, 300}, nullptr},
+                        {{0, 2, 3, 3}, nullptr},          {{0, 2, 1, 1}, nullptr},
+                        {{1, 0, 3, 3}, nullptr},          {{1, 2, 0, 3}, nullptr},
+                        {{0, huge, huge, huge}, nullptr}, {{huge, huge, 0, huge}, nullptr},
                         {{huge, 0, huge, huge}, nullptr}};
   for (Case const& c : cases) {
     Node node = right_node(find_op(kDomain, "SimAM", Type::f32), {1, 2, 3, 3});
@@ -140,9 +139,8 @@ TEST(shapes) {
 
 // Inputs 1 to 3 of another rank or length than x asks for.
 TEST(other_inputs) {
-  std::vector<int64_t> const all[] = {{},        {0},          {1},          {4},       {5},
-                                      {5, 1},    {1, 5, 1, 1}, {2, 5, 3, 4}, {2, 5, 12}, {2, 5, 3, 4, 1},
-                                      {2, 5, 4, 3}};
+  std::vector<int64_t> const all[] = {
+      {}, {0}, {1}, {4}, {5}, {5, 1}, {1, 5, 1, 1}, {2, 5, 3, 4}, {2, 5, 12}, {2, 5, 3, 4, 1}, {2, 5, 4, 3}};
   for (std::vector<int64_t> const& dims : all)
     for (size_t i = 1; i < 4; ++i) {
       Node node = right_node(find_op(kDomain, "SimAMAffineAddRelu", Type::f32), {2, 5, 3, 4});

@@ -19,8 +19,8 @@ std::string folder;
 int major = 0;
 
 struct Outcome {
-  bool ended;          // as it should: exit 0
-  std::string said;    // on stderr
+  bool ended;        // as it should: exit 0
+  std::string said;  // on stderr
 };
 
 // Runs `body` in a process of its own; it is to end with true.
@@ -196,8 +196,7 @@ TEST(no_plugin_next_to_it) {
     void* const host = open_host(major, RTLD_NOW);
     return dlopen(copy.c_str(), RTLD_NOW) != nullptr && entries(host).empty();
   });
-  CHECK(outcome.ended && one_line(outcome, std::string(place) + "/libsimam_tensorrt.so: cannot open"),
-        "what it said");
+  CHECK(outcome.ended && one_line(outcome, std::string(place) + "/libsimam_tensorrt.so: cannot open"), "what it said");
   unlink(copy.c_str());
   rmdir(place);
 }

@@ -24,8 +24,8 @@ TEST(formats) {
             std::vector<DynamicPluginTensorDesc> all(static_cast<size_t>(count) + 1);
             for (auto& one : all) one.desc = {dims_of({}), static_cast<DataType>(77), static_cast<Format>(77), 0};
             all[0].desc = tensor(std::vector<int64_t>(rank, -1), type, format);
-            bool const wanted = expected_group(type, format, static_cast<int>(rank), 5) > 0 &&
-                                (type != DataType::kINT8 || quantised);
+            bool const wanted =
+                expected_group(type, format, static_cast<int>(rank), 5) > 0 && (type != DataType::kINT8 || quantised);
             bool const got = made.build->supportsFormatCombination(0, all.data(), count, 1);
             CHECK(got == wanted, "%s, x of rank %zu: type %d in format %d", op.name, rank, t, f);
             if (!got) continue;
@@ -36,8 +36,8 @@ TEST(formats) {
                 for (int f2 = 0; f2 < kFormats; ++f2) {
                   one = tensor(std::vector<int64_t>(parameter ? 1 : rank, -1), static_cast<DataType>(t2),
                                static_cast<Format>(f2));
-                  bool const fits = parameter ? one.type == DataType::kFLOAT && one.format == Format::kLINEAR
-                                              : t2 == t && f2 == f;
+                  bool const fits =
+                      parameter ? one.type == DataType::kFLOAT && one.format == Format::kLINEAR : t2 == t && f2 == f;
                   CHECK(made.build->supportsFormatCombination(i, all.data(), count, 1) == fits,
                         "%s, tensor %d: type %d in format %d, x has %d in %d", op.name, i, t2, f2, t, f);
                 }
@@ -71,10 +71,10 @@ TEST(output_types) {
         if (got) {
           CHECK(output == type && quiet(), "%s: type %d", op.name, t);
         } else {
-          CHECK(complained(type == DataType::kINT8
-                               ? "x is int8 and the plugin has no scales; give it the fields x_scale"
-                               : "must be float32, float16, bfloat16 or int8"),
-                "%s: type %d", op.name, t);
+          CHECK(
+              complained(type == DataType::kINT8 ? "x is int8 and the plugin has no scales; give it the fields x_scale"
+                                                 : "must be float32, float16, bfloat16 or int8"),
+              "%s: type %d", op.name, t);
         }
         for (int32_t i = 1; wanted && i < count; ++i) {
           std::vector<DataType> other = inputs;
@@ -82,7 +82,8 @@ TEST(output_types) {
           changed = changed == DataType::kHALF ? DataType::kFLOAT : DataType::kHALF;
           CHECK(made.build->getOutputDataTypes(&output, 1, other.data(), count) != 0, "%s: input %d", op.name, i);
           CHECK(complained(!op.affine || i > 2 ? "residual must be of the type of x"
-                                               : i == 1 ? "scale must be float32" : "bias must be float32"),
+                           : i == 1            ? "scale must be float32"
+                                               : "bias must be float32"),
                 "%s", op.name);
         }
         CHECK(made.build->getOutputDataTypes(&output, 1, inputs.data(), count - 1) != 0 &&
@@ -123,14 +124,26 @@ int32_t infer(Made const& made, Shapes const& shapes, bool& same) {
 
 TEST(shapes) {
   int64_t const huge = int64_t{1} << 62;
-  Shapes const alone[] = {{{{2, 5, 3, 4}}, nullptr},    {{{2, 5, 12}}, nullptr},      {{{2, 5, 2, 2, 3}}, nullptr},
-                          {{{-1, -1, -1, -1}}, nullptr}, {{{-1, 5, 1, -1}}, nullptr},  {{{1, 1, 1, 2}}, nullptr},
-                          {{{1, 5, 1, 1}}, "1x1 map"},  {{{-1, -1, 1, 1}}, "1x1 map"}, {{{2, 5, 1}}, "1x1 map"},
-                          {{{2, 5, 1, 1, 1}}, "1x1 map"}, {{{0, 5, 1, 1}}, nullptr},   {{{2, 5, 0, 1}}, nullptr},
-                          {{{2, 5, -1, 0}}, nullptr},   {{{}}, "it has 0"},            {{{5}}, "it has 1"},
+  Shapes const alone[] = {{{{2, 5, 3, 4}}, nullptr},
+                          {{{2, 5, 12}}, nullptr},
+                          {{{2, 5, 2, 2, 3}}, nullptr},
+                          {{{-1, -1, -1, -1}}, nullptr},
+                          {{{-1, 5, 1, -1}}, nullptr},
+                          {{{1, 1, 1, 2}}, nullptr},
+                          {{{1, 5, 1, 1}}, "1x1 map"},
+                          {{{-1, -1, 1, 1}}, "1x1 map"},
+                          {{{2, 5, 1}}, "1x1 map"},
+                          {{{2, 5, 1, 1, 1}}, "1x1 map"},
+                          {{{0, 5, 1, 1}}, nullptr},
+                          {{{2, 5, 0, 1}}, nullptr},
+                          {{{2, 5, -1, 0}}, nullptr},
+                          {{{}}, "it has 0"},
+                          {{{5}}, "it has 1"},
                           {{{2, 5}}, "3, 4 or 5 dimensions, as in (N, C, H, W); it has 2"},
-                          {{{1, 2, 3, 4, 5, 6}}, "it has 6"}, {{{1, 2, 3, 4, 5, 6, 7, 8}}, "it has 8"},
-                          {{{1, 1, huge, huge}}, "beyond 64 bits"}, {{{1, 1, huge, huge, 0}}, nullptr},
+                          {{{1, 2, 3, 4, 5, 6}}, "it has 6"},
+                          {{{1, 2, 3, 4, 5, 6, 7, 8}}, "it has 8"},
+                          {{{1, 1, huge, huge}}, "beyond 64 bits"},
+                          {{{1, 1, huge, huge, 0}}, nullptr},
                           {{{2, 5, 3, 4}, {5}}, "takes 1 inputs (x) and gives 1 output; there are 2"},
                           {{{2, 5, 3, 4}, {5}, {5}, {2, 5, 3, 4}}, "there are 4"}};
   Shapes const whole[] = {{{{2, 5, 3, 4}, {5}, {5}, {2, 5, 3, 4}}, nullptr},

@@ -147,8 +147,7 @@ TEST(into_an_engine_and_back) {
           std::memcpy(&value, field.data, sizeof value);
           field.type == PluginFieldType::kINT32 ? kept.i32(field.name, bits) : kept.f32(field.name, value);
         }
-        Made const loaded(
-            creator_of(op, plugin_namespace).createPlugin("block", kept.get(), TensorRTPhase::kRUNTIME));
+        Made const loaded(creator_of(op, plugin_namespace).createPlugin("block", kept.get(), TensorRTPhase::kRUNTIME));
         CHECK(loaded.plugin && quiet(), "%s", op.name);
         if (!loaded.plugin) continue;
         CHECK(serialised(loaded, kLambda) == 0.3F, "lambda");
@@ -194,8 +193,8 @@ TEST(timing_cache) {
     CHECK(id == text("simam1;%s", op.name), "%s", id.c_str());
     ids.push_back(id);
     CHECK(std::strcmp(a.build->getMetadataString(), "e_lambda=0.100000001") == 0, "%s", a.build->getMetadataString());
-    char const* const scales = op.residual ? ";x_scale=0.25;residual_scale=0.5;y_scale=0.125"
-                                           : ";x_scale=0.25;residual_scale=0;y_scale=0.125";
+    char const* const scales =
+        op.residual ? ";x_scale=0.25;residual_scale=0.5;y_scale=0.125" : ";x_scale=0.25;residual_scale=0;y_scale=0.125";
     CHECK(std::strstr(c.build->getMetadataString(), scales) != nullptr, "%s", c.build->getMetadataString());
   }
   CHECK(ids.size() == std::size(kOps), "%zu", ids.size());

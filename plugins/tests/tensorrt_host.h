@@ -55,8 +55,8 @@ inline Finder host_finder;
 // One error since the last look, and these words are in it.
 inline bool complained(char const* words) {
   auto const lines = std::exchange(host_logger.lines, {});
-  bool const right = lines.size() == 1 && lines[0].first == Severity::kERROR &&
-                     lines[0].second.find(words) != std::string::npos;
+  bool const right =
+      lines.size() == 1 && lines[0].first == Severity::kERROR && lines[0].second.find(words) != std::string::npos;
   if (!right) {
     std::printf("  wanted one error with '%s', got %zu:\n", words, lines.size());
     for (auto const& line : lines) std::printf("    %d %s\n", static_cast<int>(line.first), line.second.c_str());
@@ -111,9 +111,7 @@ class FieldValues {
   FieldValues& f64(char const* name, double value) {
     return add(name, PluginFieldType::kFLOAT64, &value, sizeof value);
   }
-  FieldValues& i32(char const* name, int32_t value) {
-    return add(name, PluginFieldType::kINT32, &value, sizeof value);
-  }
+  FieldValues& i32(char const* name, int32_t value) { return add(name, PluginFieldType::kINT32, &value, sizeof value); }
   FieldValues& raw(PluginField const& field) {
     fields_.push_back(field);
     return *this;

@@ -6,9 +6,9 @@
 struct SimamParams last;  // of the last launch
 void* last_stream;
 int launches, prepared;
-int result;       // of simam_launch
+int result;                // of simam_launch
 int most_group = 1 << 30;  // simam_accepts no wider one
-size_t needed;    // workspace
+size_t needed;             // workspace
 
 int simam_accepts(struct SimamParams const* p) { return p->group <= most_group; }
 size_t simam_workspace(struct SimamParams const* p) { return p->pixels > 2 ? needed : 0; }
