@@ -47,7 +47,8 @@ std::string text(Mode v) {
 template <class T, int kHeld, bool kAligned, bool kEpilogue>
 struct Name<Small<T, kHeld, kAligned, kEpilogue>> {
   static std::string text() {
-    return "Small<" + Name<T>::text() + ", " + cuda::text(kHeld) + ", " + cuda::text(kAligned) + ", " + cuda::text(kEpilogue) + ">";
+    return "Small<" + Name<T>::text() + ", " + cuda::text(kHeld) + ", " + cuda::text(kAligned) + ", " +
+           cuda::text(kEpilogue) + ">";
   }
 };
 template <class Access, int kHeld, Team team, Mode mode, bool kEpilogue>
@@ -111,7 +112,8 @@ struct Writing {
     ahead.cluster = cluster;
     std::string source = "#include \"ahead_of_time.cuh\"\n\nusing namespace simam::cuda;\nusing SimamKernel = ";
     source += Name<Kernel>::text() + ";\n";
-    source += "static_assert(sizeof(Problem) == " + std::to_string(sizeof(Problem)) + ", \"headers of another version\");\n\n";
+    source += "static_assert(sizeof(Problem) == " + std::to_string(sizeof(Problem)) +
+              ", \"headers of another version\");\n\n";
     source += "extern \"C\" __global__ void __launch_bounds__(" + std::to_string(threads) + ")";
     if (cluster > 1) source += " __cluster_dims__(" + std::to_string(cluster) + ", 1, 1)";
     source += "\n    SIMAM_ENTRY(void const* x";
@@ -156,7 +158,8 @@ char const* refuse_or_write(SimamParams const& params, Device const& device, Sim
 }  // namespace simam::cuda
 
 extern "C" __attribute__((visibility("default"))) char const* simam_ahead(SimamParams const* params,
-                                                                          SimamDevice const* device, SimamAhead* ahead) {
+                                                                          SimamDevice const* device,
+                                                                          SimamAhead* ahead) {
   if (params == nullptr || device == nullptr || ahead == nullptr) return "a pointer is null";
   try {
     return simam::cuda::refuse_or_write(*params, {device->multiprocessors, device->capability, device->l2}, *ahead);

@@ -204,11 +204,11 @@ SIMAM_DEVICE void activate(float (&v)[kCount], int activation) {
   }
 }
 
-// From x to what is stored. residual: zeros where there is none. epilogue_of(j) and gate_of(j): those of element j. Where
-// !kEpilogue nothing follows simam(x) but int8's scale.
+// From x to what is stored. residual: zeros where there is none. gate(j) and of(j): the gate and the epilogue of element
+// j. Where !kEpilogue nothing follows simam(x) but int8's scale.
 template <class T, bool kEpilogue, int kCount, class GateOf, class EpilogueOf>
-SIMAM_DEVICE void apply_epilogue(float (&v)[kCount], float const (&residual)[kCount], GateOf const& gate, EpilogueOf const& of,
-                         Problem const& p) {
+SIMAM_DEVICE void apply_epilogue(float (&v)[kCount], float const (&residual)[kCount], GateOf const& gate,
+                                 EpilogueOf const& of, Problem const& p) {
   for (int j = 0; j < kCount; ++j) {
     v[j] = simam_of<T>(v[j], gate(j));
     if constexpr (kEpilogue) {

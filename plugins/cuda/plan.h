@@ -33,12 +33,12 @@ constexpr int kLanesThreads = 128;  // of a block with several planes
 // Sizes are those of one launch; a large problem, and one whose two kernels are to meet in L2, takes several.
 struct Plan {
   Kernel kernel;
-  Mode mode;    // Mode::moments: each launch is followed by one of Mode::gate
-  bool wide;    // 16 bytes at a time; of small planes: everything is aligned
-  bool epilogue;   // something follows simam(x)
-  Held held;    // in a thread's registers
-  int threads;  // of a block
-  int shared;   // bytes of a block's memory
+  Mode mode;                  // Mode::moments: each launch is followed by one of Mode::gate
+  bool wide;                  // 16 bytes at a time; of small planes: everything is aligned
+  bool epilogue;              // something follows simam(x)
+  Held held;                  // in a thread's registers
+  int threads;                // of a block
+  int shared;                 // bytes of a block's memory
   int64_t units, per_launch;  // planes, or images' groups: of all, and of a launch
   int64_t workspace;          // bytes that make every launch possible
   Problem problem;            // but for the pointers, `first` and `count`
@@ -46,8 +46,8 @@ struct Plan {
 
 // Null, or why these parameters are none.
 char const* refuse(SimamParams const& params);
-int element_size(int32_t type);            // bytes
-int misaligned(void const* p, int by);     // bytes behind a multiple of `by`
+int element_size(int32_t type);         // bytes
+int misaligned(void const* p, int by);  // bytes behind a multiple of `by`
 
 // The plan of params.tactic, or of the best one for SIMAM_AUTOMATIC. false: it does not accept this shape here.
 // `params` is one that was not refused, and not empty.

@@ -54,7 +54,8 @@ struct Planes {
     // Of a plane that is not there none: the other lanes of the warp need these for their sums.
     int const chunks = team == Team::lanes && plane >= p.count ? 0 : length / kCount;
     int64_t const start = (p.first + plane) * p.pixels + from;
-    Chunk const* const x = block.settled(reinterpret_cast<Chunk const*>(static_cast<typename T::Element const*>(p.x) + start) + first);
+    Chunk const* const x =
+        block.settled(reinterpret_cast<Chunk const*>(static_cast<typename T::Element const*>(p.x) + start) + first);
 
     Chunk held[kHeld];
     SIMAM_UNROLL
@@ -75,8 +76,9 @@ struct Planes {
     auto* const shared = reinterpret_cast<Shared*>(block.shared());
     Moments all;
     if constexpr (mode == Mode::gate) {
-      all = gather(p.workspace + static_cast<int64_t>(plane) * p.parts, p, block.thread(), block.threads(),
-                   [&](float* slots, float v) { return over_team(block, kWarp, slots, v); }, *shared);
+      all = gather(
+          p.workspace + static_cast<int64_t>(plane) * p.parts, p, block.thread(), block.threads(),
+          [&](float* slots, float v) { return over_team(block, kWarp, slots, v); }, *shared);
     } else {
       all = moments(block, held, first, step, length, chunks);
     }
@@ -120,8 +122,8 @@ struct Planes {
   }
 
   template <class Block>
-  static SIMAM_DEVICE Moments moments(Block const& block, Chunk (&held)[kHeld], int first, int step,
-                                      int length, int chunks) {
+  static SIMAM_DEVICE Moments moments(Block const& block, Chunk (&held)[kHeld], int first, int step, int length,
+                                      int chunks) {
     if constexpr (T::kScaled && Access::kWide) return moments_of_bytes(block, held, step, length);
     auto* const shared = reinterpret_cast<Shared*>(block.shared());
     float v[kCount];
@@ -152,8 +154,7 @@ struct Planes {
 
   // int8: the sums are exact, and one round of them does.
   template <class Block>
-  static SIMAM_DEVICE Moments moments_of_bytes(Block const& block, Chunk const (&held)[kHeld], int step,
-                                               int length) {
+  static SIMAM_DEVICE Moments moments_of_bytes(Block const& block, Chunk const (&held)[kHeld], int step, int length) {
     int sums[2] = {};
     SIMAM_UNROLL
     for (int i = 0; i < kHeld; ++i)
@@ -195,7 +196,8 @@ struct Planes {
     Chunk* const y = block.settled(reinterpret_cast<Chunk*>(static_cast<Element*>(p.y) + start) + first);
     Epilogue last{1, 0};
     if constexpr (kEpilogue)
-      last = epilogue_of<T>(p, static_cast<int>(static_cast<uint32_t>(p.first + plane) % static_cast<uint32_t>(p.channels)));
+      last = epilogue_of<T>(
+          p, static_cast<int>(static_cast<uint32_t>(p.first + plane) % static_cast<uint32_t>(p.channels)));
     // The next of the residual is read before this one of y is written, which may be in its place.
     Chunk next{};
     if (kEpilogue && residual != nullptr && first < chunks) next = block.load(residual);

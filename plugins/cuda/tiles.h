@@ -91,8 +91,8 @@ struct Tiles {
 
  private:
   struct Tile {
-    int in_tile, channels;     // channels of the tile; in_tile: the thread's first
-    int pixel, rows, end;      // the thread's pixels: pixel + i * rows, below end
+    int in_tile, channels;  // channels of the tile; in_tile: the thread's first
+    int pixel, rows, end;   // the thread's pixels: pixel + i * rows, below end
 
     SIMAM_DEVICE bool has(int i) const { return pixel + i * rows < end; }
   };
@@ -254,7 +254,9 @@ struct Tiles {
             widen<Access>(next, more);
             if (i + 1 < kHeld && here.has(i + 1)) next = block.load(residual + (i + 1) * step);
           }
-        apply_epilogue<T, kEpilogue>(v, more, [&](int j) { return gates[j]; }, [&](int j) { return kKept ? last[j] : epilogue_of<T>(p, channel(j)); }, p);
+        apply_epilogue<T, kEpilogue>(
+            v, more, [&](int j) { return gates[j]; },
+            [&](int j) { return kKept ? last[j] : epilogue_of<T>(p, channel(j)); }, p);
         if (padded)
           for (int j = 0; j < kCount; ++j)
             if (channel(j) >= p.channels) v[j] = 0;
