@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -86,6 +87,10 @@ class NearMiss:
 
     def __str__(self) -> str:
         return "\n  ".join((f"{on_one_line(self.node)}:", *map(on_one_line, self.reasons)))
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"node": self.node, "reasons": list(self.reasons), "repairable": self.repaired is not None}
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
+from rich.cells import cell_len, set_cell_size
+
+WIDTH = 100
+"""Columns that a table fits into, unless the terminal says another width."""
+LEAST = 8
+"""Columns of the shortest name that is left of a longer one."""
 LONGEST = 2000
 """Characters of one line; of a longer one the middle is left out."""
 
@@ -24,11 +30,42 @@ def on_lines(text: str) -> str:
     return "\n".join(map(on_one_line, text.split("\n")))
 
 
-def as_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Columns side by side, texts to the left and all else in their width; in printable characters."""
+def as_table(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], right: Collection[str] = (), width: int = WIDTH
+) -> str:
+    """Columns side by side, two spaces apart, in printable characters, within `width` where that can be done.
+
+    right : the columns of numbers, which stay whole. The widest of the others are shortened, down to LEAST.
+    """
     cells = [[on_one_line(str(cell)) for cell in row] for row in (columns, *rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in cells)
+    numbers = [name in right for name in columns]
+    widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
+    shrinking = [i for i, number in enumerate(numbers) if not number and widths[i] > LEAST]
+    while shrinking and sum(widths) + 2 * (len(widths) - 1) > width:
+        widest = max(shrinking, key=widths.__getitem__)
+        widths[widest] -= 1
+        shrinking = [i for i in shrinking if widths[i] > LEAST]
+    return "\n".join("  ".join(map(_aligned, row, widths, numbers)).rstrip() for row in cells)
+
+
+def shortened(text: str, width: int) -> str:
+    """`text` in `width` columns of a terminal: of a longer one the middle is left out, as its end tells it apart."""
+    if cell_len(text) <= width:
+        return text
+    end = width // 2
+    return f"{set_cell_size(text, width - 1 - end)}…{set_cell_size(text[::-1], end)[::-1]}"
+
+
+def counted(count: int, what: str) -> str:
+    """As in `1 near miss`, `2 near misses`."""
+    ending = "" if count == 1 else "es" if what.endswith("s") else "s"
+    return f"{count} {what}{ending}"
+
+
+def _aligned(cell: str, width: int, number: bool) -> str:
+    cell = shortened(cell, width)
+    space = " " * (width - cell_len(cell))
+    return space + cell if number else cell + space
 
 
 def _shown(character: str) -> str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from simam_deploy.compare.matching import Names
 from simam_deploy.errors import InputError
 from simam_deploy.runtimes.session import Session, is_float
-from simam_deploy.text import as_table
+from simam_deploy.text import as_table, counted
 
 Array = NDArray[Any]
 
@@ -71,7 +71,20 @@ class Timing:
              f"{r.ratio_to_first:.2f}", f"{r.ratio_to_copy:.2f}", r.simam)
             for r in self.rows
         ]  # fmt: skip
-        return "\n".join((as_table(columns, cells), *(f"left out: {reason}" for reason in self.left_out)))
+        return "\n".join(
+            (as_table(columns, cells), *(f"left out: {reason}" for reason in self.left_out), self.verdict)
+        )
+
+    @property
+    def verdict(self) -> str:
+        """In one line, how many sessions were timed, and how many were left out."""
+        left = f", {len(self.left_out)} left out" if self.left_out else ""
+        return f"timed: {counted(len(self.rows) - 1, 'session')}{left}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        rows = [asdict(row) for row in self.rows]
+        return {"threads": self.threads, "rows": rows, "left_out": list(self.left_out)}
 
 
 def bench(

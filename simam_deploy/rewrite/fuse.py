@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import onnx_ir as ir
 
@@ -25,7 +26,7 @@ from simam_deploy.rewrite.epilogue import with_epilogues
 from simam_deploy.rewrite.forms import epilogue as epilogue_form
 from simam_deploy.rewrite.forms import form_named
 from simam_deploy.rewrite.unique_names import make_unique, name_blocks
-from simam_deploy.text import on_one_line
+from simam_deploy.text import counted, on_one_line
 
 BODIES = {(OP_DOMAIN, name, "") for name in OPS}
 """The identifiers of the functions that are the bodies of our operators."""
@@ -55,6 +56,17 @@ class Fused:
     rows: tuple[BlockRow, ...]
     near_misses: tuple[NearMiss, ...]
     notes: tuple[str, ...]
+
+    @property
+    def verdict(self) -> str:
+        """In one line, how many blocks were written, and how many near misses were not."""
+        left = f", {counted(len(self.near_misses), 'near miss')} left alone" if self.near_misses else ""
+        return f"written: {counted(len(self.rows), 'SimAM block')}{left}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        misses = [miss.as_dict() for miss in self.near_misses]
+        return {"blocks": [asdict(row) for row in self.rows], "near_misses": misses, "notes": list(self.notes)}
 
 
 def fuse(
