@@ -11,9 +11,8 @@ import pytest
 from helpers.graphs import BODY, parse, save
 
 from simam_deploy import native
-from simam_deploy.errors import FormError, InputError, RuntimeUnavailable
-from simam_deploy.experimental.ahead_of_time.build import mark
-from simam_deploy.formula import DEFAULT_LAMBDA, reference, tolerance
+from simam_deploy.errors import FormError, RuntimeUnavailable
+from simam_deploy.formula import reference, tolerance
 from simam_deploy.ort_cpu.specialise import specialise
 from simam_deploy.rewrite.fuse import fuse_file
 from simam_deploy.runtimes import open_session
@@ -158,22 +157,6 @@ def test_with_a_node_that_needs_the_kernel_it_does_not_load(tmp_path: Path) -> N
     )
     with pytest.raises(RuntimeUnavailable, match="is not SimAMAffine"):
         open_session(save(model, tmp_path / "m.onnx"))
-
-
-@pytest.mark.parametrize("name", UNLIKE)
-def test_an_engine_does_not_take_another_lambda(name: str) -> None:
-    body, call, _ = UNLIKE[name]
-    model = parse(CALL.format(call=call), body)
-    if call.startswith("theirs"):
-        model.opset_import.append(onnx.helper.make_opsetid("theirs", 1))
-    with pytest.raises(InputError, match=r"takes λ = 0\.25.*simam-deploy fuse"):
-        mark(model)
-
-
-def test_an_engine_takes_the_default() -> None:
-    marked, count = mark(parse(CALL.format(call="simam.SimAM"), BODY))
-    assert count == 1
-    assert onnx.helper.get_node_attr_value(marked.graph.node[0], "e_lambda") == pytest.approx(DEFAULT_LAMBDA)
 
 
 @pytest.mark.usefixtures("library")

@@ -89,7 +89,7 @@ class Plugins:
         self.kernels: dict[str, Kernel] = {}
         self.refusal: SimAMDeployError | None = None
         self.tensorrt = tensorrt
-        self._plugin = _plugin_module(tensorrt)
+        self._plugin = plugin_module(tensorrt)
         for name, op in OPS.items():
             self._register(name, op)
 
@@ -227,7 +227,7 @@ def register(tensorrt: ModuleType | None = None, options: Options | None = None)
         )
     if not isinstance(options, Options | None):
         raise TypeError(f"options is {options!r}; it must be an ahead_of_time.Options, or None for Options()")
-    module = tensorrt if tensorrt is not None else _import()
+    module = tensorrt if tensorrt is not None else import_tensorrt()
     wanted = options or Options()
     found = _registered.get(module)
     if found is None:
@@ -275,7 +275,8 @@ def groups(channels: int, kind: str) -> dict[str, int]:
     return {"LINEAR": 1} if kind == "FP32" else {"LINEAR": 1, "HWC8": math.ceil(channels / 8) * 8}
 
 
-def _plugin_module(tensorrt: ModuleType) -> Any:
+def plugin_module(tensorrt: ModuleType) -> Any:
+    """Its `tensorrt.plugin`, which can take kernels ahead of time. Raises RuntimeUnavailable."""
     version = str(getattr(tensorrt, "__version__", "unknown"))
     if tensorrt.__name__ == "tensorrt_rtx":
         raise RuntimeUnavailable(
@@ -300,7 +301,8 @@ def _plugin_module(tensorrt: ModuleType) -> Any:
     return plugin
 
 
-def _import() -> ModuleType:
+def import_tensorrt() -> ModuleType:
+    """TensorRT. Raises RuntimeUnavailable."""
     try:
         return importlib.import_module("tensorrt")
     except ImportError as error:
