@@ -58,6 +58,16 @@ def test_imports_point_downwards(path: Path) -> None:
         assert not arrows_up(path.read_text(), room_of(path))
 
 
+def test_nothing_but_the_doctor_imports_what_no_gpu_has_run() -> None:
+    """And the doctor only when it is asked to: see test_doctor.py."""
+    arrows = [
+        str(path.relative_to(PACKAGE))
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if room_of(path) != "experimental" and "experimental" in {room for _, room in imported(path.read_text())}
+    ]
+    assert arrows == ["cli/doctor.py"]
+
+
 def test_every_room_has_a_rank() -> None:
     rooms = {room_of(path) for path in PACKAGE.rglob("*.py")} - {"__init__"}
     assert rooms == RANK.keys()

@@ -12,7 +12,6 @@ import math
 import platform
 import re
 from collections.abc import Callable, Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +55,8 @@ def specialised(properties: Mapping[str, str]) -> Record | None:
 
 def record(made: Record, source: Record, packages: Sequence[str]) -> Record:
     """The whole manifest: `about`, where it came from, the versions it was made with; parity is not measured yet."""
+    from importlib import metadata  # takes longer than all else here together
+
     versions = {"python": platform.python_version()}
     for package in packages:
         try:

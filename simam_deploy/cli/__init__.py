@@ -1,7 +1,8 @@
-"""The command line: each command parses, makes one library call, and prints.
+"""The command line: each command is a file here that parses, makes one library call, and prints.
 
-`convert` makes files or looks into them, `compare` runs them, `options` is what both share, `streams` where both
-print.
+Nothing but typer and rich is imported before a command has its options, so that help, completion and what cannot be
+parsed answer at once. `options` is what commands share, `choices` the names that options take, `render` tables and
+progress, `streams` where all of it is printed.
 """
 
 from __future__ import annotations
@@ -17,18 +18,19 @@ from typing import Annotated, Any
 import typer
 
 from simam_deploy import __version__
-from simam_deploy.cli import compare, convert, render
+from simam_deploy.cli import bench, build, doctor, export, fuse, inspect, render, verify
+from simam_deploy.cli.options import Quiet
 from simam_deploy.cli.streams import standing_in, status_after
 from simam_deploy.errors import SimAMDeployError, VerificationError
-from simam_deploy.runtimes.session import silence
+from simam_deploy.processes.silent import silence
 
 FAILED, UNUSABLE, DEFECT, INTERRUPTED, TERMINATED = 1, 2, 70, 130, 143
 
+PROGRAM = "simam-deploy"
 app = typer.Typer(
-    name="simam-deploy",
+    name=PROGRAM,
     help="Put models with SimAM attention into production: one verified ONNX file for every runtime.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -89,15 +91,35 @@ def _meaning(error: BaseException) -> int:
     return status
 
 
-for _command, _example in {**convert.COMMANDS, **compare.COMMANDS}.items():
-    app.command(epilog=f"Example: simam-deploy {_example}")(_ending(_command))
+PANELS = {
+    "Look": (inspect.inspect, doctor.doctor),
+    "Make": (export.export, fuse.fuse, build.build),
+    "Check": (verify.verify, bench.bench),
+}
+"""The commands in the order of the work."""
+COMMANDS = [command for commands in PANELS.values() for command in commands]
+for _panel, _commands in PANELS.items():
+    for _command in _commands:
+        _help = f"{_command.__doc__}\n\nExample: simam-deploy {sys.modules[_command.__module__].EXAMPLE}"
+        app.command(help=_help, rich_help_panel=_panel)(_ending(_command))
 
 
-@app.callback(invoke_without_command=True)
-def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
-    if version:
+def _print_version(asked: bool) -> None:
+    if asked:
         print(__version__)
         raise typer.Exit
+
+
+@app.callback()
+def _before(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    if quiet:
+        context.default_map = {command.__name__: {"quiet": True} for command in COMMANDS}
 
 
 def main() -> None:
@@ -107,7 +129,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminated)
     with standing_in() as out:
         try:
-            app()
+            app(prog_name=PROGRAM)
         except SystemExit as end:  # ours, or typer's: 0 for help, 2 for what it cannot parse
             status = end.code if isinstance(end.code, int) else 0
         except BaseException as error:  # before a command begins: from the reading of its options, or Ctrl-C

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import math
 import platform
 import tempfile
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from importlib import metadata
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
-import onnx
+import typer
 
-from simam_deploy import __version__, formula, native
-from simam_deploy.compare import inputs
-from simam_deploy.compare.workload import LIMITS, TIMES_HELD, refuse_many_parts
-from simam_deploy.errors import InputError, LimitError, NativeError, RuntimeUnavailable, SimAMDeployError
-from simam_deploy.graph import onnx_file
-from simam_deploy.native import cuda_library
-from simam_deploy.processes import limited
-from simam_deploy.rewrite.forms import alone
-from simam_deploy.runtimes import KernelUse, onnx_model, open_session
+from simam_deploy import __version__
+from simam_deploy.cli import render
+from simam_deploy.cli.options import Json, Quiet
+from simam_deploy.errors import NativeError, RuntimeUnavailable, SimAMDeployError
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float32]
+
+EXAMPLE = "doctor"
 PACKAGES = {
     "torch": ("torch", ("torch",)),
     "onnx_reference": ("onnx", ("onnx",)),
@@ -34,11 +34,6 @@ PACKAGES = {
 """Room -> the extra of this package that brings it, and the names it has on PyPI."""
 
 
-MOST_NUMBERS = 2**26
-"""Of the inputs that `kernel_in` makes: 256 MiB of float32."""
-MOST_WEIGHTS = 2**32
-
-
 @dataclass(frozen=True)
 class Row:
     """One thing that may be here."""
@@ -47,11 +42,44 @@ class Row:
     version: str
     works: bool
     detail: str
-    """What it was seen to do, or the command that mends it."""
+    """What it was seen to do; or why it does not work, and in further lines the command that mends it."""
+
+
+def doctor(
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also what the experimental parts need, which have never run on a GPU.")
+    ] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Say what is installed, what each runtime can do here, and how to mend what is missing."""
+    with render.progress(quiet) as say:
+        rows = examine(say)
+        experimental = examine_experimental() if everything else []
+    if as_json:
+        rows = [*rows, *experimental]
+        render.json([{**asdict(row), "experimental": row in experimental} for row in rows])
+        return
+    _show("what is here", ("", "version", "works", "what it does here"), rows)
+    if everything:
+        render.lines([""])
+        _show("experimental: never run on a GPU", ("", "version", "is here", "what it needs"), experimental)
+    render.verdict(f"works: {sum(row.works for row in rows)} of {len(rows)}")
+
+
+def _show(title: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+    """A table, and below it all of what does not work: reasons and commands are nothing to shorten."""
+    details = [row.detail.splitlines()[0] if row.works else "see below" for row in rows]
+    works = ["yes" if row.works else "no" for row in rows]
+    render.table(title, columns, [(r.name, r.version, w, d) for r, w, d in zip(rows, works, details, strict=True)])
+    render.lines([f"{row.name}: {row.detail}" for row in rows if not row.works], "how to mend what is missing:")
 
 
 def examine(on_progress: Callable[[str], None] | None = None) -> list[Row]:
     """Try everything. Nothing is raised for what is missing; a one-block file is run on each runtime."""
+    from simam_deploy.graph import onnx_file
+    from simam_deploy.rewrite.forms import alone
+
     say = on_progress or (lambda _: None)
     rows = [Row("simam-deploy", __version__, True, f"Python {platform.python_version()} on {platform.machine()}")]
     tries: dict[str, Callable[[Path], str]] = {
@@ -77,44 +105,18 @@ def examine(on_progress: Callable[[str], None] | None = None) -> list[Row]:
     return rows
 
 
-def kernel_in(file: Path, model: onnx.ModelProto | None = None) -> KernelUse:
-    """Which SimAM nodes of a file the compiled kernel takes in ort: seen in one run, on inputs that are made.
+def examine_experimental() -> list[Row]:
+    """Whether all is here that the parts need which have never run on a GPU. They are not tried."""
+    from simam_deploy.experimental.ahead_of_time.ready import ready
 
-    model : as read from it, if it was.
-    The run, and the load before it, are in a process with LIMITS: a file may run for ever. A file without nodes of
-    ours is not run, nor one of very many parts.
-    """
-    model = onnx_file.read(file) if model is None else model
-    count = onnx_model.ours(model)
-    if not count:
-        return KernelUse()
-    try:
-        refuse_many_parts(file, model)
-        if native.library() is None:
-            return KernelUse(0, count, why=native.why_not())
-        held = sum(path.stat().st_size for path in (file, *onnx_file.weight_files(model, file)))
-        if held > MOST_WEIGHTS:
-            return KernelUse(None, count, why=f"its weights take more than {MOST_WEIGHTS // 2**30} GiB")
-        limits = replace(LIMITS, memory=LIMITS.memory + TIMES_HELD * held)
-        return KernelUse(**limited.call(f"{__name__}:_see_kernel", str(file.absolute()), count, limits=limits))
-    except LimitError as error:
-        return KernelUse(None, count, why=f"{error}; bench runs it without limits")
-    except (NativeError, InputError) as error:
-        return KernelUse(None, count, why=str(error).splitlines()[0])
-
-
-def _see_kernel(file: str, count: int) -> dict[str, object]:
-    """The fields of a KernelUse. Runs the file: call it in a process of its own."""
-    with open_session(file, "ort", threads=1) as session:
-        if sum(math.prod(inputs.resolve(spec, None)) for spec in session.inputs) > MOST_NUMBERS:
-            return asdict(KernelUse(None, count, why=f"its inputs hold more than {MOST_NUMBERS:,} numbers"))
-        (case,) = inputs.cases(["plain"], inputs.specs(file))
-        names = [spec.name for spec in session.inputs]
-        return asdict(session.kernel_use(dict(zip(names, case.feeds[0], strict=True))))
+    return [_attempt("tensorrt, kernels ahead of time", lambda _: ready(), Path(), "ahead-of-time")]
 
 
 def _library(file: Path) -> Row:
     """The compiled kernel: found, asked, and seen to run."""
+    from simam_deploy import native
+    from simam_deploy.compare.kernel_use import kernel_in
+
     name = "kernel library"
     try:
         library = native.library()
@@ -129,6 +131,8 @@ def _library(file: Path) -> Row:
 
 def _cuda_kernels() -> Row:
     """The CUDA kernels as PyTorch takes them: found, loaded, and seen to run where there is a GPU."""
+    from simam_deploy.native import cuda_library
+
     name = "CUDA kernels"
     try:
         found = cuda_library.kernels()
@@ -140,7 +144,7 @@ def _cuda_kernels() -> Row:
 
         if not torch.cuda.is_available():
             return Row(name, "-", False, f"{found.path}; not run: torch sees no GPU")
-        x = np.random.default_rng(0).standard_normal((2, 2, 5, 7)).astype(np.float32)
+        x = _example()
         y = SimAM(kernel="require").eval()(torch.from_numpy(x).cuda()).cpu().numpy()
     except Exception as error:  # of a driver or a broken installation, in any type
         return Row(name, "-", False, (str(error).splitlines() or [type(error).__name__])[0])
@@ -168,6 +172,8 @@ def _mend(extra: str) -> str:
 
 
 def _version(packages: tuple[str, ...]) -> str:
+    from importlib import metadata
+
     for package in packages:
         try:
             return metadata.version(package)
@@ -181,7 +187,7 @@ def _try_torch(_: Path) -> str:
 
     from simam_deploy.pytorch.module import SimAM
 
-    x = np.random.default_rng(0).standard_normal((2, 2, 5, 7)).astype(np.float32)
+    x = _example()
     share = _share(SimAM()(torch.from_numpy(x)).numpy(), x)
     cuda = f"CUDA {torch.version.cuda} on {torch.cuda.get_device_name()}" if torch.cuda.is_available() else "no CUDA"
     return f"SimAM in float32 at {share:.2f} of tolerance; {cuda}"
@@ -189,7 +195,9 @@ def _try_torch(_: Path) -> str:
 
 def _try_session(file: Path, runtime: str, provider: str | None = None, kernel: str | None = None) -> str:
     """kernel : "off" for ort itself, as the kernel library has a row of its own."""
-    x = np.random.default_rng(0).standard_normal((2, 2, 5, 7)).astype(np.float32)
+    from simam_deploy.runtimes import open_session
+
+    x = _example()
     with open_session(file, runtime, provider=provider, kernel=kernel) as session:
         (y,) = session.run({"x": x}).values()
         taken = [f"SimAM runs as {session.kernel_use({'x': x})}"] if provider and not session.notes else []
@@ -204,9 +212,17 @@ def _try_tensorrt_rtx(file: Path) -> str:
     return f"builds engines without a GPU; a block for sm86 took {report.build_s:.1f} s"
 
 
-def _share(
-    y: np.ndarray[tuple[int, ...], np.dtype[np.float32]], x: np.ndarray[tuple[int, ...], np.dtype[np.float32]]
-) -> float:
+def _example() -> Array:
+    import numpy as np
+
+    return np.random.default_rng(0).standard_normal((2, 2, 5, 7)).astype(np.float32)
+
+
+def _share(y: Array, x: Array) -> float:
+    import numpy as np
+
+    from simam_deploy import formula
+
     share = float((np.abs(y - formula.reference(x)) / formula.tolerance(x, np.float32)).max())
     if not share <= 1:
         raise RuntimeUnavailable(f"runs, but what it computes is not SimAM: {share:.3g} of tolerance")

@@ -1,4 +1,4 @@
-"""Options that several commands share, and reading their texts."""
+"""Options that several commands share, and reading their texts. Nothing here imports a framework."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Annotated
 
 import typer
 
-from simam_deploy.compare.inputs import DEFAULT
-from simam_deploy.errors import InputError, OutputError
-from simam_deploy.rewrite.forms import FORMS
+from simam_deploy.artifacts.opening import opened
+from simam_deploy.cli import choices
+from simam_deploy.errors import InputError, ModelFileError, OutputError
 
 LARGEST = 2**30
 """Numbers in one input; 4 GiB of float32."""
-FORM_NAMES = ", ".join(FORMS)
+FORM_NAMES = ", ".join(choices.FORMS)
+DEFAULT_INPUTS = ",".join(choices.DEFAULT_INPUTS)
 
 
 def _named(path: Path) -> Path:
@@ -24,12 +25,44 @@ def _named(path: Path) -> Path:
     return path
 
 
+def _there(path: Path) -> Path:
+    """Refuse a file that is not there before anything is imported to read it."""
+    opened(path, ModelFileError, ".onnx file").close()
+    return path
+
+
+def _all_there(paths: list[Path]) -> list[Path]:
+    return [_there(path) for path in paths]
+
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on stderr but errors: no progress, no warnings.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
-OneFile = Annotated[Path, typer.Argument(help="An ONNX file.", show_default=False)]
+OneFile = Annotated[
+    Path,
+    typer.Argument(
+        help="An ONNX file.", show_default=False, callback=_there, autocompletion=choices.file_of(".onnx")
+    ),
+]
+Files = Annotated[
+    list[Path],
+    typer.Argument(
+        help="ONNX files.", show_default=False, callback=_all_there, autocompletion=choices.file_of(".onnx")
+    ),
+]
 Output = Annotated[
     Path, typer.Option("--output", "-o", help="The file to write.", show_default=False, callback=_named)
 ]
-Form = Annotated[str, typer.Option(help=f"How to write each SimAM block: {FORM_NAMES}.")]
+Form = Annotated[
+    str,
+    typer.Option(help=f"How to write each SimAM block: {FORM_NAMES}.", autocompletion=choices.one_of(choices.FORMS)),
+]
+Forms = Annotated[
+    str,
+    typer.Option(
+        help=f"Comma-separated forms to convert to first, or all: {FORM_NAMES}.",
+        autocompletion=choices.list_of((*choices.FORMS, "all")),
+    ),
+]
 FoldEpilogue = Annotated[
     bool,
     typer.Option(
@@ -47,16 +80,33 @@ Shapes = Annotated[
     typer.Option("--shape", help="Size of an input, as 1,3,224,224, or '' for a scalar; once per input."),
 ]
 Runtimes = Annotated[
-    str | None, typer.Option(help="Comma-separated: onnx_reference, ort, openvino. Default: installed.")
+    str | None,
+    typer.Option(
+        help=f"Comma-separated: {', '.join(choices.RUNTIMES)}. Default: installed.",
+        autocompletion=choices.list_of(choices.RUNTIMES),
+    ),
 ]
-Inputs = Annotated[str, typer.Option(help="Comma-separated: plain, uniform, adversarial, FILE.npz, FOLDER.")]
-DEFAULT_INPUTS = ",".join(DEFAULT)
-Forms = Annotated[str, typer.Option(help=f"Comma-separated forms to convert to first, or all: {FORM_NAMES}.")]
+Inputs = Annotated[
+    str,
+    typer.Option(
+        help="Comma-separated: plain, uniform, adversarial, FILE.npz, FOLDER.",
+        autocompletion=choices.list_of(choices.INPUTS),
+    ),
+]
 Threads = Annotated[int, typer.Option(help="Threads of one inference; 0 leaves it to the runtime.")]
-Provider = Annotated[str | None, typer.Option(help="Execution provider for ort, as CUDAExecutionProvider.")]
+Provider = Annotated[
+    str | None,
+    typer.Option(
+        help="Execution provider for ort, as CUDAExecutionProvider.",
+        autocompletion=choices.one_of(choices.PROVIDERS),
+    ),
+]
 Kernel = Annotated[
     str | None,
-    typer.Option(help="For ort: auto takes the compiled kernel where it is built; require fails without; off."),
+    typer.Option(
+        help="For ort: auto takes the compiled kernel where it is built; require fails without; off.",
+        autocompletion=choices.one_of(choices.KERNEL),
+    ),
 ]
 Limits = Annotated[
     bool,
@@ -64,7 +114,6 @@ Limits = Annotated[
         help="Refuse files of more nodes than networks have; try what may take much with limits on time and memory."
     ),
 ]
-Files = Annotated[list[Path], typer.Argument(help="ONNX files.", show_default=False)]
 
 
 def parts(text: str) -> list[str]:
@@ -87,13 +136,8 @@ def sizes(texts: Sequence[str] | None) -> list[tuple[int, ...]] | None:
     return found
 
 
-def runtimes(text: str | None, provider: str | None) -> list[str]:
-    """The runtimes that are named, or all that are installed. Raises InputError if a provider has none to go to."""
-    from simam_deploy.runtimes import OPTIONS, installed
-
-    names = [name for name in installed() if name != "eager"] if text is None else parts(text)
-    if not names:
+def named_runtimes(text: str | None) -> list[str] | None:
+    """The runtimes that are named; None for all that are installed. Raises InputError for a list of none."""
+    if text is not None and not parts(text):
         raise InputError("--runtimes names none; leave it out for all that are installed")
-    if provider is not None and not set(names) & set(OPTIONS["provider"]):
-        raise InputError(f"--provider {provider} is for ort, which is not among {', '.join(names)}")
-    return names
+    return None if text is None else parts(text)

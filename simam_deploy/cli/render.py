@@ -7,40 +7,52 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 from rich.text import Text
 
 from simam_deploy.artifacts.manifest import as_json
-from simam_deploy.block import NearMiss
 from simam_deploy.cli.stages import lasting
-from simam_deploy.compare.bench import TimingRow
-from simam_deploy.compare.gates import GateRow
-from simam_deploy.compare.outputs import Row
-from simam_deploy.compare.verify import Report
-from simam_deploy.graph.shapes import Dims
-from simam_deploy.text import on_lines, on_one_line
+from simam_deploy.text import WIDTH, as_table, counted, on_lines, on_one_line, shortened
 
-_WIDTH = None if sys.stdout is not None and sys.stdout.isatty() else int(os.environ.get("COLUMNS") or 140)
-"""A log has no width of its own; 140 columns hold every table without folding."""
-out = Console(width=_WIDTH, emoji=False)
+if TYPE_CHECKING:
+    from simam_deploy.block import NearMiss
+    from simam_deploy.compare.bench import TimingRow
+    from simam_deploy.compare.gates import GateRow
+    from simam_deploy.compare.outputs import Row
+    from simam_deploy.compare.verify import Report
+    from simam_deploy.graph.shapes import Dims
+    from simam_deploy.rewrite.fuse import Fused
+
+_IN_A_LOG = None if sys.stdout is not None and sys.stdout.isatty() else int(os.environ.get("COLUMNS") or WIDTH)
+"""A log has no width of its own."""
+out = Console(width=_IN_A_LOG, emoji=False)
 err = Console(stderr=True, emoji=False)
 MOST_ROWS = 40
 """A longer parity table is shown as the worst row of each session."""
 
 
 @contextmanager
-def progress() -> Iterator[Callable[[str], None]]:
-    """A function that says what is being done: a spinner on a terminal, else a line for what lasts. On stderr."""
+def progress(quiet: bool = False) -> Iterator[Callable[[str], None]]:
+    """A function that says what is being done: a spinner on a terminal, else a line for what lasts. On stderr.
+
+    quiet : say nothing, and let no warning of a library through.
+    """
+    if quiet:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield lambda _: None
+        return
     if not err.is_terminal:
         with lasting(_line_on_stderr) as say:
             yield say
         return
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     with Progress(*columns, console=err, transient=True) as bar:
         task = bar.add_task("start")
@@ -52,7 +64,8 @@ def _line_on_stderr(what: str) -> None:
 
 
 def parity(report: Report) -> None:
-    """The rows of a verification; where there are many, the worst of each session, and all that failed."""
+    """The rows of a verification; where there are many, the worst of each session, and all that failed. At the end
+    whether it passed, of all rows."""
     columns = ("session", "case", "output", "max error", "of tolerance", "SNR dB", "worst element", "")
     rows = _worst(report.rows)
     cells = [
@@ -79,6 +92,7 @@ def parity(report: Report) -> None:
         title = _title("gate of each SimAM block, against the formula", len(gates), len(report.gates))
         table(title, heads, judged, right=heads[3:7])
     lines(("of tolerance: 1 is the limit; worst element: where in the batch the largest error is", *report.notes))
+    verdict(report.verdict)
 
 
 def timing(title: str, rows: Sequence[TimingRow]) -> None:
@@ -104,7 +118,7 @@ def _ratio(value: float) -> str:
     return f"{value:.2f}" if value < 100 else f"{value:,.0f}"
 
 
-AnyRow = TypeVar("AnyRow", Row, GateRow)
+AnyRow = TypeVar("AnyRow", "Row", "GateRow")
 
 
 def _worst(rows: Sequence[AnyRow]) -> list[AnyRow]:
@@ -122,16 +136,23 @@ def _title(what: str, shown: int, count: int) -> str:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[str] = ()) -> None:
-    """Print a table. right : the columns of numbers. A cell that is True or False becomes pass or FAIL."""
-    # a title holds file names: as Text, whatever brackets they have are no markup
-    grid = Table(
-        title=Text(on_one_line(title), "bold"), title_justify="left", header_style="bold", box=None, pad_edge=False
-    )
-    for column in columns:
-        grid.add_column(column, justify="right" if column in right else "left", overflow="fold")
-    for row in rows:
-        grid.add_row(*(_cell(value) for value in row))
-    out.print(grid)
+    """Print a table in the width of the terminal, or of a log. A cell that is True or False becomes pass or FAIL.
+
+    right : the columns of numbers. Names that are too long lose their middle; --json has all of them.
+    """
+    head, *body = as_table(columns, [[_cell(value) for value in row] for row in rows], right, out.width).split("\n")
+    for bold in (shortened(on_one_line(title), out.width), head):
+        out.print(Text(bold, "bold"), soft_wrap=True)
+    for line in body:
+        shown = Text(line)
+        shown.highlight_regex("pass$", "green")
+        shown.highlight_regex("FAIL$", "bold red")
+        out.print(shown, soft_wrap=True)
+
+
+def verdict(text: str) -> None:
+    """Print the last line of a command: in words and of how many, what came out."""
+    out.print(Text(on_one_line(text), "bold red" if text.startswith("FAILED") else "bold"), soft_wrap=True)
 
 
 def lines(texts: Sequence[str], title: str = "") -> None:
@@ -164,14 +185,21 @@ def json(value: object) -> None:
     print(as_json(value, default=str, ascii_only=not unicode))
 
 
+def fused(done: Fused, title: str) -> None:
+    """What became of each block, and what was left alone."""
+    columns = ("node", "x", "type", "λ", "was", "is", "operator")
+    rows = [(r.node, shape(r.shape), r.dtype, f"{r.e_lambda:g}", r.found, r.form, r.op) for r in done.rows]
+    table(title, columns, rows, right=("λ",))
+    near_misses(done.near_misses)
+    lines(done.notes)
+
+
 def near_misses(misses: Sequence[NearMiss]) -> None:
     """What came close, with the reasons."""
-    lines([str(miss) for miss in misses], f"{len(misses)} near miss{'es' if len(misses) != 1 else ''}, left alone:")
+    lines([str(miss) for miss in misses], f"{counted(len(misses), 'near miss')}, left alone:")
 
 
-def _cell(value: object) -> Text:
+def _cell(value: object) -> str:
     if isinstance(value, bool):
-        return Text("pass", "green") if value else Text("FAIL", "bold red")
-    if isinstance(value, float):
-        return Text(f"{value:.3g}")
-    return Text(on_one_line(str(value)))
+        return "pass" if value else "FAIL"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

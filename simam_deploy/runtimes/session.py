@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simam_deploy.errors import InputError, RuntimeUnavailable
+from simam_deploy.processes.silent import silence
 from simam_deploy.text import on_one_line
 
 Array = NDArray[Any]
@@ -176,16 +176,6 @@ class Session(ABC):
 def is_float(dtype: np.dtype[Any]) -> bool:
     """Whether dtype is a float of two bytes or more; bfloat16 is none of NumPy's own."""
     return dtype.kind == "f" or dtype.name == "bfloat16"
-
-
-SILENT = {"onnxruntime": "ORT_DISABLE_TELEMETRY"}
-"""Framework -> the variable that, set to 1 before its import, keeps it from reporting to its maker."""
-
-
-def silence() -> None:
-    """Set the variables of SILENT that the user has not set. Done before a framework is imported, by anyone."""
-    for variable in SILENT.values():
-        os.environ.setdefault(variable, "1")
 
 
 def framework(name: str, runtime: str, extra: str) -> Any:

@@ -1,6 +1,7 @@
 """The command line: its help, what it prints, and its exit status."""
 
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -14,7 +15,8 @@ from helpers.command_line import EXPORT, TINY, Run
 from simam_deploy import __version__, cli, native
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("export", "fuse", "inspect", "verify", "bench", "build", "doctor")
+COMMANDS = ("inspect", "doctor", "export", "fuse", "build", "verify", "bench")
+"""In the order of the work."""
 INSPECTED = {
     *(
         "file",
@@ -40,12 +42,18 @@ def help_of(name: str) -> Any:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_example_in_the_help_is_a_line_that_parses(run: Run, name: str) -> None:
+def test_the_example_in_the_help_is_a_line_that_parses(
+    run: Run, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for file in ("yolo.onnx", "yolo.simam.onnx", "net.onnx"):
+        (tmp_path / file).touch()
     status, out, _ = run(f"{name} --help")
     assert status == 0
     command = help_of(name)
-    example = command.epilog.removeprefix("Example: ")
-    assert "".join(f"Example: {example}".split()) in "".join(c for c in "".join(out.split()) if c not in "│")
+    summary, _, example = command.help.partition("\n\nExample: ")
+    assert summary.endswith(".")
+    assert f"Example: {example}" in [line.strip() for line in out.splitlines()[:8]]
     program, first, *rest = shlex.split(example)
     assert (program, first) == ("simam-deploy", name)
     command.make_context(name, list(rest))  # raises when an option does not exist
@@ -54,8 +62,10 @@ def test_the_example_in_the_help_is_a_line_that_parses(run: Run, name: str) -> N
 def test_help_lists_every_command(run: Run) -> None:
     status, out, _ = run("--help")
     assert status == 0
-    assert set(COMMANDS) == set(typer.main.get_command(cli.app).commands)  # type: ignore[attr-defined]
-    assert all(name in out for name in COMMANDS)
+    assert tuple(typer.main.get_command(cli.app).commands) == COMMANDS  # type: ignore[attr-defined]
+    shown = re.findall(r"^(?:╭─|│) (\w+) ", out, re.MULTILINE)
+    panels = ["Options", "Look", *COMMANDS[:2], "Make", *COMMANDS[2:5], "Check", *COMMANDS[5:]]
+    assert shown == panels
 
 
 def test_version(run: Run) -> None:

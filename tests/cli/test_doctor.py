@@ -1,11 +1,14 @@
 """The doctor tries everything and never dies of what it finds."""
 
+import json
+import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.command_line import Run
 
 from simam_deploy import formula, native
 from simam_deploy.cli import doctor
@@ -131,3 +134,56 @@ def test_every_extra_that_is_named_exists() -> None:
     extras = text.partition("[project.optional-dependencies]")[2].partition("\n[")[0]
     for extra, _ in doctor.PACKAGES.values():
         assert extra == "onnx" or f"\n{extra} = [" in extras
+
+
+@pytest.fixture
+def three_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [doctor.Row("a", "1", True, "runs"), doctor.Row("b", "-", False, "is not here\npip install b")]
+    monkeypatch.setattr(doctor, "examine", lambda _: found)
+    never = doctor.Row("c", "-", False, "no TensorRT\npip install c")
+    monkeypatch.setattr(doctor, "examine_experimental", lambda: [never])
+
+
+@pytest.mark.usefixtures("three_rows")
+def test_what_mends_is_whole_below_the_table_and_a_line_counts(run: Run) -> None:
+    status, out, _ = run("doctor")
+    assert status == 0
+    assert out.splitlines()[2:] == [
+        "a  1        yes    runs",
+        "b  -        no     see below",
+        "how to mend what is missing:",
+        "b: is not here",
+        "  pip install b",
+        "works: 1 of 2",
+    ]
+
+
+@pytest.mark.usefixtures("three_rows")
+def test_what_no_gpu_has_run_is_a_table_of_its_own_and_shown_when_asked_for(run: Run) -> None:
+    assert "experimental" not in run("doctor")[1]
+    assert "c" not in [row["name"] for row in json.loads(run("doctor --json")[1])]
+    _, out, _ = run("doctor --all")
+    first, second = out.split("experimental: never run on a GPU\n")
+    assert "c: no TensorRT" in second
+    assert "TensorRT" not in first
+    assert out.endswith("works: 1 of 2\n")
+    told = {row["name"]: row["experimental"] for row in json.loads(run("doctor --all --json")[1])}
+    assert told == {"a": False, "b": False, "c": True}
+
+
+def test_what_the_experimental_parts_lack_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    (row,) = doctor.examine_experimental()
+    assert not row.works
+    assert row.detail.startswith("no TensorRT here")
+    assert row.detail.endswith('pip install "simam-deploy[ahead-of-time]"')
+
+
+def test_the_doctor_imports_them_only_then() -> None:
+    code = (
+        "import sys\nfrom simam_deploy.cli import doctor\ndoctor._try_tensorrt_rtx = lambda _: ''\ndoctor.examine()\n"
+        "assert 'onnx' in sys.modules and not [m for m in sys.modules if m.startswith('simam_deploy.experimental')]\n"
+        "doctor.examine_experimental()\nassert 'simam_deploy.experimental' in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import onnxruntime
 
-from simam_deploy.cli import doctor, main
-from simam_deploy.compare import matrix, verify
+from simam_deploy import api
+from simam_deploy.cli import main
+from simam_deploy.compare import inspection
 from simam_deploy.engines import builder
 
-IMPORTED = (onnxruntime, matrix, doctor, builder, verify)
+IMPORTED = (onnxruntime, api, inspection, builder)
 SECONDS, ADDRESSES = 12, 6 * 2**30
 ARGUMENTS = {
     "fuse": ["-o", "{out}", "--form", "primitive"],

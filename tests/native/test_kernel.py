@@ -11,7 +11,7 @@ from helpers.cases import INPUTS, LAMBDAS, SHAPES, make
 from helpers.graphs import BODY, beside, file, parse, save
 
 from simam_deploy import native, open_session
-from simam_deploy.cli.doctor import kernel_in
+from simam_deploy.compare.kernel_use import kernel_in
 from simam_deploy.compare.matrix import gather
 from simam_deploy.errors import InputError, ModelFileError, RuntimeUnavailable
 from simam_deploy.formula import OP_DOMAIN, OP_VERSION, reference, tolerance

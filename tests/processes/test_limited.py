@@ -14,7 +14,7 @@ import pytest
 from helpers.command_line import Run
 from onnx import TensorProto, helper, numpy_helper
 
-from simam_deploy.cli import doctor
+from simam_deploy.compare import kernel_use
 from simam_deploy.errors import LimitError
 from simam_deploy.graph import onnx_file
 from simam_deploy.processes.limited import Limits, call
@@ -138,7 +138,7 @@ def test_inspect_says_that_a_run_met_a_limit(
     big: int,
     words: str,
 ) -> None:
-    monkeypatch.setattr(doctor, "LIMITS", Limits(cpu_s=2, wall_s=10, memory=doctor.LIMITS.memory))
+    monkeypatch.setattr(kernel_use, "LIMITS", Limits(cpu_s=2, wall_s=10, memory=kernel_use.LIMITS.memory))
     file = with_a_loop(tmp_path / "m.onnx", times, big)
     status, out, _ = run(f"inspect {file}")
     assert status == 0
@@ -155,7 +155,7 @@ def test_a_short_loop_is_seen(tmp_path: Path, run: Run) -> None:
 
 @pytest.mark.usefixtures("library")
 def test_weights_beyond_the_limit_are_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "MOST_WEIGHTS", 100)
-    use = doctor.kernel_in(with_a_loop(tmp_path / "m.onnx", 3))
+    monkeypatch.setattr(kernel_use, "MOST_WEIGHTS", 100)
+    use = kernel_use.kernel_in(with_a_loop(tmp_path / "m.onnx", 3))
     assert (use.ran, use.of) == (None, 1)
     assert "its weights take more than" in use.why

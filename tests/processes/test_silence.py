@@ -10,7 +10,8 @@ import pytest
 from helpers.command_line import Run
 from helpers.graphs import save, simam
 
-from simam_deploy.runtimes.session import SILENT, framework
+from simam_deploy.processes.silent import SILENT
+from simam_deploy.runtimes.session import framework
 
 CI = ("CI", "TF_BUILD", "GITHUB_ACTIONS", "GITLAB_CI", "CIRCLECI", "TRAVIS", "JENKINS_URL", "BUILDKITE")
 """Where one of these is set, ONNX Runtime does not report by itself."""

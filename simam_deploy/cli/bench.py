@@ -1,0 +1,65 @@
+"""simam-deploy bench."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from simam_deploy.cli import render
+from simam_deploy.cli.options import (
+    Files,
+    Forms,
+    Json,
+    Kernel,
+    Limits,
+    Provider,
+    Quiet,
+    Runtimes,
+    Shapes,
+    Threads,
+    named_runtimes,
+    parts,
+    sizes,
+)
+
+EXAMPLE = "bench yolo.onnx yolo.simam.onnx --threads 2"
+
+
+def bench(
+    files: Files,
+    runtimes: Runtimes = None,
+    forms: Forms = "",
+    shape: Shapes = None,
+    threads: Threads = 0,
+    provider: Provider = None,
+    kernel: Kernel = None,
+    limits: Limits = True,
+    seconds: Annotated[float, typer.Option(help="Time for all sessions together.")] = 10.0,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Time files, forms and runtimes against each other, call by call in turn, and against a plain copy."""
+    from simam_deploy import api
+
+    with render.progress(quiet) as say:
+        done = api.bench(
+            files,
+            runtimes=named_runtimes(runtimes),
+            forms=parts(forms),
+            shape=sizes(shape),
+            threads=threads,
+            provider=provider,
+            kernel=kernel,
+            limits=limits,
+            seconds=seconds,
+            on_progress=say,
+        )
+    if as_json:
+        render.json(done.as_dict())
+        return
+    used = str(threads) if threads else "as each runtime chooses"
+    render.timing(f"time per call, interleaved; threads: {used}", done.rows)
+    render.lines([row.note for row in done.rows if row.note])
+    render.lines([f"left out: {reason}" for reason in done.left_out])
+    render.verdict(done.verdict)

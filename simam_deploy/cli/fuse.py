@@ -1,0 +1,69 @@
+"""simam-deploy fuse."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from simam_deploy.cli import render
+from simam_deploy.cli.choices import one_of
+from simam_deploy.cli.options import FoldEpilogue, Form, Json, OldFoldEpilogue, OneFile, Output, Quiet, Shapes, sizes
+from simam_deploy.errors import InputError
+
+EXAMPLE = "fuse yolo.onnx -o yolo.simam.onnx"
+
+
+def fuse(
+    file: OneFile,
+    output: Output,
+    form: Form = "function",
+    epilogue: FoldEpilogue = False,
+    neighbours: OldFoldEpilogue = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Where M - 1 is a constant for another size, take it from the shape.")
+    ] = False,
+    specialise: Annotated[
+        str | None,
+        typer.Option(
+            help="cpu: lay the whole file out for ONNX Runtime on this machine's CPU; it runs on such alone.",
+            autocompletion=one_of(("cpu",)),
+        ),
+    ] = None,
+    shape: Shapes = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find the SimAM blocks in an ONNX file and write them in another form."""
+    if specialise is not None:
+        _refuse_with_specialise(specialise, form, repair)
+    elif shape is not None:
+        raise InputError("--shape is for the comparison that --specialise makes; fuse by itself runs nothing")
+    from simam_deploy import api
+
+    with render.progress(quiet) as say:
+        if specialise is None:
+            done = api.fuse(
+                file,
+                output,
+                form=form,
+                repair=repair,
+                epilogue=epilogue if neighbours is None else neighbours,
+                on_progress=lambda node: say(f"prove the block at {node}"),
+            )
+        else:
+            done = api.specialise(file, output, shape=sizes(shape), on_progress=say)
+    if as_json:
+        render.json({"file": str(output), **done.as_dict()})
+        return
+    render.fused(done, f"{output}: SimAM blocks")
+    render.verdict(done.verdict)
+
+
+def _refuse_with_specialise(target: str, form: str, repair: bool) -> None:
+    if target != "cpu":
+        raise InputError(f"--specialise knows cpu; asked for {target!r}")
+    if form != "function" or repair:
+        raise InputError(
+            "--specialise chooses the form and repairs nothing; write the portable file with these options first"
+        )

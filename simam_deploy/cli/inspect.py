@@ -1,0 +1,41 @@
+"""simam-deploy inspect."""
+
+from __future__ import annotations
+
+from simam_deploy.cli import render
+from simam_deploy.cli.options import Json, OneFile, Quiet
+
+EXAMPLE = "inspect yolo.onnx"
+
+
+def inspect(file: OneFile, as_json: Json = False, quiet: Quiet = False) -> None:
+    """List the SimAM blocks of an ONNX file, and what comes close to one."""
+    from simam_deploy.compare import inspection
+
+    with render.progress(quiet) as say:
+        seen = inspection.inspect(file, on_progress=say)
+    if as_json:
+        render.json(seen.as_dict())
+        return
+    weights = seen.weight_bytes / 2**20
+    render.lines([f"{file}: opset {seen.opset}, IR {seen.ir_version}, {weights:.1f} MiB of weights"])
+    if mark := seen.specialised:
+        where = f"{mark.get('machine')} with ONNX Runtime {mark.get('onnxruntime')}"
+        render.lines([f"specialised for {where}: {seen.blocked} SimAM operators in the blocked layout"])
+    render.lines(seen.disagreements)
+    if blocks := seen.found.blocks:
+        columns = ("node", "x", "type", "λ", "form", "operator")
+        rows = [(b.node, render.shape(b.shape), b.dtype.name, f"{b.e_lambda:g}", b.form, b.op) for b in blocks]
+        render.table(f"{len(blocks)} SimAM blocks", columns, rows, right=("λ",))
+    elif mark is None:
+        render.lines(["no SimAM block"])
+    if (use := seen.kernel).of:
+        ran = f"{use.ran} of {use.of} nodes" if use.ran is not None else "not seen"
+        target, why = f" ({use.target})" if use.target else "", use.why and f"; {use.why}"
+        render.lines([f"compiled kernel, in ort: {ran}{target}{why}"])
+    render.lines(seen.shared, "inner values that others use too; fuse keeps these and says so:")
+    render.lines(
+        seen.defaults, "inputs whose defaults are its constants; after fuse, feeding others changes nothing in it:"
+    )
+    render.near_misses(seen.found.near_misses)
+    render.verdict(seen.verdict)

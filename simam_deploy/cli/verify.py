@@ -1,0 +1,73 @@
+"""simam-deploy verify."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from simam_deploy.cli import render
+from simam_deploy.cli.choices import file_of
+from simam_deploy.cli.options import (
+    DEFAULT_INPUTS,
+    Files,
+    Forms,
+    Inputs,
+    Json,
+    Kernel,
+    Limits,
+    Provider,
+    Quiet,
+    Runtimes,
+    Shapes,
+    Threads,
+    Weights,
+    named_runtimes,
+    parts,
+    sizes,
+)
+
+EXAMPLE = "verify yolo.onnx yolo.simam.onnx"
+
+
+def verify(
+    files: Files,
+    against: Annotated[
+        str | None,
+        typer.Option(help="The PyTorch model; default: the first file in float64.", autocompletion=file_of(".py")),
+    ] = None,
+    weights: Weights = None,
+    runtimes: Runtimes = None,
+    forms: Forms = "",
+    inputs: Inputs = DEFAULT_INPUTS,
+    shape: Shapes = None,
+    gates: Annotated[bool, typer.Option("--gates", help="Also judge the gate of every SimAM block.")] = False,
+    threads: Threads = 0,
+    provider: Provider = None,
+    kernel: Kernel = None,
+    limits: Limits = True,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run the same inputs through runtimes and forms; exit status 1 when a row fails."""
+    from simam_deploy import api
+
+    with render.progress(quiet) as say:
+        report = api.verify(
+            files,
+            against=against,
+            weights=weights,
+            runtimes=named_runtimes(runtimes),
+            forms=parts(forms),
+            inputs=parts(inputs),
+            shape=sizes(shape),
+            gates=gates,
+            threads=threads,
+            provider=provider,
+            kernel=kernel,
+            limits=limits,
+            on_progress=say,
+        )
+    render.json(report.as_dict()) if as_json else render.parity(report)
+    if not report.passed:
+        raise typer.Exit(1)
