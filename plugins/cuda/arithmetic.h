@@ -204,8 +204,8 @@ SIMAM_DEVICE void activate(float (&v)[kCount], int activation) {
   }
 }
 
-// From x to what is stored. residual: zeros where there is none. gate(j) and of(j): the gate and the epilogue of element
-// j. Where !kEpilogue nothing follows simam(x) but int8's scale.
+// From x to what is stored. residual: zeros where there is none. gate(j), of(j): gate and epilogue of element j. Where
+// !kEpilogue nothing follows simam(x) but int8's scale.
 template <class T, bool kEpilogue, int kCount, class GateOf, class EpilogueOf>
 SIMAM_DEVICE void apply_epilogue(float (&v)[kCount], float const (&residual)[kCount], GateOf const& gate,
                                  EpilogueOf const& of, Problem const& p) {

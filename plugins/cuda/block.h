@@ -1,4 +1,4 @@
-// What a kernel sees of the GPU: its place, the threads beside it, its memory. The host has the same in ../tests/emulator.h.
+// What a kernel sees of the GPU: its place, the other threads, its memory. ../tests/emulator.h has it for the host.
 #pragma once
 
 #include "arithmetic.h"

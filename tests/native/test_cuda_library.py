@@ -149,7 +149,9 @@ def test_kernels_that_cannot_be_loaded_leave_the_body(
 @pytest.mark.usefixtures("cuda_runtime")
 def test_a_specialised_file_is_for_the_cpu(nowhere: Path, fake_cuda: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copy(fake_cuda, nowhere / "PACKAGE" / NAME)
-    monkeypatch.setattr(ort.onnx_model, "specialisation", lambda _: {"machine": "x86_64 avx2", "onnxruntime": "1.32.0"})
+    monkeypatch.setattr(
+        ort.onnx_model, "specialisation", lambda _: {"machine": "x86_64 avx2", "onnxruntime": "1.32.0"}
+    )
     with pytest.raises(RuntimeUnavailable, match="on CUDAExecutionProvider: it is specialised for the CPU of x86"):
         open_session(file(nowhere), provider=CUDA)
 
