@@ -30,7 +30,8 @@ from simam_deploy.compare.workload import refuse_many_parts, refuse_without_end
 from simam_deploy.errors import InputError
 from simam_deploy.graph import onnx_file
 from simam_deploy.match import find as search
-from simam_deploy.rewrite.fuse import Fused, fuse_file
+from simam_deploy.rewrite.fuse import fuse_file
+from simam_deploy.rewrite.fused import Fused
 from simam_deploy.runtimes import OPTIONS, installed, open_session
 
 OnePath = str | os.PathLike[str]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -99,3 +99,34 @@ class Found:
 
     blocks: tuple[Block, ...]
     near_misses: tuple[NearMiss, ...]
+
+    def in_clone(self, model: ir.Model, clone: ir.Model) -> Found:
+        """The same blocks and near misses in `clone`, a clone of `model` that nothing has changed."""
+        nodes: dict[ir.Node, ir.Node] = {}
+        values: dict[ir.Value, ir.Value] = {}
+        functions = dict(zip(model.functions.values(), clone.functions.values(), strict=True))
+        pairs: list[tuple[ir.Graph | ir.Function, ir.Graph | ir.Function]] = [(model.graph, clone.graph)]
+        for one, other in [*pairs, *functions.items()]:
+            nodes.update(zip(one.all_nodes(), other.all_nodes(), strict=True))
+            for graph, copy in zip((one, *one.subgraphs()), (other, *other.subgraphs()), strict=True):
+                values.update(zip(graph.inputs, copy.inputs, strict=True))
+                if isinstance(graph, ir.Graph) and isinstance(copy, ir.Graph):
+                    values.update((v, copy.initializers[name]) for name, v in graph.initializers.items())
+        for node, twin in nodes.items():
+            values.update(zip(node.outputs, twin.outputs, strict=True))
+
+        def moved(block: Block) -> Block:
+            epilogue = block.epilogue
+            if epilogue is not None and epilogue.residual is not None:
+                epilogue = replace(epilogue, residual=values[epilogue.residual])
+            return replace(
+                block,
+                x=values[block.x],
+                y=values[block.y],
+                inside=tuple(nodes[node] for node in block.inside),
+                function=None if block.function is None else functions[block.function],
+                epilogue=epilogue,
+            )
+
+        misses = (replace(m, repaired=m.repaired and moved(m.repaired)) for m in self.near_misses)
+        return Found(tuple(map(moved, self.blocks)), tuple(misses))

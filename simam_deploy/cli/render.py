@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from simam_deploy.compare.outputs import Row
     from simam_deploy.compare.verify import Report
     from simam_deploy.graph.shapes import Dims
-    from simam_deploy.rewrite.fuse import Fused
+    from simam_deploy.rewrite.fused import Fused
 
 _IN_A_LOG = None if sys.stdout is not None and sys.stdout.isatty() else int(os.environ.get("COLUMNS") or WIDTH)
 """A log has no width of its own."""

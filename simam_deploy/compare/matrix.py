@@ -21,6 +21,7 @@ from simam_deploy.graph import onnx_file
 from simam_deploy.match.find import find
 from simam_deploy.rewrite.forms import FORMS
 from simam_deploy.rewrite.fuse import fuse
+from simam_deploy.rewrite.fused import Fused
 from simam_deploy.runtimes import OPTIONS, RUNTIMES, open_session
 from simam_deploy.runtimes.session import Session
 from simam_deploy.text import on_one_line
@@ -72,10 +73,10 @@ def gather(
         with onnx_file.blaming(file):
             lowered, refused = _in_forms(file, forms, folder / str(at), on_progress)
         result.skipped += [f"{stem}{reason}" for reason in refused]
-        for form, model, path in lowered:
+        for form, path, fused in lowered:
             with onnx_file.blaming(path):
                 target = folder / f"{at}.{form or 'given'}.taps.onnx"
-                opened, tapped, left = _tapped(model or onnx_file.load(path), target) if taps else (path, [], [])
+                opened, tapped, left = _tapped(path, fused, target) if taps else (path, [], [])
             whose = f"{stem}{form}: " if form else stem.replace(" · ", ": ")
             result.skipped += [f"{whose}{reason}" for reason in left]
             for runtime in runtimes:
@@ -122,16 +123,17 @@ def _has_kernel(runtime: str, kernel: str | None) -> bool:
     return runtime == "onnx_reference" or (runtime == "ort" and kernel != "off" and native.library() is not None)
 
 
-def expose(model: ir.Model) -> tuple[ir.Model, list[Tap], list[str]]:
+def expose(model: ir.Model, found: Found | None = None) -> tuple[ir.Model, list[Tap], list[str]]:
     """A copy of `model` with x and y of every SimAM block of its main graph among its outputs, and the residual where
     it has one inside; and their names.
 
+    found : the blocks of `model`, where they have been searched for already.
     The third are the gates that are not exposed, with the reason: those inside If, Loop and functions, which cannot
     be seen from outside, those in the blocked layout, and of near misses. Raises InputError when a node of ours is no
     block.
     """
     result = model.clone()
-    found = find(result)
+    found = (find(model) if found is None else found).in_clone(model, result)
     _refuse_unlike(result, found)
     taps: list[Tap] = []
     left: list[str] = []
@@ -175,30 +177,32 @@ def _refuse_unlike(model: ir.Model, found: Found) -> None:
         )
 
 
-def _tapped(model: ir.Model, target: Path) -> tuple[Path, list[Tap], list[str]]:
-    exposed, taps, left = expose(model)
+def _tapped(path: Path, fused: Fused | None, target: Path) -> tuple[Path, list[Tap], list[str]]:
+    """fused : the model in the file at `path`, where this call wrote it."""
+    exposed, taps, left = expose(onnx_file.load(path)) if fused is None else expose(fused.model, fused.found)
     onnx_file.save(exposed, target)
     return target, taps, left
 
 
 def _in_forms(
     file: Path, forms: Sequence[str], target: Path, on_progress: Callable[[str], None] | None
-) -> tuple[list[tuple[str, ir.Model | None, Path]], list[str]]:
-    """The file in each form, as its name, the model, and where it is; and what refused it."""
+) -> tuple[list[tuple[str, Path, Fused | None]], list[str]]:
+    """The file in each form, as its name, where it is, and the model; and what refused it. It is searched once."""
     if not forms:
-        return [("", None, file)], []
+        return [("", file, None)], []
     model = onnx_file.load(file)
+    found = find(model, on_progress)
     refused: list[str] = []
-    found: list[tuple[str, ir.Model | None, Path]] = []
+    made: list[tuple[str, Path, Fused | None]] = []
     for form in FORMS if "all" in forms else forms:
         path = target.with_name(f"{target.name}.{form}.onnx")
         try:
-            lowered = fuse(model, form, on_progress).model
+            fused = fuse(model, form, found=found)
         except FormError as error:
             if "all" not in forms:
                 raise
             refused.append(str(error).partition("\nexport with")[0])
             continue
-        onnx_file.save(lowered, path)
-        found.append((form, lowered, path))
-    return found, refused
+        onnx_file.save(fused.model, path)
+        made.append((form, path, fused))
+    return made, refused

@@ -30,7 +30,8 @@ from simam_deploy.errors import FormError, RuntimeUnavailable, SimAMDeployError,
 from simam_deploy.formula import BLOCKED_DOMAIN, OP_DOMAIN, OP_VERSION
 from simam_deploy.graph import onnx_file
 from simam_deploy.ort_cpu import blocked_layout
-from simam_deploy.rewrite.fuse import BlockRow, Fused, fuse, write
+from simam_deploy.rewrite.fuse import fuse, write
+from simam_deploy.rewrite.fused import BlockRow, Fused
 from simam_deploy.runtimes import Session, open_session
 from simam_deploy.runtimes.session import is_float
 from simam_deploy.text import on_one_line
@@ -45,7 +46,7 @@ channel or parameter makes errors as large as the values."""
 Say = Callable[[str], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Specialised(Fused):
     """The new model and its report. The form of a row is `blocked`, or `custom_op` where a block keeps to NCHW."""
 

@@ -28,7 +28,8 @@ from simam_deploy.pytorch.module_state import (
     uncompile,
 )
 from simam_deploy.rewrite.forms import form_named
-from simam_deploy.rewrite.fuse import BlockRow, Fused, fuse, write
+from simam_deploy.rewrite.fuse import fuse, write
+from simam_deploy.rewrite.fused import BlockRow, Fused
 from simam_deploy.to_onnx import lambdas
 from simam_deploy.to_onnx.arguments import Call, Flat, call_of, outputs_of
 from simam_deploy.to_onnx.axes import Asked, Axes, Sizes, odd_sizes, other_sizes, parsed, resolved, shown

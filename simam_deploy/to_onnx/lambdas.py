@@ -15,7 +15,7 @@ from torch import nn
 from simam_deploy.errors import InputError, NoBlockError, VerificationError
 from simam_deploy.pytorch.adopt import Adopted, observe, shown
 from simam_deploy.pytorch.module import SimAM
-from simam_deploy.rewrite.fuse import BlockRow
+from simam_deploy.rewrite.fused import BlockRow
 
 CLOSE = 1e-6
 """Relative. Files hold λ in float32, by itself or times 4: at most two roundings of 6e-8."""

@@ -13,7 +13,8 @@ from simam_deploy.block import Found
 from simam_deploy.compare.matrix import expose
 from simam_deploy.formula import reference
 from simam_deploy.match.find import find
-from simam_deploy.rewrite.fuse import Fused, fuse
+from simam_deploy.rewrite.fuse import fuse
+from simam_deploy.rewrite.fused import Fused
 
 LAMBDAS = {"a function with λ": [0.1, 0.01]}
 X = np.random.default_rng(0).standard_normal((2, 3, 5, 7)).astype(np.float32)
