@@ -6,6 +6,7 @@
 #include <cstring>
 #include <iterator>
 
+#include "features.h"
 #include "loops.h"
 
 namespace simam::cpu {
@@ -35,11 +36,10 @@ constexpr int64_t kFew = 16;             // planes, or blocks, of which long one
 bool always() { return true; }
 
 #if defined(__x86_64__)
-bool has_avx2() { return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0; }
+bool has_avx2() { return features().avx2 && features().fma; }
 
 bool has_avx512() {
-  return has_avx2() && __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
-         __builtin_cpu_supports("avx512dq") != 0 && __builtin_cpu_supports("avx512vl") != 0;
+  return has_avx2() && features().avx512f && features().avx512bw && features().avx512dq && features().avx512vl;
 }
 #endif
 

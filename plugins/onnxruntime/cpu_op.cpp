@@ -2,6 +2,7 @@
 #include <cstring>
 #include <new>
 
+#include "../cpu/features.h"
 #include "node.h"
 
 namespace simam::ort {
@@ -89,8 +90,8 @@ OrtStatus* compute(void* kernel, OrtKernelContext* context) {
 
 char const* machine() {
 #if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx512f")) return "x86_64 avx512f";
-  return __builtin_cpu_supports("avx2") ? "x86_64 avx2" : "x86_64";
+  if (cpu::features().avx512f) return "x86_64 avx512f";
+  return cpu::features().avx2 ? "x86_64 avx2" : "x86_64";
 #elif defined(__aarch64__)
   return "aarch64";
 #else
@@ -100,7 +101,7 @@ char const* machine() {
 
 int block_size() {
 #if defined(__x86_64__)
-  return __builtin_cpu_supports("avx512f") ? 16 : 8;
+  return cpu::features().avx512f ? 16 : 8;
 #else
   return 0;
 #endif

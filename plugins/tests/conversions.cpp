@@ -2,6 +2,7 @@
 // saturated. Built once per target, with its flags: of vector.h there is one copy for each.
 #include <algorithm>
 
+#include "../cpu/features.h"
 #include "../cpu/vector.h"
 #include "harness.h"
 #include "reference.h"
@@ -124,9 +125,9 @@ TEST(exponential) {
 
 bool supported() {
 #if SIMAM_WIDTH == 16
-  return __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512vl") != 0;
+  return cpu::features().avx512f && cpu::features().avx512vl;
 #elif SIMAM_WIDTH == 8
-  return __builtin_cpu_supports("avx2") != 0;
+  return cpu::features().avx2;
 #else
   return true;
 #endif
