@@ -32,14 +32,15 @@ def main() -> None:
     parser.add_argument("packages", nargs="+")
     parser.add_argument("--suite", required=True, help="the Debian release to take them from, as trixie")
     parser.add_argument("--into", type=Path, required=True)
+    parser.add_argument("--architecture", help="Debian's name of another than this machine's, as arm64")
     asked = parser.parse_args()
     try:
-        fetch(asked.packages, asked.suite, asked.into)
+        fetch(asked.packages, asked.suite, asked.into, asked.architecture)
     except Unavailable as why:
         sys.exit(f"{', '.join(asked.packages)} cannot be fetched: {why}")
 
 
-def fetch(packages: list[str], suite: str, into: Path) -> None:
+def fetch(packages: list[str], suite: str, into: Path, architecture: str | None = None) -> None:
     """Unpack `packages` of `suite` below `into`, unless that is there. Raises Unavailable."""
     if into.exists():
         return
@@ -62,6 +63,8 @@ def fetch(packages: list[str], suite: str, into: Path) -> None:
             "Acquire::Languages": "none",
             "Acquire::Retries": "2",
         }
+        if architecture:
+            options |= {"APT::Architecture": architecture, "APT::Architectures": architecture}
         apt = ["apt-get", "-qq", *(part for key, value in options.items() for part in ("-o", f"{key}={value}"))]
         _run([*apt, "update"], here)
         _run([*apt, "download", *packages], here)

@@ -90,3 +90,18 @@ def test_a_download_that_fails_leaves_nothing(fetch: ModuleType, tmp_path: Path)
     with pytest.raises(fetch.Unavailable, match="apt-get update: E: Failed to fetch"):
         fetch.fetch(["libonnxruntime-dev"], "trixie", tmp_path / "build/headers")
     assert list((tmp_path / "build").iterdir()) == []
+
+
+@pytest.mark.parametrize("architecture", [None, "arm64"])
+def test_another_architecture_is_asked_for_alone(
+    fetch: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architecture: str | None
+) -> None:
+    (tmp_path / "sources.list").write_text("deb http://one.example/debian bookworm main\n")
+    monkeypatch.setattr(fetch.shutil, "which", lambda name: f"/usr/bin/{name}")
+    ran: list[list[str]] = []
+    monkeypatch.setattr(fetch, "_run", lambda command, folder: ran.append(command))
+    fetch.fetch(["libc6"], "bookworm", tmp_path / "build/sysroot", architecture)
+    assert [command[-1] for command in ran] == ["update", "libc6"]
+    for command in ran:
+        asked = [option for option in command if option.startswith("APT::Architecture")]
+        assert asked == (["APT::Architecture=arm64", "APT::Architectures=arm64"] if architecture else [])
