@@ -1,4 +1,4 @@
-"""Blocks of SimAM in an ONNX model, what comes close to one, and what follows one: data, which a search fills in."""
+"""Results of the search in an ONNX model: SimAM blocks, near misses, epilogues."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from simam_deploy.text import on_one_line
 
 @dataclass(frozen=True, eq=False)
 class Epilogue:
-    """What is done between SimAM and y: activation(scale * y + bias + residual).
+    """The operators between SimAM and y: activation(scale * y + bias + residual).
 
     scale, bias : (C,) float32.  activation : a name of formula.ACTIVATIONS.
     """
@@ -29,61 +29,61 @@ class Epilogue:
 
     @property
     def op(self) -> str:
-        """The name of the operator that has this behind SimAM."""
+        """Name of our operator for SimAM with this epilogue."""
         wanted = Op(True, self.residual is not None, self.activation)
         return next(name for name, op in OPS.items() if op == wanted)
 
     @property
     def affine(self) -> bool:
-        """Whether scale and bias change anything."""
+        """Whether scale and bias have an effect."""
         return bool((self.scale != 1).any() or (self.bias != 0).any())
 
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """A SimAM block in an onnx_ir model, checked by its numbers."""
+    """A SimAM block in an onnx_ir model that passed the equivalence check."""
 
     node: str
-    """Name of the node that makes y; names of new nodes start with it."""
+    """Name of the node that makes y. Names of new nodes start with it."""
     x: ir.Value
     y: ir.Value
     shape: Dims
-    """(N, C, H, W), (N, C, L) or (N, C, D, H, W): a number where fixed, a name or None where dynamic."""
+    """(N, C, H, W), (N, C, L) or (N, C, D, H, W). A fixed axis is a number, a dynamic one a name or None."""
     dtype: ir.DataType
     e_lambda: float
     form: str
-    """The form it has in the file; any spelling in primitive operators is `primitive`."""
+    """Its form in the file. Any spelling in primitive operators is `primitive`."""
     inside: tuple[ir.Node, ...]
     """The nodes from x to y, in graph order."""
     shared: tuple[str, ...] = ()
-    """Its inner values that others use too: these stay when it is replaced, and are computed twice."""
+    """Inner values with uses outside the block, in words. They stay after replacement, and are computed twice."""
     defaults: tuple[str, ...] = ()
-    """The inputs of the graph that hold its constants, as defaults: it is SimAM while callers do not replace them."""
+    """Graph inputs whose defaults are its constants. It is SimAM as long as callers do not replace them."""
     function: ir.Function | None = None
-    """The model-local function whose body it is in; None in the graph and in the bodies of If and Loop."""
+    """The model-local function whose body holds it; None in the graph and in the bodies of If and Loop."""
     epilogue: Epilogue | None = None
-    """Between SimAM and y, where an operator of ours does it too."""
+    """The epilogue between SimAM and y, if one of our operators holds both."""
 
     @property
     def op(self) -> str:
-        """The operator of ours that makes y of x."""
+        """Name of our operator that computes y from x."""
         return OP_NAME if self.epilogue is None else self.epilogue.op
 
     @property
     def map_size(self) -> int | None:
-        """M, the number of values in a plane (H*W), or None where one of its axes is dynamic."""
+        """M, the number of values in a plane (H*W); None if an axis is dynamic."""
         spatial = [d for d in self.shape[2:] if isinstance(d, int)]
         return math.prod(spatial) if len(spatial) == len(self.shape) - 2 else None
 
 
 @dataclass(frozen=True)
 class NearMiss:
-    """A subgraph that looks like SimAM and is not, or cannot be replaced."""
+    """A subgraph that resembles SimAM but fails the check, or cannot be replaced."""
 
     node: str
     reasons: tuple[str, ...]
     repaired: Block | None = field(default=None, compare=False)
-    """The block that it is at every size once M - 1, a constant in the file, comes from the shape of x."""
+    """The block that `fuse --repair` makes of it by computing M - 1 from the shape of x."""
 
     def __str__(self) -> str:
         return "\n  ".join((f"{on_one_line(self.node)}:", *map(on_one_line, self.reasons)))
@@ -95,7 +95,7 @@ class NearMiss:
 
 @dataclass(frozen=True)
 class Found:
-    """All blocks of a model, in graph order, and what came close."""
+    """All blocks of a model, in graph order, and the near misses."""
 
     blocks: tuple[Block, ...]
     near_misses: tuple[NearMiss, ...]

@@ -1,7 +1,7 @@
-"""Does a piece of code compute SimAM, and with which λ? Asked of the numbers, in float64.
+"""Equivalence check: does a function of arrays compute SimAM, and with which λ?
 
-`run` may be anything that maps an array to an array of its shape: a piece of an ONNX graph, a PyTorch module.
-It is run on planes chosen so that each way to be wrong shows, and compared with formula.py.
+The function may be a subgraph of an ONNX graph or a PyTorch module. It runs in float64 on planes that reveal known
+errors. Its results are compared with formula.py.
 """
 
 from __future__ import annotations
@@ -14,54 +14,54 @@ import numpy as np
 from simam_deploy import formula
 from simam_deploy.formula import Float64
 
-Run = Callable[[Float64], Float64]
-Shape = tuple[int, int, int, int]
+ArrayFunction = Callable[[Float64], Float64]
+"""Maps x : (N, C, H, W) to an array of its shape."""
+Shape4D = tuple[int, int, int, int]
+"""(N, C, H, W)."""
 
 CONSTANTS_EPS = 4 * float(np.finfo(np.float32).eps)
-"""How far the constants of `run` may be from the formula's, relatively: they are stored in float32, and a form may
-have up to four of them rounded (1/(M-1), a square root squared, ...). A population variance is wrong by 1/M, which
-is more than this on every map of fewer than two million pixels."""
+"""Relative tolerance for the constants of `run`. They are stored in float32, and a form rounds up to four of them
+(1/(M-1), a square root squared, ...). A population variance is off by 1/M: more, on maps below two million pixels."""
 
 LEAST_SPREADS, MOST_RUNS = 24, 8
-"""Spreads of planes to try, over ten decades, and in how many runs at most."""
+"""Number of plane spreads in the check, over ten decades, and the runs that they may take."""
 
 MOST_PER_OUTLIER = 2000
-"""Of k equal outliers among M values each has z near M / 4k, and float64 has no exp(z) beyond 709."""
+"""Values per outlier. Each of k equal outliers among M values has z near M / 4k, and exp(709) ends float64."""
 
 LEAST_LAMBDA = 1e-15
-"""What is smaller cannot be told from 0 with planes of spread 1e-3."""
-
+"""Smallest λ that planes of spread 1e-3 distinguish from 0."""
 
 NEARLY_ONE = 1 - 1e-6
-"""Beyond this a gate says little of its logit in float64."""
+"""Above this, float64 gives no accurate logit of a gate."""
 NO_GATE = "y / x is not a gate between 0 and 1"
 NOT_OF_DEVIATIONS = "the gate is not a function of (x - mean)² over H and W alone"
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What `prove` found: λ, or the reasons why `run` is not SimAM."""
+class EquivalenceResult:
+    """Result of `check_simam`: λ, or the reasons why `run` is not SimAM."""
 
     e_lambda: float | None
     reasons: tuple[str, ...] = ()
     divisor: float | None = None
-    """What stands in the place of M - 1, where that may be all that is wrong."""
+    """The number in the place of M - 1, if that alone may be wrong."""
 
 
-def prove(run: Run, shapes: list[Shape], *, brief: bool = False) -> Verdict:
-    """Run `run` at each shape (N, C, H, W), H*W >= 2, and say whether it is SimAM.
+def check_simam(run: ArrayFunction, shapes: list[Shape4D], *, brief: bool = False) -> EquivalenceResult:
+    """Check on samples whether `run` computes SimAM at each shape (N, C, H, W), H*W >= 2.
 
-    brief : on three inputs in place of some fifteen, for what differs in its constants alone from what was proved.
+    brief : use three inputs instead of some fifteen. Enough if only constants differ from a `run` that passed.
 
-    λ is recovered from planes of spread 1e-3, then of spread 0.3 sqrt(λ), and confirmed on all planes. It is
-    accurate to 1e-11 for λ from 1e-10 to 10 (tests/test_equivalence.py). Exceptions of `run` pass through.
+    Recovers λ from planes of spread 1e-3, then of spread 0.3 sqrt(λ), and confirms it on all planes. λ is accurate to
+    1e-11 for λ from 1e-10 to 10 (tests/test_equivalence.py). Exceptions of `run` pass through.
     """
     recovered = None
     for shape in shapes:
         rng = np.random.default_rng(0)
         if recovered is None:
             x = rng.standard_normal(shape)
-            with np.errstate(all="ignore"):  # what is not SimAM may divide by zero here
+            with np.errstate(all="ignore"):  # a function other than SimAM may divide by zero here
                 first = _recover_lambda(run, 1e-3 * x)
                 recovered = _recover_lambda(run, 0.3 * np.sqrt(abs(first)) * x)
             if not (np.isfinite(recovered) and recovered > LEAST_LAMBDA):
@@ -70,11 +70,11 @@ def prove(run: Run, shapes: list[Shape], *, brief: bool = False) -> Verdict:
             share = _share(run(x), x, recovered)
             if not share <= 1:
                 return _differences(run, shape, f"differs from SimAM on {name} planes of {shape[2]}x{shape[3]}")
-    return Verdict(recovered)
+    return EquivalenceResult(recovered)
 
 
-def _recover_lambda(run: Run, x: Float64) -> float:
-    """Invert the formula where (x - mean)² is largest: λ = d / (4 (z - ½)) - v, with z = logit(y/x)."""
+def _recover_lambda(run: ArrayFunction, x: Float64) -> float:
+    """Invert the formula at the largest (x - mean)²: λ = d / (4 (z - ½)) - v, with z = logit(y/x)."""
     d = (x - x.mean(axis=(2, 3), keepdims=True)) ** 2
     v = d.sum(axis=(2, 3), keepdims=True) / (x.shape[2] * x.shape[3] - 1)
     at = np.unravel_index(np.argmax(d), d.shape)
@@ -85,8 +85,8 @@ def _recover_lambda(run: Run, x: Float64) -> float:
     return float(d[at] / (4 * (np.log(ratio / (1 - ratio)) - 0.5)) - v[at[0], at[1], 0, 0])
 
 
-def planes(rng: np.random.Generator, shape: Shape, e_lambda: float) -> Iterator[tuple[str, Float64]]:
-    """Inputs on which wrong formulas show. Every plane differs, so mixing planes or batch elements shows too."""
+def planes(rng: np.random.Generator, shape: Shape4D, e_lambda: float) -> Iterator[tuple[str, Float64]]:
+    """Named inputs that reveal wrong formulas. All planes differ, which reveals mixed planes and batch elements."""
     plain = rng.standard_normal(shape)
     yield "plain", plain
     yield "constant", np.broadcast_to(rng.standard_normal((*shape[:2], 1, 1)), shape).copy()
@@ -101,54 +101,54 @@ def planes(rng: np.random.Generator, shape: Shape, e_lambda: float) -> Iterator[
     planes = shape[0] * shape[1]
     runs = min(-(-LEAST_SPREADS // planes), MOST_RUNS)
     spreads = np.geomspace(1e-3 * np.sqrt(e_lambda), 1e5, planes * runs).reshape(planes, runs)
-    for i in range(runs):  # what is done to planes of some spread alone shows
+    for i in range(runs):  # reveals an effect on planes of some spread alone
         yield "unlike", spreads[:, i].reshape(*shape[:2], 1, 1) * rng.standard_normal(shape)
 
 
-def _brief(rng: np.random.Generator, shape: Shape) -> Iterator[tuple[str, Float64]]:
+def _brief(rng: np.random.Generator, shape: Shape4D) -> Iterator[tuple[str, Float64]]:
     spreads = np.geomspace(1, 1e5, shape[0] * shape[1]).reshape(*shape[:2], 1, 1)
     yield "plain", spreads * rng.standard_normal(shape)
 
 
 def _share(y: Float64, x: Float64, e_lambda: float) -> float:
-    """Largest error of y as a share of what rounded constants and float64 arithmetic explain."""
+    """Largest error of y as a share of `float64_tolerance`."""
     if y.shape != x.shape or not np.isfinite(y).all():
         return np.inf
-    return float(np.max(np.abs(y - formula.reference(x, e_lambda)) / allowance(x, e_lambda)))
+    return float(np.max(np.abs(y - formula.reference(x, e_lambda)) / float64_tolerance(x, e_lambda)))
 
 
-def allowance(x: Float64, e_lambda: float) -> Float64:
-    """How far SimAM of x may be off in float64, with the constants of a form rounded to float32."""
+def float64_tolerance(x: Float64, e_lambda: float) -> Float64:
+    """Absolute tolerance for SimAM of x in float64 arithmetic, with the constants of a form rounded to float32."""
     gate = formula.gate(x, e_lambda)
     e = np.log(gate / np.maximum(1 - gate, 1e-300)) - 0.5
     allowed: Float64 = np.abs(x) * CONSTANTS_EPS * e * gate * (1 - gate)
     return allowed + 32 * formula.tolerance(x, np.float64, e_lambda)
 
 
-def _differences(run: Run, shape: Shape, otherwise: str) -> Verdict:
-    """Name what differs: fit z = logit(y/x) = z0 + d / (a S + b) per plane, where SimAM has z0 = ½, a = 4/(M-1).
+def _differences(run: ArrayFunction, shape: Shape4D, otherwise: str) -> EquivalenceResult:
+    """Name the difference. Fit z = logit(y/x) = z0 + d / (a S + b) per plane; SimAM has z0 = ½, a = 4/(M-1).
 
-    otherwise : the reason where this fit shows nothing.
+    otherwise : the reason to report if the fit finds no difference.
     """
     n, c, h, w = shape
     m = h * w
     if m < 4 or n * c < 2:
-        return Verdict(None, (otherwise,))
+        return EquivalenceResult(None, (otherwise,))
     rng = np.random.default_rng(1)
     spread = np.geomspace(0.05, 2, n * c).reshape(n, c, 1, 1)
     x = spread * rng.standard_normal(shape)
     y = run(x)
     if y.shape != x.shape:
-        return Verdict(None, (f"the result has shape {y.shape}, not x's {x.shape}",))
+        return EquivalenceResult(None, (f"the result has shape {y.shape}, not x's {x.shape}",))
     ratio = (y / x).reshape(n * c, m)
     d = ((x - x.mean(axis=(2, 3), keepdims=True)) ** 2).reshape(n * c, m)
     for instead, gate in {"x * (1 - gate)": 1 - ratio, "x + x * gate": ratio - 1}.items():
         related = _fit(gate, d)
         if not isinstance(related, str) and _is_simams(*related, m):
-            return Verdict(None, (f"it is {instead}, where SimAM is x * gate; the gate is that of SimAM",))
+            return EquivalenceResult(None, (f"it is {instead}, where SimAM is x * gate; the gate is that of SimAM",))
     found = _fit(ratio, d)
     if isinstance(found, str):
-        return Verdict(None, (found,))
+        return EquivalenceResult(None, (found,))
     start, a, b = found
     reasons = []
     if abs(start - 0.5) > 1e-5:
@@ -162,7 +162,9 @@ def _differences(run: Run, shape: Shape, otherwise: str) -> Verdict:
         )
     if b <= 0:
         reasons.append(_not_positive(b / 4))
-    return Verdict(None, tuple(reasons) or (otherwise,), float(4 / a) if len(reasons) == 1 and a > 0 < b else None)
+    return EquivalenceResult(
+        None, tuple(reasons) or (otherwise,), float(4 / a) if len(reasons) == 1 and a > 0 < b else None
+    )
 
 
 def _not_positive(e_lambda: float) -> str:
@@ -171,7 +173,7 @@ def _not_positive(e_lambda: float) -> str:
 
 
 def _fit(ratio: Float64, d: Float64) -> tuple[float, float, float] | str:
-    """z0, a and b where logit(ratio) = z0 + d / (a S + b) in every plane, S being the sum of d; or why it is not so.
+    """Fit logit(ratio) = z0 + d / (a S + b) in every plane, with S the sum of d: z0, a and b, or why it fails.
 
     ratio, d : (planes, values of a plane).
     """

@@ -27,8 +27,8 @@ def variant(
 
 @pytest.mark.parametrize("e_lambda", [1e-10, 1e-6, 1e-4, 0.1, 1.0, 10.0])
 @pytest.mark.parametrize("shapes", [SHAPES, [(1, 1, 1, 2)], [(1, 2, 160, 160)]], ids=str)
-def test_simam_is_found_with_its_lambda(e_lambda: float, shapes: list[equivalence.Shape]) -> None:
-    verdict = equivalence.prove(lambda x: reference(x, e_lambda), shapes)
+def test_simam_is_found_with_its_lambda(e_lambda: float, shapes: list[equivalence.Shape4D]) -> None:
+    verdict = equivalence.check_simam(lambda x: reference(x, e_lambda), shapes)
     assert verdict.e_lambda == pytest.approx(e_lambda, rel=1e-11)
     assert verdict.reasons == ()
 
@@ -71,7 +71,7 @@ WRONG = {
 @pytest.mark.parametrize("name", WRONG)
 def test_what_is_not_simam_is_refused_with_the_difference(name: str) -> None:
     run, words = WRONG[name]
-    verdict = equivalence.prove(run, SHAPES)
+    verdict = equivalence.check_simam(run, SHAPES)
     assert verdict.e_lambda is None
     with pytest.raises(AssertionError, match=words):
         raise AssertionError("; ".join(verdict.reasons))
@@ -79,8 +79,8 @@ def test_what_is_not_simam_is_refused_with_the_difference(name: str) -> None:
 
 def test_population_variance_shows_on_a_large_map() -> None:
     """1/M = 1.6e-4 at 80x80: too little for float32, plain in float64."""
-    assert equivalence.prove(variant(more=1), [(1, 2, 80, 80)]).e_lambda is None
-    assert equivalence.prove(variant(), [(1, 2, 80, 80)]).e_lambda is not None
+    assert equivalence.check_simam(variant(more=1), [(1, 2, 80, 80)]).e_lambda is None
+    assert equivalence.check_simam(variant(), [(1, 2, 80, 80)]).e_lambda is not None
 
 
 def test_constants_rounded_to_float32_pass() -> None:
@@ -90,7 +90,7 @@ def test_constants_rounded_to_float32_pass() -> None:
         reciprocal = float(np.float32(1 / (x.shape[2] * x.shape[3] - 1)))
         return np.asarray(x / (1 + np.exp(-(d / (4 * (s * reciprocal + float(np.float32(1e-4)))) + 0.5))))
 
-    assert equivalence.prove(run, SHAPES).e_lambda == pytest.approx(1e-4, rel=1e-6)
+    assert equivalence.check_simam(run, SHAPES).e_lambda == pytest.approx(1e-4, rel=1e-6)
 
 
 def test_an_inner_error_passes_through() -> None:
@@ -98,4 +98,4 @@ def test_an_inner_error_passes_through() -> None:
         raise KeyError("inner")
 
     with pytest.raises(KeyError, match="inner"):
-        equivalence.prove(run, SHAPES)
+        equivalence.check_simam(run, SHAPES)

@@ -1,4 +1,4 @@
-"""An ONNX model -> the same model in float64."""
+"""Conversion of an ONNX model to float64."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _NARROW = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 _NAMES_A_TYPE = ("to", "dtype", "stash_type", "output_dtype", "output_datatype", "softmax_precision", "precision")
 """Attributes of standard operators whose integer is an element type."""
 _KEEP_STASH_TYPE = ("LayerNormalization", "RMSNormalization")
-"""onnx.reference refuses any other stash_type than float32 in these, and computes in the type of x."""
+"""onnx.reference refuses a stash_type other than float32 in these, and computes in the type of x."""
 
 
 def widen(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of model with float64 in place of float32, float16 and bfloat16: weights, constants, casts and
-    declared types, also in functions and in the graphs inside nodes.
+    """Copy a model with float64 in place of float32, float16 and bfloat16.
 
-    Weights keep the value that the file holds: one that was rounded to float16 stays so. So does an attribute,
-    as e_lambda, which ONNX keeps in float32: 1e-4 is 9.99999975e-5.
-    For onnx.reference, which is looser than the standard: some operators (Resize's scales, DequantizeLinear) have
-    no float64 signature, so other runtimes may refuse the result. There, AffineGrid and LinearAttention still
-    go through float32 inside; for Erf, which does too, runtimes/onnx_reference.py has one that does not.
-    Raises InputError if weights are in other files (onnx.load brings them in), or if a function takes the type
-    to cast to as an attribute.
+    Converts weights, constants, casts and declared types, also in functions and in graphs inside nodes.
+    Values stay as stored: a weight rounded to float16 stays rounded, and the float32 attribute e_lambda = 1e-4 is
+    9.99999975e-5.
+    The result is for onnx.reference alone. Resize's scales and DequantizeLinear have no float64 signature, so other
+    runtimes may refuse it. In onnx.reference, AffineGrid and LinearAttention still compute in float32; for Erf,
+    graph/evaluator.py has a float64 kernel.
+    Raises InputError if weights are in other files (onnx.load reads them), or if a function takes the target type of
+    a cast as an attribute.
     """
     wide = onnx.ModelProto()
     wide.CopyFrom(model)
@@ -104,7 +104,7 @@ def _widen_type_attributes(node: onnx.NodeProto, opset: int) -> None:
 
 
 def _widen_constant(node: onnx.NodeProto) -> onnx.NodeProto | None:
-    """Make node a float64 constant; where its value comes from a function's attribute, by the Cast returned."""
+    """Make `node` a float64 constant. If its value is an attribute of the function, returns a Cast to insert."""
     attribute = node.attribute[0]
     if attribute.name not in ("value_float", "value_floats"):
         return None

@@ -1,4 +1,4 @@
-"""Everything in an ONNX model, also what is inside nodes and functions."""
+"""Iterators over an ONNX model, including graphs inside nodes and functions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _graphs(sequence: Iterable[onnx.NodeProto]) -> Iterator[onnx.GraphProto]:
 
 
 def nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
-    """Every node: of the graph, of graphs inside nodes, of functions."""
+    """Every node of the graph, of graphs inside nodes, and of functions."""
     yield from _nodes(model.graph.node)
     for function in model.functions:
         yield from _nodes(function.node)
@@ -45,8 +45,10 @@ def _nodes(sequence: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
 
 
 def say_defaults(model: onnx.ModelProto) -> None:
-    """Write the default attributes of functions at each call that leaves them out: onnx's evaluator and its inliner
-    (1.23) know no defaults."""
+    """Write the default attributes of functions into each call without them.
+
+    The evaluator and the inliner of onnx 1.23 ignore defaults.
+    """
     defaults = {(f.domain, f.name, f.overload): f.attribute_proto for f in model.functions if f.attribute_proto}
     for node in nodes(model) if defaults else ():
         given = {attribute.name for attribute in node.attribute}
@@ -55,7 +57,7 @@ def say_defaults(model: onnx.ModelProto) -> None:
 
 
 def tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Every constant: initializers and tensors in attributes, sparse ones as their values and indices."""
+    """Every constant: initializers and tensors in attributes. A sparse tensor yields its values and its indices."""
     sparse: list[onnx.SparseTensorProto] = []
     for graph in graphs(model):
         yield from graph.initializer
@@ -71,7 +73,7 @@ def tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
 
 
 def messages(root: Message) -> Iterator[Message]:
-    """`root` and every message in it, whatever holds it: what the standard says of a field is not asked."""
+    """`root` and every message inside it, in any field."""
     queue = [root]
     while queue:
         message = queue.pop()
@@ -85,7 +87,7 @@ def messages(root: Message) -> Iterator[Message]:
 
 @cache
 def fields(kind: Descriptor) -> dict[int, list[tuple[str, bool]]]:
-    """The texts of a kind of message, and its messages: name of the field, and whether it is repeated."""
+    """String and message fields of a message type: name, and whether it is repeated."""
     held: dict[int, list[tuple[str, bool]]] = {FieldDescriptor.TYPE_STRING: [], FieldDescriptor.TYPE_MESSAGE: []}
     for field in kind.fields:
         if field.type in held:

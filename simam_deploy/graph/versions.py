@@ -1,6 +1,6 @@
-"""The IR version and the opsets of a model that `fuse` writes in.
+"""IR version and opsets of the models that `fuse` writes.
 
-Every file keeps its opset, as each form can be written in each opset from OLDEST_OPSET on.
+Every file keeps its opset: each form exists for each opset from OLDEST_OPSET on.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ import onnx_ir as ir
 from simam_deploy.errors import FormError
 
 OLDEST_OPSET = 7
-"""The first whose operators broadcast as NumPy does."""
+"""The first opset with NumPy broadcasting."""
 FUNCTION_IR = 8
 """The first IR version that has model-local functions."""
 OVERRIDABLE_IR = 4
 """The first IR version in which an initialiser that is also an input may be replaced by the caller."""
 RAISED_OPSET = 13
-"""Where to raise older files to: widely read."""
+"""The suggested opset for older files. Most tools read it."""
 
 
 def refuse_old(scopes: Iterable[ir.Graph | ir.Function]) -> None:
-    """Raise FormError for an opset in which no form can be written."""
+    """Raise FormError for an opset below OLDEST_OPSET."""
     opset = min(scope.opset_imports.get("", 0) for scope in scopes)
     if opset < OLDEST_OPSET:
         raise FormError(
@@ -33,10 +33,10 @@ def refuse_old(scopes: Iterable[ir.Graph | ir.Function]) -> None:
 
 
 def with_functions(model: ir.Model) -> list[str]:
-    """Give `model` an IR version that has functions; a note, if that is another one.
+    """Raise the IR version of `model` to one with functions. Returns a note if it changed.
 
-    Before IR version 4 every initialiser was listed as an input, and was a constant all the same. Later such an input
-    may be replaced by the caller, and runtimes optimise less. So those are taken off the list of inputs.
+    Before IR version 4 every initialiser is also an input, and still a constant. Later, callers may replace such an
+    input, and runtimes optimise less. So this removes initialisers from the inputs.
     """
     before = model.ir_version
     if before >= FUNCTION_IR:
@@ -50,7 +50,7 @@ def with_functions(model: ir.Model) -> list[str]:
 
 
 def with_one_opset(model: ir.Model, functions: Iterable[ir.Function]) -> list[str]:
-    """Give `functions` the opset of the model where no operator in them changes; notes on those that had another.
+    """Set the opset of `functions` to that of the model where no operator in them changes. Returns notes.
 
     ONNX Runtime reads the nodes of a function in the opset of the model, and the onnx checker in both.
     """

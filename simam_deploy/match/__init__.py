@@ -1,13 +1,13 @@
-"""From an ONNX graph to blocks that are SimAM, in five steps, a file each; `find` puts them together.
+"""The search for SimAM blocks in an ONNX graph: five steps, one file each. `find` puts them together.
 
-    op_sets        what each standard operator can do to data
-    dataflow       what depends on data and what on sizes alone; where a gate may have made a value
-    subgraph       the closed subgraph between x and such a value
-    run_subgraph   that subgraph as a function of arrays, run in float64 within bounds
-    judge          checks that function against the formula (`equivalence`), at every size that it may meet
+    op_sets        classes of standard operators, by their effect on data
+    dataflow       data dependencies; candidates for the end of a block
+    subgraph       the closed candidate subgraph between x and the end
+    run_subgraph   the subgraph as a function of arrays, run in float64 within bounds
+    judge          equivalence check of that function against the formula, at each size that it may meet
 
-`probe_shapes` are these sizes; `unverifiable` lists what no probe can show. `fixed_size` knows for which size a
-constant M - 1 is right, `infer_rank` the rank of a value without a shape, `half_constants` what constants were before
-a converter made them 16 bits wide. `quantised` takes the rounding of a quantiser out, to tell what was SimAM before.
-`epilogue` is what follows a block, and `epilogue_nodes` our operators that hold one.
+`probe_shapes` lists these sizes. `unverifiable` lists the operators that no probe can check. `fixed_size` finds the
+map size for which a constant M - 1 is right. `infer_rank` infers the rank of a value without a shape.
+`half_constants` recovers constants that a converter rounded to 16 bits. `quantised` removes the rounding of a
+quantiser. `epilogue` checks the operators behind a block, `epilogue_nodes` our operators that hold an epilogue.
 """

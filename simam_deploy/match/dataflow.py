@@ -1,4 +1,4 @@
-"""What flows where in an ONNX model: which values depend on data, in which order, and where a SimAM may end."""
+"""Data flow in an ONNX model: the values that depend on data, their order, and candidates for the end of a block."""
 
 from __future__ import annotations
 
@@ -11,59 +11,59 @@ import onnx_ir as ir
 from simam_deploy.match.op_sets import GATES, IN_INFERENCE, KNOWN, MEASURES, NORMALIZATIONS, ON_SIZES, STATISTICS
 
 MOST_NODES = 100
-"""A SimAM block has 5 to 40 nodes on its data; what needs more is none."""
+"""Upper bound on the size of a candidate subgraph. Known variants have 5 to 40 nodes."""
 ENDS = ("Mul", "Div", "Add", "Sub", "Sum", "Einsum")
-"""What may make y: mostly x * gate, also x / (1 + exp(-z)) and x/2 + x/2 * tanh(z/2)."""
+"""Operators that may end a block: mostly x * gate, also x / (1 + exp(-z)) and x/2 + x/2 * tanh(z/2)."""
 MOST_STEPS = 10
-"""How many operators may stand between the sigmoid and y."""
+"""Upper bound on the operators between the sigmoid and y."""
 MOST_BYTES = 2**20
-"""Of a constant that is looked into."""
+"""Upper bound on a constant whose values are read."""
 MOST_DEFAULTS = 16
-"""Numbers in the default of an input that counts as a constant, since IR version 4: λ, axes; an image has more."""
+"""Upper bound on the numbers in a graph input with a default that counts as a constant: λ, axes, no image."""
 MOST_NAMES = 16
-"""How many names of one value are followed."""
+"""Upper bound on a chain of Identity nodes."""
 Identifier = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
-class Body:
-    """What the body of a model-local function holds, the bodies that it calls included."""
+class FunctionBody:
+    """Summary of the body of a model-local function, with the bodies of the functions that it calls."""
 
     operators: frozenset[str]
     size: int
     known: bool
-    """Whether every operator that data passes may stand in a block."""
+    """Whether a block may hold every operator on data in it."""
 
 
 class Flow:
-    """The flow of one model. It is read once; the model is not changed."""
+    """Data flow of one model, read once. Does not change the model."""
 
     def __init__(self, model: ir.Model) -> None:
         self.model = model
         self.order: dict[ir.Node, int] = {}
-        """A node's inputs come before it, also when they are made outside the graph that it is in."""
+        """Topological order over all graphs: the producers of a node's inputs come first."""
         self.fixed: set[ir.Value] = set()
-        """Values that no data flows into: constants, sizes, and what is computed of those."""
+        """Values that do not depend on data: constants, sizes, and results computed from them."""
         self.defaults: set[ir.Value] = set()
-        """Of those, the inputs of the graph with a default, which callers may replace."""
+        """Graph inputs among `fixed`: their default is a constant that callers may replace."""
         self._statistic: set[ir.Value] = set()
         self._gates: dict[ir.Value, tuple[int, ir.Node]] = {}
-        """How many operators ago the nearest gate was, and which."""
-        self._bodies: dict[Identifier, Body] = {}
+        """Distance to the nearest gate, in operators, and that gate."""
+        self._bodies: dict[Identifier, FunctionBody] = {}
         self._known: dict[ir.Node, bool] = {}
         self.steps = 0
-        """Nodes that were walked through in search of blocks."""
+        """Nodes visited in the search for blocks."""
         for function in _callees_first(model):
             self._read(function)
             self._bodies[function.identifier()] = self._body_of(function)
         self._read(model.graph)
 
-    def body(self, node: ir.Node) -> Body | None:
-        """The body of the function that `node` calls; None if it calls none, or none that ends."""
+    def body(self, node: ir.Node) -> FunctionBody | None:
+        """The body of the function that `node` calls; None without such a function, or if it calls itself."""
         return self._bodies.get(node.op_identifier())
 
     def known(self, node: ir.Node) -> bool:
-        """Whether `node` may stand in a block. Asked once what its inputs are is known."""
+        """Whether a block may hold `node`. Call it once its inputs are classified."""
         if node not in self._known:
             self._known[node] = self._may_stand(node)
         return self._known[node]
@@ -83,7 +83,7 @@ class Flow:
         return node.op_type not in ("MatMul", "Einsum") or len(self.data(node)) == len(node.inputs)
 
     def does_nothing(self, node: ir.Node) -> bool:
-        """Whether a Dropout hands on what it gets: it is in inference, and nothing uses its mask."""
+        """Whether a Dropout is idle: in inference, and nothing uses its mask."""
         _, ratio, training = (*node.inputs, None, None, None)[:3]
         mode = self.held(training)
         in_inference = training is None or (mode is not None and not mode.numpy().any())
@@ -91,13 +91,13 @@ class Flow:
         return in_inference and not masks and (ratio is None or ratio in self.fixed)
 
     def held(self, value: ir.Value | None) -> ir.TensorProtocol | None:
-        """The tensor that `value` is in every run; None if there is none."""
+        """The constant tensor of `value`; None if it has none, or if callers may replace it."""
         if value is None or value not in self.fixed or origin(value) in self.defaults:
             return None
         return constant(value)
 
     def gate(self, node: ir.Node) -> ir.Node | None:
-        """The sigmoid of a statistic by which the result of `node` may be gated; a call may hold it itself."""
+        """The sigmoid of a statistic that may gate the result of `node`. A call of a function may be its own gate."""
         body = self.body(node)
         if body is not None:
             return node if self.known(node) and body.operators & GATES and body.operators & STATISTICS else None
@@ -109,7 +109,7 @@ class Flow:
         return min(gates, key=lambda gate: gate[0], default=None)
 
     def unused_gates(self) -> list[ir.Node]:
-        """Of the main graph: those whose value no operator takes that may end a SimAM."""
+        """Gates of the main graph that no candidate for the end of a block uses."""
         gates = [node for node in self.model.graph if (0, node) in {self._gates.get(v) for v in node.outputs}]
         ended = {self.gate(node) for node in self.order}
         return [node for node in gates if node not in ended and self.body(node) is None]
@@ -153,7 +153,7 @@ class Flow:
             if nearest is not None and nearest[0] + 1 < MOST_STEPS:
                 self._gates[value] = (nearest[0] + 1, nearest[1])
 
-    def _body_of(self, function: ir.Function) -> Body:
+    def _body_of(self, function: ir.Function) -> FunctionBody:
         operators: set[str] = set()
         size, known = 0, True
         for node in function.all_nodes():
@@ -161,11 +161,11 @@ class Flow:
             size += inner.size if inner is not None else 1
             operators |= inner.operators if inner is not None else {node.op_type}
             known &= self._is_fixed(node) or self.known(node)
-        return Body(frozenset(operators), size, known)
+        return FunctionBody(frozenset(operators), size, known)
 
 
 def _callees_first(model: ir.Model) -> list[ir.Function]:
-    """The functions, each behind those that it calls; without those that call themselves."""
+    """The functions in topological order, callees first, without recursive ones."""
     calls: dict[Identifier, set[Identifier]] = {}
     callers: dict[Identifier, set[Identifier]] = {}
     for identifier, function in model.functions.items():
@@ -185,7 +185,7 @@ def _callees_first(model: ir.Model) -> list[ir.Function]:
 
 
 def _may_be_uniform(value: ir.Value) -> bool:
-    """Whether all numbers in a constant are the same, or it is computed from sizes: what is learned is neither."""
+    """Whether all numbers in a constant are equal, or it is computed from sizes. A learned parameter is neither."""
     tensor = constant(value)
     if tensor is None:
         return True
@@ -194,7 +194,7 @@ def _may_be_uniform(value: ir.Value) -> bool:
 
 
 def origin(value: ir.Value) -> ir.Value:
-    """The value that `value` is, by Identity."""
+    """The value in front of a chain of Identity nodes."""
     for _ in range(MOST_NAMES):
         node = value.producer()
         if node is None or node.domain or node.op_type != "Identity" or node.inputs[0] is None:
@@ -204,7 +204,7 @@ def origin(value: ir.Value) -> ir.Value:
 
 
 def constant(value: ir.Value) -> ir.TensorProtocol | None:
-    """The tensor that `value` is, if it is an initialiser or the output of a Constant, by any name."""
+    """The tensor of an initialiser or a Constant node, through Identity nodes; None for other values."""
     value = origin(value)
     if value.const_value is not None:
         return value.const_value

@@ -1,4 +1,4 @@
-"""What an operator of ours does behind SimAM: activation(scale * y + bias + residual). Asked of the numbers."""
+"""Numerical check of an epilogue: activation(scale * y + bias + residual) behind SimAM."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from onnx import TensorProto, helper
 
 from simam_deploy import formula
 from simam_deploy.block import Epilogue
-from simam_deploy.equivalence import Shape, allowance, planes
+from simam_deploy.equivalence import Shape4D, float64_tolerance, planes
 from simam_deploy.formula import STEEPEST, Float64
 from simam_deploy.graph.evaluator import KERNELS, evaluator
 from simam_deploy.graph.to_float64 import widen
-from simam_deploy.match.run_subgraph import called, in_place, renamed, widened
+from simam_deploy.match.run_subgraph import called, inline_functions, renamed, widened
 
 EPS = float(np.finfo(np.float32).eps)
-"""Scale and bias are rounded to float32 once, by half of it."""
+"""Scale and bias are rounded to float32 once, by at most eps / 2."""
 NOISE = 2.0**-40
-"""What float64 may lose in a chain of a few operators."""
+"""Relative rounding error of a few float64 operators in a row."""
 
-Run = Callable[[Float64, Float64], Float64]
-"""x and a residual of its shape to the result."""
+BlockFunction = Callable[[Float64, Float64], Float64]
+"""Maps x and a residual of its shape to the result."""
 
 
-def difference(run: Run, epilogue: Epilogue, e_lambda: float, shapes: Sequence[Shape]) -> str | None:
-    """Where `run` is not the epilogue behind SimAM of x; None if it is, up to the rounding of scale and bias.
+def difference(run: BlockFunction, epilogue: Epilogue, e_lambda: float, shapes: Sequence[Shape4D]) -> str | None:
+    """First difference between `run` and SimAM with the epilogue; None within the rounding of scale and bias.
 
-    Raises whatever `run` does.
+    Exceptions of `run` pass through.
     """
     for shape in shapes:
         rng = np.random.default_rng(2)
@@ -41,7 +41,7 @@ def difference(run: Run, epilogue: Epilogue, e_lambda: float, shapes: Sequence[S
             exact = formula.apply_epilogue(y, epilogue.scale, epilogue.bias, given, activation=epilogue.activation)
             scale, bias = (np.abs(v, dtype=np.float64)[:, None, None] for v in (epilogue.scale, epilogue.bias))
             rounded = (EPS + NOISE) * (scale * np.abs(y) + bias) + NOISE * np.abs(given)
-            allowed = STEEPEST * (scale * allowance(x, e_lambda) + rounded)
+            allowed = STEEPEST * (scale * float64_tolerance(x, e_lambda) + rounded)
             got = run(x, residual)
             if got.shape != shape:
                 return f"the result of x of {shape} has the shape {got.shape}"
@@ -54,7 +54,7 @@ def difference(run: Run, epilogue: Epilogue, e_lambda: float, shapes: Sequence[S
 def steps(
     model: ir.Model, nodes: Sequence[ir.Node], inputs: Sequence[ir.Value], constants: Sequence[ir.Value], y: ir.Value
 ) -> Callable[..., Float64]:
-    """`nodes`, in order, as a function of float64 arrays: from `inputs` and constants to y."""
+    """`nodes`, in order, as a function of float64 arrays: `inputs` to y."""
     names: dict[ir.Value, str] = {}
     for value in (*inputs, *(v for node in nodes for v in (*node.inputs, *node.outputs))):
         if value is not None and value not in names:
@@ -72,7 +72,7 @@ def steps(
         opset_imports=[helper.make_opsetid(domain, version) for domain, version in model.opset_imports.items()],
         functions=called(nodes, model),
     )
-    machine = evaluator(widen(in_place(made)), list(KERNELS.values()))
+    machine = evaluator(widen(inline_functions(made)), list(KERNELS.values()))
 
     def run(*arrays: Float64) -> Float64:
         with np.errstate(all="ignore"):

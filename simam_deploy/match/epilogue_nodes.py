@@ -1,4 +1,4 @@
-"""Operators of ours that hold an epilogue of SimAM: are they what their names say?"""
+"""Check of our operators with an epilogue: does each compute what its name says?"""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from simam_deploy.block import Epilogue
-from simam_deploy.equivalence import Shape
+from simam_deploy.equivalence import Shape4D
 from simam_deploy.formula import DEFAULT_LAMBDA, OP_DOMAIN, OPS, Float64
 from simam_deploy.graph.shapes import Dims
 from simam_deploy.match.dataflow import Flow
@@ -19,16 +19,16 @@ from simam_deploy.match.subgraph import is_simam_node
 
 FLOAT = ir.DataType.FLOAT
 CHANNELS = 3
-"""Of the probes on whole maps."""
+"""Channels of the probes on whole maps."""
 
 
 def has_epilogue(node: ir.Node) -> bool:
-    """Whether `node` has the name of such an operator."""
+    """Whether `node` has the name of one of our operators with an epilogue."""
     return node.domain == OP_DOMAIN and node.op_type in OPS and not is_simam_node(node)
 
 
-class Ops:
-    """Reads such nodes of one model. What a body computes is asked once for all nodes that are alike."""
+class EpilogueNodes:
+    """Reads these nodes of one model. Equal nodes share one check of their fallback definition."""
 
     def __init__(self, flow: Flow) -> None:
         self._flow = flow
@@ -37,24 +37,29 @@ class Ops:
     def read(
         self, node: ir.Node, dtype: ir.DataType, variants: list[Dims]
     ) -> tuple[Epilogue | None, float, list[str]]:
-        """What it does behind SimAM and its λ; or None and the reasons why it is not what it is called.
+        """The epilogue of `node` and its λ; or None, and the reasons why it does not compute what its name says.
 
-        dtype : of x.  variants : the shapes of x, one for each call of the function that it is in.
+        dtype : of x.  variants : shapes of x, one for each call of the enclosing function.
         """
         op = OPS[node.op_type]
-        body = node.op_identifier() in self._flow.model.functions
+        has_fallback = node.op_identifier() in self._flow.model.functions
         given = [*node.inputs[: 3 + op.residual], *[None] * 4][: 3 + op.residual]
-        e_lambda = _lambda(node, body)
+        e_lambda = _lambda(node, has_fallback)
         scale, bias = (self._parameter(value) for value in given[1:3])
         counts = {dims[1] for dims in variants if len(dims) > 1 and isinstance(dims[1], int)}
         counts |= {len(values) for values in (scale, bias) if values is not None}
+        no_lambda = (
+            "its λ is no constant > 0"
+            if has_fallback
+            else "it has no fallback definition, and no attribute e_lambda > 0"
+        )
         reasons = {
             f"x is {len(variants[0])}-D; the operator takes (N, C, H, W)": len(variants[0]) != 4,
             f"x is {dtype.name}; the operator takes FLOAT, FLOAT16 and BFLOAT16": dtype not in (FLOAT, *HALF),
             f"{node.op_type} takes {len(given)} inputs and gives one result": None in given
             or len(node.inputs) > len(given)
             or len(node.outputs) > 1,
-            "its λ is no constant > 0" if body else "it has no body, and no attribute e_lambda > 0": not e_lambda,
+            no_lambda: not e_lambda,
             "its scale and bias must be constants, float32, one number for each channel of x": scale is None
             or bias is None
             or len(counts) > 1,
@@ -63,7 +68,7 @@ class Ops:
         if found or scale is None or bias is None or e_lambda is None:
             return None, 0.0, found
         epilogue = Epilogue(scale, bias, given[3] if op.residual else None, op.activation)
-        for dims in variants if body else ():
+        for dims in variants if has_fallback else ():
             if differs := self._difference(node, epilogue, e_lambda, dims):
                 return None, 0.0, [differs]
         return epilogue, float(str(np.float32(e_lambda))), []
@@ -75,7 +80,10 @@ class Ops:
         return np.asarray(tensor.numpy(), dtype=np.float32)
 
     def _difference(self, node: ir.Node, epilogue: Epilogue, e_lambda: float, dims: Dims) -> str | None:
-        """Every channel on a small map, and a few on the whole map or, where that is not fixed, on some."""
+        """First difference between fallback definition and epilogue, or None.
+
+        Compares all channels on a small map and few on the whole map; several probes replace a dynamic size.
+        """
         shapes = [(2, len(epilogue.scale), 3, 5)]
         for _, _, *probe in PROBES[4]:
             h, w = (d if isinstance(d, int) else p for d, p in zip(dims[2:], probe, strict=True))
@@ -90,7 +98,7 @@ class Ops:
                 return differs
         return None
 
-    def _at(self, node: ir.Node, epilogue: Epilogue, e_lambda: float, shape: Shape) -> str | None:
+    def _at(self, node: ir.Node, epilogue: Epilogue, e_lambda: float, shape: Shape4D) -> str | None:
         rng = np.random.default_rng(3)
         scale, bias = (rng.standard_normal(shape[1]).astype(np.float32) for _ in range(2))
         inputs = [ir.Value(name=f"input {i}") for i in range(len(node.inputs))]
@@ -100,20 +108,20 @@ class Ops:
 
         def run(x: Float64, residual: Float64) -> Float64:
             given = (x, scale.astype(np.float64), bias.astype(np.float64), residual)
-            return body(*given[: len(inputs)])
+            return fallback(*given[: len(inputs)])
 
         try:
-            body = steps(self._flow.model, [alike], inputs, [], alike.outputs[0])
+            fallback = steps(self._flow.model, [alike], inputs, [], alike.outputs[0])
             return difference(run, probe, e_lambda, [shape])
-        except Exception as error:  # whatever the evaluator says of a body that does not fit
+        except Exception as error:  # the evaluator raises many types for a definition that does not fit
             return f"it does not run by itself: {error}"
 
 
-def _lambda(node: ir.Node, body: bool) -> float | None:
-    """That of the node, or the default that its body has; None where it is no number above 0."""
+def _lambda(node: ir.Node, has_fallback: bool) -> float | None:
+    """λ of the node, or the default of its fallback definition; None unless above 0."""
     attribute = node.attributes.get("e_lambda")
     if attribute is None:
-        return DEFAULT_LAMBDA if body else None
+        return DEFAULT_LAMBDA if has_fallback else None
     if attribute.is_ref() or attribute.type != ir.AttributeType.FLOAT or not attribute.as_float() > 0:
         return None
     return attribute.as_float()

@@ -1,8 +1,8 @@
-"""SimAM blocks in an ONNX model: found by what they compute, whatever their spelling or exporter.
+"""Find SimAM blocks in an ONNX model by the function that they compute, for any spelling and any exporter.
 
-A block is a piece of the graph from x to y = x * gate(x) that is closed and parameter-free (subgraph.py) and that,
-run by itself in float64, is SimAM for one λ at every size it may meet (judge.py). What is not is left alone; if it
-came close it is a near miss, with the reasons.
+A block is a closed, parameter-free subgraph from x to y = x * gate(x) (subgraph.py). Run by itself in float64, it
+computes SimAM for one λ at every size that it may meet (judge.py). Any other subgraph stays unchanged. One that comes
+close is reported as a near miss, with the reasons.
 """
 
 from __future__ import annotations
@@ -20,32 +20,33 @@ from simam_deploy.block import Block, Found, NearMiss
 from simam_deploy.equivalence import NO_GATE
 from simam_deploy.graph.shapes import Dims, Shapes
 from simam_deploy.match.dataflow import Flow
-from simam_deploy.match.epilogue_nodes import Ops, has_epilogue
+from simam_deploy.match.epilogue_nodes import EpilogueNodes, has_epilogue
 from simam_deploy.match.infer_rank import rank_near
 from simam_deploy.match.judge import Judge, Judgement
 from simam_deploy.match.op_sets import FLOATS
 from simam_deploy.match.quantised import Unrounded, is_quantised
-from simam_deploy.match.subgraph import Cut, DeadEnd, cuts_at, gates_at, is_simam_node, same_numbers
+from simam_deploy.match.subgraph import DeadEnd, Subgraph, candidates_at, gates_at, is_simam_node, same_numbers
 from simam_deploy.match.unverifiable import doubts
 
 RANKS = (3, 4, 5)
 MOST_TRIES = 16
-"""How many values that one gate may have made are judged before it is left."""
+"""Candidate subgraphs that are checked for one gate."""
 MOST_STEPS = 500_000
-"""Nodes walked through in search of blocks; networks have up to some ten thousand."""
+"""Nodes visited in one search. Networks have up to some ten thousand."""
 MOST_LETTERS = 1000
-"""Of a name."""
+"""Length of a name."""
 MOST_CHANNELS = 2**20
-"""Of x: some forms hold a number for each. Networks have up to some thousands."""
+"""Channels of x. Some forms store one number for each; networks have up to some thousands."""
 MOST_NAMED = 2
-"""Of MOST_TRIES, how many are asked whether they are a gate's at all, and of what."""
+"""Failed candidates of one gate for which the search names the value that the gate belongs to."""
 
 
 def find(model: ir.Model, on_progress: Callable[[str], None] | None = None) -> Found:
-    """Find the SimAM blocks of `model`, in its graph, in the bodies of If and Loop, and of functions that it calls.
+    """Find the SimAM blocks of `model`: in its graph, in bodies of If and Loop, in functions that it calls.
 
-    x is (N, C, H, W), (N, C, L) or (N, C, D, H, W). The model is not changed. on_progress is called with a node's
-    name before its piece is judged. A block on maps of one value is a near miss.
+    x : (N, C, H, W), (N, C, L) or (N, C, D, H, W). A block on maps of one value is a near miss.
+    on_progress : called with the name of a node before the candidate subgraph that ends there is checked.
+    Does not change the model.
     """
     search = _Search(model, on_progress or (lambda _: None))
     search.through(model.graph.all_nodes())
@@ -57,7 +58,7 @@ def find(model: ir.Model, on_progress: Callable[[str], None] | None = None) -> F
 
 
 def _with_quantised(found: Found, model: ir.Model) -> Found:
-    """With near misses for what would be SimAM without the rounding inside."""
+    """Add near misses for the blocks that are SimAM once quantisation is removed."""
     unrounded = Unrounded.of(model)
     search = _Search(unrounded.model, lambda _: None)
     search.through(unrounded.model.graph.all_nodes())
@@ -80,8 +81,10 @@ def _with_quantised(found: Found, model: ir.Model) -> Found:
 
 
 def shortest(e_lambda: float) -> float:
-    """The shortest number near λ. An epsilon is a multiple of λ, rounded: written and read off like this, λ is not
-    another one each time."""
+    """The shortest decimal within 2e-7 (relative) of λ.
+
+    An epsilon is a rounded multiple of λ. With this, λ stays the same over repeated writing and reading.
+    """
     rounded = (float(f"{e_lambda:.{digits}g}") for digits in range(1, 10))
     return next(near for near in rounded if abs(near - e_lambda) <= 2e-7 * e_lambda)
 
@@ -92,7 +95,7 @@ class _Miss:
     nodes: frozenset[ir.Node]
     end: ir.Node
     function: ir.Function | None
-    """The one that it is in."""
+    """The function that holds the near miss."""
 
 
 class _Search:
@@ -102,14 +105,14 @@ class _Search:
         self._flow = Flow(model)
         self._shapes = Shapes(model)
         self._judge = Judge(self._flow, self._shapes)
-        self._ops = Ops(self._flow)
+        self._epilogue_nodes = EpilogueNodes(self._flow)
         self._blocks: list[Block] = []
         self._covered: set[ir.Node] = set()
         self._misses: list[_Miss] = []
         self._failed: Counter[ir.Node | None] = Counter()
 
     def through(self, nodes: Iterable[ir.Node], function: ir.Function | None = None) -> None:
-        """Look at every node as the end of a block."""
+        """Check every node as the end of a block."""
         ends: set[ir.Value] = set()
         for node in nodes:
             if has_epilogue(node):
@@ -121,14 +124,14 @@ class _Search:
                 self._take(_Miss(NearMiss(_name(node), (reason,)), frozenset({node}), node, function), ends)
                 return
             gate = self._flow.gate(node)
-            cuts = [] if self._failed[gate] >= MOST_TRIES else cuts_at(node, self._flow, ends)
-            if not cuts:
+            candidates = [] if self._failed[gate] >= MOST_TRIES else candidates_at(node, self._flow, ends)
+            if not candidates:
                 continue
             self._say(_name(node))
             judged = (
-                _Miss(NearMiss(_name(node), (cuts.reason,)), frozenset({node}), node, function)
-                if isinstance(cuts, DeadEnd)
-                else self._of(cuts, function)
+                _Miss(NearMiss(_name(node), (candidates.reason,)), frozenset({node}), node, function)
+                if isinstance(candidates, DeadEnd)
+                else self._of(candidates, function)
             )
             if isinstance(judged, Block):
                 ends.add(node.outputs[0])
@@ -138,7 +141,7 @@ class _Search:
             self._take(judged, ends)
 
     def _named(self, miss: _Miss) -> _Miss:
-        """With a word on the gate of one value that is multiplied with another, where it is that."""
+        """Replace the reasons where the gate of one value multiplies another value."""
         node = miss.end
         data = self._flow.data(node) if node.op_type == "Mul" and not node.domain else []
         for gate, other in zip(data, reversed(data), strict=True) if len(data) == 2 else ():
@@ -148,17 +151,17 @@ class _Search:
         return miss
 
     def _gated(self, gate: ir.Value, function: ir.Function | None, other: ir.Value | None = None) -> ir.Value | None:
-        """The value of which it is the gate that SimAM multiplies it by; made behind `other`, if that is given."""
-        for cut in gates_at(gate, self._flow):
-            if same_numbers(cut.x, self._flow) is same_numbers(other, self._flow):
+        """The x whose SimAM gate `gate` is; None if there is none, or if it is `other`."""
+        for subgraph in gates_at(gate, self._flow):
+            if same_numbers(subgraph.x, self._flow) is same_numbers(other, self._flow):
                 return None
-            dtype, variants = self._given(cut, function)
-            if self._judgement(cut, dtype, variants, function).e_lambda is not None:
-                return cut.x
+            dtype, variants = self._given(subgraph, function)
+            if self._judgement(subgraph, dtype, variants, function).e_lambda is not None:
+                return subgraph.x
         return None
 
     def gates_alone(self) -> None:
-        """Gates that multiply nothing."""
+        """Report the gates that no multiplication uses."""
         for gate in self._flow.unused_gates()[:MOST_TRIES]:
             if (x := self._gated(gate.outputs[0], None)) is not None:
                 reason = f"it is the gate of {x.name!r} alone: nothing is multiplied by it"
@@ -173,7 +176,7 @@ class _Search:
             self._misses.append(judged)
 
     def called_functions(self) -> Iterator[ir.Function]:
-        """Each function that is called from outside the blocks; ask for the next when the last has been searched."""
+        """Each function with a call outside the blocks. Lazy: search one function before the next is requested."""
         seen = set()
         queue: list[ir.Node] = list(self._model.graph.all_nodes())
         while queue:
@@ -194,8 +197,10 @@ class _Search:
             queue.extend(function.all_nodes())
 
     def found(self) -> Found:
-        """What there is, without near misses that are no news: inside a block, around another near miss, or a call of
-        a function and again its body."""
+        """Blocks and near misses, without redundant near misses.
+
+        Redundant: inside a block, around another near miss, or a call of a function besides its body.
+        """
         named = [block.function for block in self._blocks] + [miss.function for miss in self._misses]
         kept: dict[ir.Node, _Miss] = {}  # by its end
         called_from = Counter[ir.Function | None]()
@@ -219,102 +224,104 @@ class _Search:
     def _called_by(self, miss: _Miss) -> ir.Function | None:
         return self._model.functions.get(miss.end.op_identifier())
 
-    def _of(self, cuts: list[Cut], function: ir.Function | None) -> Block | _Miss:
-        """The widest of the pieces that is SimAM, or why the narrowest is none."""
+    def _of(self, candidates: list[Subgraph], function: ir.Function | None) -> Block | _Miss:
+        """The widest candidate that is SimAM, or the reasons against the narrowest."""
         judgement = Judgement(None)
-        for cut in (*reversed([c for c in cuts[1:] if self._same_type(c, function)]), cuts[0]):
-            dtype, variants = self._given(cut, function)
-            judgement = self._judgement(cut, dtype, variants, function)
+        for subgraph in (*reversed([c for c in candidates[1:] if self._same_type(c, function)]), candidates[0]):
+            dtype, variants = self._given(subgraph, function)
+            judgement = self._judgement(subgraph, dtype, variants, function)
             found = judgement.e_lambda or judgement.once_n_is_right
-            form = _form_of(cut, self._model)
+            form = _form_of(subgraph, self._model)
             block = (
                 None
                 if found is None or dtype is None
                 else Block(
-                    _name(cut.inside[-1]),
-                    cut.x,
-                    cut.y,
+                    _name(subgraph.inside[-1]),
+                    subgraph.x,
+                    subgraph.y,
                     _alike(variants),
                     dtype,
                     shortest(found) if form == "instance_norm" else float(str(np.float32(found))),
                     form,
-                    cut.inside,
-                    tuple(cut.shared()),
-                    cut.defaults,
+                    subgraph.inside,
+                    tuple(subgraph.shared()),
+                    subgraph.defaults,
                     function,
                 )
             )
             if block is not None and judgement.e_lambda is not None:
                 return block
-        end = cuts[0].inside[-1]
+        end = candidates[0].inside[-1]
         near_miss = NearMiss(_name(end), judgement.reasons, block)
-        return _Miss(near_miss, frozenset(cuts[0].inside), end, function)
+        return _Miss(near_miss, frozenset(candidates[0].inside), end, function)
 
     def _of_node(self, node: ir.Node, function: ir.Function | None) -> Block | _Miss:
-        """An operator of ours with an epilogue, if it is what it is called."""
+        """Block of one of our operators with an epilogue, if it computes what its name says."""
         x, y = next(iter(node.inputs), None), node.outputs[0]
         epilogue, e_lambda, reasons = None, 0.0, ["it takes nothing"]
         if x is not None:
-            cut = Cut(x, y, (node,), (), (), (), (), (node,))
-            dtype, variants = self._given(cut, function)
+            subgraph = Subgraph(x, y, (node,), (), (), (), (), (node,))
+            dtype, variants = self._given(subgraph, function)
             unfit = _unfit(dtype, variants)
             if unfit is not None or dtype is None:
                 reasons = [unfit or ""]
             else:
-                epilogue, e_lambda, reasons = self._ops.read(node, dtype, variants)
+                epilogue, e_lambda, reasons = self._epilogue_nodes.read(node, dtype, variants)
             if epilogue is not None and dtype is not None:
-                form = _form_of(cut, self._model)
+                form = _form_of(subgraph, self._model)
                 return Block(
                     _name(node), x, y, _alike(variants), dtype, e_lambda, form, (node,), (), (), function, epilogue
                 )
         return _Miss(NearMiss(_name(node), tuple(reasons)), frozenset({node}), node, function)
 
     def _judgement(
-        self, cut: Cut, dtype: ir.DataType | None, variants: list[Dims], function: ir.Function | None
+        self, subgraph: Subgraph, dtype: ir.DataType | None, variants: list[Dims], function: ir.Function | None
     ) -> Judgement:
         unfit = _unfit(dtype, variants)
         if unfit is not None or dtype is None:
             return Judgement(None, (unfit or "",))
-        reasons = doubts(cut)
-        if len(types := self._types(cut, function)) > 1:
+        reasons = doubts(subgraph)
+        if len(types := self._types(subgraph, function)) > 1:
             reasons += (f"x and y have two types: {', '.join(sorted(t.name for t in types))}",)
-        if cut.narrowest < dtype.bitwidth:
-            reasons += (f"it rounds to {cut.narrowest} bits inside, and x has {dtype.bitwidth}",)
-        if _form_of(cut, self._model) == "custom_op":
-            attribute = next(node for node in cut.inside if is_simam_node(node)).attributes.get("e_lambda")
+        if subgraph.narrowest < dtype.bitwidth:
+            reasons += (f"it rounds to {subgraph.narrowest} bits inside, and x has {dtype.bitwidth}",)
+        if _form_of(subgraph, self._model) == "custom_op":
+            attribute = next(node for node in subgraph.inside if is_simam_node(node)).attributes.get("e_lambda")
             if attribute is None or attribute.type != ir.AttributeType.FLOAT or not attribute.as_float() > 0:
-                reasons += ("it has no body, and no attribute e_lambda > 0",)
-        judged = self._judge.judge(cut, variants)
+                reasons += ("it has no fallback definition, and no attribute e_lambda > 0",)
+        judged = self._judge.judge(subgraph, variants)
         return Judgement(None, (*judged.reasons, *reasons)) if reasons else judged
 
-    def _given(self, cut: Cut, function: ir.Function | None) -> tuple[ir.DataType | None, list[Dims]]:
-        """The type of x, and its shapes: one for each call of the function that it is in. No type if they differ.
+    def _given(self, subgraph: Subgraph, function: ir.Function | None) -> tuple[ir.DataType | None, list[Dims]]:
+        """Type and shapes of x: one shape per call of its function. Type None if the calls differ.
 
-        y has the shape of x, where it is SimAM. A shape without axes is unknown.
+        Falls back on y, which has the shape of x. An unknown shape has no axes.
         """
-        near = rank_near(cut.x, self._shapes) or rank_near(cut.y, self._shapes) or 0
-        dtype = self._shapes.known_dtype(cut.x) or self._shapes.known_dtype(cut.y) or cut.type_of_constants
-        unknown = (dtype or ir.DataType.UNDEFINED, (None,) * (4 if is_simam_node(cut.inside[0]) else near))
+        near = rank_near(subgraph.x, self._shapes) or rank_near(subgraph.y, self._shapes) or 0
+        dtype = (
+            self._shapes.known_dtype(subgraph.x) or self._shapes.known_dtype(subgraph.y) or subgraph.type_of_constants
+        )
+        unknown = (dtype or ir.DataType.UNDEFINED, (None,) * (4 if is_simam_node(subgraph.inside[0]) else near))
         if function is None:
-            dims = self._shapes.declared(cut.x) or self._shapes.declared(cut.y) or unknown[1]
+            dims = self._shapes.declared(subgraph.x) or self._shapes.declared(subgraph.y) or unknown[1]
             return unknown[0], [dims]
         called = self._shapes.inside(function) or [{}]
-        calls = {values.get(str(cut.x.name), values.get(str(cut.y.name), unknown)) for values in called}
+        calls = {values.get(str(subgraph.x.name), values.get(str(subgraph.y.name), unknown)) for values in called}
         alike = len({(dtype, len(dims)) for dtype, dims in calls}) == 1
         return (next(iter(calls))[0] if alike else None), sorted((dims for _, dims in calls), key=str)
 
-    def _types(self, cut: Cut, function: ir.Function | None) -> set[ir.DataType]:
-        """The types that x and y are known to have; those of a function, in its calls."""
-        ends = (cut.x, cut.y)
+    def _types(self, subgraph: Subgraph, function: ir.Function | None) -> set[ir.DataType]:
+        """Known types of x and y; in a function, over all its calls."""
+        ends = (subgraph.x, subgraph.y)
         if function is None:
             return {dtype for dtype in map(self._shapes.known_dtype, ends) if dtype is not None}
         called = self._shapes.inside(function)
         return {values[str(v.name)][0] for values in called for v in ends if str(v.name) in values}
 
-    def _same_type(self, cut: Cut, function: ir.Function | None) -> bool:
+    def _same_type(self, subgraph: Subgraph, function: ir.Function | None) -> bool:
         """Whether x and y may have one shape and type."""
-        a, b = self._shapes.declared(cut.x), self._shapes.declared(cut.y)
-        if len(self._types(cut, function)) > 1:
+        a, b = self._shapes.declared(subgraph.x), self._shapes.declared(subgraph.y)
+        if len(self._types(subgraph, function)) > 1:
             return False
         if a is None or b is None:
             return True
@@ -323,7 +330,7 @@ class _Search:
 
 
 def _unfit(dtype: ir.DataType | None, variants: list[Dims]) -> str | None:
-    """Why no form of SimAM takes such an x; None if one does."""
+    """Reason why SimAM does not take such an x; None if it does."""
     dims = variants[0]
     sizes = [[d if isinstance(d, int) else 2 for d in dims] for dims in variants]
     channels = max((size[1] for size in sizes if len(size) > 1), default=0)
@@ -343,20 +350,20 @@ def _unfit(dtype: ir.DataType | None, variants: list[Dims]) -> str | None:
 
 
 def _alike(variants: list[Dims]) -> Dims:
-    """The sizes that are the same in all."""
+    """The sizes that all variants share; None for the others."""
     return tuple(sizes[0] if len(set(sizes)) == 1 else None for sizes in zip(*variants, strict=True))
 
 
 def _name(node: ir.Node) -> str:
-    """Of megabytes, the beginning and a hash: it is shown, and the names of twenty new nodes start with it."""
+    """Name of a node. Long names are shortened to MOST_LETTERS and a hash: new nodes repeat them."""
     name = node.name or str(node.outputs[0].name)
     if len(name) <= MOST_LETTERS:
         return name
     return f"{name[:MOST_LETTERS]}...{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:12]}"
 
 
-def _form_of(cut: Cut, model: ir.Model) -> str:
-    ours = next((node for node in cut.inside if is_simam_node(node) or has_epilogue(node)), None)
+def _form_of(subgraph: Subgraph, model: ir.Model) -> str:
+    ours = next((node for node in subgraph.inside if is_simam_node(node) or has_epilogue(node)), None)
     if ours is not None:
         return "function" if ours.op_identifier() in model.functions else "custom_op"
-    return "instance_norm" if any(n.op_type == "InstanceNormalization" for n in cut.flat) else "primitive"
+    return "instance_norm" if any(n.op_type == "InstanceNormalization" for n in subgraph.flat) else "primitive"

@@ -1,4 +1,4 @@
-"""A constant in the place of M - 1: for which size of the map it is right, and how that is said."""
+"""Map sizes for which a constant in the place of M - 1 is right, and their description."""
 
 from __future__ import annotations
 
@@ -9,33 +9,35 @@ import onnx_ir as ir
 from simam_deploy.graph.shapes import Dims
 from simam_deploy.match.dataflow import constant
 from simam_deploy.match.probe_shapes import MOST_VALUES, Size
-from simam_deploy.match.subgraph import Cut
+from simam_deploy.match.subgraph import Subgraph
 
 FLOAT32_EPS = 2.0**-23
 HALF_EPS = {ir.DataType.FLOAT16: 2.0**-11, ir.DataType.BFLOAT16: 2.0**-8}
 CLIPPED = 10000
-"""What some float16 converters make of every constant above it."""
+"""Some float16 converters clip constants at this value."""
 
 
-def eps(cut: Cut) -> float:
-    """How far a constant of the piece may be from what it was."""
-    types = {tensor.dtype for tensor in map(constant, cut.constants) if tensor is not None}
+def eps(subgraph: Subgraph) -> float:
+    """Relative rounding error of the constants: eps of their narrowest type."""
+    types = {tensor.dtype for tensor in map(constant, subgraph.constants) if tensor is not None}
     return max((HALF_EPS[dtype] for dtype in types if dtype in HALF_EPS), default=FLOAT32_EPS)
 
 
 def maps_for(divisor: float, m: int, eps: float) -> list[int]:
-    """Values in a map for which a constant is right that acts as `divisor` in the place of M - 1 on maps of m values.
+    """Map sizes M for which a constant is right that acts as `divisor` instead of M - 1 on maps of m values.
 
-    The constant may be M - 1, or M / (M - 1) behind a mean. Of several that it may be, the squarest is taken. None
-    where M fits better than M - 1: then it is a population variance.
+    The constant may be M - 1, or M / (M - 1) behind a mean. Of several candidates the squarest map wins. Empty if M
+    fits better than M - 1: then it is a population variance.
     """
     found = []
     if not divisor < MOST_VALUES:
         return []
-    slack = max(eps * divisor, 1e-4)
-    if slack >= 1:
-        found.append(min(range(math.ceil(divisor - slack) + 1, math.floor(divisor + slack) + 2), key=_squareness))
-    elif abs(divisor - round(divisor)) < slack and _squareness(round(divisor) + 1) <= _squareness(round(divisor)):
+    tolerance = max(eps * divisor, 1e-4)
+    if tolerance >= 1:
+        found.append(
+            min(range(math.ceil(divisor - tolerance) + 1, math.floor(divisor + tolerance) + 2), key=_squareness)
+        )
+    elif abs(divisor - round(divisor)) < tolerance and _squareness(round(divisor) + 1) <= _squareness(round(divisor)):
         found.append(round(divisor) + 1)
     excess = m / divisor - 1
     if excess > 2 * eps:
@@ -47,7 +49,7 @@ def maps_for(divisor: float, m: int, eps: float) -> list[int]:
 
 
 def scaled(m: int, dims: Dims) -> bool:
-    """Whether a map of m values may be that of `dims` at another scale; where these are not fixed, any may."""
+    """Whether a map of m values may be that of `dims` at another scale. Always true for dynamic sizes."""
     spatial = [d for d in dims[2:] if isinstance(d, int)]
     if len(spatial) < len(dims) - 2:
         return True
@@ -67,12 +69,12 @@ def _factors(m: int) -> tuple[int, int]:
 
 
 def map_of(m: int, axes: int) -> Size:
-    """The squarest map of m values with so many axes."""
+    """Shape of the squarest map of m values with `axes` axes."""
     return (m,) if axes == 1 else (*(1,) * (axes - 2), *_factors(m))
 
 
 def described(m: int, dims: Dims) -> str:
-    """What is said of a constant that is right on maps of m values, where x has the shape `dims`."""
+    """Reason for a near miss: a constant right on maps of m values, for x of shape `dims`."""
     spatial = dims[2:]
     if all(isinstance(d, int) for d in spatial):
         here = f"here it has {math.prod(d for d in spatial if isinstance(d, int))}"

@@ -13,9 +13,9 @@ MOST_NODES = 200
 
 
 def rank_near(value: ir.Value, shapes: Shapes) -> int | None:
-    """The rank that a convolution, a pooling or a known shape implies, behind or before operators that keep it.
+    """The rank implied by the nearest convolution, pooling or known shape, across operators that keep the rank.
 
-    None if there is no such thing near. Operators of other domains count by their names, as FusedConv does.
+    None if there is none within MOST_NODES. Operators of other domains, such as FusedConv, count by their names.
     """
     queue, seen = [value], {value}
     nodes = 0

@@ -1,7 +1,7 @@
-"""A quantised model without its rounding: what is SimAM there was SimAM before it was quantised.
+"""A quantised model without its rounding, to report the blocks that were SimAM before quantisation.
 
-A quantiser rounds what is inside a block: QuantizeLinear and DequantizeLinear stand between its nodes, or QLinearMul
-and the like in their place. With 8 bits that is no SimAM any more; it is found here to say what happened.
+A quantiser rounds inside a block: it puts QuantizeLinear and DequantizeLinear between the nodes, or replaces them by
+QLinearMul and the like. With 8 bits the block no longer computes SimAM; the near miss then names the reason.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _FLOAT_OPERATORS = {
     "QLinearReduceMean": ("ReduceMean", 1),
     "QLinearGlobalAveragePool": ("GlobalAveragePool", 1),
 }
-"""The operator that each rounds the result of, and how many inputs that has; each has a scale and a zero point."""
+"""Float operator and its number of inputs, by quantised operator. Each input has a scale and a zero point."""
 _HANDING_ON = ("Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 _ROUNDING = ("QuantizeLinear", "DequantizeLinear")
 _DOMAINS = ("", "com.microsoft")
 MOST_NUMBERS = 64
-"""Of a constant that is made a float again: SimAM's are a few numbers, and weights stay as they are."""
+"""Upper bound on a constant that is dequantised. SimAM has constants of a few numbers; weights stay."""
 
 
 def is_quantised(model: ir.Model) -> bool:
@@ -41,11 +41,11 @@ class Unrounded:
     model: ir.Model
     _rounded: dict[str, set[str]] = field(default_factory=dict)
     _floats: dict[ir.Value, ir.Value] = field(default_factory=dict)
-    """Integers -> the floats that they were rounded from."""
+    """Integer values -> the float values before rounding."""
 
     @classmethod
     def of(cls, model: ir.Model) -> Unrounded:
-        """The copy of `model`, which is not changed."""
+        """Copy `model` and remove its rounding. Does not change `model`."""
         made = cls(model.clone())
         for graph in made.model.graphs():
             for node in list(graph):
@@ -56,7 +56,7 @@ class Unrounded:
         return made
 
     def inside(self, nodes: tuple[ir.Node, ...], x: ir.Value) -> list[str]:
-        """The operators that rounded between `x` and the result of `nodes`."""
+        """Names of the rounding operators between `x` and the result of `nodes`."""
         found: set[str] = set()
         for node in nodes:
             for value in (v for v in node.inputs if v is not None and v is not x):
@@ -92,7 +92,7 @@ class Unrounded:
             self._put(node, node.op_type, [self._floats[first], *node.inputs[1:]], graph)
 
     def _put(self, node: ir.Node, op_type: str, inputs: list[ir.Value | None], graph: ir.Graph) -> None:
-        """The operator on floats, in front of the one on integers."""
+        """Insert the float operator in front of the integer one."""
         attributes = [a for a in node.attributes.values() if a.name != "channels_last"]
         made = ir.Node("", op_type, inputs, attributes, name=node.name)
         graph.insert_before(node, [made])
@@ -100,7 +100,7 @@ class Unrounded:
         self._floats[node.outputs[0]] = made.outputs[0]
 
     def _round_again(self, node: ir.Node, scale: Sequence[ir.Value | None], graph: ir.Graph) -> None:
-        """The integers of the float in front, for operators that stay and take them, as QLinearConv."""
+        """Quantise the float result again, for operators that stay on integers, such as QLinearConv."""
         integers = node.outputs[0]
         made = ir.Node("", "QuantizeLinear", [self._floats[integers], *scale])
         graph.insert_before(node, [made])
@@ -109,7 +109,7 @@ class Unrounded:
         self._floats[made.outputs[0]] = self._floats[integers]
 
     def _float_of(self, given: Sequence[ir.Value | None], graph: ir.Graph) -> ir.Value | None:
-        """The floats behind integers with their scale and zero point, where they are known."""
+        """The float value of (integers, scale, zero point); None if unknown."""
         value, *others = given or [None]
         if value is None or value in self._floats:
             return None if value is None else self._floats[value]

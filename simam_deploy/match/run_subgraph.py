@@ -1,4 +1,4 @@
-"""A piece of an ONNX graph, run by itself in float64 on the onnx reference evaluator."""
+"""Run a candidate subgraph by itself in float64, on the onnx reference evaluator."""
 
 from __future__ import annotations
 
@@ -23,65 +23,67 @@ from simam_deploy.graph.to_float64 import widen
 from simam_deploy.graph.traverse import say_defaults
 from simam_deploy.match.dataflow import Flow, constant
 from simam_deploy.match.op_sets import FLOATS, MEASURES
-from simam_deploy.match.subgraph import MOST_AROUND, Cut
+from simam_deploy.match.subgraph import MOST_AROUND, Subgraph
 
 MOST_CONSTANTS = 2**24
-"""Bytes: the constants of a SimAM block are a few numbers."""
+"""Upper bound on a constant, in bytes. A SimAM block has constants of a few numbers."""
 MOST_VALUES = 2**23
-"""Of a tensor inside a piece, on an x of half as many at most: the evaluator would take whatever a file asks for."""
+"""Upper bound on the values of a tensor inside. The evaluator would allocate what a file asks for."""
 MOST_NUMBERS = 2**20
-"""Of a tensor that is computed of sizes."""
+"""Upper bound on the values of a tensor computed from sizes."""
 MOST_WORK = 2**27
-"""In one run: values that nodes read and make, and products that they sum up. 2^27 take half a second."""
+"""Upper bound on one run: values read and written, and products summed. 2^27 take half a second."""
 FIXED_WORK = 2**18
-"""What a run takes besides, in the same unit."""
+"""Overhead of a run, in the same unit."""
 WINDOWED = ("AveragePool", "MaxPool")
 """The evaluator runs these in Python, window by window."""
 
 
-class Piece:
-    """A cut as a function of float64 arrays.
+class SubgraphRunner:
+    """A candidate subgraph as a function of float64 arrays.
 
-    Two cuts that compute the same in the same way have the same `key`, whatever their names and places.
-    Raises InputError where a constant is too large to be one of SimAM's, or comes from outside its function.
+    Subgraphs with equal nodes and constants have equal `key`, whatever their names.
+    Raises InputError for a constant that is too large for SimAM, or that comes from outside its function.
     """
 
-    def __init__(self, cut: Cut, flow: Flow) -> None:
-        names: dict[ir.Value, str] = {cut.x: "x"}
-        for i, node in enumerate(cut.sizes):
+    def __init__(self, subgraph: Subgraph, flow: Flow) -> None:
+        names: dict[ir.Value, str] = {subgraph.x: "x"}
+        for i, node in enumerate(subgraph.sizes):
             names[node.outputs[0]] = f"size{i}"
-        for value in (v for node in (*cut.around, *cut.inside) for v in (*node.inputs, *node.outputs)):
+        for value in (v for node in (*subgraph.around, *subgraph.inside) for v in (*node.inputs, *node.outputs)):
             if value is not None and value.name:
                 names.setdefault(value, f"v{len(names)}")
-        if len(cut.around) > MOST_AROUND:
+        if len(subgraph.around) > MOST_AROUND:
             raise InputError(
                 f"more than {MOST_AROUND} nodes compute its sizes and constants; SimAM has no use for them"
             )
         inputs = [helper.make_tensor_value_info("x", TensorProto.DOUBLE, None)]
-        inputs += [helper.make_tensor_value_info(f"size{i}", TensorProto.INT64, None) for i in range(len(cut.sizes))]
-        for node in (*cut.around, *cut.inside):
+        inputs += [
+            helper.make_tensor_value_info(f"size{i}", TensorProto.INT64, None) for i in range(len(subgraph.sizes))
+        ]
+        for node in (*subgraph.around, *subgraph.inside):
             if any(attribute.is_ref() for attribute in node.attributes.values()):
                 raise InputError(
                     f"{node.op_type} {node.name!r} takes a value from an attribute of the function that it is in; "
-                    "put the functions in place first (onnx.inliner)"
+                    "inline the functions first (onnx.inliner)"
                 )
-        nodes = sorted((*cut.around, *cut.inside), key=flow.order.__getitem__)
+        nodes = sorted((*subgraph.around, *subgraph.inside), key=flow.order.__getitem__)
         made = [renamed(node, names) for node in nodes]
-        result = names[cut.y]
-        if cut.is_gate:
+        result = names[subgraph.y]
+        if subgraph.is_gate:
             result = "product"
-            made.append(helper.make_node("Mul", ["x", names[cut.y]], [result]))
-        watched = {v: None for node in cut.two_sided for v in node.inputs if v is not None and v.name}
+            made.append(helper.make_node("Mul", ["x", names[subgraph.y]], [result]))
+        watched = {v: None for node in subgraph.two_sided for v in node.inputs if v is not None and v.name}
         graph = helper.make_graph(
             made,
-            "piece",
+            "subgraph",
             inputs,
             [onnx.ValueInfoProto(name=name) for name in dict.fromkeys((result, *(names[v] for v in watched)))],
-            [widened(value, names[value]) for value in cut.constants],
+            [widened(value, names[value]) for value in subgraph.constants],
         )
-        scope = cut.inside[-1].graph
+        scope = subgraph.inside[-1].graph
         imports = {**flow.model.opset_imports, **(scope.opset_imports if scope is not None else {})}
-        functions = called((*cut.around, *cut.inside), flow.model)
+        functions = called((*subgraph.around, *subgraph.inside), flow.model)
         self._model = helper.make_model(
             graph,
             ir_version=10,
@@ -91,23 +93,23 @@ class Piece:
         say_defaults(self._model)
         self.key = self._model.SerializeToString(deterministic=True)
         if functions:
-            self._model = in_place(self._model)
+            self._model = inline_functions(self._model)
         self._model = widen(self._model)
         self.kind = _kind(self._model)
-        """The same for pieces that differ in the values of scalar floats alone."""
+        """Equal for subgraphs that differ in scalar float constants alone."""
         self.spent = 0
-        """Of work, in all runs."""
+        """Work of all runs so far, in the unit of MOST_WORK."""
         self._work: dict[tuple[int, ...], int] = {}
         self._two_sided = [
             (node.op_type, ["" if v is None or not v.name else names[v] for v in node.inputs])
-            for node in cut.two_sided
+            for node in subgraph.two_sided
         ]
         self._shown: dict[int, list[bool]] = {}
         self._largest = [0.0] * len(self._two_sided)
         self._constants = [
-            (names[v], tuple(t.shape.numpy())) for v in cut.constants if (t := constant(v)) is not None
+            (names[v], tuple(t.shape.numpy())) for v in subgraph.constants if (t := constant(v)) is not None
         ]
-        self._measured = cut.sizes
+        self._measured = subgraph.sizes
         self._computes = _computing(self._model)
         self._numbers: dict[tuple[object, ...], list[Array] | None] = {}
         self._evaluator: ReferenceEvaluator | None = None
@@ -115,11 +117,11 @@ class Piece:
     def run(
         self, x: Float64, measured: Sequence[tuple[int, ...]] = (), instead: Mapping[int, float] | None = None
     ) -> Float64:
-        """y of x.
+        """Compute y from x.
 
-        measured : the shapes of what `cut.sizes` measure, in their order, for this size of x.
-        instead : other values for some of `cut.constants`, by index.
-        Raises whatever the evaluator does where the piece does not fit x.
+        measured : for this size of x, the shape that each node of `subgraph.sizes` measures.
+        instead : other values for some of `subgraph.constants`, by index.
+        Raises any exception of the evaluator if the subgraph does not fit x.
         """
         if self._evaluator is None:
             self._evaluator = evaluator(self._model, [KERNELS[OP_NAME]])
@@ -128,7 +130,7 @@ class Piece:
         for i, value in (instead or {}).items():
             name, shape = self._constants[i]
             sizes[name] = np.full(shape, value)
-        with np.errstate(all="ignore"):  # a piece that is not SimAM may divide by zero
+        with np.errstate(all="ignore"):  # a subgraph other than SimAM may divide by zero
             results: Any = self._evaluator.run(None, {"x": x, **sizes})
             values = dict(zip(self._evaluator.output_names, map(np.asarray, results), strict=True))
             for i, (kind, inputs) in enumerate(self._two_sided):
@@ -140,19 +142,16 @@ class Piece:
         return np.asarray(results[0], dtype=np.float64)
 
     def _sizes(self, measured: Sequence[tuple[int, ...]]) -> dict[str, Array]:
-        """What the Shape nodes of `cut.sizes` give."""
+        """Outputs of the nodes in `subgraph.sizes`, by name."""
         pairs = zip(self._measured, measured, strict=True)
         return {f"size{i}": _measure(node, shape) for i, (node, shape) in enumerate(pairs)}
 
     def numbers(self, size: tuple[int, ...], measured: Sequence[tuple[int, ...]] = ()) -> list[Array]:
-        """What the data is computed with, apart from constants: M - 1 and the like, for x of that size.
-
-        Sizes that are measured inside the piece are left out.
-        """
+        """Numbers computed from sizes that enter the data, such as M - 1, for x of that size. No integers."""
         return [array for array in self._computed(size, measured) or () if array.dtype.kind == "f"]
 
     def sized(self, size: tuple[int, ...], measured: Sequence[tuple[int, ...]]) -> tuple[object, ...]:
-        """What a run on x of that size depends on besides x: the same for two `measured` that make no difference."""
+        """Key of all that a run on x of that size depends on besides x. Equal keys give equal results."""
         computed = self._computed(size, measured)
         if computed is None:
             return (size, *measured)
@@ -165,23 +164,23 @@ class Piece:
         return self._numbers[key]
 
     def _compute(self, size: tuple[int, ...], measured: Sequence[tuple[int, ...]]) -> list[Array] | None:
-        """None if it is not computed by itself."""
+        """None if the sizes cannot be computed apart from the data."""
         if self._computes is None:
             return None
         sizes = self._sizes(measured)
         known = propagate(_placed(self._computes, size, sizes), levels=0)
         for name in (name for node in self._computes.graph.node for name in node.output):
             if name not in known or np.prod(known[name][1], dtype=float) > MOST_NUMBERS:
-                return None  # nor is it run as a whole then
+                return None  # the whole subgraph does not run then either
         try:
             x = np.broadcast_to(np.zeros(1), size)  # takes no memory
             results: Any = ReferenceEvaluator(self._computes).run(None, {"x": x, **sizes})
-        except Exception:  # whatever the evaluator says of arithmetic that does not fit
+        except Exception:  # the evaluator raises many types
             return None
         return [np.asarray(result) for result in results]
 
     def reason_against(self, size: tuple[int, ...], measured: Sequence[tuple[int, ...]] = ()) -> str | None:
-        """Why it is not run on x of that size: it may not fit, or take what a file wants it to take."""
+        """Reason not to run it on x of that size: wrong shapes, or too much memory or work. None if it may run."""
         model = _placed(self._model, size, self._sizes(measured))
         found = propagate(model, levels=0)  # work in a call would not be counted
         known = {name: shape for name, (_, shape) in found.items()}
@@ -204,20 +203,20 @@ class Piece:
         return None
 
     def unseen(self) -> list[int]:
-        """Which of `cut.two_sided` did not show both of its sides in any run."""
+        """Indices of `subgraph.two_sided` whose branches were not all reached in the runs so far."""
         return [i for i in range(len(self._two_sided)) if not all(self._shown.get(i, [False]))]
 
 
-def in_place(model: onnx.ModelProto) -> onnx.ModelProto:
-    """`model` with the bodies of its functions in place of the calls, brought to the opset of the model.
+def inline_functions(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Inline the functions of `model` and convert them to its opset.
 
-    The inliner leaves a body of another opset where it is not told to, and the evaluator would then take a node of
-    ours by its name. Raises InputError if one is left.
+    Without conversion the inliner leaves a body of another opset, and the evaluator would go by the operator's name.
+    Raises InputError if a call is left.
     """
     say_defaults(model)
     inlined = onnx.inliner.inline_local_functions(model, convert_version=True)
     if left := inlined.functions:
-        raise InputError(f"the body of {left[0].domain}::{left[0].name} cannot be put in place")
+        raise InputError(f"the body of {left[0].domain}::{left[0].name} cannot be inlined")
     del inlined.graph.value_info[:]  # what a function declares may be wrong
     return inlined
 
@@ -235,7 +234,7 @@ def _kind(model: onnx.ModelProto) -> bytes:
 
 
 def _placed(model: onnx.ModelProto, size: tuple[int, ...], sizes: Mapping[str, Array]) -> onnx.ModelProto:
-    """A copy in which x has that size, and what is measured elsewhere these values."""
+    """A copy with x of that size and constants for the sizes measured elsewhere."""
     placed = onnx.ModelProto()
     placed.CopyFrom(model)
     placed.graph.input[0].CopyFrom(helper.make_tensor_value_info("x", TensorProto.DOUBLE, size))
@@ -244,7 +243,7 @@ def _placed(model: onnx.ModelProto, size: tuple[int, ...], sizes: Mapping[str, A
 
 
 def _computing(model: onnx.ModelProto) -> onnx.ModelProto | None:
-    """The part of a piece that computes with sizes of x and constants alone; None if the data uses none of it."""
+    """The part that computes from sizes of x and constants alone; None if the data does not use it."""
     known = {tensor.name for tensor in model.graph.initializer} | {value.name for value in model.graph.input[1:]}
     nodes = []
     made: set[str] = set()
@@ -273,9 +272,9 @@ def _is_padded(node: onnx.NodeProto) -> bool:
 
 
 def _sides(kind: str, near: float, a: Array, b: Array | None = None, c: Array | None = None) -> list[Array]:
-    """Where each side of an operator of operators.TWO_SIDED is seen, or its bound at least reached.
+    """Masks of the values on each branch of a TWO_SIDED operator.
 
-    near : what counts as reached. A variance comes to the bound of Max(v, 0) on constant planes, and never beyond.
+    near : distance within which a bound counts as reached. A variance reaches 0 in Max(v, 0), and never passes it.
     """
     if kind == "Where":
         return [a, ~a]
@@ -284,7 +283,7 @@ def _sides(kind: str, near: float, a: Array, b: Array | None = None, c: Array | 
 
 
 def renamed(node: ir.Node, names: dict[ir.Value, str]) -> onnx.NodeProto:
-    """`node` alone, with these names for its values."""
+    """A copy of `node` with these names for its values, without name and metadata."""
     made = ir.serde.serialize_node(node)
     outside = _outside(node)
     for attribute in made.attribute:
@@ -299,7 +298,7 @@ def renamed(node: ir.Node, names: dict[ir.Value, str]) -> onnx.NodeProto:
 
 
 def widened(value: ir.Value, name: str) -> TensorProto:
-    """A constant under that name, floats as float64."""
+    """A constant with that name, floats as float64."""
     tensor = constant(value)
     assert tensor is not None
     array = _small(tensor, value.name).numpy()
@@ -307,7 +306,7 @@ def widened(value: ir.Value, name: str) -> TensorProto:
 
 
 def called(nodes: Iterable[ir.Node], model: ir.Model) -> list[onnx.FunctionProto]:
-    """The functions that `nodes` call, and those that these call."""
+    """The functions that `nodes` call, directly or through others."""
     found: dict[tuple[str, str, str], ir.Function] = {}
     queue = list(nodes)
     while queue:
@@ -327,7 +326,7 @@ def _serialised(function: ir.Function) -> onnx.FunctionProto:
 
 
 def _outside(node: ir.Node) -> dict[str, ir.TensorProtocol]:
-    """The tensors in attributes that are kept in another file, read."""
+    """Tensor attributes stored in another file, loaded."""
     tensors = {
         name: attribute.as_tensor()
         for name, attribute in node.attributes.items()

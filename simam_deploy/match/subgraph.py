@@ -1,7 +1,6 @@
-"""The pieces of an ONNX graph between x and y = x * gate(x): what belongs to each.
+"""Candidate subgraphs of an ONNX graph between x and y = x * gate(x).
 
-Operators are looked at only far enough to know that a piece is parameter-free and closed; whether it is SimAM is
-asked of its numbers (judge.py).
+This file only ensures that a subgraph is parameter-free and closed. judge.py checks whether it computes SimAM.
 """
 
 from __future__ import annotations
@@ -30,51 +29,52 @@ from simam_deploy.match.op_sets import (
 )
 
 MOST_WIDENINGS = 8
-"""Casts, reshapes and Identities behind y that are taken in, or looked through; a second fuse takes in the next."""
+"""Upper bound on the casts, reshapes and Identities behind y that join the block. A second fuse takes the next."""
 MOST_NAMED = 8
+"""Upper bound on the values that a near miss names."""
 MOST_AROUND = 500
-"""Nodes that compute sizes and constants of one block; code for dynamic sizes has up to 50."""
+"""Upper bound on the nodes that compute sizes and constants of a block. Code for dynamic sizes has up to 50."""
 _HANDING_ON = IN_INFERENCE | {"Cast", "CastLike", "Identity"}
 _NORMALIZED = NORMALIZATIONS | {"MeanVarianceNormalization"}
 _SQUARES = NORMALIZATIONS | {"MeanVarianceNormalization", "Pow", "ReduceL2", "ReduceSumSquare"}
 
 
 @dataclass(frozen=True, eq=False)
-class Cut:
-    """A closed piece of a graph with one way in for data, `x`, and one way out, `y`."""
+class Subgraph:
+    """A closed subgraph with one data input, `x`, and one output, `y`."""
 
     x: ir.Value
     y: ir.Value
     inside: tuple[ir.Node, ...]
-    """Nodes that depend on x's values, in order, the one that makes y last."""
+    """Nodes that depend on the values of x, in order. The last makes y."""
     around: tuple[ir.Node, ...]
-    """Nodes that compute sizes and constants for those, in order; some of them, if they are more than MOST_AROUND."""
+    """Nodes that compute sizes and constants for `inside`, in order. Incomplete if more than MOST_AROUND."""
     sizes: tuple[ir.Node, ...]
-    """Shape nodes that measure something outside the piece, such as a graph input."""
+    """Shape nodes that measure a value outside the subgraph, such as a graph input."""
     constants: tuple[ir.Value, ...]
     defaults: tuple[str, ...]
-    """The inputs of the graph among those: callers may replace their values."""
+    """Names of graph inputs among `constants`: callers may replace their values."""
     flat: tuple[ir.Node, ...]
-    """`inside` with calls of functions replaced by the nodes on data in their bodies."""
+    """`inside` with each function call replaced by the data nodes of the function body."""
     is_gate: bool = False
-    """Whether y is to be the gate alone: x * y is judged in its place."""
+    """Whether y is a gate alone. The check then takes x * y."""
 
     @property
     def picks(self) -> bool:
-        """Whether an operator inside picks out a part of the data."""
+        """Whether an operator inside selects a part of the data."""
         return any(node.op_type in PICKING for node in self.flat)
 
     @property
     def uniform(self) -> bool:
-        """Whether each plane is surely treated as the others: no channel is picked out, no constant has channels.
+        """Whether all planes are treated alike: no operator selects a channel, no constant has a channel axis.
 
-        Then a few channels prove it for all; otherwise it must be run at its real size.
+        Then a few channels represent all. Otherwise the check must run at the real size.
         """
         return self.batched and all(t.size == 1 for t in self._floats())
 
     @property
     def batched(self) -> bool:
-        """Whether each batch element is surely treated as the others, by channels that may differ."""
+        """Whether all batch elements are treated alike. Channels may differ."""
         if any(node.op_type in PICKING | REGROUPING for node in self.flat):
             return False
         axes = len(self.x.shape or ()) or 3
@@ -87,13 +87,13 @@ class Cut:
 
     @property
     def narrowest(self) -> int:
-        """Bits of the narrowest float type that values are cast to inside; 64 where there is none."""
+        """Bits of the narrowest float type of any cast inside; 64 without a cast."""
         casts = (cast_to(node) for node in (*self.around, *self.flat))
         return min((to.bitwidth for to in casts if to in FLOATS), default=64)
 
     @property
     def type_of_constants(self) -> ir.DataType | None:
-        """The float type of all its constants, which the data must have too; None if there is none, or a cast."""
+        """The one float type of all constants, hence of the data. None if there is none, or with a cast."""
         tensors = (constant(value) for value in self.constants)
         types = {tensor.dtype for tensor in tensors if tensor is not None and tensor.dtype in FLOATS}
         casts = any(cast_to(node) is not None for node in self.flat)
@@ -101,12 +101,12 @@ class Cut:
 
     @property
     def two_sided(self) -> list[ir.Node]:
-        """Operators that do one thing or another with data: a probe must show both. Of two inputs, not of more."""
+        """Operators with two branches on data, such as Clip: a probe must reach both. Max and Min of two inputs."""
         many = [node for node in self.inside if node.op_type in ("Max", "Min") and len(node.inputs) > 2]
         return [node for node in self.inside if node.op_type in TWO_SIDED and node not in many]
 
     def shared(self) -> list[str]:
-        """Which inner values others use too. Those stay, and are computed twice, when the block is replaced."""
+        """Inner values with uses outside. They stay when the block is replaced, and are computed twice."""
         closed = {*self.inside, *self.around}
         found = []
         for value in (
@@ -124,7 +124,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class DeadEnd:
-    """What looks like SimAM, but of more than one value."""
+    """A subgraph that resembles SimAM but has more than one data input."""
 
     reason: str
 
@@ -134,41 +134,47 @@ def is_simam_node(node: ir.Node) -> bool:
     return node.domain == OP_DOMAIN and node.op_type == OP_NAME
 
 
-def cuts_at(node: ir.Node, flow: Flow, ends: Set[ir.Value] = frozenset()) -> list[Cut] | DeadEnd:
-    """The pieces that end in `node`, or in a cast or reshape right behind it; the narrowest first, mostly one.
+def candidates_at(node: ir.Node, flow: Flow, ends: Set[ir.Value] = frozenset()) -> list[Subgraph] | DeadEnd:
+    """Candidate subgraphs that end in `node`, or in a cast or reshape right behind it. Narrowest first, mostly one.
 
-    ends : values not to look behind, as they are results of blocks.
+    ends : results of blocks. The search does not go past them.
     """
     if flow.gate(node) is None and not is_simam_node(node):
         return []
     y, *others = node.outputs
-    if not _is_used(y) or any(_is_used(v) for v in others):  # a call that makes more stays: its body is looked into
+    if not _is_used(y) or any(
+        _is_used(v) for v in others
+    ):  # a call with more outputs stays: the search goes on in its body
         return []
     starts, dead_end = _starts(y, flow, ends)
     if not starts:
         return dead_end or []
-    cuts = [_cut(x, y, nodes, flow) for x, nodes in starts[:1]]
-    if not _has_deviations(cuts[0].flat, flow):
+    candidates = [_subgraph(x, y, nodes, flow) for x, nodes in starts[:1]]
+    if not _has_deviations(candidates[0].flat, flow):
         return []
     behind: list[ir.Node] = []
     for further in _passed_on(y, flow):
         behind.append(further)
-        cuts += [_cut(x, further.outputs[0], [*nodes, *behind], flow) for x, nodes in starts]
-    return cuts
+        candidates += [_subgraph(x, further.outputs[0], [*nodes, *behind], flow) for x, nodes in starts]
+    return candidates
 
 
-def gates_at(value: ir.Value, flow: Flow) -> list[Cut]:
-    """The pieces that make `value`, where it may be the gate of one value; the narrowest first.
+def gates_at(value: ir.Value, flow: Flow) -> list[Subgraph]:
+    """Candidate subgraphs that compute `value` as the gate of one x. Narrowest first.
 
-    It takes a mean and a variance, so one that gathers planes once alone is none.
+    A gate needs a mean and a variance, hence two reductions over a plane or one normalization.
     """
     starts, _ = _starts(value, flow, frozenset(), through=True)
-    cuts = [_cut(x, value, nodes, flow) for x, nodes in starts]
-    return [replace(cut, is_gate=True) for cut in cuts if _has_deviations(cut.flat, flow) and _gathers_twice(cut)]
+    candidates = [_subgraph(x, value, nodes, flow) for x, nodes in starts]
+    return [
+        replace(subgraph, is_gate=True)
+        for subgraph in candidates
+        if _has_deviations(subgraph.flat, flow) and _gathers_twice(subgraph)
+    ]
 
 
-def _gathers_twice(cut: Cut) -> bool:
-    operators = [node.op_type for node in cut.flat]
+def _gathers_twice(subgraph: Subgraph) -> bool:
+    operators = [node.op_type for node in subgraph.flat]
     return sum(op in STATISTICS for op in operators) > 1 or not _NORMALIZED.isdisjoint(operators)
 
 
@@ -179,9 +185,10 @@ def _is_used(value: ir.Value) -> bool:
 def _starts(
     y: ir.Value, flow: Flow, ends: Set[ir.Value], *, through: bool = False
 ) -> tuple[list[tuple[ir.Value, list[ir.Node]]], DeadEnd | None]:
-    """Go back from y, opening the latest value first; where all comes together in one value, that may be x.
+    """Candidates for x, with the nodes from x to y: values through which all data to y passes.
 
-    Behind the first such value only casts and reshapes are followed; with `through`, everything.
+    Walks back from y, latest value first. Past the first candidate it follows casts and reshapes only, or every
+    operator with `through`.
     """
     opened = {y}
     count = itertools.count()
@@ -232,7 +239,7 @@ def _is_gated(nodes: list[ir.Node], flow: Flow) -> bool:
 
 
 def _dead_end(nodes: list[ir.Node], left: set[ir.Value], flow: Flow) -> DeadEnd | None:
-    """A word on what is gated by a statistic of squares, but made of more than one value."""
+    """The dead end to report for a gate on a statistic of squares that depends on several values."""
     if len(left) < 2 or not _has_deviations(nodes, flow) or not _is_gated(nodes, flow):
         return None
     made = sorted((_position(v, flow), str(v.name), v.producer()) for v in left)
@@ -242,7 +249,7 @@ def _dead_end(nodes: list[ir.Node], left: set[ir.Value], flow: Flow) -> DeadEnd 
 
 
 def _has_deviations(nodes: Iterable[ir.Node], flow: Flow) -> bool:
-    """Whether one thing made of data is subtracted from another, or squared: squeeze-and-excitation does neither."""
+    """Whether a node subtracts data from data, or squares data. Squeeze-and-excitation does neither."""
     for node in nodes:
         twice = node.op_type == "Mul" and len({same_numbers(value, flow) for value in node.inputs}) == 1
         if twice or node.op_type in _SQUARES or is_simam_node(node):
@@ -253,7 +260,7 @@ def _has_deviations(nodes: Iterable[ir.Node], flow: Flow) -> bool:
 
 
 def same_numbers(value: ir.Value | None, flow: Flow) -> ir.Value | None:
-    """The value that has the numbers of `value`, before its type was changed or it was handed on."""
+    """The value in front of casts, Identities and idle Dropouts that has the numbers of `value`."""
     for _ in range(MOST_WIDENINGS):
         node = None if value is None else value.producer()
         if node is None or node.domain or node.op_type not in _HANDING_ON or not flow.known(node):
@@ -263,7 +270,7 @@ def same_numbers(value: ir.Value | None, flow: Flow) -> ir.Value | None:
 
 
 def _passed_on(y: ir.Value, flow: Flow) -> Iterator[ir.Node]:
-    """Casts and reshapes behind y, while nothing else uses what is between."""
+    """The chain of casts and reshapes behind y, as long as each value has one use."""
     for _ in range(MOST_WIDENINGS):
         uses = [use for use in y.uses() if use.node.op_type not in MEASURES]
         if len(uses) != 1 or y.is_graph_output():
@@ -280,7 +287,7 @@ def _graph(y: ir.Value) -> ir.Graph | None:
     return None if node is None else node.graph
 
 
-def _cut(x: ir.Value, y: ir.Value, nodes: list[ir.Node], flow: Flow) -> Cut:
+def _subgraph(x: ir.Value, y: ir.Value, nodes: list[ir.Node], flow: Flow) -> Subgraph:
     inside = sorted(nodes, key=flow.order.__getitem__)
     made = {v for node in inside for v in node.outputs} | {x}
     around: dict[ir.Node, None] = {}
@@ -298,7 +305,7 @@ def _cut(x: ir.Value, y: ir.Value, nodes: list[ir.Node], flow: Flow) -> Cut:
             else:
                 around[node] = None
                 queue += [v for v in node.inputs if v is not None and v in flow.fixed]
-    return Cut(
+    return Subgraph(
         x,
         y,
         tuple(inside),
@@ -311,9 +318,9 @@ def _cut(x: ir.Value, y: ir.Value, nodes: list[ir.Node], flow: Flow) -> Cut:
 
 
 def _flat(nodes: Iterable[ir.Node], flow: Flow, fixed: frozenset[ir.Value] = frozenset()) -> Iterator[ir.Node]:
-    """The nodes on data, with those in the bodies of functions in place of the calls.
+    """The data nodes, with each function call replaced by the data nodes of its body.
 
-    fixed : inputs of the function that `nodes` are in which this call fixes.
+    fixed : inputs of the enclosing function that do not depend on data in this call.
     """
     for node in nodes:
         function = flow.model.functions.get(node.op_identifier())

@@ -1,4 +1,4 @@
-"""Operators in a piece that may act only where no probe looks."""
+"""Operators in a subgraph that may act outside the probes alone."""
 
 from __future__ import annotations
 
@@ -20,36 +20,36 @@ from simam_deploy.match.op_sets import (
     WIDE_INTEGERS,
     cast_to,
 )
-from simam_deploy.match.subgraph import Cut, is_simam_node
+from simam_deploy.match.subgraph import Subgraph, is_simam_node
 
 MOST_PERIOD = 64
-"""Of remainders that sizes are judged for, one by one: networks pad to a multiple of 32 or 64."""
+"""Upper bound on the remainders of a size that are checked one by one. Networks pad to multiples of 32 or 64."""
 
 
-def doubts(cut: Cut) -> tuple[str, ...]:
-    """Why no probe of `cut` can be trusted; empty if it can."""
-    return (*_on_data(cut), *_on_sizes(cut))
+def doubts(subgraph: Subgraph) -> tuple[str, ...]:
+    """Reasons why probes cannot check `subgraph`; empty if they can."""
+    return (*_on_data(subgraph), *_on_sizes(subgraph))
 
 
 def may_hide(node: ir.Node) -> str:
-    """What is said of an operator on data whose work no probe may show."""
+    """Reason against an operator on data whose effect the probes may miss."""
     return f"{node.op_type} {node.name!r} may change values that no probe has"
 
 
-def period(cut: Cut) -> int:
-    """After how many sizes the remainders in what `cut` computes of sizes come again; 1 where it takes none.
+def period(subgraph: Subgraph) -> int:
+    """Period of the remainders that `subgraph` computes from sizes; 1 without any.
 
-    More than MOST_PERIOD, and those by no constant, are left out: they are doubts.
+    Excludes periods above MOST_PERIOD and divisors that are no constant: `doubts` reports these.
     """
     found = 1
-    for node in cut.around:
-        if node.op_type == "Mod" and cut.sizes and math.lcm(found, by := _divisor(node)) <= MOST_PERIOD:
+    for node in subgraph.around:
+        if node.op_type == "Mod" and subgraph.sizes and math.lcm(found, by := _divisor(node)) <= MOST_PERIOD:
             found = math.lcm(found, by)
     return found
 
 
 def _divisor(node: ir.Node) -> int:
-    """What a Mod divides by; a number too large where it is no constant above 0."""
+    """The divisor of a Mod; MOST_PERIOD + 1 unless it is a constant from 1 to MOST_PERIOD."""
     tensor = None if len(node.inputs) < 2 or node.inputs[1] is None else constant(node.inputs[1])
     if tensor is None or tensor.size != 1 or tensor.dtype not in WIDE_INTEGERS:
         return MOST_PERIOD + 1
@@ -57,11 +57,11 @@ def _divisor(node: ir.Node) -> int:
     return by if 0 < by <= MOST_PERIOD else MOST_PERIOD + 1
 
 
-def _on_data(cut: Cut) -> Iterator[str]:
-    for node in cut.flat:
-        here = "" if node in cut.inside else "in the body of a function, "
+def _on_data(subgraph: Subgraph) -> Iterator[str]:
+    for node in subgraph.flat:
+        here = "" if node in subgraph.inside else "in the body of a function, "
         to = cast_to(node)
-        if node in cut.two_sided:  # these show both their sides, or not: judge.py
+        if node in subgraph.two_sided:  # judge.py checks that both branches are reached
             continue
         if node.op_type in PIECEWISE or (to is not None and to not in FLOATS):
             yield f"{here}{may_hide(node)}"
@@ -71,14 +71,14 @@ def _on_data(cut: Cut) -> Iterator[str]:
             yield f"{here}{node.op_type} {node.name!r} is not known"
 
 
-def _on_sizes(cut: Cut) -> Iterator[str]:
-    """Numbers computed of sizes that may be others at a size that is not tried. Shapes and axes may."""
-    repeats = period(cut)
+def _on_sizes(subgraph: Subgraph) -> Iterator[str]:
+    """Numbers computed from sizes that may differ at a size without a probe. Shapes and axes may differ."""
+    repeats = period(subgraph)
     of_sizes: set[ir.Value] = set()
     doubtful: dict[ir.Value, ir.Node] = {}
-    for node in cut.around:
+    for node in subgraph.around:
         inputs = [v for v in node.inputs if v is not None]
-        if node.op_type in MEASURES or any(v in of_sizes or v.producer() in cut.sizes for v in inputs):
+        if node.op_type in MEASURES or any(v in of_sizes or v.producer() in subgraph.sizes for v in inputs):
             of_sizes.update(node.outputs)
             judged = node.op_type == "Mod" and repeats % _divisor(node) == 0
             cause = (
@@ -88,7 +88,7 @@ def _on_sizes(cut: Cut) -> Iterator[str]:
             )
             if cause is not None:
                 doubtful.update((v, cause) for v in node.outputs)
-    for node in cut.inside:
+    for node in subgraph.inside:
         takes_shapes = node.op_type in SHAPING | PICKING | STATISTICS
         for v in node.inputs[:1] if takes_shapes else node.inputs:
             if v in doubtful:

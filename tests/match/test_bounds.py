@@ -13,7 +13,7 @@ from simam_deploy.graph.shapes.propagate import _Walk
 from simam_deploy.match import find as blocks
 from simam_deploy.match import judge
 from simam_deploy.match.find import find
-from simam_deploy.match.run_subgraph import Piece
+from simam_deploy.match.run_subgraph import SubgraphRunner
 from simam_deploy.rewrite.fuse import fuse
 
 
@@ -98,13 +98,13 @@ def test_a_block_like_one_before_it_is_judged_by_its_own_constants(changed: dict
 def test_blocks_that_differ_in_their_constants_take_little_work(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     alike, unlike = (fuse(model, form).model if form else model for model in (two_blocks(), two_blocks(lam=0.1)))
     runs: list[int] = []
-    run = Piece.run
+    run = SubgraphRunner.run
 
-    def counted(self: Piece, x: Float64, *rest: object) -> Float64:
+    def counted(self: SubgraphRunner, x: Float64, *rest: object) -> Float64:
         runs.append(x.size)
         return run(self, x, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Piece, "run", counted)
+    monkeypatch.setattr(SubgraphRunner, "run", counted)
     assert [block.e_lambda for block in find(unlike).blocks] == pytest.approx([1e-4, 0.1])
     together = sum(runs)
     runs.clear()

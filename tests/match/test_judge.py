@@ -1,4 +1,4 @@
-"""Constants that are right at one size, or were rounded; bounds; pieces that are too large to run."""
+"""Constants that are right at one size, or were rounded; bounds; subgraphs that are too large to run."""
 
 from pathlib import Path
 
@@ -167,7 +167,7 @@ def test_large_maps_are_judged_on_few_planes(shape: str, n: int) -> None:
 
 
 def test_what_is_too_large_says_so() -> None:
-    assert "too large to be judged" in why(find(model(shape="1, 3, 100000, 100000", n=1e10)))
+    assert "too large to be checked" in why(find(model(shape="1, 3, 100000, 100000", n=1e10)))
     wide = CHAIN.replace("d = Mul (c, c)", "big = Constant <value_ints = [1, 1, 40000, 1, 1]> ()\n"
                          "t5 = Expand (c, big)\n zero = Constant <value_ints = [0]> ()\n"
                          "t4 = ReduceMean <keepdims: int = 0> (t5, two_axis)\n d = Mul (c, t4)")  # fmt: skip

@@ -114,7 +114,7 @@ def test_around_a_block_they_change_nothing() -> None:
 
 
 def test_rounding_changes_what_is_computed() -> None:
-    """Why such a piece is none: by more than the tolerance of a form."""
+    """Why such a subgraph is none: by more than the tolerance of a form."""
     x = np.random.default_rng(0).standard_normal((2, 3, 5, 7))
     y = reference(x, 1e-4)
     assert np.abs(np.round(y / 0.01) * 0.01 - y).max() > 1e-3

@@ -100,7 +100,7 @@ def test_a_function_called_with_two_ranks() -> None:
 def test_a_body_by_attribute_cannot_be_judged_once_for_all_calls() -> None:
     text = f"""{IMAGE} {{ a = f.mine <e = 0.1> (image)  out = f.mine <e = 0.01> (a) }}
     {BODY} mine <e> (i) => (y) {{ x = Softmax (i) {BY_ATTRIBUTE} {CHAIN} }}"""
-    assert "put the functions in place first (onnx.inliner)" in str(near(text).near_misses[0])
+    assert "inline the functions first (onnx.inliner)" in str(near(text).near_misses[0])
 
 
 def test_a_function_of_a_population_variance_is_named_once() -> None:

@@ -1,4 +1,4 @@
-"""Operators that hold an epilogue, in a file: read, proven, judged, run everywhere, taken apart again."""
+"""Operators that hold an epilogue, in a file: read, checked, judged, run everywhere, taken apart again."""
 
 import itertools
 import json
@@ -76,7 +76,7 @@ MISSES = {
     "too few inputs": ({"inputs": "x, s, b"}, "takes 4 inputs"),
     "too many inputs": ({"inputs": "x, s, b, r, r"}, "takes 4 inputs"),
     "an input left out": ({"inputs": 'x, s, "", r'}, "takes 4 inputs"),
-    "no λ": ({"attribute": ""}, "no body, and no attribute e_lambda > 0"),
+    "no λ": ({"attribute": ""}, "no fallback definition, and no attribute e_lambda > 0"),
     "λ = 0": ({"attribute": "<e_lambda: float = 0.0>"}, "no attribute e_lambda > 0"),
     "scale is computed": ({"inputs": "x, x, b, r"}, "scale and bias must be constants"),
     "scale of another length": ({"scale": "float[4] s = {1, 2, 3, 4}"}, "one number for each channel"),

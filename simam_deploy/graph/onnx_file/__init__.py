@@ -1,4 +1,4 @@
-"""ONNX files in and out: opened with every way to be broken put into words, saved whole or not at all."""
+"""Read and write ONNX files. Every kind of damage has its own error; a file is saved whole or not at all."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ __all__ = [
 ]
 
 PROTOBUF_LIMIT = 2**31 - 64 * 2**20
-"""Weights beyond this go to a file of their own: a protobuf message ends at 2 GiB, and the graph needs some."""
+"""Bytes. Larger weights go to a separate file: a protobuf message is limited to 2 GiB, graph included."""
 
 
 def load(path: str | os.PathLike[str]) -> ir.Model:
-    """Open an ONNX file; weights stay on the disk until they are used.
+    """Open an ONNX file. Weights in other files stay on disk until used.
 
-    A negative size in a declared shape is an unknown one.
+    A negative size in a declared shape counts as unknown.
     Raises ModelFileError: no such file, a device or a pipe, not ONNX or truncated, an IR version or opset newer than
     the installed onnx, an input of size 0, weights in a file that is missing, too short, behind a symbolic link, or
     outside the model's folder.
@@ -53,12 +53,12 @@ def load(path: str | os.PathLike[str]) -> ir.Model:
 
 
 def read(path: str | os.PathLike[str]) -> onnx.ModelProto:
-    """The same file as a protobuf message, for those who hand it on. Checked alike, raises alike."""
+    """Open an ONNX file as a protobuf message, with the checks and errors of `load`."""
     return both(path)[0]
 
 
 def both(path: str | os.PathLike[str]) -> tuple[onnx.ModelProto, ir.Model]:
-    """What `read` and `load` give, by one reading. Raises alike."""
+    """Results of `read` and `load` from one reading. Raises alike."""
     source = Path(path)
     with opened(source, ModelFileError, ".onnx file") as stream:
         if (size := os.fstat(stream.fileno()).st_size) >= 2**31:
@@ -91,10 +91,10 @@ def _is_outside(tensor: ir.TensorProtocol) -> TypeGuard[ir.ExternalTensor]:
 
 @contextmanager
 def blaming(path: str | os.PathLike[str]) -> Iterator[None]:
-    """An unexpected exception inside the block is the file's fault if the onnx checker refuses the file.
+    """Replace an unexpected exception inside the block by ModelFileError, if the onnx checker refuses the file.
 
-    Then ModelFileError is raised in its place; otherwise it is a defect of ours and keeps its trace. The checker is
-    not asked beforehand, as it is stricter than the runtimes that a file may have been made for.
+    Otherwise the exception is a defect of this package and keeps its trace. The checker does not run beforehand: it
+    is stricter than the runtimes.
     """
     try:
         yield
@@ -113,17 +113,17 @@ def blaming(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def _root(error: BaseException) -> BaseException:
-    """What an exception began with: the outer ones only say in which function."""
+    """Innermost cause of an exception. The outer ones name functions alone."""
     while inner := error.__cause__ or error.__context__:
         error = inner
     return error
 
 
 def save(model: ir.Model, path: str | os.PathLike[str]) -> None:
-    """Write `model` to `path`, a path inside `files.staging`.
+    """Write `model` to `path`, a path inside `atomic.staging`.
 
-    One file while the weights fit into 2 GiB, otherwise they go to `<path>.<hash>.data`, named after what it holds.
-    The model is not changed. Raises ModelFileError if weights that it keeps in files are not there as `load` wants.
+    Weights above PROTOBUF_LIMIT go to `<path>.<hash>.data`, with the hash of their content. `model` stays unchanged.
+    Raises ModelFileError if weights in other files are no longer as `load` requires.
     """
     copy = model.clone()
     constants.replace_in_attributes(copy, lambda t: external.in_memory(t) if _is_outside(t) else t)
@@ -132,7 +132,7 @@ def save(model: ir.Model, path: str | os.PathLike[str]) -> None:
 
 
 def weight_files(model: ir.Model | onnx.ModelProto, source: str | os.PathLike[str]) -> set[Path]:
-    """The files besides `source`, its own, that hold weights of the model."""
+    """Files other than `source` that hold weights of the model."""
     if isinstance(model, onnx.ModelProto):
         return external.files(model, Path(source))
     return {Path(tensor.path) for tensor in constants.tensors(model) if _is_outside(tensor)}
@@ -146,7 +146,7 @@ def weight_bytes(model: ir.Model) -> int:
 
 
 def half_types(model: ir.Model) -> list[str]:
-    """Names of the 16-bit float types among the inputs, outputs and weights."""
+    """Names of the 16-bit float types of inputs, outputs and weights."""
     values = [
         *model.graph.inputs,
         *model.graph.outputs,

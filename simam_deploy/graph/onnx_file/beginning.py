@@ -1,18 +1,18 @@
-"""Whether a file may be a protobuf message of ONNX, told by its first fields: a few kilobytes of two gigabytes."""
+"""Quick test whether a file may be an ONNX protobuf message, by its first fields."""
 
 from __future__ import annotations
 
 from typing import BinaryIO
 
 MOST_FIELDS = 200
-"""Of the model, and of its graph, that are looked at."""
+"""Upper bound on the fields that are read, of the model and of its graph."""
 _GRAPH = 7
-"""The number of that field in a model."""
+"""Field number of the graph in a model."""
 _VARINT, _FIXED64, _LENGTH, _START, _END, _FIXED32 = range(6)
 
 
 def reason_against(stream: BinaryIO, size: int) -> str:
-    """Why the `size` bytes of `stream` are no model, as far as their beginning tells; "" if it does not.
+    """Reason why the `size` bytes of `stream` are no model, from their first fields; "" without one.
 
     Field numbers start at 1, so no field begins with a zero. Leaves the stream at its start.
     """
@@ -26,13 +26,13 @@ def reason_against(stream: BinaryIO, size: int) -> str:
 
 
 def _look(stream: BinaryIO, end: int, graph: int | None = None) -> None:
-    """Go through the fields from where the stream is, and through those of the graph. Raises ValueError."""
+    """Read the fields from the current position, and those of the graph. Raises ValueError."""
     for _ in range(MOST_FIELDS):
         at = stream.tell()
         if at >= end:
             return
         number, kind = divmod(_varint(stream, at), 8)
-        if kind == _START and number:  # a group, which nobody writes any more
+        if kind == _START and number:  # a group, an obsolete kind
             return
         if not number or kind in (_END, 6, 7):
             raise ValueError(f"no field begins at byte {at:,}")

@@ -1,6 +1,6 @@
-"""Every way for an ONNX file to be broken that would make trouble later, put into words.
+"""Checks of an ONNX file against damage, each with its own error.
 
-The onnx checker is not asked: it is stricter than the runtimes that a file may have been made for.
+The onnx checker does not run: it is stricter than the runtimes.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from simam_deploy.graph.traverse import tensors as tensor_protos
 from simam_deploy.text import on_one_line
 
 DEEPEST_CALLS = 100
-"""Functions in functions; onnx's shape inference goes no deeper."""
+"""Upper bound on nested function calls, as in onnx's shape inference."""
 MOST_AXES = 64
-"""Of one tensor; NumPy has no more."""
+"""Upper bound on the axes of a tensor, as in NumPy."""
 MOST_NODES = 200_000
-"""With all functions in place. Forty functions that each call the next one twice are a small file, and no model."""
+"""Upper bound on the nodes after inlining. Forty functions that each call the next twice are a small file."""
 
 COSTS = {"NodeProto": 20, "AttributeProto": 15, "TensorProto": 30, "FunctionProto": 80}
 COSTS |= dict.fromkeys(("TypeProto", "Tensor", "TensorShapeProto", "Dimension"), 1)
-"""Of messages: the time, in some 5 us, to read one and to look for blocks in it. Of any other message, OTHER."""
+"""Cost of a message, in some 5 us: to read it and to search it for blocks. OTHER for any other message."""
 OTHER = 5
 MOST_COST = 1_500_000
-"""Some eight seconds. Of a network with 20,000 nodes, 1,300,000."""
+"""Some eight seconds. A network of 20,000 nodes costs 1,300,000."""
 
 _TYPES = {int(kind) for kind in ir.DataType} - {int(ir.DataType.UNDEFINED)}
 
 
 def check_message(proto: onnx.ModelProto, source: Path) -> None:
-    """Raise ModelFileError for what onnx_ir would not read, or would lose. The default domain gets its short name."""
+    """Raise ModelFileError for content that onnx_ir would refuse or lose. Shortens the name of the default domain."""
     if not proto.ir_version or not proto.HasField("graph"):
         raise ModelFileError(f"{source} is not an ONNX file, or is truncated: it holds no graph")
     _check_axes(proto, source)
@@ -78,7 +78,7 @@ def check_message(proto: onnx.ModelProto, source: Path) -> None:
 
 
 def _check_axes(proto: onnx.ModelProto, source: Path) -> None:
-    """Sizes with more axes than any array has."""
+    """Refuse shapes with more than MOST_AXES axes."""
     shapes = {tensor.name: len(tensor.dims) for tensor in tensor_protos(proto)}
     values = [v for graph in graphs(proto) for v in (*graph.input, *graph.output, *graph.value_info)]
     values += [v for function in proto.functions for v in function.value_info]
@@ -89,9 +89,10 @@ def _check_axes(proto: onnx.ModelProto, source: Path) -> None:
 
 
 def _check_messages(proto: onnx.ModelProto, source: Path) -> list[onnx.TensorProto]:
-    """Refuse more than MOST_COST, and texts that are not UTF-8: protobuf hands them on as bytes. A negative size
-    is an unknown one, as ONNX Runtime takes it, and is taken out. Returns the tensors whose values are in another
-    file."""
+    """Refuse a cost above MOST_COST, and strings that are not UTF-8, which protobuf returns as bytes.
+
+    Clears negative sizes: they count as unknown, as in ONNX Runtime. Returns the tensors with values in another file.
+    """
     outside, cost = [], 0
     for message in messages(proto):
         cost += COSTS.get(message.DESCRIPTOR.name, OTHER)
@@ -115,7 +116,7 @@ def _check_messages(proto: onnx.ModelProto, source: Path) -> list[onnx.TensorPro
 
 
 def _check_inputs(proto: onnx.ModelProto, source: Path) -> None:
-    """Nothing fits into an input of size 0."""
+    """Refuse an input of size 0."""
     weights = {tensor.name for tensor in proto.graph.initializer}
     for value in proto.graph.input:
         sizes = [d.dim_value if d.HasField("dim_value") else "?" for d in value.type.tensor_type.shape.dim]
@@ -127,7 +128,7 @@ def _check_inputs(proto: onnx.ModelProto, source: Path) -> None:
 
 
 def _check_references(proto: onnx.ModelProto, source: Path) -> None:
-    """An attribute of a node may come from the call of the function that it is in, and from nowhere else."""
+    """Refuse references to function attributes outside functions."""
     for node in (node for graph in inside(proto.graph) for node in graph.node):
         for attribute in node.attribute:
             if attribute.ref_attr_name:
@@ -138,14 +139,14 @@ def _check_references(proto: onnx.ModelProto, source: Path) -> None:
 
 
 def cost_of(proto: onnx.ModelProto) -> int:
-    """To read it, in the measure of COSTS."""
+    """Cost to read a model, in the unit of COSTS."""
     return sum(COSTS.get(message.DESCRIPTOR.name, OTHER) for message in messages(proto))
 
 
 def count_nodes(proto: onnx.ModelProto, source: Path, each_call: int = 0) -> int:
-    """How many nodes there are with all functions in place, and so many more for each call of a function.
+    """Number of nodes after inlining, plus `each_call` for each call of a function.
 
-    Raises ModelFileError: functions never end, or nest.
+    Raises ModelFileError for recursive functions, too many levels of calls, or too many nodes.
     """
     bodies = {(f.domain, f.name, f.overload): Counter[tuple[str, str, str]]() for f in proto.functions}
     main = Counter((n.domain, n.op_type, n.overload) for n in nodes(onnx.ModelProto(graph=proto.graph)))
@@ -176,8 +177,7 @@ def count_nodes(proto: onnx.ModelProto, source: Path, each_call: int = 0) -> int
 
 
 def check_graphs(model: ir.Model, source: Path) -> None:
-    """Raise ModelFileError for weights that are damaged and for values that nothing makes. Brings nodes that are
-    out of order into order."""
+    """Raise ModelFileError for damaged weights and for values without a producer. Sorts the nodes if needed."""
     for tensor in tensors(model):
         if any(not isinstance(d, int) or d < 0 for d in tensor.shape.numpy()):
             raise ModelFileError(f"{source} is damaged: its weights {tensor.name!r} have the shape {tensor.shape}")

@@ -1,4 +1,4 @@
-"""The constants of a model: initialisers, and what attributes of nodes and defaults of functions hold."""
+"""Constants of a model: initialisers, and tensors in node attributes and in function defaults."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Change = Callable[[ir.TensorProtocol], ir.TensorProtocol]
 
 
 def tensors(model: ir.Model) -> Iterator[ir.TensorProtocol]:
-    """Every constant, also inside subgraphs and functions."""
+    """Every constant, including subgraphs and functions."""
     for value in _initializers(model):
         if value.const_value is not None:
             yield value.const_value
@@ -19,7 +19,7 @@ def tensors(model: ir.Model) -> Iterator[ir.TensorProtocol]:
 
 
 def replace(model: ir.Model, change: Change) -> None:
-    """Put `change(tensor)` in the place of every constant. `model` is changed."""
+    """Replace every constant of `model` by `change(tensor)`, in place."""
     for value in _initializers(model):
         if value.const_value is not None:
             value.const_value = change(value.const_value)
@@ -27,7 +27,7 @@ def replace(model: ir.Model, change: Change) -> None:
 
 
 def replace_in_attributes(model: ir.Model, change: Change) -> None:
-    """The same of those in attributes alone."""
+    """Replace the constants in attributes alone."""
     for owner, attribute in list(_attributes(model)):
         old = _held(attribute)
         new = [change(tensor) for tensor in old]
@@ -49,7 +49,7 @@ def _initializers(model: ir.Model) -> Iterator[ir.Value]:
 
 
 def _attributes(model: ir.Model) -> Iterator[tuple[MutableMapping[str, ir.Attr], ir.Attr]]:
-    """Those that hold tensors, and where they stand."""
+    """Attributes with tensors, each with the mapping that holds it."""
     owners = [function.attributes for function in model.functions.values()]
     owners += [node.attributes for graph in _roots(model) for node in graph.all_nodes()]
     for owner in owners:
@@ -59,7 +59,7 @@ def _attributes(model: ir.Model) -> Iterator[tuple[MutableMapping[str, ir.Attr],
 
 
 def _roots(model: ir.Model) -> Iterator[ir.Graph | ir.Function]:
-    """The graph, the functions, and the graphs that are defaults of functions."""
+    """The graph, the functions, and graphs that are defaults of functions."""
     yield model.graph
     for function in model.functions.values():
         yield function

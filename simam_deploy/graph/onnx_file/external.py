@@ -1,8 +1,8 @@
-"""Weights in files beside the model: where they may lie, and the only code that opens them.
+"""Weights in files beside the model: the allowed locations, and the only code that opens them.
 
-A location stands for a regular file below the model's folder, with no symbolic link on the way. Every tensor of the
-message is held to that, wherever it stands: initialisers, attributes of nodes, defaults of functions, sparse tensors,
-in subgraphs. Hard links are regular files.
+A location is a regular file below the model's folder, with no symbolic link on the way. Hard links are regular files.
+The rule holds for every tensor of the message: initialisers, node attributes, function defaults, sparse tensors,
+subgraphs.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from simam_deploy.errors import ModelFileError
 from simam_deploy.graph.traverse import messages
 
 _NUMBER = re.compile(r"[0-9]{1,19}")
-"""What every reader takes for the same number."""
+"""Numbers that all readers parse alike."""
 
 
 class Place(NamedTuple):
-    """Where the values of a tensor are: `length` bytes from `offset` on, in a file named relative to the model."""
+    """Location of the values of a tensor: `length` bytes from `offset` on, in a file relative to the model."""
 
     location: str
     offset: int
@@ -39,24 +39,24 @@ class Place(NamedTuple):
 
 
 def is_outside(tensor: onnx.TensorProto) -> bool:
-    """Whether its values are in another file."""
+    """Whether the values of `tensor` are in another file."""
     return tensor.data_location == onnx.TensorProto.EXTERNAL
 
 
 def outside(proto: onnx.ModelProto) -> list[onnx.TensorProto]:
-    """Every tensor of `proto` whose values are in another file."""
+    """Every tensor of `proto` with values in another file."""
     return [m for m in messages(proto) if isinstance(m, onnx.TensorProto) and is_outside(m)]
 
 
 def files(proto: onnx.ModelProto, source: Path) -> set[Path]:
-    """The files besides `source` that hold weights of the model in it."""
+    """Files other than `source` that hold weights of its model."""
     return {source.parent / _entries(tensor, str(source)).get("location", "") for tensor in outside(proto)}
 
 
 def check(tensors: Iterable[onnx.TensorProto], source: Path) -> None:
-    """Raise ModelFileError for weights of the model in `source` that are not where weights may be, or not all there.
+    """Raise ModelFileError for weights in a location that is not allowed, or in a file that is too short.
 
-    tensors : every one of the model that is `outside`.
+    tensors : all tensors of the model in `source` that are `outside`.
     """
     sizes: dict[str, int] = {}
     for tensor in tensors:
@@ -68,7 +68,7 @@ def check(tensors: Iterable[onnx.TensorProto], source: Path) -> None:
 
 
 def bring_in(proto: onnx.ModelProto, source: Path) -> None:
-    """Read the values of every tensor into `proto`, which is changed."""
+    """Read the values of every tensor into `proto`, in place."""
     for tensor in outside(proto):
         place = _place(tensor, str(source))
         with opened(source.parent, place.location, str(source)) as stream:
@@ -80,9 +80,9 @@ def bring_in(proto: onnx.ModelProto, source: Path) -> None:
 
 
 def put_beside(proto: onnx.ModelProto, source: Path, folder: Path) -> None:
-    """Put the weights of `proto`, which came from `source`, into `folder` under names of ours. `proto` is changed.
+    """Put the weights of `proto`, read from `source`, into `folder` under new names. Changes `proto`.
 
-    As hard links to what was opened and checked, or as copies of it where the file system has no links.
+    Makes hard links to the checked files, or copies on file systems without links.
     """
     names: dict[str, str] = {}
     for tensor in outside(proto):
@@ -96,7 +96,7 @@ def put_beside(proto: onnx.ModelProto, source: Path, folder: Path) -> None:
 
 
 def opened(folder: Path, location: str, owner: str) -> BinaryIO:
-    """Open the file at `location` below `folder`. Raises ModelFileError. owner : who wants it, for the message."""
+    """Open the file at `location` below `folder`. Raises ModelFileError. owner : the reader to name in the error."""
     try:
         return opened_below(folder, _parts(location, owner))
     except FileNotFoundError:
@@ -116,7 +116,7 @@ def opened(folder: Path, location: str, owner: str) -> BinaryIO:
 
 
 def copy(tensor: ir.ExternalTensor, to: BinaryIO) -> None:
-    """Write the bytes of `tensor`: from file to file, as pages of a mapped one would count as memory in use."""
+    """Write the bytes of `tensor` from file to file. Pages of a memory map would count as memory in use."""
     with _at(tensor) as source:
         left = tensor.nbytes
         while left:
@@ -128,7 +128,7 @@ def copy(tensor: ir.ExternalTensor, to: BinaryIO) -> None:
 
 
 def in_memory(tensor: ir.ExternalTensor) -> ir.TensorProtocol:
-    """The same values, and no open file."""
+    """Copy `tensor` with its values in memory, without an open file."""
     with _at(tensor) as source:
         raw = source.read(tensor.nbytes)
     proto = onnx.TensorProto(name=tensor.name, data_type=tensor.dtype.value, dims=tensor.shape.numpy(), raw_data=raw)
@@ -137,16 +137,16 @@ def in_memory(tensor: ir.ExternalTensor) -> ir.TensorProtocol:
 
 
 class Companion(ir.ExternalTensor):
-    """Weights beside the model, mapped into memory when they are asked for, by way of the check.
+    """Weights in a file beside the model, checked and mapped into memory on first use.
 
-    onnx_ir's own class opens the name, and refuses hard links.
+    The class of onnx_ir opens any path, and refuses hard links.
     """
 
     __slots__ = ()
 
     @classmethod
     def of(cls, tensor: ir.ExternalTensor, folder: Path) -> Companion:
-        """`tensor`, of a model that lies in `folder`."""
+        """`tensor` of a model in `folder`."""
         return cls(
             tensor.location,
             tensor.offset,
@@ -169,13 +169,13 @@ class Companion(ir.ExternalTensor):
         self._array = np.asarray(raw).view(kind.newbyteorder("<")).reshape(self.shape.numpy())
 
     def tobytes(self) -> bytes:
-        """The bytes, read anew."""
+        """Bytes of the tensor, read from the file."""
         with _at(self) as stream:
             return stream.read(self.nbytes)
 
 
 def _at(tensor: ir.ExternalTensor) -> BinaryIO:
-    """The file of `tensor`, where its values begin."""
+    """The open file of `tensor`, at the start of its values."""
     folder = Path(tensor.base_dir)
     place = Place(os.fspath(tensor.location), tensor.offset or 0, tensor.nbytes)
     stream = opened(folder, place.location, f"the model in {folder}")
@@ -209,7 +209,7 @@ def _entries(tensor: onnx.TensorProto, owner: str) -> dict[str, str]:
 
 
 def _place(tensor: onnx.TensorProto, owner: str) -> Place:
-    """Raises ModelFileError for what is no place, or too small for the tensor."""
+    """Location of the values of `tensor`. Raises ModelFileError if it is invalid, or too short for the tensor."""
     entries = _entries(tensor, owner)
     for key in ("offset", "length"):
         if key in entries and not _NUMBER.fullmatch(entries[key]):
@@ -235,7 +235,7 @@ def _bytes(tensor: onnx.TensorProto, owner: str) -> int:
     try:
         kind = ir.DataType(tensor.data_type)
         return int(-(-math.prod(tensor.dims) * kind.bitwidth // 8))
-    except (ValueError, TypeError):  # no such type, or texts, which have no size
+    except (ValueError, TypeError):  # no such type, or strings, which have no fixed size
         raise ModelFileError(
             f"{owner} is damaged: its weights {tensor.name!r} of type {tensor.data_type} cannot be in another file"
         ) from None

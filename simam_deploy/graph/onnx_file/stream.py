@@ -1,8 +1,7 @@
-"""Writing an ONNX file weight by weight, so that no second copy of the weights is ever in memory.
+"""Write an ONNX file weight by weight, without a second copy of the weights in memory.
 
-A protobuf message is a row of fields, each with its number and length in front; their order is free, and a later one
-replaces an earlier one. So the graph is written without its weights, and they behind it, one after the other: those
-that are in other files straight from there.
+A protobuf message is a sequence of fields with number and length, in any order. So the graph is written without its
+weights, and the weights follow one by one. Weights in other files are copied from file to file.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ _LEAST, _PAGE = 1024, 4096
 
 
 def without_values(tensor: ir.TensorProtocol) -> ir.ExternalTensor:
-    """A tensor of that type and shape which says that its values are in a file. There is no such file."""
+    """A tensor of that type and shape with values in a file that does not exist."""
     shape = ir.Shape(tensor.shape.numpy())
     return ir.ExternalTensor("", None, None, tensor.dtype, shape=shape, name=tensor.name or "")
 
 
 def write_inline(model: ir.Model, path: Path) -> None:
-    """Write `model` with all its weights to `path`, a single file. The weights of `model` itself get lost."""
+    """Write `model` with all weights to one file at `path`. Destroys the weights of `model`."""
     weights: list[_Weight] = []
     for graph in model.graphs():
         for value in graph.initializers.values():
@@ -39,22 +38,21 @@ def write_inline(model: ir.Model, path: Path) -> None:
                 value.const_value = in_memory(value.const_value)
     proto = ir.to_proto(model)
     del proto.graph.initializer[:]
-    body = proto.graph.SerializeToString()
+    graph_bytes = proto.graph.SerializeToString()
     proto.ClearField("graph")
     number = onnx.GraphProto.INITIALIZER_FIELD_NUMBER
-    size = len(body) + sum(len(_front(number, weight.length)) + weight.length for weight in weights)
+    size = len(graph_bytes) + sum(len(_front(number, weight.length)) + weight.length for weight in weights)
     with path.open("wb") as stream:
-        stream.write(proto.SerializeToString() + _front(onnx.ModelProto.GRAPH_FIELD_NUMBER, size) + body)
+        stream.write(proto.SerializeToString() + _front(onnx.ModelProto.GRAPH_FIELD_NUMBER, size) + graph_bytes)
         for weight in weights:
             stream.write(_front(number, weight.length))
             weight.write(stream)
 
 
 def write_beside(model: ir.Model, path: Path) -> None:
-    """Write `model` to `path`, and its weights to `<path>.<hash>.data`. The weights of `model` itself get lost.
+    """Write `model` to `path`, and its weights to `<path>.<hash>.data`. Destroys the weights of `model`.
 
-    Named after what it holds, that file takes the place of no other: until the model is replaced, the old one has its
-    weights.
+    The hash of the content keeps the files of an older model in place until the model itself is replaced.
     """
     data = path.with_name(f"{path.name}.data")
     places: list[tuple[ir.Value, int]] = []
@@ -95,7 +93,7 @@ def _write_values(tensor: ir.TensorProtocol, stream: BinaryIO) -> None:
 
 
 class _Weight:
-    """A tensor as the bytes of a TensorProto: `length` of them."""
+    """A tensor as the bytes of a TensorProto, `length` of them."""
 
     def __init__(self, tensor: ir.TensorProtocol, name: str) -> None:
         self._whole: onnx.TensorProto | None = None
@@ -125,7 +123,7 @@ class _Weight:
 
 
 def _front(number: int, length: int) -> bytes:
-    """What stands in front of `length` bytes that are field `number` of a message."""
+    """Header of field `number` of a message, with `length` bytes of content."""
     made = bytearray()
     for value in (number << 3 | 2, length):
         left = value

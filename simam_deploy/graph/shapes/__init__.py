@@ -1,4 +1,4 @@
-"""Shapes and types of every value of an ONNX model, as declared, or inferred for input sizes of our choice."""
+"""Shapes and types of the values of an ONNX model, declared or inferred for chosen input sizes."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ Known = tuple[ir.DataType, Dims]
 """Element type and shape of a value."""
 Exact = dict[str, tuple[ir.DataType, tuple[int, ...]]]
 Trial = dict[str, tuple[int, ...]]
-"""Shapes of the values, by name, at one size of each input."""
+"""Shapes of the values, by name, for one size of each input."""
 Scope = ChainMap[str, onnx.TypeProto | onnx.TensorProto]
 _MOST_STEPS = 30_000
-"""Nodes to go through for all remainders of sizes together: some 5 seconds."""
+"""Upper bound on the nodes visited for all remainders of sizes: some 5 seconds."""
 _INVENTED = "unk__"
-"""What onnx's inference calls a size that it cannot follow."""
+"""Prefix of the names that onnx's inference gives to unknown sizes."""
 
 
 class Shapes:
-    """What is known of the sizes in a model. The model is not changed; inference runs when it is first needed."""
+    """Shape information of a model. Infers on first use; does not change the model."""
 
     def __init__(self, model: ir.Model) -> None:
         self._model = model
@@ -38,8 +38,8 @@ class Shapes:
     def declared(self, value: ir.Value) -> Dims | None:
         """Shape of `value`: a number, a name or None per axis; None if unknown.
 
-        That of an inner value is inferred from the inputs, as the file may hold those of other inputs. The file is
-        believed where inference knows nothing of an axis.
+        Inferred from the inputs for inner values: the shapes in the file may be those of other inputs. The file
+        counts for an axis without an inferred size.
         """
         given = None if value.shape is None else _sizes(value.shape)
         inferred = None if value.producer() is None else _known(self._inferred.get(value))
@@ -47,7 +47,7 @@ class Shapes:
         if is_open(dims):
             followed = self._followed(value)
             dims = _closer(dims, followed)
-            if followed is not None and given is not None:  # an axis that does not stay has no number
+            if followed is not None and given is not None:  # an axis that varies has no number
                 given = tuple(None if isinstance(d, int) else d for d in given)
         if is_open(dims) and given is not None:
             dims = _filled(dims, given)
@@ -68,12 +68,12 @@ class Shapes:
         return found[0] if found else None
 
     def _followed(self, value: ir.Value) -> Known | None:
-        """What following the sizes at every trial says of a value in the main graph: an axis is fixed that stays."""
+        """Type and shape of a value of the main graph over all trials. An axis is fixed if its size never varies."""
         node = value.producer()
         if node is None or node.graph is not self._model.graph:
             return None
         known = [trial.get(str(value.name)) for trial in self._exact]
-        if len(known) < 2 and self._is_dynamic:  # one size tells nothing of which axes stay
+        if len(known) < 2 and self._is_dynamic:  # one size does not tell which axes vary
             return None
         shapes = {k[1] for k in known if k is not None}
         if not shapes or None in known or len({len(shape) for shape in shapes}) > 1:
@@ -82,21 +82,25 @@ class Shapes:
         return known[0][0], tuple(sizes[0] if len(set(sizes)) == 1 else None for sizes in axes)  # type: ignore[index]
 
     def inside(self, function: ir.Function) -> list[dict[str, Known]]:
-        """The values in the body of `function`, by name, once for each call that differs from the others in types,
-        shapes or attributes; also for calls from sub-graphs and other functions. Empty if it is never called."""
+        """Values in the body of `function`, by name: one dictionary for each distinct call.
+
+        Calls differ by types, shapes or attributes. Includes calls from subgraphs and functions. Empty without calls.
+        """
         return self._calls.get(function.identifier(), [])
 
     @cached_property
     def trials(self) -> list[Trial]:
-        """Concrete shapes of the values, by name, at several sizes of the dynamic inputs (one, if all are fixed).
+        """Concrete shapes of the values, by name, for several sizes of the dynamic inputs (one, if all are fixed).
 
-        Subgraphs included; a name that has two shapes there, as in two branches of an If, is left out.
+        Includes subgraphs. Leaves out a name with two shapes, as in two branches of an If.
         """
         return [_concrete(inferred, exact) for inferred, exact in zip(self._resized, self._exact, strict=True)]
 
     def residues(self, period: int) -> list[Trial]:
-        """Trials with each remainder that the dynamic sizes may have when they are divided by `period`; one, if all
-        are fixed. Empty if the network refuses one of these sizes, or is too large to be gone through so often."""
+        """Trials with each remainder of the dynamic sizes modulo `period`; one, if all are fixed.
+
+        Empty if the network refuses one of these sizes, or exceeds the work limit.
+        """
         if period not in self._residues:
             tried = choices.residues(self._keys, period) if self._keys else [{}]
             too_much = len(self._skeleton.graph.node) * len(tried) > _MOST_STEPS
@@ -120,8 +124,10 @@ class Shapes:
 
     @cached_property
     def _resized(self) -> list[onnx.ModelProto]:
-        """Inferred at the sizes that the whole network takes. Where it takes none, at all of them: what fails is
-        unknown there, and the sizes in front of it hold."""
+        """Inference at the sizes that the whole network accepts.
+
+        If it accepts none: at all sizes. Then the values behind a failing node are unknown.
+        """
         tried = [resized(self._skeleton, sizes) for sizes in choices.sizes(self._keys)]
         taken = []
         for model in tried:
@@ -170,12 +176,12 @@ class Shapes:
 
 
 def _sizes(shape: Iterable[int | ir.SymbolicDim]) -> Dims:
-    """As the file declares them; ONNX Runtime takes any number below 0 as not known."""
+    """Sizes as declared. A negative one is unknown, as in ONNX Runtime."""
     return tuple(d.value if isinstance(d, ir.SymbolicDim) else d if d >= 0 else None for d in shape)
 
 
 def is_open(dims: Dims | None) -> bool:
-    """Whether a size is not known, nor named by whoever made the file."""
+    """Whether a size is unknown and has no name from the file."""
     return dims is None or any(d is None or _is_invented(d) for d in dims)
 
 
@@ -184,14 +190,14 @@ def _is_invented(dim: int | str | None) -> bool:
 
 
 def _closer(dims: Dims | None, known: Known | None) -> Dims | None:
-    """`dims` with the sizes that are known."""
+    """`dims` with the known sizes filled in."""
     if dims is None or known is None or len(dims) != len(known[1]):
         return dims if known is None or dims is not None else known[1]
     return tuple(d if isinstance(d, int) else k or d for d, k in zip(dims, known[1], strict=True))
 
 
 def _filled(dims: Dims | None, given: Dims) -> Dims:
-    """`dims` with what is given of the axes that are not known."""
+    """`dims` with unknown axes taken from `given`."""
     if dims is None or len(dims) != len(given):
         return given if dims is None else dims
     return tuple(g if is_open((d,)) else d for d, g in zip(dims, given, strict=True))
@@ -215,7 +221,7 @@ def _known(kind: onnx.TypeProto | None) -> Known | None:
 
 
 def _infos(graph: onnx.GraphProto) -> Iterator[tuple[str, Known]]:
-    """Every value with a known shape, by name, sub-graphs included."""
+    """Every value with a known shape, by name, including subgraphs."""
     for part in inside(graph):
         for info in (*part.input, *part.value_info, *part.output):
             if (known := _known(info.type)) is not None:
@@ -223,14 +229,14 @@ def _infos(graph: onnx.GraphProto) -> Iterator[tuple[str, Known]]:
 
 
 def _by_name(found: Iterable[tuple[str, Known]]) -> dict[str, Known]:
-    """Those whose name means one thing."""
+    """The names that have one type and shape everywhere."""
     named: dict[str, Known] = {}
     twice = {name for name, known in found if named.setdefault(name, known) != known}
     return {name: known for name, known in named.items() if name not in twice}
 
 
 def _values(graph: ir.Graph, twin: onnx.GraphProto) -> Iterator[tuple[ir.Value, onnx.TypeProto]]:
-    """The values of `graph` as inference on its twin knows them, sub-graphs included."""
+    """Values of `graph`, with their types inferred on its twin, including subgraphs."""
     infos = {info.name: info.type for info in (*twin.input, *twin.value_info, *twin.output)}
     for value in (*graph.inputs, *(value for node in graph for value in node.outputs)):
         if value.name in infos:
@@ -242,7 +248,7 @@ def _values(graph: ir.Graph, twin: onnx.GraphProto) -> Iterator[tuple[ir.Value, 
 
 
 def _scoped(graph: onnx.GraphProto, outer: Scope) -> Iterator[tuple[onnx.NodeProto, Scope]]:
-    """Every node, with the types and constants that it sees."""
+    """Every node, with the types and constants in its scope."""
     scope = outer.new_child()
     scope.update((info.name, info.type) for info in (*graph.input, *graph.value_info, *graph.output))
     scope.update((tensor.name, tensor) for tensor in graph.initializer)

@@ -1,4 +1,4 @@
-"""Calls of functions of an ONNX model: the body as a model of its own, for the inputs and attributes of one call."""
+"""The body of a model-local function as a model of its own, for the inputs and attributes of one call."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ Scope = Mapping[str, onnx.TypeProto | onnx.TensorProto]
 
 
 def identifier(part: onnx.FunctionProto | onnx.NodeProto) -> Identifier:
-    """Of a function, or of the one that a node calls, if it does."""
+    """Domain, name and overload of a function, or of the function that a node may call."""
     return part.domain, part.name if isinstance(part, onnx.FunctionProto) else part.op_type, part.overload
 
 
 def functions_of(model: onnx.ModelProto) -> Functions:
-    """By identifier."""
+    """The functions of a model, by identifier."""
     return {identifier(function): function for function in model.functions}
 
 
 def _called(function: onnx.FunctionProto, functions: Functions) -> list[onnx.FunctionProto]:
-    """The functions that `function` calls, and those that these call."""
+    """The functions that `function` calls, directly or through others."""
     found: dict[Identifier, onnx.FunctionProto] = {}
     queue = [function]
     while queue:
@@ -37,9 +37,9 @@ def _called(function: onnx.FunctionProto, functions: Functions) -> list[onnx.Fun
 
 
 def body_of(functions: Functions, call: onnx.NodeProto, scope: Scope) -> onnx.ModelProto:
-    """The body of the function that `call` calls as a model of its own, for this call of it.
+    """The body of the called function as a model of its own, for this call.
 
-    scope : the type of each value that the call takes, or the value itself where that is constant.
+    scope : the type of each input of the call, or its value if constant.
     """
     function = functions[identifier(call)]
     body = onnx.ModelProto(ir_version=onnx.IR_VERSION, opset_import=function.opset_import)

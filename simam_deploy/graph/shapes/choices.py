@@ -1,26 +1,26 @@
-"""Sizes that are given to the dynamic axes of a model's inputs, to see what they make of the sizes inside."""
+"""Trial sizes for the dynamic axes of a model's inputs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
 _SIZES = ((64, 96), (128, 64), (71, 57), (224, 160))
-"""For dynamic axes behind the first, in turn. Three are multiples of 32, which most networks need; an odd one shows
-rounding, where a network takes it. No two have the same product: sizes are multiplied."""
+"""For dynamic axes behind the first, in turn. Three pairs are multiples of 32, as most networks need. The odd pair
+reveals rounding. All products differ, as networks multiply sizes."""
 _DEEP = ((32, 64), (64, 32), (37, 29), (48, 80))
-"""Where depth, height and width are all dynamic: a map of 64x96x64 takes seconds to judge."""
+"""For dynamic depth, height and width: the check of a 64x96x64 map takes seconds."""
 _BATCHES = (2, 5, 3, 4)
 
 
 def keys(name: str, dims: Sequence[int | str | None]) -> Iterator[tuple[str, int]]:
-    """A key for each dynamic axis of the input `name`, and the axis. Axes of one name have one size."""
+    """A key and an index for each dynamic axis of the input `name`. Axes with one key share one size."""
     for axis, dim in enumerate(dims):
         if not isinstance(dim, int):
             yield dim or f"{name}[{axis}]", axis
 
 
 def sizes(keys: Sequence[tuple[str, int]]) -> Iterator[dict[str, int]]:
-    """Sizes by key, several in turn; one choice of no sizes where nothing is dynamic."""
+    """Several choices of sizes by key; one empty choice without dynamic axes."""
     if not keys:
         yield {}
         return
@@ -33,7 +33,7 @@ def sizes(keys: Sequence[tuple[str, int]]) -> Iterator[dict[str, int]]:
                 chosen[key] = batch if axis == 0 else (a, b)[later % 2]
                 later += axis != 0
         yield chosen
-    if len({key for key, axis in keys if axis}) > 2:  # sizes that are called different things are different
+    if len({key for key, axis in keys if axis}) > 2:  # different names get different sizes
         names = dict.fromkeys(key for key, axis in keys if axis)
         yield {key: 2 for key, axis in keys if not axis} | {
             key: (32 if deep else 64) + 32 * i for i, key in enumerate(names)
@@ -41,7 +41,7 @@ def sizes(keys: Sequence[tuple[str, int]]) -> Iterator[dict[str, int]]:
 
 
 def residues(keys: Sequence[tuple[str, int]], period: int) -> list[dict[str, int]]:
-    """Sizes by key, a choice for each remainder by `period`: each axis has each of them once, at different times."""
+    """One choice of sizes by key for each remainder modulo `period`. Each axis takes each remainder once."""
     batch = {key: 2 for key, axis in keys if axis == 0}
     names = [key for key in dict.fromkeys(key for key, _ in keys) if key not in batch]
     return [

@@ -1,8 +1,8 @@
-"""Operators that onnx's shape inference does not know, or not within bounds, as far as the shapes behind them go.
+"""Standard operators that replace others for shape inference.
 
-Files that ONNX Runtime optimised and saved hold operators that onnx has never heard of; its shape inference stops
-there. For that alone, each has a standard operator with the same shapes: the activation that was fused into a
-convolution changes none, so the convolution stands for both.
+Files that ONNX Runtime optimised and saved hold operators that onnx does not know, and its shape inference stops
+there. For inference alone, each is replaced by a standard operator with the same output shapes. A convolution with a
+fused activation becomes the convolution.
 """
 
 from __future__ import annotations
@@ -44,25 +44,27 @@ _STANDARD: dict[tuple[str, str], tuple[str, tuple[int, ...]]] = {
     ("com.microsoft.nchwc", "ReorderOutput"): ("Slice", (0,)),
     ("com.microsoft.nchwc", "Upsample"): ("Resize", (0,)),
 }
-"""The standard operator, and which inputs it takes."""
+"""The standard operator, and the indices of the inputs that it keeps."""
 _OTHER_LAYOUT = ("channels_last", "transBatchA", "transBatchB")
-"""Attributes that move axes about."""
+"""Attributes that permute axes."""
 _SINCE = {"Resize": 13, "QuantizeLinear": 10, "DequantizeLinear": 10, "MatMul": 12}
-"""The opsets from which these are as they are written here; MatMul may be an Einsum. The others always are."""
+"""First opset of these operators in the form used here. MatMul may become an Einsum. The others have no limit."""
 UNBOUNDED = "Unique"
-"""Stands for Range, of which inference would write down all numbers, billions too: one axis of unknown length, and
-the type of the first input. It keeps its three inputs, where a true Unique has one."""
+"""Replaces Range, for which inference would write out all numbers, billions too. Its output has one axis of unknown
+length and the type of the first input. It keeps three inputs; a true Unique has one."""
 Name = tuple[str, str]
 
 
 def is_range(node: onnx.NodeProto) -> bool:
-    """Whether `node` is a Range, or stands for one."""
+    """Whether `node` is a Range, or its replacement."""
     return not node.domain and (node.op_type == "Range" or (node.op_type == UNBOUNDED and len(node.input) == 3))
 
 
 def stand_in(graph: onnx.GraphProto | onnx.FunctionProto, opset: int, bodies: Container[Name] = ()) -> None:
-    """Put standard operators of the same shapes in place of others, in this graph alone. What is not known, and what
-    has a body in the file, stays. The graph then computes something else: it is for shape inference only."""
+    """Replace operators by standard ones with the same output shapes, in this graph alone.
+
+    Unknown operators and calls of functions stay. The result is for shape inference only: it computes other values.
+    """
     for node in graph.node:
         if is_range(node):
             node.op_type = UNBOUNDED
@@ -94,7 +96,7 @@ def stand_in(graph: onnx.GraphProto | onnx.FunctionProto, opset: int, bodies: Co
 
 
 def _add_constants(graph: onnx.GraphProto, made: onnx.NodeProto, given: dict[str, onnx.AttributeProto]) -> None:
-    """Give a Slice or Resize the inputs for which ONNX Runtime's operator has attributes."""
+    """Add the inputs of Slice or Resize that are attributes in ONNX Runtime's operator."""
     held: dict[str, list[int]]
     if made.op_type == "Resize":
         kind = onnx.TensorProto.FLOAT

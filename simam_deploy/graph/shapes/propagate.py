@@ -1,7 +1,7 @@
-"""Shapes of an ONNX graph whose inputs have fixed sizes, node by node, with the arithmetic on sizes really done.
+"""Shape inference with evaluated size arithmetic, for an ONNX graph with fixed input sizes.
 
-onnx's own inference stops where a size goes through operators whose values it does not follow (Slice, Mod, Where, ...
-in a chain from a Shape to a Reshape), as exporters write for view, chunk, flatten and unflatten; all behind is lost.
+onnx's own inference stops at a size computed by operators that it does not evaluate (Slice, Mod, Where, ... between a
+Shape and a Reshape). Exporters write those for view, chunk, flatten and unflatten.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ from simam_deploy.graph.shapes.calls import body_of, functions_of, identifier
 from simam_deploy.graph.shapes.ort_ops import is_range
 
 MOST_VALUES = 64
-"""Of a tensor whose values are followed: sizes and axes are a handful of numbers."""
+"""Upper bound on a tensor that is evaluated. Sizes and axes are a few numbers."""
 _MOST_BYTES = 2**16
-"""Of a node that is run for its values: it holds a handful of numbers."""
+"""Upper bound on a node that is evaluated."""
 MOST_INSIDE = 5_000
-"""Nodes in the bodies of functions that are gone through, for all calls together."""
+"""Upper bound on the nodes visited in bodies of functions, over all calls."""
 MOST_LEVELS = 100
-"""Of functions in functions."""
+"""Upper bound on nested function calls."""
 _OPERATORS = """Abs Add And Cast CastLike Ceil Clip Concat Constant ConstantOfShape CumSum Div Equal Expand Flatten
     Floor Gather GatherElements GatherND Greater GreaterOrEqual Identity Less LessOrEqual Max Min Mod Mul Neg Not Or
     Pow Range Reciprocal ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum Reshape Round Scatter ScatterElements
     ScatterND Sign Slice Split Sqrt Squeeze Sub Sum Tile Transpose Unsqueeze Where Xor"""
 FOLLOWED = frozenset(_OPERATORS.split())
-"""What exporters compute sizes with. Each takes time and memory for what it reads and makes, and for nothing else."""
+"""Operators with which exporters compute sizes. Their cost is bounded by their inputs and outputs."""
 LIKE_X = ("GroupNormalization", "MeanVarianceNormalization")
-"""onnx defines these by bodies, which this inference does not go into; they keep the shape of x."""
+"""Operators that onnx defines by function bodies. Their output has the shape of x."""
 Sizes = tuple[int, ...]
 
 
 def propagate(model: onnx.ModelProto, levels: int = MOST_LEVELS) -> dict[str, tuple[int, Sizes]]:
-    """Element type and shape of every value of the main graph that is known to the last number, by name.
+    """Element type and shape of every value of the main graph with a fully known shape, by name.
 
-    model : has been through onnx's inference; weights may be left out. Nodes that cannot be followed are passed over.
-    levels : of functions in functions that are gone through; with 0, what a call makes is unknown.
+    model : after onnx's inference; weights may be left out. Skips nodes that cannot be inferred.
+    levels : upper bound on nested function calls. With 0, the outputs of a call are unknown.
     """
     walk = _Walk(model, levels)
     for node in model.graph.node:
@@ -57,7 +57,7 @@ class _Walk:
     def __init__(
         self, model: onnx.ModelProto, levels: int = MOST_LEVELS, inside: Iterator[int] | None = None
     ) -> None:
-        """inside : an item for each node that may still be gone through in the bodies of functions."""
+        """inside : one item for each node that may still be visited in bodies of functions."""
         graph = model.graph
         self._inside = iter(range(MOST_INSIDE)) if inside is None else inside
         self._levels = levels
@@ -72,7 +72,7 @@ class _Walk:
             self._keep(tensor.name, tensor)
 
     def step(self, node: onnx.NodeProto) -> None:
-        """Learn the types and values of what `node` makes, as far as they follow from what is known."""
+        """Infer the types and values of the outputs of `node`."""
         if identifier(node) in self._functions:
             self._call(node)
             return
@@ -92,7 +92,7 @@ class _Walk:
             self._values.update(zip(node.output, self._evaluate(node), strict=False))
 
     def _call(self, node: onnx.NodeProto) -> None:
-        """Go through the body of the function that `node` calls."""
+        """Infer through the body of the function that `node` calls."""
         names = [name for name in node.input if name]
         if any(name not in self.types for name in names) or all(name in self.types for name in node.output if name):
             return
@@ -110,7 +110,7 @@ class _Walk:
                     self._values[name] = walk._values[inner.name]
 
     def _infer(self, node: onnx.NodeProto) -> dict[str, TypeProto]:
-        """The types of what it makes, where they are known to the last number."""
+        """Types of the outputs with fully known shapes."""
         names = [name for name in node.input if name]
         if any(name not in self.types for name in names):
             return {}
@@ -139,7 +139,7 @@ class _Walk:
             self._values[node.output[0]] = _measured(node, known[1])
 
     def _count(self, node: onnx.NodeProto) -> int | None:
-        """How many numbers a Range makes."""
+        """Length of a Range; None if unknown."""
         given = [self._values[name] for name in node.input if name in self._values]
         if len(given) != 3 or any(value.size != 1 for value in given):
             return None
@@ -167,7 +167,7 @@ class _Walk:
             run = _operator(alike.SerializeToString(deterministic=True), self._opsets.get("", 1))
             with np.errstate(all="ignore"):
                 results: Any = run.run(None, {f"i{at}": self._values[n] for at, n in enumerate(node.input) if n})
-        except Exception:  # whatever the evaluator says of what it cannot do
+        except Exception:  # the evaluator raises many types
             return []
         made = iter(np.asarray(result) for result in results)
         return [next(made) if name else np.empty(0) for name in node.output]
@@ -184,9 +184,9 @@ def _array(attribute: onnx.AttributeProto) -> NDArray[Any]:
 
 @lru_cache(maxsize=512)
 def _operator(node: bytes, opset: int) -> ReferenceEvaluator:
-    """A node by itself, as a function: made once for all nodes that are alike, since that takes longer than a run."""
+    """An evaluator for one node. Cached: making it takes longer than a run."""
     proto = onnx.NodeProto.FromString(node)
-    graph = onnx.GraphProto(node=[proto], name="node")  # a node by itself would be taken for the newest opset's
+    graph = onnx.GraphProto(node=[proto], name="node")  # a bare node would get the newest opset
     graph.input.extend(onnx.ValueInfoProto(name=name) for name in proto.input if name)
     graph.output.extend(onnx.ValueInfoProto(name=name) for name in proto.output if name)
     imports = [onnx.helper.make_opsetid("", opset)]

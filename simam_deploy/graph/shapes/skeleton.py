@@ -1,4 +1,4 @@
-"""A model without what shape inference does not need or would be misled by, and inference on it."""
+"""A reduced model for shape inference, and the inference itself."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from simam_deploy.graph.shapes.ort_ops import stand_in
 from simam_deploy.graph.traverse import graphs, nodes
 
 _LARGEST_CONSTANT = 1024
-"""Bytes; shapes are computed from constants, but not from larger ones. Those are left out of what is inferred on."""
+"""Bytes. Larger constants are left out: no shape is computed from them."""
 
 
 def skeleton(model: ir.Model) -> onnx.ModelProto:
-    """The model as shape inference can take it: without the values of weights, with standard operators in place of
-    ONNX Runtime's own, and without inner shapes that can be inferred. Nodes keep their order."""
+    """Copy a model for shape inference. Nodes keep their order.
+
+    Drops the values of weights and the inner shapes that can be inferred; replaces ONNX Runtime's operators by
+    standard ones.
+    """
     copy = model.clone()
     functions = list(copy.functions.values())
     for graph in (*copy.graphs(), *(graph for function in functions for graph in function.subgraphs())):
@@ -49,7 +52,7 @@ def skeleton(model: ir.Model) -> onnx.ModelProto:
 
 
 def _forget(scope: onnx.GraphProto | onnx.FunctionProto, bodies: set[tuple[str, str]]) -> None:
-    """Leave out the declared shapes, but for the outputs of operators that inference does not know."""
+    """Drop declared shapes, except for outputs of operators that inference does not know."""
     kept = {
         name
         for node in scope.node
@@ -65,23 +68,24 @@ def _forget(scope: onnx.GraphProto | onnx.FunctionProto, bodies: set[tuple[str, 
 
 
 def _import_all(scope: onnx.ModelProto | onnx.FunctionProto, sequence: Iterable[onnx.NodeProto], opset: int) -> None:
-    """Import every domain that nodes are of: without an import, inference gives up all, and not that node alone."""
+    """Import the domain of every node. Without an import, inference stops entirely."""
     graph = onnx.ModelProto(graph=onnx.GraphProto(node=sequence))
     for domain in {node.domain for node in nodes(graph)} - {entry.domain for entry in scope.opset_import}:
         scope.opset_import.add(domain=domain, version=1 if domain else opset)
 
 
 def _light(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
-    """The tensor, or where it is large one without values: it says that they are in a file, which nobody opens."""
+    """The tensor; if it is large, a tensor whose values are in a file that does not exist."""
     if tensor.dtype is ir.DataType.STRING or tensor.nbytes > _LARGEST_CONSTANT:
         return without_values(tensor)
     return in_memory(tensor) if isinstance(tensor, ir.ExternalTensor) else tensor
 
 
 def infer(model: onnx.ModelProto, *, strict: bool = False) -> onnx.ModelProto:
-    """strict : raise for a node that does not take its inputs; otherwise what it makes is unknown, and no more.
+    """Run onnx's shape inference.
 
-    A type or a rank that the file declares and inference contradicts is not believed then, as in ONNX Runtime.
+    strict : raise for a node that refuses its inputs. Otherwise its outputs are unknown, and inference overrides a
+    declared type or rank that it contradicts, as in ONNX Runtime.
     """
     try:
         return onnx.shape_inference.infer_shapes(model, strict_mode=strict, data_prop=True)
@@ -96,12 +100,12 @@ def infer(model: onnx.ModelProto, *, strict: bool = False) -> onnx.ModelProto:
             value.ClearField("type")
     try:
         return onnx.shape_inference.infer_shapes(bare, data_prop=True)
-    except Exception:  # nothing is known but what propagate.py makes of it
+    except Exception:  # propagate.py alone infers shapes then
         return bare
 
 
 def resized(skeleton: onnx.ModelProto, sizes: dict[str, int]) -> onnx.ModelProto:
-    """A copy whose inputs have these sizes, and where nothing else has any."""
+    """A copy with these input sizes and no other declared sizes."""
     proto = onnx.ModelProto()
     proto.CopyFrom(skeleton)
     for value in proto.graph.input:
@@ -117,5 +121,5 @@ def resized(skeleton: onnx.ModelProto, sizes: dict[str, int]) -> onnx.ModelProto
 
 
 def dims_of(kind: onnx.TypeProto) -> tuple[int | str | None, ...]:
-    """The shape that is written there: a number, a name or None per axis."""
+    """Declared shape: a number, a name or None per axis."""
     return tuple(d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in kind.tensor_type.shape.dim)

@@ -1,4 +1,4 @@
-"""How much a node computes, told from the shapes of its inputs and outputs."""
+"""Cost of a node, from the shapes of its inputs and outputs."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import onnx
 Sizes = tuple[int, ...]
 _POOLS = ("AveragePool", "LpPool", "MaxPool")
 _CONVOLUTIONS = {"Conv": 1, "ConvInteger": 1, "ConvTranspose": 1, "DeformConv": 1, "QLinearConv": 3}
-"""With the index of the input that holds the kernels."""
+"""Index of the input that holds the weights."""
 _RECURRENT = ("GRU", "LSTM", "RNN")
 _MATRICES = {"MatMul": 0, "MatMulInteger": 0, "QLinearMatMul": 0}
 
 
 def work_of(node: onnx.NodeProto, known: Mapping[str, Sizes]) -> int:
-    """Values that it reads and makes. Where it sums up products, these: all combinations of the axes, at most.
+    """Number of values that a node reads and writes, or of products that it sums, if larger.
 
-    known : shapes by name. A value that is not among them counts as one number.
+    known : shapes by name. A value without a shape counts as one number.
     """
     read = [math.prod(known.get(name, ())) for name in node.input if name]
     made = sum(math.prod(known[name]) for name in node.output if name in known)

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from simam_deploy.equivalence import Shape, prove
+from simam_deploy.equivalence import Shape4D, check_simam
 from simam_deploy.formula import Float64
 from simam_deploy.pytorch.adopt.isolate import Watch, copied, undisturbed
 from simam_deploy.pytorch.module import SimAM
 from simam_deploy.pytorch.to_float64 import HALF, Widened
 
-SIZES: tuple[Shape, ...] = ((2, 3, 5, 7), (1, 3, 8, 8), (1, 2, 33, 65), (1, 65, 3, 5))
+SIZES: tuple[Shape4D, ...] = ((2, 3, 5, 7), (1, 3, 8, 8), (1, 2, 33, 65), (1, 65, 3, 5))
 """What every module is tried at, besides the sizes at which its model was seen to call it. Many channels, as a module
 may treat the first ones alone."""
 MOST_CHANNELS = 4096
@@ -85,7 +85,7 @@ class _Trial:
         self.module = copied(module)
         self.layout: Callable[[int, int, int, int], tuple[int, ...]] = lambda *shape: shape
         self.failure = ""
-        self.ran_at: Shape | None = None
+        self.ran_at: Shape4D | None = None
 
     def judge(self, seen: Seen) -> Judgement:
         self.module.eval()
@@ -103,7 +103,7 @@ class _Trial:
             against += self._gradient(judged.e_lambda)
         return replace(judged, reasons=tuple(against))
 
-    def _in_this_mode(self, sizes: Iterable[Shape], seen: Seen) -> Judgement:
+    def _in_this_mode(self, sizes: Iterable[Shape4D], seen: Seen) -> Judgement:
         watch = Watch(self.module)
         try:
             judged = self._prove_all(sizes, seen)
@@ -116,12 +116,12 @@ class _Trial:
             return replace(judged, reasons=(f"it writes its attribute {names} when it runs, which others may read",))
         return judged
 
-    def _prove_all(self, sizes: Iterable[Shape], seen: Seen) -> Judgement:
+    def _prove_all(self, sizes: Iterable[Shape4D], seen: Seen) -> Judgement:
         """SimAM at every one of the sizes at which the module runs, with one λ."""
         self.ran_at, found = None, None
         for shape in sizes:
             try:
-                verdict = prove(self, [shape])
+                verdict = check_simam(self, [shape])
             except _Unfit:
                 raise
             except Exception as error:
@@ -140,10 +140,10 @@ class _Trial:
         self._refuse_random()
         return Judgement(_stored(found))
 
-    def _sizes(self, seen: Seen) -> Iterator[Shape]:
+    def _sizes(self, seen: Seen) -> Iterator[Shape4D]:
         """Few channels and small maps where the module takes them; the next is asked for when one was tried."""
         yield from SIZES
-        shapes: list[Shape] = [s for s in dict.fromkeys(seen.shapes) if len(s) == 4 and s[2] * s[3] > 1]
+        shapes: list[Shape4D] = [s for s in dict.fromkeys(seen.shapes) if len(s) == 4 and s[2] * s[3] > 1]
         for channels in dict.fromkeys(s[1] for s in shapes):
             yield 2, channels, 3, 4
         for h, w in dict.fromkeys(s[2:] for s in shapes):
@@ -162,7 +162,7 @@ class _Trial:
         maps = dict.fromkeys(s[1:] for s in seen.shapes if len(s) == 4 and s[2] * s[3] > 1)
         for c, h, w in maps if self._is_gate() else ():
             try:
-                verdict = prove(self, [(1, min(c, 4), h, w)])
+                verdict = check_simam(self, [(1, min(c, 4), h, w)])
             except Exception:  # of no interest: that it fails at another size is the reason
                 continue
             if verdict.e_lambda is not None:
@@ -174,7 +174,7 @@ class _Trial:
         for name, layout in OTHER_RANKS.items():
             self.layout = layout
             try:
-                verdict = prove(self, [SIZES[0]])
+                verdict = check_simam(self, [SIZES[0]])
             except Exception:  # of no interest: that it does not run on (N, C, H, W) is the reason
                 continue
             finally:
@@ -185,8 +185,8 @@ class _Trial:
         return ()
 
     def __call__(self, x: Float64) -> Float64:
-        """Run the module: what `prove` runs."""
-        shape: Shape = x.shape
+        """Run the module: what `check_simam` runs."""
+        shape: Shape4D = x.shape
         tensor = torch.from_numpy(x.reshape(self.layout(*shape)).copy())
         widened = Widened()
         with torch.no_grad():
