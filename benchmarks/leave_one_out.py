@@ -2,7 +2,7 @@
 
     python -m benchmarks.leave_one_out
 
-prints the table of docs/derivation.md: the largest difference of the gates sigmoid(1/e*) over 64 planes.
+prints the table of docs/explanation/derivation.md: the largest difference of the gates sigmoid(1/e*) over 64 planes.
 """
 
 import numpy as np

@@ -1,7 +1,8 @@
 """SimAM in float64 NumPy: the six equations of the paper, and how far a float result may be from them.
 
 Yang, Zhang, Li, Xie: "SimAM: A Simple, Parameter-Free Attention Module for Convolutional Neural Networks",
-ICML 2021. A plane is one (n, c) of x : (N, C, H, W); M = H*W is its size. docs/derivation.md derives (3) to (5).
+ICML 2021. A plane is one (n, c) of x : (N, C, H, W); M = H*W is its size. (3) to (5) are derived in
+docs/explanation/derivation.md.
 
     (1) e_t = (y_t - t̂)² + 1/(M-1) Σ (y_o - x̂_i)²,  t̂ = w t + b,  x̂_i = w x_i + b,  i over all but t
     (2) e_t with y_t = 1, y_o = -1, plus λ w²                                              `energy`
@@ -95,7 +96,7 @@ def minimal_energy(x: ArrayLike, e_lambda: float = DEFAULT_LAMBDA) -> Float64:
 
     The statistics include t, those of `minimal_energy_leave_one_out` do not: that one is the exact minimum of (2).
     On 64 standard normal planes the gates of the two differ by at most 0.35 at M = 2, 0.029 at M = 49 and 0.00045 at
-    M = 3136 (table in docs/derivation.md). Models are trained with this one, so it is the one that `gate` is made of.
+    M = 3136 (table in docs/explanation/derivation.md). Models are trained with this one, so `gate` is made of it.
     """
     d, v = _statistics(x)
     return _energy_at_minimum(d, v, e_lambda)

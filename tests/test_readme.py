@@ -52,7 +52,7 @@ def test_the_tables_are_what_the_benchmark_kept() -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    for name in ["README.md", "CONTRIBUTING.md", "docs/derivation.md"]:
+    for name in ["README.md", "CONTRIBUTING.md", "docs/explanation/derivation.md"]:
         for link in re.findall(r"\]\(([^)#]+)\)", (ROOT / name).read_text()):
             if not link.startswith("http"):
                 assert (ROOT / name).parent.joinpath(link).exists(), f"{name}: {link}"
@@ -68,7 +68,7 @@ def test_what_the_prose_and_the_errors_install_is_in_an_extra() -> None:
     assert {"ort-gpu", "ahead-of-time"} <= set(named)
     assert {each for one in named for each in one.split(",")} <= extras
     (line,) = re.findall(r"\(extras: ([^)]*)\)", README)
-    assert set(re.findall(r"`([\w-]+)`", line)) == extras - {"dev", "serve"}
+    assert set(re.findall(r"`([\w-]+)`", line)) == extras - {"dev", "docs", "serve"}
     (nvrtc,) = re.findall(r'"(nvidia-cuda-nvrtc[^"]*)"', listed)
     assert set(re.findall(r"nvidia-cuda-nvrtc(?!-cu)[^\s`\"]*", text)) == {nvrtc}
 

@@ -7,7 +7,7 @@
     verdict     on one case; checks: right or not, for every kernel; module: as PyTorch calls them
     sanitize    the same kernels under compute-sanitizer
     speed       how fast, next to a copy; baselines: next to PyTorch and ONNX Runtime; tune: each tactic
-    report      the table that is printed, and what is kept; table: the one in docs/gpu.md
+    report      the table that is printed, and what is kept; table: the one in docs/howto/gpu.md
 
 Needs NumPy and PyTorch, and says so where they are not there; everything else is used where it is there.
 """

@@ -5,7 +5,7 @@
     python -m benchmarks.gpu speed --only "f16 NCHW"
     python -m benchmarks.gpu tune --only "56x56"   every tactic of these rows, for thresholds of plan.cpp
     python -m benchmarks.gpu checks --emulate      small ones on the emulator, where there is no GPU
-    python -m benchmarks.gpu table [--write]       the table in docs/gpu.md, from what was kept
+    python -m benchmarks.gpu table [--write]       the table in docs/howto/gpu.md, from what was kept
 
 Exit status 1: a check failed, a sanitizer found something, a timed result was wrong, there was no time for a
 check, or a row could not be kept. 2: it could not begin. A missed target is said, and is no failure.
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=_minutes, default=7.5, help="for all of it")
     parser.add_argument("--only", default="", help="what a check's or a row's name has in it")
     parser.add_argument("--keep", type=Path, default=record.RESULTS / "gpu.jsonl", help="where the results are added")
-    parser.add_argument("--write", action="store_true", help="table: into docs/gpu.md")
+    parser.add_argument("--write", action="store_true", help="table: into docs/howto/gpu.md")
     asked = parser.parse_args(arguments)
     if asked.parts == ["table"]:
         table.main(asked.write)

@@ -1,7 +1,7 @@
-"""The tables in docs/gpu.md, from the newest run of results/gpu.jsonl that has them; not from one of `--only` a few.
+"""The tables in docs/howto/gpu.md, from the newest run of results/gpu.jsonl that has them; not from one of `--only`.
 
 python -m benchmarks.gpu table            prints them
-python -m benchmarks.gpu table --write    puts them into docs/gpu.md
+python -m benchmarks.gpu table --write    puts them into docs/howto/gpu.md
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from benchmarks.gpu import report
 from benchmarks.page import put
 from benchmarks.record import RESULTS
 
-DOCS = Path(__file__).parents[2] / "docs/gpu.md"
+DOCS = Path(__file__).parents[2] / "docs/howto/gpu.md"
 KEPT = RESULTS / "gpu.jsonl"
 TITLES = {"check": "Right", "sanitizer": "compute-sanitizer", "speed": "Fast"}
 NOT_YET = "Not yet measured: no run on a GPU has been kept. `make gpu` on a machine with one makes these tables."
@@ -46,7 +46,7 @@ def _part(title: str, run: Mapping[str, Any], rows: Sequence[Mapping[str, Any]])
 
 
 def main(write: bool) -> None:
-    """Print them, or write them into docs/gpu.md."""
+    """Print them, or write them into docs/howto/gpu.md."""
     if not write:
         print(tables())
         return

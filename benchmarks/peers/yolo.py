@@ -1,4 +1,6 @@
-"""Ultralytics' YOLO with SimAM: every road to an ONNX file, with every set of dynamic axes. Its page: docs/yolo.md.
+"""Ultralytics' YOLO with SimAM: every road to an ONNX file, with every set of dynamic axes.
+
+Its page is docs/howto/yolo.md.
 
 A case writes a file, lists its blocks (`inspect`), fuses them in the default form (`fuse`), compares both files with
 the first in float64, gate by gate (`verify --gates`), and times both in turn in ONNX Runtime (`bench`), where the
@@ -25,7 +27,7 @@ from benchmarks.peers import Cases, Figures
 if TYPE_CHECKING:
     from ultralytics import YOLO
 
-DOCS = Path(__file__).parents[2] / "docs/yolo.md"
+DOCS = Path(__file__).parents[2] / "docs/howto/yolo.md"
 MODELS = ("yolo11n", "yolov8n", "yolov5n")
 BLOCKS = 4
 SIZE = (160, 192)
@@ -105,7 +107,10 @@ ROADS: dict[str, Road] = {
 
 def cases() -> Cases:
     """The page as it stands; every model on every road with every set of axes."""
-    return {("docs/yolo.md",): _page, **{names: partial(_case, *names) for names in product(MODELS, ROADS, AXES)}}
+    return {
+        ("docs/howto/yolo.md",): _page,
+        **{names: partial(_case, *names) for names in product(MODELS, ROADS, AXES)},
+    }
 
 
 def _page(folder: Path) -> Figures:

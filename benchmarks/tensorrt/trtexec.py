@@ -25,7 +25,7 @@ LINES = 12
 ADVICE = {
     r"Unknown option": "this trtexec has no such option; TensorRT 10.3 to 11.1 have all of them",
     r"(?i)plugin not found|no importer registered|could not find plugin": "the parser did not take the node for a "
-    "plugin: docs/tensorrt_plugin.md says which version looks where",
+    "plugin: docs/howto/tensorrt.md says which version looks where",
     r"(?i)cannot open shared object|could not load library|unable to load library|undefined symbol": "the plugin did "
     "not load: `ldd` names what it lacks",
     r"(?i)out ?of ?memory": "free memory on the GPU, or give a smaller --model",

@@ -264,7 +264,7 @@ def test_what_fails_is_told_and_the_rest_is_kept(play: Callable[..., tuple]) -> 
     assert "trtexec --onnx=model.onnx --saveEngine=model.engine" in said
     assert "| [11/23/2026-05:00:00] [E] Failed to parse onnx file" in said
     assert "Set shape of input" not in said
-    assert "the parser did not take the node for a plugin: docs/tensorrt_plugin.md" in said
+    assert "the parser did not take the node for a plugin: docs/howto/tensorrt.md" in said
 
 
 @pytest.mark.parametrize(

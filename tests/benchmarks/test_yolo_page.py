@@ -1,4 +1,4 @@
-"""docs/yolo.md is run, with a stand-in for Ultralytics; `make peers` takes its roads with the real one."""
+"""docs/howto/yolo.md is run, with a stand-in for Ultralytics; `make peers` takes its roads with the real one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from simam_deploy.graph import onnx_file
 from simam_deploy.match.find import find
 from simam_deploy.pytorch.module import SimAM
 
-PAGE = (Path(__file__).parents[2] / "docs/yolo.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs/howto/yolo.md").read_text()
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
 YAML, ADOPT = "yolo11n-simam.yaml", "adopt("
 

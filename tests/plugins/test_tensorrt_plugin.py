@@ -144,7 +144,7 @@ def test_wrong_fields_are_refused_in_words(plugin: Path, phase: str, fields: lis
 def test_the_page_names_the_types_that_are_read() -> None:
     root = Path(__file__).parents[2]
     read = re.search(r"bool read_float\(.*?\n\}", (root / "plugins/tensorrt/fields.cpp").read_text(), re.DOTALL)
-    page = (root / "docs/tensorrt_plugin.md").read_text()
+    page = (root / "docs/howto/tensorrt.md").read_text()
     (said,) = re.findall(r"A field is one float of 32 or 64 bits, ((?:kFLOAT\d+(?: or )?)+);", page)
     assert read is not None
     assert said.split(" or ") == re.findall(r"PluginFieldType::(\w+)", read[0])

@@ -17,7 +17,7 @@ use instead:
   driver of CUDA 13.0 (r580) or newer. By default the builder's driver is the limit; `newest_ptx` names another one's.
 - Compiled with NVRTC (`pip install "nvidia-cuda-nvrtc==13.0.*"`) or nvcc, on the machine that builds.
 
-Never run on a GPU, nor by a real TensorRT: see docs/ahead_of_time.md.
+Never run on a GPU, nor by a real TensorRT: see docs/howto/tensorrt_ahead_of_time.md.
 """
 
 from simam_deploy.experimental.ahead_of_time.build import Report, build
