@@ -1,7 +1,7 @@
-"""The README's tables, from the newest run of each shape and network in results/cpu.jsonl.
+"""The tables of docs/explanation/benchmarks.md, from the newest run of each shape and network in results/cpu.jsonl.
 
 python -m benchmarks.table            prints them
-python -m benchmarks.table --write    puts them into README.md
+python -m benchmarks.table --write    puts them into that page
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.page import grid, put
 from benchmarks.record import RESULTS
 
-README = Path(__file__).parents[1] / "README.md"
+PAGE = Path(__file__).parents[1] / "docs/explanation/benchmarks.md"
 SHAPES = ("1x256x80x80", "8x256x56x56", "1x64x224x224", "8x64x112x112", "1x512x20x20", "1x2048x7x7")
 ALONE = (
     "plain copy",
@@ -43,29 +43,41 @@ WITH = (
 Times = dict[str, float]
 
 
-def tables() -> str:
-    """Both tables, and what they were measured with."""
-    runs: dict[str, dict[str, Any]] = {}
-    for line in (RESULTS / "cpu.jsonl").read_text().splitlines():
-        run = json.loads(line)
-        runs[run["what"]] = run
-    times = {what: {row["label"]: row["median_us"] for row in run["rows"]} for what, run in runs.items()}
+_VERSIONS = {"ONNX Runtime": "onnxruntime", "OpenVINO": "openvino", "torch": "torch"}
+
+
+def newest() -> dict[str, dict[str, Any]]:
+    """The newest run of each shape and network."""
+    lines = (RESULTS / "cpu.jsonl").read_text().splitlines()
+    return {run["what"]: run for run in map(json.loads, lines)}
+
+
+def times(runs: dict[str, dict[str, Any]]) -> dict[str, Times]:
+    """Of each, the median of each label, in us."""
+    return {what: {row["label"]: row["median_us"] for row in run["rows"]} for what, run in runs.items()}
+
+
+def measured_with(runs: dict[str, dict[str, Any]]) -> str:
+    """The machine, the versions and the date."""
     run = runs["resnet50"]
     versions = ", ".join(f"{name} {run['versions'][key]}" for name, key in _VERSIONS.items())
+    return f"{run['threads']} threads, {run['machine']}, kernel {run['kernel']}, {versions}, {run['date']}."
+
+
+def tables() -> str:
+    """Both tables, and what they were measured with."""
+    runs = newest()
+    found = times(runs)
+    networks = [_network(name, found[key]) for key, name in NETWORKS.items()]
     return "\n".join(
         [
-            *grid(["SimAM alone", *ALONE], [_alone(shape, times[shape]) for shape in SHAPES]),
+            *grid(["SimAM alone", *ALONE], [_alone(shape, found[shape]) for shape in SHAPES]),
             "",
-            *grid(
-                ["batch 1", "without · ort", *WITH], [_network(name, times[key]) for key, name in NETWORKS.items()]
-            ),
+            *grid(["batch 1", "without · ort", *WITH], networks),
             "",
-            f"{run['threads']} threads, {run['machine']}, kernel {run['kernel']}, {versions}, {run['date']}.",
+            measured_with(runs),
         ]
     )
-
-
-_VERSIONS = {"ONNX Runtime": "onnxruntime", "OpenVINO": "openvino", "torch": "torch"}
 
 
 def _alone(shape: str, times: Times) -> list[str]:
@@ -82,11 +94,11 @@ def _network(name: str, times: Times) -> list[str]:
 
 
 def main() -> None:
-    """Print the tables, or write them into the README."""
+    """Print the tables, or write them into the page."""
     if "--write" not in sys.argv:
         print(tables())
         return
-    put(README, tables())
+    put(PAGE, tables())
 
 
 if __name__ == "__main__":
