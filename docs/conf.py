@@ -14,6 +14,8 @@ release = __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "docstrings", "typer_commands"]
 exclude_patterns = ["_ext"]
 
+smartquotes = False  # an empty text is written ""
+
 html_theme = "furo"
 html_title = "simam-deploy"
 html_show_sphinx = False

@@ -119,7 +119,7 @@ def _page(folder: Path) -> Figures:
 
     os.chdir(folder)
     build("yolo11n", folder, size=SIZE)
-    blocks = re.findall(r"```(python|sh)\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    blocks = re.findall(r"```(python|sh)[^\n]*\n(.*?)```", DOCS.read_text(), re.DOTALL)
     for language, text in blocks:
         if language == "python":
             exec(text, {})

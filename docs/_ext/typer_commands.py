@@ -1,5 +1,6 @@
 """The directive `typer-commands`: the commands of a Typer application with their options, from the code."""
 
+import re
 from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
@@ -8,6 +9,8 @@ import typer
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
+
+EXAMPLE = re.compile(r"Example: (.*)")
 
 
 def page(app: typer.Typer) -> str:
@@ -20,9 +23,9 @@ def page(app: typer.Typer) -> str:
 def _command(program: str, command: Any) -> Iterator[str]:
     params = [param for param in command.params if not getattr(param, "hidden", False)]
     arguments = " ".join(f"{p.name.upper()}{'...' if p.nargs == -1 else ''}" for p in params if not _is_option(p))
-    yield f"## {command.name}\n\n{command.help}\n"
-    if command.epilog:
-        yield f"{command.epilog.replace(program, f'`{program}', 1)}`\n"
+    yield f"## {command.name}\n"
+    for text in (command.help, command.epilog):
+        yield EXAMPLE.sub(r"Example: `\1`", text or "") + "\n"
     yield f"`{program} {command.name} {arguments}`\n" if arguments else f"`{program} {command.name}`\n"
     if params:
         yield "| | | |\n|---|---|---|"

@@ -102,7 +102,7 @@ def test_the_table_is_that_of_the_kept_run() -> None:
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+    return re.findall(rf"```{language}[^\n]*\n(.*?)```", PAGE, re.DOTALL)
 
 
 def code(word: str) -> str:

@@ -40,3 +40,12 @@ def test_sphinx_builds_the_pages_without_a_warning(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_each_path_of_the_repository_is_there(page: Path) -> None:
+    """Those in code, as `tests/yolo`; but for results, and CHANGELOG, which tells of earlier ones."""
+    paths = re.findall(r"`((?:tests|docs|benchmarks|plugins|export_models)/[\w./*-]+)`", page.read_text())
+    made = "benchmarks/results/"
+    gone = [path for path in paths if not path.startswith(made) and not any(ROOT.glob(path.rstrip("/")))]
+    assert page.name == "CHANGELOG.md" or not gone
