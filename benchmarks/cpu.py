@@ -22,7 +22,7 @@ import torch
 from benchmarks import bound
 from benchmarks.forms import NETWORKS, export_plain
 from benchmarks.record import keep
-from simam_deploy import native
+from simam_deploy import native, text
 from simam_deploy.cli import render
 from simam_deploy.compare.bench import TimingRow, bench
 from simam_deploy.errors import RuntimeUnavailable
@@ -46,8 +46,8 @@ def main() -> None:
     with render.progress() as say:
         for shape in SHAPES if "alone" in what else []:
             rows = _alone(shape, say)
-            render.timing(f"SimAM alone, {render.shape(shape)}, {THREADS} threads", rows)
-            keep("cpu", [asdict(row) for row in rows], what=render.shape(shape), threads=THREADS, **_kernel())
+            render.timing(f"SimAM alone, {text.shape(shape)}, {THREADS} threads", rows)
+            keep("cpu", [asdict(row) for row in rows], what=text.shape(shape), threads=THREADS, **_kernel())
         for name in NETWORKS if "networks" in what else []:
             rows = _network(name, say)
             render.timing(f"{name}, {THREADS} threads; x first: over ONNX Runtime without SimAM", rows)
@@ -83,7 +83,7 @@ def _alone(shape: tuple[int, int, int, int], say: Say) -> list[TimingRow]:
         ]
         for session in sessions:
             stack.enter_context(session)
-        return _timed(sessions, x, say, render.shape(shape))
+        return _timed(sessions, x, say, text.shape(shape))
 
 
 def _network(name: str, say: Say) -> list[TimingRow]:

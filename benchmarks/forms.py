@@ -21,6 +21,7 @@ from torch import nn
 
 from benchmarks.record import keep
 from export_models import detector, mobilenetv2, resnet18, resnet50
+from simam_deploy import text
 from simam_deploy.cli import render
 from simam_deploy.compare.bench import TimingRow, bench
 from simam_deploy.compare.matrix import gather
@@ -49,8 +50,8 @@ def main() -> None:
     with render.progress() as say:
         for shape in SHAPES:
             rows = _alone(shape, say)
-            render.timing(f"SimAM alone, {render.shape(shape)}, {THREADS} threads", rows)
-            keep("forms", [asdict(row) for row in rows], what=render.shape(shape), threads=THREADS)
+            render.timing(f"SimAM alone, {text.shape(shape)}, {THREADS} threads", rows)
+            keep("forms", [asdict(row) for row in rows], what=text.shape(shape), threads=THREADS)
         for name, (plain, build) in NETWORKS.items():
             rows = _network(name, plain, build, say)
             render.timing(f"{name}, {THREADS} threads; x first: over ONNX Runtime without SimAM", rows)
@@ -66,7 +67,7 @@ def _alone(shape: tuple[int, int, int, int], say: Say) -> list[TimingRow]:
             onnx_file.save(alone(form, shape), path)
             sessions += [_open(stack, path, runtime, f"{form} · {runtime}") for runtime in RUNTIMES]
         sessions.append(_open(stack, SimAM(), "eager", "torch eager"))
-        return _timed(sessions, x, say, render.shape(shape))
+        return _timed(sessions, x, say, text.shape(shape))
 
 
 def _network(name: str, plain: Callable[[], Any], build: Callable[[], Any], say: Say) -> list[TimingRow]:

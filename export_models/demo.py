@@ -120,7 +120,7 @@ def _speed(name: str, chosen: Candidates, case: Case, say: Say) -> None:
 
 def _engine(folder: Path, say: Say) -> bool:
     """The digits engine, for two GPUs that are not here."""
-    shapes = builder.parse_shapes(["x:1x1x8x8,64x1x8x8,450x1x8x8"])
+    shapes = {"x": ((1, 1, 8, 8), (64, 1, 8, 8), (450, 1, 8, 8))}
     built = builder.build_engine(
         folder / "digits.onnx", folder / "digits.engine", targets=TARGETS, shapes=shapes, on_progress=say
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from simam_deploy.formula import OP_NAME, OPS, Op
 from simam_deploy.graph.shapes import Dims
-from simam_deploy.text import on_one_line
+from simam_deploy.text import as_table, counted, on_one_line, shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,12 +94,28 @@ class NearMiss:
         return {"node": self.node, "reasons": list(self.reasons), "repairable": self.repaired is not None}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Found:
     """All blocks of a model, in graph order, and the near misses."""
 
     blocks: tuple[Block, ...]
     near_misses: tuple[NearMiss, ...]
+
+    @property
+    def table(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+        """The columns, and a row for each block."""
+        rows = [(b.node, shape(b.shape), b.dtype.name, f"{b.e_lambda:g}", b.form, b.op) for b in self.blocks]
+        return ("node", "x", "type", "λ", "form", "operator"), rows
+
+    @property
+    def verdict(self) -> str:
+        """In one line, how many there are."""
+        return f"found: {counted(len(self.blocks), 'SimAM block')}, {counted(len(self.near_misses), 'near miss')}"
+
+    def __repr__(self) -> str:
+        """The table, the near misses with their reasons, and the verdict."""
+        blocks = [as_table(*self.table, right=("λ",))] if self.blocks else []
+        return "\n".join((*blocks, *map(str, self.near_misses), self.verdict))
 
     def in_clone(self, model: ir.Model, clone: ir.Model) -> Found:
         """The same blocks and near misses in `clone`, a clone of `model` that nothing has changed."""

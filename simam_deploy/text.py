@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
-from rich.cells import cell_len, set_cell_size
-
 WIDTH = 100
 """Columns that a table fits into, unless the terminal says another width."""
 LEAST = 8
@@ -37,6 +35,8 @@ def as_table(
 
     right : the columns of numbers, which stay whole. The widest of the others are shortened, down to LEAST.
     """
+    from rich.cells import cell_len
+
     cells = [[on_one_line(str(cell)) for cell in row] for row in (columns, *rows)]
     numbers = [name in right for name in columns]
     widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
@@ -50,10 +50,21 @@ def as_table(
 
 def shortened(text: str, width: int) -> str:
     """`text` in `width` columns of a terminal: of a longer one the middle is left out, as its end tells it apart."""
+    from rich.cells import cell_len, set_cell_size
+
     if cell_len(text) <= width:
         return text
     end = width // 2
     return f"{set_cell_size(text, width - 1 - end)}…{set_cell_size(text[::-1], end)[::-1]}"
+
+
+def shape(dims: Sequence[int | str | None] | None) -> str:
+    """As in 2x64x56x56; an axis is ? where it is dynamic and its name is an expression."""
+    if dims is None:
+        return "?"
+    return "x".join(
+        str(d) if isinstance(d, int) or ((d or "").isidentifier() and len(d or "") < 40) else "?" for d in dims
+    )
 
 
 def counted(count: int, what: str) -> str:
@@ -63,6 +74,8 @@ def counted(count: int, what: str) -> str:
 
 
 def _aligned(cell: str, width: int, number: bool) -> str:
+    from rich.cells import cell_len
+
     cell = shortened(cell, width)
     space = " " * (width - cell_len(cell))
     return space + cell if number else cell + space

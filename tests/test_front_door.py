@@ -87,3 +87,24 @@ def test_a_module_and_arrays(tmp_path: Path) -> None:
         sd.verify(tmp_path / "m.onnx", inputs={"input": np.zeros((1, 3, 9, 12), np.float32)})
     with pytest.raises(sd.InputError, match="no file is given"):
         sd.verify([])
+
+
+def test_results_print_as_tables(file: Path, tmp_path: Path) -> None:
+    found = sd.find_blocks(file)
+    assert repr(found).splitlines()[-1] == "found: 1 SimAM block, 0 near misses"
+    fused = sd.fuse(file, tmp_path / "fused.onnx")
+    assert repr(fused).splitlines()[-1] == "written: 1 SimAM block"
+    for text in (repr(found), repr(fused)):
+        assert text.splitlines()[0].split()[:3] == ["node", "x", "type"]
+        assert len(text.splitlines()) == 3
+
+
+def test_an_export_prints_its_parts(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), sd.SimAM(), torch.nn.ReLU()).eval()
+    done = sd.export(model, torch.randn(1, 3, 8, 8), tmp_path / "m.onnx", runtimes=["ort"], inputs=["plain"])
+    lines = repr(done).splitlines()
+    assert lines[0] == str(tmp_path / "m.onnx")
+    assert lines[1] == "adopted no module"
+    assert "written: 1 SimAM block" in lines
+    assert lines[-1] == "passed: all 2 comparisons"

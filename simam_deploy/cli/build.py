@@ -32,13 +32,14 @@ def build(
 ) -> None:
     """Build a TensorRT-RTX engine; no GPU is needed."""
     from simam_deploy.engines import builder
+    from simam_deploy.engines.shape_ranges import parse_shapes
 
     with render.progress(quiet) as say:
         report = builder.build_engine(
             file,
             output,
             targets=parts(targets),
-            shapes=builder.parse_shapes(shapes or []),
+            shapes=parse_shapes(shapes or []),
             on_progress=say,
             limits=limits,
         )

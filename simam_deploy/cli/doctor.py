@@ -207,7 +207,7 @@ def _try_session(file: Path, runtime: str, provider: str | None = None, kernel: 
 def _try_tensorrt_rtx(file: Path) -> str:
     from simam_deploy.engines import builder
 
-    shapes = builder.parse_shapes(["x:1x2x4x4,1x2x8x8,2x2x8x8"])
+    shapes = {"x": ((1, 2, 4, 4), (1, 2, 8, 8), (2, 2, 8, 8))}
     report = builder.build_engine(file, file.with_suffix(".engine"), targets=["sm86"], shapes=shapes)
     return f"builds engines without a GPU; a block for sm86 took {report.build_s:.1f} s"
 

@@ -24,9 +24,7 @@ def inspect(file: OneFile, as_json: Json = False, quiet: Quiet = False) -> None:
         render.lines([f"specialised for {where}: {seen.blocked} SimAM operators in the blocked layout"])
     render.lines(seen.disagreements)
     if blocks := seen.found.blocks:
-        columns = ("node", "x", "type", "λ", "form", "operator")
-        rows = [(b.node, render.shape(b.shape), b.dtype.name, f"{b.e_lambda:g}", b.form, b.op) for b in blocks]
-        render.table(f"{len(blocks)} SimAM blocks", columns, rows, right=("λ",))
+        render.table(f"{len(blocks)} SimAM blocks", *seen.found.table, right=("λ",))
     elif mark is None:
         render.lines(["no SimAM block"])
     if (use := seen.kernel).of:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from simam_deploy.compare.gates import GateRow
     from simam_deploy.compare.outputs import Row
     from simam_deploy.compare.verify import Report
-    from simam_deploy.graph.shapes import Dims
     from simam_deploy.rewrite.fused import Fused
 
 _IN_A_LOG = None if sys.stdout is not None and sys.stdout.isatty() else int(os.environ.get("COLUMNS") or WIDTH)
@@ -170,15 +169,6 @@ def error(text: str) -> None:
     err.print(Text(on_lines(text)), style="red", markup=False, highlight=False, soft_wrap=True)
 
 
-def shape(dims: Dims | None) -> str:
-    """As in 2x64x56x56; an axis is ? where it is dynamic and its name is an expression."""
-    if dims is None:
-        return "?"
-    return "x".join(
-        str(d) if isinstance(d, int) or ((d or "").isidentifier() and len(d or "") < 40) else "?" for d in dims
-    )
-
-
 def json(value: object) -> None:
     """Print JSON on stdout; infinity and NaN become null. In ASCII where stdout is not in Unicode."""
     unicode = "utf" in (getattr(sys.stdout, "encoding", None) or "utf-8").lower()
@@ -187,9 +177,7 @@ def json(value: object) -> None:
 
 def fused(done: Fused, title: str) -> None:
     """What became of each block, and what was left alone."""
-    columns = ("node", "x", "type", "λ", "was", "is", "operator")
-    rows = [(r.node, shape(r.shape), r.dtype, f"{r.e_lambda:g}", r.found, r.form, r.op) for r in done.rows]
-    table(title, columns, rows, right=("λ",))
+    table(title, *done.table, right=("λ",))
     near_misses(done.near_misses)
     lines(done.notes)
 

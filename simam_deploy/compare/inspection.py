@@ -15,7 +15,6 @@ from simam_deploy.formula import BLOCKED_DOMAIN
 from simam_deploy.graph import onnx_file
 from simam_deploy.match import find
 from simam_deploy.runtimes import KernelUse
-from simam_deploy.text import counted
 
 
 @dataclass(frozen=True)
@@ -49,8 +48,7 @@ class Inspection:
     @property
     def verdict(self) -> str:
         """In one line, how many blocks were found."""
-        blocks, misses = len(self.found.blocks), len(self.found.near_misses)
-        return f"found: {counted(blocks, 'SimAM block')}, {counted(misses, 'near miss')}"
+        return self.found.verdict
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""

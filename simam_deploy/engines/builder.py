@@ -1,6 +1,6 @@
 """ONNX model -> TensorRT-RTX engine bytes and manifest. No GPU is needed; the targets are named.
 
-    build_engine("model.onnx", "model.engine", targets=["sm86", "sm89"], shapes=parse_shapes(["x:1x3x224x224"]))
+    build_engine("model.onnx", "model.engine", targets=["sm86", "sm89"], shapes={"x": (1, 3, 224, 224)})
 
 Types are those in the graph (a strongly typed network). The bytes stay pure; what made them is told in
 `model.engine.json`. The builder runs in a process of its own, `engine_worker`, because it may abort; another
@@ -17,17 +17,18 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 import onnx
 
 from simam_deploy import __version__
 from simam_deploy.artifacts import manifest
 from simam_deploy.artifacts.atomic import refuse_overwriting_inputs, staging
+from simam_deploy.engines.shape_ranges import Given, ShapeRange, profiles_of, shape_range
 from simam_deploy.errors import BuildError, InputError, RuntimeUnavailable
 from simam_deploy.formula import OP_DOMAIN
 from simam_deploy.graph import onnx_file
@@ -49,16 +50,6 @@ MOST_FOLDED = 2**24
 beforehand, and keeps them in the engine."""
 _KNOWN_DOMAINS = ("", "ai.onnx", "trt")
 
-Dims = tuple[int, ...]
-
-
-class ShapeRange(NamedTuple):
-    """The shapes one input may have: the smallest, the one to be fastest at, the largest."""
-
-    min: Dims
-    opt: Dims
-    max: Dims
-
 
 @dataclass(frozen=True)
 class EngineReport:
@@ -74,44 +65,21 @@ class EngineReport:
     log: tuple[str, ...]
 
 
-def parse_shapes(texts: Iterable[str]) -> dict[str, ShapeRange]:
-    """`x:1x3x224x224`, or `x:1x3x224x224,4x3x320x320,8x3x640x640` (min, opt, max), by input name.
-
-    Raises InputError: another form, a size below 1, min > opt > max, an input named twice.
-    """
-    shapes: dict[str, ShapeRange] = {}
-    for text in texts:
-        name, _, rest = text.rpartition(":")  # input names may hold colons
-        parts = rest.split(",")
-        try:
-            dims = [tuple(int(size) for size in part.split("x")) for part in parts]
-        except ValueError:
-            dims = []
-        if not name or len(dims) not in (1, 3):
-            raise InputError(
-                f"cannot read the shape {text!r}; write NAME:1x3x224x224, "
-                "or NAME:1x3x224x224,4x3x320x320,8x3x640x640 (smallest, best, largest)"
-            )
-        if name in shapes:
-            raise InputError(f"input {name!r} has more than one shape; write one NAME:MIN,OPT,MAX")
-        shapes[name] = ShapeRange(*(dims * 3 if len(dims) == 1 else dims))
-        _check_order(name, shapes[name])
-    return shapes
-
-
 def build_engine(
     model_path: str | Path,
     engine_path: str | Path,
     *,
     targets: Sequence[str],
-    shapes: Mapping[str, ShapeRange] | None = None,
+    shapes: Mapping[str, Given] | None = None,
     on_progress: Callable[[str], None] | None = None,
     timeout_s: float | None = None,
     limits: bool = True,
 ) -> EngineReport:
     """Build `engine_path` and `<engine_path>.json` from the ONNX file `model_path`.
 
-    targets : GPU kinds such as "sm86" (compute capability 8.6).  shapes : for each input with a dynamic size.
+    targets : GPU kinds such as "sm86" (compute capability 8.6).
+    shapes : for each input with a dynamic size its sizes, as (1, 3, 224, 224), or three of them: the smallest, the
+    best and the largest.
     on_progress : called with "parse", "build sm86, sm89", "write".  timeout_s : of the builder process.
     limits : refuse more than MOST_NODES nodes, and more than MOST_FOLDED numbers made of constants.
     Raises InputError (ModelFileError for the file) before the builder starts, as for too many nodes, or for a target
@@ -126,7 +94,7 @@ def build_engine(
     if limits:
         _refuse_much(model, model_path)
     _refuse_unknown_nodes(model, model_path)
-    profiles = _profiles(model, shapes or {})
+    profiles = profiles_of(model, {name: shape_range(name, given) for name, given in (shapes or {}).items()})
     refuse_overwriting_inputs(engine_path, [model_path, *onnx_file.weight_files(model, model_path)])
     job = {
         "model": str(model_path),
@@ -208,44 +176,6 @@ def _refuse_unknown_nodes(model: onnx.ModelProto, path: Path) -> None:
                 f"{what} is in the file; TensorRT-RTX goes by the name alone, so it would not know {op} "
                 f"or take it for ONNX's own; export the model without {op}"
             )
-
-
-def _profiles(model: onnx.ModelProto, shapes: Mapping[str, ShapeRange]) -> dict[str, ShapeRange]:
-    """The shapes of the dynamic inputs, all of them, checked against what the file says."""
-    weights = {tensor.name for tensor in model.graph.initializer}
-    inputs = {value.name: value for value in model.graph.input if value.name not in weights}
-    if unknown := sorted(set(shapes) - set(inputs)):
-        raise InputError(f"no input is called {unknown[0]!r}; the inputs are {', '.join(inputs)}")
-    profiles: dict[str, ShapeRange] = {}
-    for name, value in inputs.items():
-        sizes = [dim.dim_param or max(dim.dim_value, 0) or "?" for dim in value.type.tensor_type.shape.dim]
-        words = "x".join(map(str, sizes))
-        dynamic = any(isinstance(size, str) for size in sizes)
-        if name in shapes:
-            _check_order(name, shapes[name])
-            for part in shapes[name]:
-                fits = (isinstance(size, str) or size == got for size, got in zip(sizes, part, strict=False))
-                if len(part) != len(sizes) or not all(fits):
-                    raise InputError(f"input {name!r} is {words} in the file; {_text(shapes[name])} contradicts it")
-            if dynamic:
-                profiles[name] = shapes[name]
-        elif dynamic:
-            like = "x".join(str((224 if i else 1) if isinstance(size, str) else size) for i, size in enumerate(sizes))
-            raise InputError(
-                f"input {name!r} is {words}, and an engine needs sizes; give them with --shapes {name}:{like} or, "
-                f"for a range, --shapes {name}:MIN,OPT,MAX"
-            )
-    return profiles
-
-
-def _text(shape: ShapeRange) -> str:
-    return ",".join("x".join(map(str, part)) for part in shape)
-
-
-def _check_order(name: str, shape: ShapeRange) -> None:
-    same_rank = len({len(part) for part in shape}) == 1
-    if not same_rank or any(not 1 <= a <= b <= c for a, b, c in zip(*shape, strict=True)):
-        raise InputError(f"input {name!r}: {_text(shape)} is not 1 <= MIN <= OPT <= MAX in each size")
 
 
 def _started(job: Mapping[str, object], given: IO[bytes], stderr: IO[bytes]) -> subprocess.Popen[bytes]:

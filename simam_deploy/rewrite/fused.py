@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ import onnx_ir as ir
 
 from simam_deploy.block import Block, Found, NearMiss
 from simam_deploy.graph.shapes import Dims
-from simam_deploy.text import counted
+from simam_deploy.text import as_table, counted, on_lines, shape
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class BlockRow:
     """The operator of formula.OPS that it is: SimAM, or one with the epilogue in it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Fused:
     """The new model and its report."""
 
@@ -44,6 +45,17 @@ class Fused:
     def found(self) -> Found:
         """What a search of `model` would find."""
         return Found(self.blocks, self.near_misses)
+
+    @property
+    def table(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+        """The columns, and a row for each block."""
+        rows = [(r.node, shape(r.shape), r.dtype, f"{r.e_lambda:g}", r.found, r.form, r.op) for r in self.rows]
+        return ("node", "x", "type", "λ", "was", "is", "operator"), rows
+
+    def __repr__(self) -> str:
+        """The table, what was left alone, the notes, and the verdict."""
+        misses = map(str, self.near_misses)
+        return "\n".join((as_table(*self.table, right=("λ",)), *misses, *map(on_lines, self.notes), self.verdict))
 
     @property
     def verdict(self) -> str:

@@ -30,6 +30,7 @@ from simam_deploy.pytorch.module_state import (
 from simam_deploy.rewrite.forms import form_named
 from simam_deploy.rewrite.fuse import fuse, write
 from simam_deploy.rewrite.fused import BlockRow, Fused
+from simam_deploy.text import on_lines
 from simam_deploy.to_onnx import lambdas
 from simam_deploy.to_onnx.arguments import Call, Flat, call_of, outputs_of
 from simam_deploy.to_onnx.axes import Asked, Axes, Sizes, odd_sizes, other_sizes, parsed, resolved, shown
@@ -42,7 +43,7 @@ Say = Callable[[str], None]
 COMPILED = "the model is compiled by torch.compile: the file was made of, and compared with, the model before that"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Exported:
     """What was written, the parity report, what was adopted (None if not asked for), and what is not in the file."""
 
@@ -51,6 +52,12 @@ class Exported:
     parity: Report | None
     adopted: Adopted | None
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """What was adopted, the blocks, the notes, and the parity report."""
+        adopted = () if self.adopted is None else (repr(self.adopted),)
+        parity = "not compared with the model" if self.parity is None else str(self.parity)
+        return "\n".join((str(self.path), *adopted, repr(self.fused), *map(on_lines, self.notes), parity))
 
 
 def export(

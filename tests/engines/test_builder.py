@@ -15,7 +15,8 @@ import pytest
 from onnx import numpy_helper, parser
 
 from simam_deploy.engines import builder
-from simam_deploy.engines.builder import ShapeRange, build_engine, parse_shapes
+from simam_deploy.engines.builder import build_engine
+from simam_deploy.engines.shape_ranges import Given, ShapeRange, parse_shapes, shape_range
 from simam_deploy.errors import BuildError, InputError, ModelFileError, OutputError, RuntimeUnavailable
 
 needs_builder = pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="tensorrt_rtx is not installed")
@@ -266,6 +267,29 @@ def test_shapes_as_text() -> None:
         "x": ShapeRange((1, 3, 8, 8), (1, 3, 8, 8), (1, 3, 8, 8)),
         "in:0": ShapeRange((2,), (3,), (4,)),
     }
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ((1, 3, 8, 8), ShapeRange(*[(1, 3, 8, 8)] * 3)),
+        ([(1, 3), [2, 3], (4, 3)], ShapeRange((1, 3), (2, 3), (4, 3))),
+        (ShapeRange((2,), (3,), (4,)), ShapeRange((2,), (3,), (4,))),
+    ],
+)
+def test_shapes_in_python(given: Given, wanted: ShapeRange) -> None:
+    assert shape_range("x", given) == wanted
+
+
+@pytest.mark.parametrize("given", [[(1, 3), (2, 3)], "1x3", [(1, 3), 4, 5], [[1, 2], ["a", 2], [3, 3]]])
+def test_shapes_that_are_none(given: Given) -> None:
+    with pytest.raises(InputError, match=r"cannot read the shape .* of input .x.; give \(1, 3, 224, 224\), or"):
+        shape_range("x", given)
+
+
+def test_shapes_out_of_order() -> None:
+    with pytest.raises(InputError, match="1x3,1x2,1x4 is not 1 <= MIN <= OPT <= MAX"):
+        shape_range("x", [(1, 3), (1, 2), (1, 4)])
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from simam_deploy.pytorch.adopt.swap import Swap, take_over
 from simam_deploy.pytorch.adopt.trial import Judgement, Seen, judge
 from simam_deploy.pytorch.module import SimAM
 from simam_deploy.pytorch.module_state import refuse_without_weights
+from simam_deploy.text import on_lines
 
 Say = Callable[[str], None]
 Args = Tensor | tuple[Any, ...] | list[Any] | Mapping[Any, Any]
@@ -54,13 +55,19 @@ class LeftAlone:
         return "\n  ".join((f"{shown(self.names)} ({self.class_name}):", *self.reasons))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Adopted:
     """A model with our SimAM in it, and what was done; rows and left_alone are in the order of the model."""
 
     model: nn.Module
     rows: tuple[Row, ...]
     left_alone: tuple[LeftAlone, ...]
+
+    def __repr__(self) -> str:
+        """A line for each module that was replaced, and for each that was left alone, with the reasons."""
+        done = (f"adopted {shown(row.names)} ({row.class_name}), λ = {row.e_lambda:g}" for row in self.rows)
+        left = (f"left alone {module}" for module in self.left_alone)
+        return "\n".join(map(on_lines, (*done, *left))) or "adopted no module"
 
 
 def adopt(
