@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from simam_deploy.runtimes.session import Array, Session, TensorSpec, framework
+from simam_deploy.formula import Array
+from simam_deploy.runtimes.session import Session, TensorSpec, framework
 
 FLOAT32 = np.dtype(np.float32)
 

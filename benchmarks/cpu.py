@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -32,12 +31,12 @@ from simam_deploy.pytorch.module import SimAM
 from simam_deploy.rewrite import fuse
 from simam_deploy.rewrite.forms import alone
 from simam_deploy.runtimes import Session, open_session
+from simam_deploy.text import Say
 from simam_deploy.to_onnx import export
 
 THREADS = 2
 SHAPES = [(1, 256, 80, 80), (8, 256, 56, 56), (1, 64, 224, 224), (8, 64, 112, 112), (1, 2048, 7, 7), (1, 512, 20, 20)]
 SECONDS = 20
-Say = Callable[[str], None]
 
 
 def main() -> None:

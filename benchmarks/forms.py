@@ -29,6 +29,7 @@ from simam_deploy.graph import onnx_file
 from simam_deploy.pytorch.module import SimAM
 from simam_deploy.rewrite.forms import alone
 from simam_deploy.runtimes import Session, open_session
+from simam_deploy.text import Say
 from simam_deploy.to_onnx import export
 
 THREADS = 2
@@ -42,7 +43,6 @@ NETWORKS: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
 }
 FORMS = ["primitive", "function", "instance_norm"]
 RUNTIMES = ["ort", "openvino"]
-Say = Callable[[str], None]
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""How large float32 errors are, in units of PyTorch's own: the measurement behind `verify.slack`.
+"""How large float32 errors are, in units of PyTorch's own: the measurement behind `verify.tolerance_factor`.
 
     python -m benchmarks.parity
 
@@ -22,9 +22,10 @@ from export_models import detector, digits, mobilenetv2, resnet18, resnet50
 from simam_deploy.cli import render
 from simam_deploy.compare.inputs import DEFAULT, cases
 from simam_deploy.compare.matrix import gather
-from simam_deploy.compare.verify import Report, slack, verify
+from simam_deploy.compare.verify import Report, tolerance_factor, verify
 from simam_deploy.pytorch.module import SimAM
 from simam_deploy.runtimes import Session, open_session
+from simam_deploy.text import Say
 from simam_deploy.to_onnx import export
 
 
@@ -47,9 +48,6 @@ NETWORKS: dict[str, Callable[[], tuple[nn.Module, torch.Tensor]]] = {
     "mobilenetv2": mobilenetv2.build,
     "detector": detector.build,
 }
-
-
-Say = Callable[[str], None]
 
 
 class PopulationVariance(SimAM):
@@ -103,7 +101,7 @@ def _measure(name: str, model: nn.Module, example: torch.Tensor, say: Say) -> li
             twin=lambda: open_session(model, "eager"),
             on_progress=lambda what: say(f"{name}: {what}"),
         )
-    return [_worst(name, label, report, slack(given[0])) for label in chosen.open]
+    return [_worst(name, label, report, tolerance_factor(given[0])) for label in chosen.open]
 
 
 def _opener(model: nn.Module) -> Callable[[], Session]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from simam_deploy.compare import bench as clock
 from simam_deploy.compare import sizes as compared_at
 from simam_deploy.compare import verify as parity
 from simam_deploy.compare.bench import Timing
-from simam_deploy.compare.inputs import DEFAULT, Case, Size, cases, of_arrays, specs
+from simam_deploy.compare.inputs import DEFAULT, Case, cases, of_arrays, specs
 from simam_deploy.compare.matching import Names
 from simam_deploy.compare.matrix import Candidates, gather
 from simam_deploy.compare.truth import run_once
@@ -29,14 +29,15 @@ from simam_deploy.compare.verify import Report
 from simam_deploy.compare.workload import refuse_many_parts, refuse_without_end
 from simam_deploy.errors import InputError
 from simam_deploy.graph import onnx_file
+from simam_deploy.graph.shapes.types import StaticShape
 from simam_deploy.match import find as search
 from simam_deploy.rewrite.fuse import fuse_file
 from simam_deploy.rewrite.fused import Fused
 from simam_deploy.runtimes import OPTIONS, installed, open_session
+from simam_deploy.text import Say
 
 OnePath = str | os.PathLike[str]
 Inputs = Sequence[str] | Mapping[str, Any]
-Say = Callable[[str], None]
 
 
 def find_blocks(file: OnePath, *, on_progress: Say | None = None) -> Found:
@@ -74,7 +75,7 @@ def specialise(
     *,
     epilogue: bool = True,
     check: bool = True,
-    shape: Sequence[Size] | None = None,
+    shape: Sequence[StaticShape] | None = None,
     on_progress: Say | None = None,
 ) -> Fused:
     """Lay the ONNX file `file` out for ONNX Runtime on the CPU of this machine; it runs on such CPUs alone.
@@ -95,7 +96,7 @@ def verify(
     runtimes: Sequence[str] | None = None,
     forms: Sequence[str] = (),
     inputs: Inputs = DEFAULT,
-    shape: Sequence[Size] | None = None,
+    shape: Sequence[StaticShape] | None = None,
     gates: bool = False,
     threads: int = 0,
     provider: str | None = None,
@@ -139,7 +140,7 @@ def verify(
             provider=provider,
             kernel=kernel,
             taps=gates,
-            on_progress=lambda node: say(f"prove the block at {node}"),
+            on_progress=lambda node: say(f"check the block at {node}"),
         )
         _refuse_nothing(chosen)
         if gates and not any(chosen.taps.values()):
@@ -184,7 +185,7 @@ def bench(
     runtimes: Sequence[str] | None = None,
     forms: Sequence[str] = (),
     inputs: Inputs = ("plain",),
-    shape: Sequence[Size] | None = None,
+    shape: Sequence[StaticShape] | None = None,
     threads: int = 0,
     provider: str | None = None,
     kernel: str | None = None,
@@ -243,7 +244,7 @@ def _runtimes(asked: Sequence[str] | None, provider: str | None) -> list[str]:
     return names
 
 
-def _cases(inputs: Inputs, taken: Sequence[Any], shape: Sequence[Size] | None) -> list[Case]:
+def _cases(inputs: Inputs, taken: Sequence[Any], shape: Sequence[StaticShape] | None) -> list[Case]:
     if not isinstance(inputs, Mapping):
         return list(cases(list(inputs), taken, sizes=shape))
     return [of_arrays({name: np.asarray(array) for name, array in inputs.items()}, taken)]

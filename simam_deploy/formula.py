@@ -36,6 +36,7 @@ OP_VERSION = 1
 DEFAULT_LAMBDA = 1e-4
 """λ of the published module. The published ImageNet checkpoints were trained with 0.1."""
 
+Array = NDArray[Any]
 Float64 = NDArray[np.float64]
 
 
@@ -49,6 +50,10 @@ class Op:
     """The last input is the residual, of the shape and type of x."""
     activation: str = "none"
     """A name of ACTIVATIONS."""
+
+    def __str__(self) -> str:
+        parts = ["simam", *["affine"] * self.affine, *["add"] * self.residual]
+        return "+".join([*parts, *[self.activation] * (self.activation != "none")])
 
 
 OPS = {

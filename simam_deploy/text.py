@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
+Say = Callable[[str], None]
+"""Takes a line on the progress of a task."""
 WIDTH = 100
 """Columns that a table fits into, unless the terminal says another width."""
 LEAST = 8

@@ -38,10 +38,11 @@ except (ImportError, OSError) as error:  # not there, or a library of theirs is 
 
 from benchmarks import record
 from benchmarks.gpu import build, checks, precompile, report, sanitize, speed, table, verdict
-from benchmarks.gpu.api import Kernels, Machine, Planner, Probe, chip_emulated, chip_here
-from benchmarks.gpu.clock import Clock, Watch
+from benchmarks.gpu.api import Machine, Planner, Probe, chip_emulated, chip_here, kernels_in
+from benchmarks.gpu.clock import Clock, Watchdog
 from benchmarks.gpu.rows import all_rows
 from benchmarks.gpu.timing import CudaTimer
+from simam_deploy.errors import BuildError
 
 PARTS = ("checks", "sanitize", "speed")
 SHARES = {"checks": 0.35, "sanitize": 0.5}
@@ -90,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with precompile.Ahead(min(6, (os.cpu_count() or 1) // 2 - 1) if rivals else 0, asked.only) as ahead:
         try:
             machine, libraries = _machine(asked.emulate, clock)
-        except (build.BuildError, OSError) as error:
+        except (BuildError, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
         return _run(machine, libraries, parts, asked, clock, ahead)
@@ -134,7 +135,7 @@ def _run(
         ahead.stop()
 
     try:
-        with Watch(clock.left() + GRACE_SECONDS, last_words):
+        with Watchdog(clock.left() + GRACE_SECONDS, last_words):
             for row in _rows(parts, machine, libraries, asked, clock, ahead):
                 rows.append(row)
                 if kept:
@@ -192,15 +193,19 @@ def _machine(emulate: bool, clock: Clock) -> tuple[Machine, build.Libraries]:
         chip, libraries, device = chip_emulated(), build.emulated(), "cpu"
     else:
         if not torch.cuda.is_available():
-            raise build.BuildError("PyTorch sees no GPU here; --emulate runs the checks without one")
+            raise BuildError("PyTorch sees no GPU here; --emulate runs the checks without one")
         chip, device = chip_here(), "cuda"
         clock.say(f"build the kernels for {chip.name}, sm_{chip.capability}: about half a minute")
         libraries = build.for_device(chip.capability)
     machine = Machine(
-        torch.device(device), Kernels(libraries.kernels), Probe(libraries.probe), Planner(libraries.plan, chip), chip
+        torch.device(device),
+        kernels_in(libraries.kernels),
+        Probe(libraries.probe),
+        Planner(libraries.plan, chip),
+        chip,
     )
     if error := machine.kernels.prepare():
-        raise build.BuildError(f"simam_prepare gives error {error}")
+        raise BuildError(f"simam_prepare gives error {error}")
     return machine, libraries
 
 

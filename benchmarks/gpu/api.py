@@ -15,42 +15,12 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.gpu.build import BuildError
-from simam_deploy.native.cuda_library import Params
+from simam_deploy.errors import BuildError
+from simam_deploy.native import cuda_library
+from simam_deploy.native.cuda_library import Kernels, Params
 
-TYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16, "s8": torch.int8}
-TACTICS = ("automatic", "registers", "cluster", "split")
-ACTIVATIONS = ("none", "relu", "silu")
+TYPES = dict(zip(cuda_library.TYPES, (torch.float32, torch.float16, torch.bfloat16, torch.int8), strict=True))
 INVALID = 1  # cudaErrorInvalidValue
-
-
-class Kernels:
-    """libsimam_cuda.so or another library with its calls. Raises OSError if it cannot be loaded."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._library = ctypes.CDLL(str(path))
-        params = ctypes.POINTER(Params)
-        self._library.simam_launch.argtypes = [params, ctypes.c_void_p]
-        self._library.simam_accepts.argtypes = [params]
-        self._library.simam_workspace.argtypes = [params]
-        self._library.simam_workspace.restype = ctypes.c_size_t
-
-    def launch(self, params: Params, stream: int) -> int:
-        """A cudaError_t: 0 is success."""
-        return int(self._library.simam_launch(ctypes.byref(params), stream))
-
-    def accepts(self, params: Params) -> bool:
-        """Whether params.tactic takes this shape on this device."""
-        return bool(self._library.simam_accepts(ctypes.byref(params)))
-
-    def workspace(self, params: Params) -> int:
-        """Bytes."""
-        return int(self._library.simam_workspace(ctypes.byref(params)))
-
-    def prepare(self) -> int:
-        """Load the kernels; a cudaError_t."""
-        return int(self._library.simam_prepare())
 
 
 class Probe:
@@ -68,6 +38,11 @@ class Probe:
     def copy(self, source: int, to: int, size: int, stream: int) -> int:
         """Copy `size` bytes, a multiple of 16, between aligned addresses of the device. A cudaError_t."""
         return int(self._library.probe_copy(source, to, size, stream))
+
+
+def kernels_in(path: Path) -> Kernels:
+    """Load libsimam_cuda.so, or another library with its functions. Raises OSError."""
+    return Kernels.of(path, ctypes.CDLL(str(path)))
 
 
 @dataclass(frozen=True)

@@ -12,17 +12,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from simam_deploy.errors import BuildError
+from simam_deploy.native.cuda_library import TYPES
+
 ROOT = Path(__file__).parents[2]
 CUDA = ROOT / "plugins/cuda"
 TESTS = ROOT / "plugins/tests"
 HERE = Path(__file__).parent
 INTO = ROOT / "build/gpu"
 PLAN = (CUDA / "plan.cpp", CUDA / "refuse.cpp")
-FORMATS = ("F32", "F16", "BF16", "S8")
-
-
-class BuildError(RuntimeError):
-    """A compiler that is not there, or that refused."""
+FORMATS = tuple(name.upper() for name in TYPES)
 
 
 @dataclass(frozen=True)

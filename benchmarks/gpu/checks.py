@@ -17,11 +17,12 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu import module, reference
-from benchmarks.gpu.api import INVALID, TACTICS, TYPES, Machine
+from benchmarks.gpu.api import INVALID, TYPES, Machine
 from benchmarks.gpu.clock import Clock
 from benchmarks.gpu.problem import LAYOUTS, OPS, PLAIN, Run, Values, Way, values
 from benchmarks.gpu.timing import capture
 from benchmarks.gpu.verdict import Check, Sizes, Verdict, compare, judge, judge_tactics, name_of, normal
+from simam_deploy.native.cuda_library import TACTICS
 
 STREAMS = (8, 64)
 """How many at once, and how many launches on each."""

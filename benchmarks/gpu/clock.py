@@ -44,7 +44,7 @@ class Clock:
             self.say(what)
 
 
-class Watch:
+class Watchdog:
     """Ends the process with status 1 if the block takes longer than `seconds`: a kernel that does not end holds its
     thread for ever, and no signal reaches it. `last_words` is called first, in another thread.
     """
@@ -54,7 +54,7 @@ class Watch:
         self._timer = threading.Timer(seconds, self._end)
         self._timer.daemon = True
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> Watchdog:
         self._timer.start()
         return self
 

@@ -22,7 +22,7 @@ from benchmarks.gpu import baselines, speed
 from benchmarks.gpu.api import Machine, chip_here
 from benchmarks.gpu.build import INTO
 from benchmarks.gpu.clock import Clock
-from benchmarks.gpu.rows import Filled, Row, all_rows
+from benchmarks.gpu.rows import Filled, SpeedRow, all_rows
 
 SAID = INTO / "precompile.txt"
 """What they write, with their number behind the name."""
@@ -91,7 +91,7 @@ def main(first: int, step: int, only: str) -> None:
     compile_all(machine, [row for row in all_rows() if only in row.name][first::step])
 
 
-def compile_all(machine: Machine, rows: Sequence[Row]) -> None:
+def compile_all(machine: Machine, rows: Sequence[SpeedRow]) -> None:
     """What cannot be compiled is left out: `speed` will say why."""
     for row in rows:
         try:

@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.gpu.api import ACTIVATIONS, TACTICS, TYPES, Machine
-from simam_deploy.native.cuda_library import Params
+from benchmarks.gpu.api import TYPES, Machine
+from simam_deploy import formula
+from simam_deploy.formula import Op
+from simam_deploy.native.cuda_library import ACTIVATIONS, TACTICS, Params
 
 GUARD = 256
 """Bytes on either side of what a kernel may touch."""
@@ -21,31 +23,9 @@ GUARDED = {"in": 0xFF, "out": 0x5A}
 """What lies around: NaN around what is read, a number around what is written."""
 
 
-@dataclass(frozen=True)
-class Op:
-    """activation(scale * simam(x) + bias + residual); scale and bias with `affine`."""
-
-    affine: bool = False
-    residual: bool = False
-    activation: str = "none"
-
-    def __str__(self) -> str:
-        parts = ["simam", *["affine"] * self.affine, *["add"] * self.residual]
-        return "+".join([*parts, *[self.activation] * (self.activation != "none")])
-
-
 PLAIN = Op()
-OPS = (
-    PLAIN,
-    Op(True),
-    Op(True, False, "relu"),
-    Op(True, False, "silu"),
-    Op(True, True),
-    Op(True, True, "relu"),
-    Op(True, True, "silu"),
-    Op(False, True),
-    Op(False, False, "silu"),
-)
+OPS = (*formula.OPS.values(), Op(False, True), Op(False, False, "silu"))
+"""The operators in files, and two more that the kernels support."""
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from benchmarks.gpu.problem import Op, Values
+from benchmarks.gpu.problem import Values
+from simam_deploy.formula import STEEPEST, Op
 
 EPS = 2.0**-23
 GATE = 2e-5
 """The error of the narrow types' gate, of the gate."""
-STEEPEST = 1.1
-"""The largest slope of an activation, silu's."""
 _DIGITS = {"f16": (10, -14), "bf16": (7, -126)}
 """Digits behind the point, and the smallest exponent of a normal number."""
 LARGEST = {"f32": 2.0**128 - 2.0**104, "f16": 65504.0, "bf16": 2.0**128 - 2.0**120, "s8": 1e300}

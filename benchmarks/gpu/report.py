@@ -6,23 +6,23 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-Row = Mapping[str, Any]
+ReportRow = Mapping[str, Any]
 
 
-def text(rows: Sequence[Row]) -> str:
+def text(rows: Sequence[ReportRow]) -> str:
     """All tables, the words for what is wrong, and a summary."""
     parts = [_table(name, [row for row in rows if row["table"] == name]) for name in COLUMNS]
     return "\n\n".join([part for part in parts if part] + [summary(rows)])
 
 
-def failed(rows: Sequence[Row]) -> bool:
+def failed(rows: Sequence[ReportRow]) -> bool:
     """A check or a sanitizer that is not ok, a timed launch with a wrong result, or nothing checked at all."""
     wrong = [row for row in rows if row["table"] in ("check", "sanitizer") and not row["ok"]]
     wrong += [row for row in rows if row["table"] == "speed" and not row["worst"] <= 1]
     return bool(wrong) or not rows
 
 
-def summary(rows: Sequence[Row]) -> str:
+def summary(rows: Sequence[ReportRow]) -> str:
     """What was met and what was not."""
     lines = []
     if checks := [row for row in rows if row["table"] == "check"]:
@@ -49,7 +49,7 @@ def summary(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def cells(row: Row) -> list[str]:
+def cells(row: ReportRow) -> list[str]:
     """A row of its table as text."""
     return [show(row) for _, show in COLUMNS[row["table"]]]
 
@@ -58,7 +58,7 @@ def _number(value: float | None, form: str = ".3g") -> str:
     return "-" if value is None else format(value, form)
 
 
-def _verdict(row: Row) -> str:
+def _verdict(row: ReportRow) -> str:
     if row.get("cases") == 0 and row["ok"]:
         return "-"
     if row["table"] == "speed":
@@ -66,7 +66,7 @@ def _verdict(row: Row) -> str:
     return "ok" if row["ok"] else "FAILED"
 
 
-def _target(row: Row) -> str:
+def _target(row: ReportRow) -> str:
     return f"{'<=' if row['regime'] == 'batch 1' else '>='} {row['target']:.2f}"
 
 
@@ -113,7 +113,7 @@ COLUMNS: dict[str, Sequence[tuple[str, Any]]] = {
 }
 
 
-def _table(name: str, rows: Sequence[Row]) -> str:
+def _table(name: str, rows: Sequence[ReportRow]) -> str:
     if not rows:
         return ""
     lines = [[title for title, _ in COLUMNS[name]], *(cells(row) for row in rows)]

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from benchmarks.gpu.api import ACTIVATIONS, TACTICS, TYPES, Machine
-from benchmarks.gpu.problem import PLAIN, Op, group_of
-from simam_deploy.native.cuda_library import Params
+from benchmarks.gpu.api import TYPES, Machine
+from benchmarks.gpu.problem import PLAIN, group_of
+from simam_deploy.formula import Op
+from simam_deploy.native.cuda_library import ACTIVATIONS, TACTICS, Params
 
 EPILOGUE = Op(True, True, "relu")
 REGIMES = {"tiny": (7, 14, 20), "medium": (28, 56, 112), "large": (160, 224, 320), "huge": (640,)}
@@ -23,7 +24,7 @@ INT8_SCALES = (4 / 127, 4 / 90, 4 / 100)
 
 
 @dataclass(frozen=True)
-class Row:
+class SpeedRow:
     """shape : (N, C, H, W); N is 0 where it is to be as many as fill the memory that is asked for."""
 
     regime: str
@@ -48,49 +49,53 @@ class Row:
         """Whether the figure is as good as the target."""
         return figure <= self.target if self.regime == "batch 1" else figure >= self.target
 
-    def filled(self, size: int) -> Row:
+    def filled(self, size: int) -> SpeedRow:
         """With so many images that x has about `size` bytes; as it is where their number is given."""
         if self.shape[0]:
             return self
         image = math.prod(self.shape[1:]) * TYPES[self.type].itemsize
-        return Row(self.regime, self.type, self.layout, (-(-size // image), *self.shape[1:]), self.op)
+        return SpeedRow(self.regime, self.type, self.layout, (-(-size // image), *self.shape[1:]), self.op)
 
 
-def all_rows() -> list[Row]:
+def all_rows() -> list[SpeedRow]:
     """The ones that matter most come first: the time may not do for all."""
     rows = [*_planes("f16"), *_epilogues("f16"), *_batch_1(), *_planes("f32"), *_planes("bf16"), *_planes("s8")]
-    rows += [Row("HWC8", "bf16", "HWC8", (0, 256, n, n)) for n in (14, 28, 56)]
-    rows += [Row("int8", "s8", layout, (0, 256, n, n)) for layout in ("HWC16", "CHW32", "CHW4") for n in (28, 56)]
-    rows += [Row("epilogue", type, "NCHW", (0, 256, n, n), EPILOGUE) for type in ("f32", "bf16") for n in (14, 56)]
+    rows += [SpeedRow("HWC8", "bf16", "HWC8", (0, 256, n, n)) for n in (14, 28, 56)]
+    rows += [
+        SpeedRow("int8", "s8", layout, (0, 256, n, n)) for layout in ("HWC16", "CHW32", "CHW4") for n in (28, 56)
+    ]
+    rows += [
+        SpeedRow("epilogue", type, "NCHW", (0, 256, n, n), EPILOGUE) for type in ("f32", "bf16") for n in (14, 56)
+    ]
     return rows
 
 
-def _planes(type: str) -> Iterator[Row]:
+def _planes(type: str) -> Iterator[SpeedRow]:
     for regime, sizes in REGIMES.items():
         for n in sizes:
             channels = 512 if n < 28 else 256 if n < 160 else 64
-            yield Row("int8" if type == "s8" else regime, type, "NCHW", (0, channels, n, n))
+            yield SpeedRow("int8" if type == "s8" else regime, type, "NCHW", (0, channels, n, n))
 
 
-def _epilogues(type: str) -> Iterator[Row]:
+def _epilogues(type: str) -> Iterator[SpeedRow]:
     for n in (7, 14, 28, 56, 112, 224):
-        yield Row("HWC8", type, "HWC8", (0, 512 if n < 28 else 256 if n < 112 else 64, n, n))
+        yield SpeedRow("HWC8", type, "HWC8", (0, 512 if n < 28 else 256 if n < 112 else 64, n, n))
     for n in (7, 14, 28, 56, 112, 224):
-        yield Row("epilogue", type, "NCHW", (0, 512 if n < 28 else 256 if n < 112 else 64, n, n), EPILOGUE)
+        yield SpeedRow("epilogue", type, "NCHW", (0, 512 if n < 28 else 256 if n < 112 else 64, n, n), EPILOGUE)
 
 
-def _batch_1() -> Iterator[Row]:
+def _batch_1() -> Iterator[SpeedRow]:
     for channels, n in ((512, 7), (2048, 7), (256, 14), (128, 28), (64, 56), (256, 56), (256, 80), (64, 160)):
-        yield Row("batch 1", "f16", "NCHW", (1, channels, n, n))
-    yield Row("batch 1", "f32", "NCHW", (1, 64, 56, 56))
-    yield Row("batch 1", "f16", "HWC8", (1, 64, 56, 56))
-    yield Row("batch 1", "f16", "NCHW", (1, 64, 56, 56), EPILOGUE)
+        yield SpeedRow("batch 1", "f16", "NCHW", (1, channels, n, n))
+    yield SpeedRow("batch 1", "f32", "NCHW", (1, 64, 56, 56))
+    yield SpeedRow("batch 1", "f16", "HWC8", (1, 64, 56, 56))
+    yield SpeedRow("batch 1", "f16", "NCHW", (1, 64, 56, 56), EPILOGUE)
 
 
 class Filled:
     """Memory for a row: x, y and, for an epilogue, a residual. Random numbers; lay-outs without padding only."""
 
-    def __init__(self, machine: Machine, row: Row, seed: int, tactic: str = "automatic") -> None:
+    def __init__(self, machine: Machine, row: SpeedRow, seed: int, tactic: str = "automatic") -> None:
         self.row = row
         images, channels, height, width = row.shape
         group = group_of(row.layout, channels)

@@ -19,11 +19,12 @@ from typing import Any
 import torch
 
 from benchmarks.gpu import baselines, reference
-from benchmarks.gpu.api import TACTICS, Machine
+from benchmarks.gpu.api import Machine
 from benchmarks.gpu.clock import Clock
 from benchmarks.gpu.problem import Values, decode
-from benchmarks.gpu.rows import INT8_SCALES, Filled, Row
+from benchmarks.gpu.rows import INT8_SCALES, Filled, SpeedRow
 from benchmarks.gpu.timing import Timer, medians
+from simam_deploy.native.cuda_library import TACTICS
 
 COMPILE_SECONDS = 25
 """What must be left for torch.compile to be tried."""
@@ -43,7 +44,7 @@ class Effort:
     rounds: int
 
     @staticmethod
-    def of(row: Row, machine: Machine) -> Effort:
+    def of(row: SpeedRow, machine: Machine) -> Effort:
         """What the header of this file says."""
         if row.regime == "batch 1":
             return Effort(0, 64, 4, 30)
@@ -51,7 +52,7 @@ class Effort:
 
 
 def run_all(
-    machine: Machine, timer: Timer, rows: Sequence[Row], clock: Clock, rivals: bool = True
+    machine: Machine, timer: Timer, rows: Sequence[SpeedRow], clock: Clock, rivals: bool = True
 ) -> Iterator[dict[str, Any]]:
     """A row of figures for each; a note in place of those for which no time is left."""
     for i, row in enumerate(rows):
@@ -67,7 +68,7 @@ def run_all(
         _free()
 
 
-def _failure(row: Row, error: Exception) -> dict[str, Any]:
+def _failure(row: SpeedRow, error: Exception) -> dict[str, Any]:
     traceback.print_exc()
     note = baselines.first_line(error)
     return {"table": "check", "check": row.name, "cases": 1, "worst": 0.0, "ok": False, "note": note}
@@ -80,7 +81,7 @@ def _free() -> None:
 
 
 def measure(
-    machine: Machine, timer: Timer, row: Row, effort: Effort, clock: Clock, rivals: bool = True
+    machine: Machine, timer: Timer, row: SpeedRow, effort: Effort, clock: Clock, rivals: bool = True
 ) -> dict[str, Any]:
     """One row. clock : of torch.compile."""
     row = row.filled(effort.size)
@@ -179,7 +180,7 @@ def error_at_ends(of: Filled) -> float:
     return worst
 
 
-def tune(machine: Machine, timer: Timer, rows: Sequence[Row], clock: Clock) -> Iterator[dict[str, Any]]:
+def tune(machine: Machine, timer: Timer, rows: Sequence[SpeedRow], clock: Clock) -> Iterator[dict[str, Any]]:
     """Each tactic of each row, for the full memory and for few planes; thresholds of plan.cpp are set from this."""
     for row in rows:
         sizes = [row] if row.shape[0] else [row, *(_of_planes(row, planes) for planes in (32, 128, 512, 2048))]
@@ -196,14 +197,14 @@ def tune(machine: Machine, timer: Timer, rows: Sequence[Row], clock: Clock) -> I
             _free()
 
 
-def _of_planes(row: Row, planes: int) -> Row:
+def _of_planes(row: SpeedRow, planes: int) -> SpeedRow:
     """With so many planes altogether."""
     _, channels, height, width = row.shape
     fewer = min(channels, planes)
-    return Row(row.regime, row.type, row.layout, (planes // fewer, fewer, height, width), row.op)
+    return SpeedRow(row.regime, row.type, row.layout, (planes // fewer, fewer, height, width), row.op)
 
 
-def _tactics(machine: Machine, timer: Timer, row: Row, effort: Effort) -> Iterator[dict[str, Any]]:
+def _tactics(machine: Machine, timer: Timer, row: SpeedRow, effort: Effort) -> Iterator[dict[str, Any]]:
     sets = [Filled(machine, row, seed) for seed in range(effort.sets)]
     replays, plans = {}, {}
     calls = copies(machine, sets)

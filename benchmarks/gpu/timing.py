@@ -13,7 +13,7 @@ from contextlib import suppress
 
 import torch
 
-Call = Callable[[int], object]
+Enqueue = Callable[[int], object]
 """Enqueue the work on the i-th set of memory."""
 WARM_UP = 3
 
@@ -43,7 +43,7 @@ def capture(work: Callable[[], object]) -> torch.cuda.CUDAGraph:
 class CudaTimer:
     """PyTorch's current device."""
 
-    def prepare(self, call: Call, count: int) -> Callable[[], None]:
+    def prepare(self, call: Enqueue, count: int) -> Callable[[], None]:
         """A graph of `count` calls, and what replays it."""
         call(0)
         call(1)
@@ -73,7 +73,7 @@ class CudaTimer:
 class HostTimer:
     """For tests."""
 
-    def prepare(self, call: Call, count: int) -> Callable[[], None]:
+    def prepare(self, call: Enqueue, count: int) -> Callable[[], None]:
         """`count` calls."""
 
         def replay() -> None:

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu import reference
-from benchmarks.gpu.api import TACTICS, TYPES, Machine
-from benchmarks.gpu.problem import OPS, Op, Run, Values, Way
+from benchmarks.gpu.api import TYPES, Machine
+from benchmarks.gpu.problem import OPS, Run, Values, Way
+from simam_deploy.formula import Op
+from simam_deploy.native.cuda_library import TACTICS
 
 Shape = tuple[int, int]
 

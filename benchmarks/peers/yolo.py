@@ -35,15 +35,15 @@ OTHER_SIZE = (192, 224)
 AXES = {"fixed": (), "batch": ("batch",), "batch, height, width": ("batch", "height", "width")}
 INPUTS = ("plain", "faint")
 THREADS = 2
-Axes = tuple[str, ...]
-Road = Callable[["YOLO", Axes, Path], None]
+AxisNames = tuple[str, ...]
+Road = Callable[["YOLO", AxisNames, Path], None]
 
 
 class Failed(Exception):
     """A step of a case."""
 
 
-def _ours(exporter: str, yolo: YOLO, axes: Axes, path: Path) -> None:
+def _ours(exporter: str, yolo: YOLO, axes: AxisNames, path: Path) -> None:
     import torch
 
     from simam_deploy.to_onnx import export
@@ -53,7 +53,7 @@ def _ours(exporter: str, yolo: YOLO, axes: Axes, path: Path) -> None:
     export(yolo.model, torch.zeros(1, 3, *SIZE), path, dynamic=axes, exporter=exporter)
 
 
-def _theirs(options: Figures, yolo: YOLO, axes: Axes, path: Path) -> None:
+def _theirs(options: Figures, yolo: YOLO, axes: AxisNames, path: Path) -> None:
     """`yolo.export` knows no dynamic batch alone; there, the call of torch.onnx.export behind it is made."""
     if axes != AXES["batch"]:
         Path(yolo.export(format="onnx", imgsz=SIZE, dynamic=bool(axes), **options)).rename(path)
@@ -67,7 +67,7 @@ def _theirs(options: Figures, yolo: YOLO, axes: Axes, path: Path) -> None:
     torch2onnx(model, image, str(path), options.get("opset", 18), ["images"], ["output0"], names)
 
 
-def _adopted(yolo: YOLO, axes: Axes, path: Path) -> None:
+def _adopted(yolo: YOLO, axes: AxisNames, path: Path) -> None:
     import torch
 
     from simam_deploy.pytorch.adopt import adopt
@@ -78,7 +78,7 @@ def _adopted(yolo: YOLO, axes: Axes, path: Path) -> None:
     _theirs({}, yolo, axes, path)
 
 
-def _dynamo(yolo: YOLO, axes: Axes, path: Path) -> None:
+def _dynamo(yolo: YOLO, axes: AxisNames, path: Path) -> None:
     import torch
 
     from benchmarks.peers.yolo_models import prepared

@@ -21,6 +21,7 @@ from benchmarks.record import Growing
 from benchmarks.tensorrt import models, report, trtexec
 from simam_deploy.cli import render
 from simam_deploy.errors import BuildError, SimAMDeployError
+from simam_deploy.text import Say
 
 OUT = Path("build/tensorrt")
 ROWS = "rows.jsonl"
@@ -62,7 +63,7 @@ def _run(asked: argparse.Namespace) -> int:
     tool = trtexec.Trtexec(path, version, plugin, asked.timeout)
     conditions = {"tensorrt": trtexec.dotted(version), "trtexec": str(path), "plugin": str(plugin)}
     kept = Growing(out / ROWS, **conditions)
-    rows: list[report.Row] = []
+    rows: list[report.EngineRow] = []
     device = "unknown"
     with render.progress() as say:
         given = [(asked.model.stem, asked.model)] if asked.model else models.own(out, say)
@@ -77,7 +78,7 @@ def _run(asked: argparse.Namespace) -> int:
     return 0 if rows and all(row.ok for row in rows) else 1
 
 
-def _tried(tool: trtexec.Trtexec, case: models.Case, say: models.Say) -> list[report.Row]:
+def _tried(tool: trtexec.Trtexec, case: models.EngineCase, say: Say) -> list[report.EngineRow]:
     """What one form comes to; where trtexec fails, rows that say so, and the next form has its turn."""
     plugin = case.form != models.WITHOUT_PLUGIN
     try:

@@ -61,7 +61,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Found:
+class BlockLayers:
     """What became of a SimAM block: its layers in order, and the reformats beside them.
 
     shared : other nodes are in these layers too.
@@ -96,7 +96,7 @@ class Found:
         return first, last
 
 
-def block(layers: Sequence[Layer], nodes: Sequence[str], others: Sequence[str]) -> Found:
+def block(layers: Sequence[Layer], nodes: Sequence[str], others: Sequence[str]) -> BlockLayers:
     """The layers of the SimAM block that has these ONNX nodes."""
     mine = [layer for layer in layers if layer.of(nodes) and not layer.is_reformat and layer.kind != NO_WORK]
     tensors = {tensor.name for layer in mine for tensor in (*layer.inputs, *layer.outputs)}
@@ -106,7 +106,7 @@ def block(layers: Sequence[Layer], nodes: Sequence[str], others: Sequence[str]) 
         if layer.is_reformat
         and (layer.of(nodes) or any(tensor.name in tensors for tensor in (*layer.inputs, *layer.outputs)))
     ]
-    return Found(tuple(mine), tuple(beside), any(layer.of(others) for layer in mine))
+    return BlockLayers(tuple(mine), tuple(beside), any(layer.of(others) for layer in mine))
 
 
 def time_of(layers: Iterable[Layer], profile: dict[str, float]) -> float | None:

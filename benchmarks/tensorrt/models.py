@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -10,15 +10,13 @@ from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
 from simam_deploy import open_session
 from simam_deploy.errors import InputError
+from simam_deploy.formula import Array
 from simam_deploy.rewrite import fuse
 from simam_deploy.runtimes import TensorSpec
-
-Array = NDArray[Any]
-Say = Callable[[str], None]
+from simam_deploy.text import Say
 
 WITHOUT_PLUGIN = "primitive"
 FORMS = ("custom_op", "function", WITHOUT_PLUGIN)
@@ -30,7 +28,7 @@ MODEL = "model.onnx"
 
 
 @dataclass(frozen=True)
-class Case:
+class EngineCase:
     """A folder with model.onnx and its inputs in it, and what is known of them.
 
     nodes : the names of the ONNX nodes of each SimAM block, by the block's name; others : those of all other nodes.
@@ -73,7 +71,7 @@ def own(folder: Path, say: Say, shape: Sequence[int] = SHAPE, width: int = 64) -
         yield name, path
 
 
-def cases(name: str, model: Path, folder: Path, forms: Sequence[str], say: Say) -> Iterator[Case]:
+def cases(name: str, model: Path, folder: Path, forms: Sequence[str], say: Say) -> Iterator[EngineCase]:
     """Write `model` in each form into `folder`/<name>-<form>. Raises InputError: dynamic axes, inputs that are no
     floats; NoBlockError: nothing in it is SimAM."""
     with open_session(model, "onnx_reference") as session:
@@ -99,7 +97,7 @@ def cases(name: str, model: Path, folder: Path, forms: Sequence[str], say: Say) 
             x.tofile(path.with_name(written[each]))
         inside = {each for several in nodes.values() for each in several}
         others = [each for each in names if each and each not in inside]
-        yield Case(name, form, path.parent, nodes, others, written, truth, {o.name: o.dtype for o in outputs})
+        yield EngineCase(name, form, path.parent, nodes, others, written, truth, {o.name: o.dtype for o in outputs})
 
 
 def _feeds(model: Path, inputs: Sequence[TensorSpec]) -> dict[str, Array]:

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.tensorrt import layers
-from benchmarks.tensorrt.models import WITHOUT_PLUGIN, Array, Case
+from benchmarks.tensorrt.models import WITHOUT_PLUGIN, EngineCase
 from benchmarks.tensorrt.trtexec import LAYERS, PROFILE, TIMES
 from simam_deploy.cli import render
 from simam_deploy.errors import BuildError
+from simam_deploy.formula import Array
 
 BAR = 64.0
 """Steps of the type (2^-23, 2^-10) that an output may be off, relative to the largest value. Three convolutions with
@@ -36,7 +37,7 @@ COLUMNS = {
 
 
 @dataclass(frozen=True)
-class Row:
+class EngineRow:
     """A block of one engine. Times in us; error is the largest of the engine's outputs over their largest value, and
     of_bar what part of BAR it is. ok : right, and taken by the plugin where there is one. note : why it is not ok.
     """
@@ -57,7 +58,7 @@ class Row:
     note: str = ""
 
 
-def read(case: Case) -> list[Row]:
+def read(case: EngineCase) -> list[EngineRow]:
     """A row for each block, from what trtexec left in the folder. Raises BuildError: it left something else."""
     engine = layers.read_layers(case.folder / LAYERS)
     profile = layers.read_profile(case.folder / PROFILE)
@@ -70,7 +71,7 @@ def read(case: Case) -> list[Row]:
         taken = found.by_plugin or (case.form == WITHOUT_PLUGIN and bool(found.layers))
         note = "" if taken else "the parser or the builder did not give this block to the plugin"
         rows.append(
-            Row(
+            EngineRow(
                 case.precision,
                 case.form,
                 name,
@@ -89,12 +90,12 @@ def read(case: Case) -> list[Row]:
     return rows
 
 
-def failed(case: Case, error: BuildError) -> list[Row]:
+def failed(case: EngineCase, error: BuildError) -> list[EngineRow]:
     """The rows of a run that came to nothing."""
-    return [Row(case.precision, case.form, name, "failed", note=str(error)) for name in case.nodes]
+    return [EngineRow(case.precision, case.form, name, "failed", note=str(error)) for name in case.nodes]
 
 
-def _errors(case: Case) -> tuple[float, float]:
+def _errors(case: EngineCase) -> tuple[float, float]:
     """The largest error of the outputs, over their largest value, and over the bar. Infinity if any is not finite."""
     worst, part = 0.0, 0.0
     for name, truth in case.truth.items():
@@ -110,7 +111,7 @@ def _error(y: Array, truth: Array) -> float:
     return float(np.abs(y.astype(np.float64) - truth).max() / max(np.abs(truth).max(), np.finfo(np.float64).tiny))
 
 
-def table(rows: Sequence[Row], title: str) -> None:
+def table(rows: Sequence[EngineRow], title: str) -> None:
     """Print them, and below what is to be said of some."""
     cells = [[_cell(asdict(row), key) for key in COLUMNS.values()] for row in rows]
     render.table(title, list(COLUMNS), cells, right=[name for name in COLUMNS if name not in _LEFT])

@@ -19,7 +19,7 @@ import typer
 
 from simam_deploy import __version__
 from simam_deploy.cli import bench, build, doctor, export, fuse, inspect, render, verify
-from simam_deploy.cli.options import Quiet
+from simam_deploy.cli.options import QuietOption
 from simam_deploy.cli.streams import standing_in, status_after
 from simam_deploy.errors import SimAMDeployError, VerificationError
 from simam_deploy.processes.silent import silence
@@ -116,7 +116,7 @@ def _before(
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
-    quiet: Quiet = False,
+    quiet: QuietOption = False,
 ) -> None:
     if quiet:
         context.default_map = {command.__name__: {"quiet": True} for command in COMMANDS}

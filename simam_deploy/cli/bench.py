@@ -8,16 +8,16 @@ import typer
 
 from simam_deploy.cli import render
 from simam_deploy.cli.options import (
-    Files,
-    Forms,
-    Json,
-    Kernel,
-    Limits,
-    Provider,
-    Quiet,
-    Runtimes,
-    Shapes,
-    Threads,
+    FilesArgument,
+    FormsOption,
+    JsonOption,
+    KernelOption,
+    LimitsOption,
+    ProviderOption,
+    QuietOption,
+    RuntimesOption,
+    ShapesOption,
+    ThreadsOption,
     named_runtimes,
     parts,
     sizes,
@@ -27,17 +27,17 @@ EXAMPLE = "bench yolo.onnx yolo.simam.onnx --threads 2"
 
 
 def bench(
-    files: Files,
-    runtimes: Runtimes = None,
-    forms: Forms = "",
-    shape: Shapes = None,
-    threads: Threads = 0,
-    provider: Provider = None,
-    kernel: Kernel = None,
-    limits: Limits = True,
+    files: FilesArgument,
+    runtimes: RuntimesOption = None,
+    forms: FormsOption = "",
+    shape: ShapesOption = None,
+    threads: ThreadsOption = 0,
+    provider: ProviderOption = None,
+    kernel: KernelOption = None,
+    limits: LimitsOption = True,
     seconds: Annotated[float, typer.Option(help="Time for all sessions together.")] = 10.0,
-    as_json: Json = False,
-    quiet: Quiet = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Time files, forms and runtimes against each other, call by call in turn, and against a plain copy."""
     from simam_deploy import api

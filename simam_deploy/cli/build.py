@@ -8,15 +8,15 @@ from typing import Annotated
 import typer
 
 from simam_deploy.cli import render
-from simam_deploy.cli.options import Json, Limits, OneFile, Output, Quiet, parts
+from simam_deploy.cli.options import FileArgument, JsonOption, LimitsOption, OutputOption, QuietOption, parts
 from simam_deploy.text import counted
 
 EXAMPLE = "build net.onnx -o net.engine --targets sm86,sm89"
 
 
 def build(
-    file: OneFile,
-    output: Output,
+    file: FileArgument,
+    output: OutputOption,
     targets: Annotated[str, typer.Option(help="Comma-separated compute capabilities, as sm86,sm89.")],
     shapes: Annotated[
         list[str] | None,
@@ -26,9 +26,9 @@ def build(
             help="NAME:MIN[,OPT,MAX] for a dynamic input, as x:1x3x64x64,4x3x64x64,8x3x64x64.",
         ),
     ] = None,
-    limits: Limits = True,
-    as_json: Json = False,
-    quiet: Quiet = False,
+    limits: LimitsOption = True,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Build a TensorRT-RTX engine; no GPU is needed."""
     from simam_deploy.engines import builder

@@ -13,14 +13,14 @@ import typer
 
 from simam_deploy import __version__
 from simam_deploy.cli import render
-from simam_deploy.cli.options import Json, Quiet
+from simam_deploy.cli.options import JsonOption, QuietOption
 from simam_deploy.errors import NativeError, RuntimeUnavailable, SimAMDeployError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Array = NDArray[np.float32]
+    Float32 = NDArray[np.float32]
 
 EXAMPLE = "doctor"
 PACKAGES = {
@@ -35,7 +35,7 @@ PACKAGES = {
 
 
 @dataclass(frozen=True)
-class Row:
+class DoctorRow:
     """One thing that may be here."""
 
     name: str
@@ -49,8 +49,8 @@ def doctor(
     everything: Annotated[
         bool, typer.Option("--all", help="Also what the experimental parts need, which have never run on a GPU.")
     ] = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Say what is installed, what each runtime can do here, and how to mend what is missing."""
     with render.progress(quiet) as say:
@@ -67,7 +67,7 @@ def doctor(
     render.verdict(f"works: {sum(row.works for row in rows)} of {len(rows)}")
 
 
-def _show(title: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+def _show(title: str, columns: Sequence[str], rows: Sequence[DoctorRow]) -> None:
     """A table, and below it all of what does not work: reasons and commands are nothing to shorten."""
     details = [row.detail.splitlines()[0] if row.works else "see below" for row in rows]
     works = ["yes" if row.works else "no" for row in rows]
@@ -75,13 +75,15 @@ def _show(title: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
     render.lines([f"{row.name}: {row.detail}" for row in rows if not row.works], "how to mend what is missing:")
 
 
-def examine(on_progress: Callable[[str], None] | None = None) -> list[Row]:
+def examine(on_progress: Callable[[str], None] | None = None) -> list[DoctorRow]:
     """Try everything. Nothing is raised for what is missing; a one-block file is run on each runtime."""
     from simam_deploy.graph import onnx_file
     from simam_deploy.rewrite.forms import alone
 
     say = on_progress or (lambda _: None)
-    rows = [Row("simam-deploy", __version__, True, f"Python {platform.python_version()} on {platform.machine()}")]
+    rows = [
+        DoctorRow("simam-deploy", __version__, True, f"Python {platform.python_version()} on {platform.machine()}")
+    ]
     tries: dict[str, Callable[[Path], str]] = {
         "torch": _try_torch,
         "onnx_reference": lambda file: _try_session(file, "onnx_reference"),
@@ -101,18 +103,18 @@ def examine(on_progress: Callable[[str], None] | None = None) -> list[Row]:
         rows.append(_attempt("ort, CUDA", lambda f: _try_session(f, "ort", "CUDAExecutionProvider"), file, "ort-gpu"))
     version = _version(PACKAGES["tensorrt"][1])
     detail = "installed; the engine builder of this version uses TensorRT-RTX" if version else _mend("tensorrt")
-    rows.append(Row("tensorrt", version or "-", bool(version), detail))
+    rows.append(DoctorRow("tensorrt", version or "-", bool(version), detail))
     return rows
 
 
-def examine_experimental() -> list[Row]:
+def examine_experimental() -> list[DoctorRow]:
     """Whether all is here that the parts need which have never run on a GPU. They are not tried."""
     from simam_deploy.experimental.ahead_of_time.ready import ready
 
     return [_attempt("tensorrt, kernels ahead of time", lambda _: ready(), Path(), "ahead-of-time")]
 
 
-def _library(file: Path) -> Row:
+def _library(file: Path) -> DoctorRow:
     """The compiled kernel: found, asked, and seen to run."""
     from simam_deploy import native
     from simam_deploy.compare.kernel_use import kernel_in
@@ -121,15 +123,15 @@ def _library(file: Path) -> Row:
     try:
         library = native.library()
     except NativeError as error:
-        return Row(name, "-", False, str(error))
+        return DoctorRow(name, "-", False, str(error))
     if library is None:
-        return Row(name, "-", False, native.why_not())
+        return DoctorRow(name, "-", False, native.why_not())
     use = kernel_in(file)
     what = f"{library.path}; {library.target} on {library.machine}; in ort: {use}{use.why and f', {use.why}'}"
-    return Row(name, str(library.version), use.ran == use.of, what)
+    return DoctorRow(name, str(library.version), use.ran == use.of, what)
 
 
-def _cuda_kernels() -> Row:
+def _cuda_kernels() -> DoctorRow:
     """The CUDA kernels as PyTorch takes them: found, loaded, and seen to run where there is a GPU."""
     from simam_deploy.native import cuda_library
 
@@ -137,32 +139,32 @@ def _cuda_kernels() -> Row:
     try:
         found = cuda_library.kernels()
         if found is None:
-            return Row(name, "-", False, cuda_library.why_not())
+            return DoctorRow(name, "-", False, cuda_library.why_not())
         import torch
 
         from simam_deploy.pytorch.module import SimAM
 
         if not torch.cuda.is_available():
-            return Row(name, "-", False, f"{found.path}; not run: torch sees no GPU")
+            return DoctorRow(name, "-", False, f"{found.path}; not run: torch sees no GPU")
         x = _example()
         y = SimAM(kernel="require").eval()(torch.from_numpy(x).cuda()).cpu().numpy()
     except Exception as error:  # of a driver or a broken installation, in any type
-        return Row(name, "-", False, (str(error).splitlines() or [type(error).__name__])[0])
-    return Row(
+        return DoctorRow(name, "-", False, (str(error).splitlines() or [type(error).__name__])[0])
+    return DoctorRow(
         name, "-", True, f"{found.path}; SimAM on {torch.cuda.get_device_name()} at {_share(y, x):.2f} of tolerance"
     )
 
 
-def _attempt(name: str, attempt: Callable[[Path], str], file: Path, extra: str | None = None) -> Row:
+def _attempt(name: str, attempt: Callable[[Path], str], file: Path, extra: str | None = None) -> DoctorRow:
     room = name.partition(",")[0]
     version = _version(PACKAGES[room][1])
     try:
-        return Row(name, version or "-", True, attempt(file))
+        return DoctorRow(name, version or "-", True, attempt(file))
     except (SimAMDeployError, ImportError) as error:
         why = (str(error).splitlines() or ["cannot be imported"])[0]
     except Exception as error:  # a broken installation says so in any type; the other rows are still wanted
         why = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-    return Row(name, version or "-", False, f"{why}\n{_mend(extra or PACKAGES[room][0])}")
+    return DoctorRow(name, version or "-", False, f"{why}\n{_mend(extra or PACKAGES[room][0])}")
 
 
 def _mend(extra: str) -> str:
@@ -212,13 +214,13 @@ def _try_tensorrt_rtx(file: Path) -> str:
     return f"builds engines without a GPU; a block for sm86 took {report.build_s:.1f} s"
 
 
-def _example() -> Array:
+def _example() -> Float32:
     import numpy as np
 
     return np.random.default_rng(0).standard_normal((2, 2, 5, 7)).astype(np.float32)
 
 
-def _share(y: Array, x: Array) -> float:
+def _share(y: Float32, x: Float32) -> float:
     import numpy as np
 
     from simam_deploy import formula

@@ -8,18 +8,28 @@ import typer
 
 from simam_deploy.cli import render
 from simam_deploy.cli.choices import one_of
-from simam_deploy.cli.options import FoldEpilogue, Form, Json, OldFoldEpilogue, OneFile, Output, Quiet, Shapes, sizes
+from simam_deploy.cli.options import (
+    FileArgument,
+    FoldEpilogueOption,
+    FormOption,
+    JsonOption,
+    OldFoldEpilogueOption,
+    OutputOption,
+    QuietOption,
+    ShapesOption,
+    sizes,
+)
 from simam_deploy.errors import InputError
 
 EXAMPLE = "fuse yolo.onnx -o yolo.simam.onnx"
 
 
 def fuse(
-    file: OneFile,
-    output: Output,
-    form: Form = "function",
-    epilogue: FoldEpilogue = False,
-    neighbours: OldFoldEpilogue = None,
+    file: FileArgument,
+    output: OutputOption,
+    form: FormOption = "function",
+    epilogue: FoldEpilogueOption = False,
+    neighbours: OldFoldEpilogueOption = None,
     repair: Annotated[
         bool, typer.Option("--repair", help="Where M - 1 is a constant for another size, take it from the shape.")
     ] = False,
@@ -30,9 +40,9 @@ def fuse(
             autocompletion=one_of(("cpu",)),
         ),
     ] = None,
-    shape: Shapes = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
+    shape: ShapesOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Find the SimAM blocks in an ONNX file and write them in another form."""
     if specialise is not None:
@@ -49,7 +59,7 @@ def fuse(
                 form=form,
                 repair=repair,
                 epilogue=epilogue if neighbours is None else neighbours,
-                on_progress=lambda node: say(f"prove the block at {node}"),
+                on_progress=lambda node: say(f"check the block at {node}"),
             )
         else:
             done = api.specialise(file, output, shape=sizes(shape), on_progress=say)

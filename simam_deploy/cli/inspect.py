@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from simam_deploy.cli import render
-from simam_deploy.cli.options import Json, OneFile, Quiet
+from simam_deploy.cli.options import FileArgument, JsonOption, QuietOption
 
 EXAMPLE = "inspect yolo.onnx"
 
 
-def inspect(file: OneFile, as_json: Json = False, quiet: Quiet = False) -> None:
+def inspect(file: FileArgument, as_json: JsonOption = False, quiet: QuietOption = False) -> None:
     """List the SimAM blocks of an ONNX file, and what comes close to one."""
     from simam_deploy.compare import inspection
 

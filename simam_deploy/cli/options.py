@@ -35,80 +35,82 @@ def _all_there(paths: list[Path]) -> list[Path]:
     return [_there(path) for path in paths]
 
 
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on stderr but errors: no progress, no warnings.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
-OneFile = Annotated[
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Nothing on stderr but errors: no progress, no warnings.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+FileArgument = Annotated[
     Path,
     typer.Argument(
         help="An ONNX file.", show_default=False, callback=_there, autocompletion=choices.file_of(".onnx")
     ),
 ]
-Files = Annotated[
+FilesArgument = Annotated[
     list[Path],
     typer.Argument(
         help="ONNX files.", show_default=False, callback=_all_there, autocompletion=choices.file_of(".onnx")
     ),
 ]
-Output = Annotated[
+OutputOption = Annotated[
     Path, typer.Option("--output", "-o", help="The file to write.", show_default=False, callback=_named)
 ]
-Form = Annotated[
+FormOption = Annotated[
     str,
     typer.Option(help=f"How to write each SimAM block: {FORM_NAMES}.", autocompletion=choices.one_of(choices.FORMS)),
 ]
-Forms = Annotated[
+FormsOption = Annotated[
     str,
     typer.Option(
         help=f"Comma-separated forms to convert to first, or all: {FORM_NAMES}.",
         autocompletion=choices.list_of((*choices.FORMS, "all")),
     ),
 ]
-FoldEpilogue = Annotated[
+FoldEpilogueOption = Annotated[
     bool,
     typer.Option(
         "--epilogue/--no-epilogue",
         help="Fold the epilogue of SimAM (BatchNormalization, add, activation) into its node.",
     ),
 ]
-OldFoldEpilogue = Annotated[bool | None, typer.Option("--neighbours/--no-neighbours", hidden=True)]
+OldFoldEpilogueOption = Annotated[bool | None, typer.Option("--neighbours/--no-neighbours", hidden=True)]
 """The name that `--epilogue` had before."""
-Weights = Annotated[
+WeightsOption = Annotated[
     Path | None, typer.Option(help="Checkpoint to load into the model: FILE, or FILE:PART for one part of it.")
 ]
-Shapes = Annotated[
+ShapesOption = Annotated[
     list[str] | None,
     typer.Option("--shape", help="Size of an input, as 1,3,224,224, or '' for a scalar; once per input."),
 ]
-Runtimes = Annotated[
+RuntimesOption = Annotated[
     str | None,
     typer.Option(
         help=f"Comma-separated: {', '.join(choices.RUNTIMES)}. Default: installed.",
         autocompletion=choices.list_of(choices.RUNTIMES),
     ),
 ]
-Inputs = Annotated[
+InputsOption = Annotated[
     str,
     typer.Option(
         help="Comma-separated: plain, uniform, adversarial, FILE.npz, FOLDER.",
         autocompletion=choices.list_of(choices.INPUTS),
     ),
 ]
-Threads = Annotated[int, typer.Option(help="Threads of one inference; 0 leaves it to the runtime.")]
-Provider = Annotated[
+ThreadsOption = Annotated[int, typer.Option(help="Threads of one inference; 0 leaves it to the runtime.")]
+ProviderOption = Annotated[
     str | None,
     typer.Option(
         help="Execution provider for ort, as CUDAExecutionProvider.",
         autocompletion=choices.one_of(choices.PROVIDERS),
     ),
 ]
-Kernel = Annotated[
+KernelOption = Annotated[
     str | None,
     typer.Option(
         help="For ort: auto takes the compiled kernel where it is built; require fails without; off.",
         autocompletion=choices.one_of(choices.KERNEL),
     ),
 ]
-Limits = Annotated[
+LimitsOption = Annotated[
     bool,
     typer.Option(
         help="Refuse files of more nodes than networks have; try what may take much with limits on time and memory."

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from simam_deploy.block import NearMiss
     from simam_deploy.compare.bench import TimingRow
     from simam_deploy.compare.gates import GateRow
-    from simam_deploy.compare.outputs import Row
+    from simam_deploy.compare.outputs import OutputRow
     from simam_deploy.compare.verify import Report
     from simam_deploy.rewrite.fused import Fused
 
@@ -117,7 +117,7 @@ def _ratio(value: float) -> str:
     return f"{value:.2f}" if value < 100 else f"{value:,.0f}"
 
 
-AnyRow = TypeVar("AnyRow", "Row", "GateRow")
+AnyRow = TypeVar("AnyRow", "OutputRow", "GateRow")
 
 
 def _worst(rows: Sequence[AnyRow]) -> list[AnyRow]:

@@ -1,12 +1,12 @@
-"""Open sessions -> one timing row each, with a plain copy of the input as the first row.
+"""Time open sessions: one row each, after a row for a plain copy of the input.
 
     rows = bench([truth, session, engine], [x], seconds=2)
 
-The sessions take turns, so that a machine that slows down slows all of them down. A turn is one call that is not
-timed and one that is. Without the first, a row depends on who went before: ONNX Runtime took 322 us alone, 555 us
-after another runtime had pushed its buffers out of the cache; with it 237 and 249 (SimAM, (1, 64, 56, 56), 2 cores).
-Each call takes the next of several copies of the feeds: together they are COLD_BYTES, so a call finds its input in
-memory and not in the cache, as in production. Smaller inputs than COLD_BYTES / MOST_COPIES stay partly in the cache.
+The sessions take turns, so that a slowdown of the machine affects all of them. A turn is one untimed and one timed
+call. Without the untimed call, a row depends on the session before: ONNX Runtime took 322 us alone, and 555 us after
+another runtime had evicted its buffers from the cache; with it, 237 and 249 us (SimAM, (1, 64, 56, 56), 2 cores).
+Each call takes the next of several copies of the feeds. Together they have COLD_BYTES, so the input of a call is in
+memory and not in the cache, as in production. Inputs below COLD_BYTES / MOST_COPIES stay partly in the cache.
 """
 
 from __future__ import annotations
@@ -18,17 +18,15 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from simam_deploy.compare.matching import Names
 from simam_deploy.errors import InputError
+from simam_deploy.formula import Array
 from simam_deploy.runtimes.session import Session, is_float
 from simam_deploy.text import as_table, counted
 
-Array = NDArray[Any]
-
 COLD_BYTES = 64 * 2**20
-"""All copies of the feeds together, at least: twice the last-level cache of a desktop CPU. Per dtype in use."""
+"""Least size of all copies of the feeds, per dtype: twice the last-level cache of a desktop CPU."""
 MOST_COPIES = 1024
 LEAST_ROUNDS = 5
 MOST_SECONDS = 86_400
@@ -36,12 +34,13 @@ MOST_SECONDS = 86_400
 
 @dataclass(frozen=True)
 class TimingRow:
-    """How long one call takes.
+    """Time of one call.
 
-    median_us, p20_us, p80_us : microseconds.  calls : how many were timed.
-    ratio_to_first : median over the median of the first session.  ratio_to_copy : over that of the copy.
-    simam : what ran SimAM, seen in one more run: `kernel (avx512)`, `body`, or `-` for what has no node of ours.
-    note : how its inputs were matched with those of the first session, if not by name.
+    median_us, p20_us, p80_us : microseconds.  calls : number of timed calls.
+    ratio_to_first : median over that of the first session.  ratio_to_copy : median over that of the copy.
+    simam : implementation of SimAM, observed in one more run: `kernel (avx512)`, `fallback`, or `-` without our
+    operators.
+    note : how the inputs were matched with those of the first session, if not by name.
     """
 
     label: str
@@ -57,7 +56,7 @@ class TimingRow:
 
 @dataclass(frozen=True)
 class Timing:
-    """The rows of files, forms and runtimes, the copy first; what was left out, with the reason; threads, 0 for the
+    """Rows of files, forms and runtimes, after that of the copy; sessions left out, with reasons; threads, 0 for the
     choice of each runtime."""
 
     rows: tuple[TimingRow, ...]
@@ -77,7 +76,7 @@ class Timing:
 
     @property
     def verdict(self) -> str:
-        """In one line, how many sessions were timed, and how many were left out."""
+        """Numbers of timed sessions and of sessions left out, in one line."""
         left = f", {len(self.left_out)} left out" if self.left_out else ""
         return f"timed: {counted(len(self.rows) - 1, 'session')}{left}"
 
@@ -97,16 +96,16 @@ def bench(
 ) -> list[TimingRow]:
     """Time the sessions on the same feeds.
 
-    feeds       : one array per input, in the order of the inputs of the first session. The others get them by name,
-                  or by position where no name is the same; see `Names`. A float array is cast to the float dtype that
-                  a session takes, before the clock starts.
-    seconds     : how long the timed rounds go on for all sessions together; at least LEAST_ROUNDS.
-    warmup      : rounds before those, not timed, in which runtimes allocate and choose kernels.
-    on_progress : called after each round with the share that is done, 0 to 1; not timed.
-    Returns the row `copy` and then one row per session, in their order. The copy is np.copyto of the first
-    feed into one array that is there already: what reading x once, from memory, and writing it takes.
-    Freeing what a session returned is not timed. The garbage collector is off while the rounds are timed.
-    Raises InputError if there are no sessions, the feeds do not fit one of them, or the inputs of two do not.
+    feeds       : one array per input of the first session, in order. The others receive them by name, or by position
+                  if no name is common: see `Names`. Float arrays are cast to the float dtype of each session before
+                  timing.
+    seconds     : duration of the timed rounds of all sessions together; at least LEAST_ROUNDS rounds.
+    warmup      : untimed rounds before, in which runtimes allocate and choose kernels.
+    on_progress : called after each round with the completed share, 0 to 1; not timed.
+    Returns the row `copy`, then one row per session, in order. The copy is np.copyto of the first feed into an
+    existing array: the time to read x once from memory and to write it.
+    Does not time the release of results. The garbage collector is off during timed rounds.
+    Raises InputError if there are no sessions, if the feeds do not fit one of them, or if the inputs of two differ.
     """
     if not sessions:
         raise InputError("bench needs at least one open session; got none")
@@ -154,7 +153,7 @@ def _rounds(turns: list[_Turn], seconds: float, on_progress: Callable[[float], N
 
 
 class _Pool:
-    """Copies of the same feeds. `next` gives the one that was used longest ago."""
+    """Copies of the same feeds. `next` returns the least recently used one."""
 
     def __init__(self, feeds: Sequence[Array]) -> None:
         size = sum(array.nbytes for array in feeds)
@@ -168,7 +167,7 @@ class _Pool:
 
 
 class _Turn:
-    """One row in the making."""
+    """Measurements of one row."""
 
     def __init__(self, label: str, pool: _Pool, call: Callable[[list[Array]], object], note: str = "") -> None:
         self.label, self.note = label, note
@@ -200,7 +199,7 @@ def _inputs(session: Session) -> list[str]:
 
 
 def _pool(pools: dict[tuple[str, ...], _Pool], feeds: list[Array]) -> _Pool:
-    """The pool for these dtypes; sessions of the same dtypes share one."""
+    """The pool for these dtypes. Sessions with equal dtypes share one."""
     key = tuple(array.dtype.name for array in feeds)
     if key not in pools:
         pools[key] = _Pool(feeds)

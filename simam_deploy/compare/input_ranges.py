@@ -1,4 +1,4 @@
-"""Which integers an input of a graph may hold: the places of the axis that it indexes."""
+"""Valid ranges of integer inputs, from the axes that they index."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import onnx_ir as ir
 from simam_deploy.graph.shapes import Dims, Shapes
 
 Range = tuple[int, int]
-"""The least and the largest."""
+"""The smallest and the largest value."""
 NUMBERS = (-1000, 1000)
-"""For integers of 32 and 64 bits that only become floats: beyond what any pixel, sign or byte holds."""
+"""For 32- and 64-bit integers with a cast to float as only use: wider than a pixel, a sign or a byte."""
 _INDICES = {
     ("", "Gather"): {1: 0},
     ("", "GatherElements"): {1: 0},
@@ -25,20 +25,20 @@ _INDICES = {
     ("", "OneHot"): {0: 1},
     ("com.microsoft", "EmbedLayerNormalization"): {0: 2, 1: 4},
 }
-"""By operator: which input is an index, and into which other. In OneHot that one is the depth."""
+"""Per operator: index input -> input that it indexes. For OneHot, the depth."""
 _ALL_AXES = ("GatherND", "ScatterND")
 _PASSING = (
     *("Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Expand", "Tile", "Slice", "Split"),
     *("Gather", "GatherElements", "GatherND"),
 )
-"""Operators whose result holds values of their first input, as they are."""
+"""Operators that pass on values of their first input."""
 _UNARY = ("Identity", "Cast", "CastLike", "DequantizeLinear", "QuantizeLinear", "Relu", "Neg", "Tanh", "Sigmoid")
 """Operators whose result has the shape of their first input."""
 
 
 @dataclass(frozen=True)
 class _Use:
-    """An input of a node at which a value of the input arrives, with a constant between least and most added."""
+    """A node input that receives a value of the graph input, plus a constant between least and most."""
 
     node: ir.Node
     at: int
@@ -47,11 +47,11 @@ class _Use:
 
 
 def ranges(model: onnx.ModelProto) -> dict[str, Range]:
-    """By name, the range of each integer input of which the graph tells it.
+    """Range of each integer input, by name, where the graph determines it.
 
-    An index into axes of known sizes: their places from 0 on, also behind reshapes, slices and a constant that is
-    added, and in functions. Of an unknown size: 0 and 1. A mask, of which 1 - x is taken: 0 and 1. An integer of 32
-    or 64 bits that does nothing but become a float: NUMBERS. Everything else is left out.
+    An index has the range of the axis, also behind reshapes, slices and an added constant, and in functions; 0 and 1
+    if the size is unknown. A mask (used as 1 - x) has 0 and 1. A 32- or 64-bit integer with a cast to float as only
+    use has NUMBERS. Leaves out all others.
     """
     weights = {tensor.name for tensor in model.graph.initializer}
     whole = {v.name for v in model.graph.input if _is_integer(v.type.tensor_type.elem_type)} - weights
@@ -71,7 +71,7 @@ class _Graph:
         self.model = model
         self._shapes = Shapes(model)
         self._outer: dict[ir.Value, ir.Value | None] = {}
-        """For an input of a function, what a call gives it."""
+        """Input of a function -> argument of a call."""
 
     def range(self, value: ir.Value) -> Range | None:
         lows, highs, others = [], [], False
@@ -93,7 +93,7 @@ class _Graph:
         return (0, 1) if all(map(_is_mask, become)) else NUMBERS
 
     def _uses(self, value: ir.Value) -> list[_Use]:
-        """Where its values end up: uses that do not hand them on. Each place once."""
+        """Final uses of the values of `value`, each once, across operators that pass them on."""
         ends: list[_Use] = []
         seen: set[tuple[ir.Value, int, int]] = set()
         queue = [(value, 0, 0)]
@@ -118,7 +118,7 @@ class _Graph:
         return ends
 
     def _size(self, node: ir.Node, into: int) -> int | None:
-        """Of the axis that is indexed, the smallest if there are several; None if the graph does not tell."""
+        """Size of the indexed axis, the smallest of several; None if unknown."""
         data = node.inputs[into] if into < len(node.inputs) else None
         if data is None:
             return None
@@ -159,7 +159,7 @@ def _constant(value: ir.Value | None) -> np.ndarray[Any, Any] | None:
 
 
 def _added(node: ir.Node, at: int) -> Range | None:
-    """What a node adds to its input `at`, from least to most; None if it is no such node."""
+    """Range that a node adds to its input `at`; None for other nodes."""
     if node.domain or node.op_type not in ("Add", "Sub") or (node.op_type == "Sub" and at):
         return None
     constant = _constant(node.inputs[1 - at])
@@ -170,7 +170,7 @@ def _added(node: ir.Node, at: int) -> Range | None:
 
 
 def _passes(node: ir.Node, at: int) -> bool:
-    """Whether its result holds values of its input `at`, as they are."""
+    """Whether the node passes on values of its input `at`."""
     return node.op_type == "Concat" or (at == 0 and node.op_type in _PASSING) or (at > 0 and node.op_type == "Where")
 
 
@@ -179,6 +179,6 @@ def _is_cast_to_integer(node: ir.Node) -> bool:
 
 
 def _is_mask(value: ir.Value) -> bool:
-    """Whether all that is done with it is 1 - x."""
+    """Whether 1 - x is its only use."""
     ones = [_constant(node.inputs[0]) for node, at in value.uses() if node.op_type == "Sub" and at == 1]
     return len(ones) == len(value.uses()) > 0 and all(one is not None and (one == 1).all() for one in ones)

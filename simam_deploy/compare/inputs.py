@@ -1,4 +1,4 @@
-"""Inputs to compare and time runtimes on: made for the formula, from an .npz, or from a folder of pictures."""
+"""Inputs for comparisons and timing: generated, from an .npz, or from a folder of images."""
 
 from __future__ import annotations
 
@@ -10,22 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from simam_deploy.artifacts import npz
 from simam_deploy.artifacts.opening import opened
 from simam_deploy.compare.input_ranges import ranges
 from simam_deploy.compare.matching import Names
 from simam_deploy.errors import InputError
+from simam_deploy.formula import Array
 from simam_deploy.graph import onnx_file
+from simam_deploy.graph.shapes.types import StaticShape
 from simam_deploy.runtimes import onnx_model
 from simam_deploy.runtimes.session import TensorSpec, is_float
 from simam_deploy.text import on_one_line
 
-Array = NDArray[Any]
-Size = tuple[int, ...]
-
-MADE: dict[str, Callable[[np.random.Generator, Size], Array]] = {
+MADE: dict[str, Callable[[np.random.Generator, StaticShape], Array]] = {
     "plain": lambda rng, size: rng.standard_normal(size),
     "uniform": lambda rng, size: rng.random(size),
     "constant": lambda rng, size: np.broadcast_to(rng.standard_normal((*size[:-2], *[1] * len(size[-2:]))), size),
@@ -34,11 +32,11 @@ MADE: dict[str, Callable[[np.random.Generator, Size], Array]] = {
     "outlier": lambda rng, size: _with_outlier(rng.standard_normal(size)),
     "large": lambda rng, size: 300 / np.sqrt(np.prod(size[-2:])) * rng.standard_normal(size),
 }
-"""By name, what is made for float inputs; each shows another way to be wrong. large : M * var > 65504.
+"""Generators of float inputs, by name. Each reveals another kind of error. large : M * var > 65504.
 
-The last two axes are taken for H and W, so that an input of fewer axes is one plane."""
+The last two axes count as H and W; an input of fewer axes is one plane."""
 
-INTEGERS: dict[str, Callable[[np.random.Generator, Size, int, int], Array]] = {
+INTEGERS: dict[str, Callable[[np.random.Generator, StaticShape, int, int], Array]] = {
     "plain": lambda rng, size, low, high: rng.integers(low, high, size, endpoint=True),
     "uniform": lambda rng, size, low, high: rng.integers(low, high, size, endpoint=True),
     "constant": lambda rng, size, low, high: np.broadcast_to(
@@ -53,28 +51,28 @@ INTEGERS: dict[str, Callable[[np.random.Generator, Size, int, int], Array]] = {
     ),
     "large": lambda rng, size, low, high: rng.choice([low, high], size),
 }
-"""The same for integers from low to high, both included."""
+"""Generators of integer inputs from low to high, both included."""
 FEW = 9
-"""The largest integer, if nothing is known of an input of 32 or 64 bits."""
+"""Largest generated integer for a 32- or 64-bit input without a known range."""
 WHOLE_BITS = 16
-"""Integers of so many bits or fewer are drawn from all that there are."""
+"""Integers of up to this width take the full range of their type."""
 
 ADVERSARIAL = ("plain", "constant", "offset", "faint", "outlier", "large")
 DEFAULT = ("plain", "uniform", "faint", "outlier", "large")
-"""What networks are compared on if nothing is said. The others ask more of a runtime's sums than real inputs do."""
+"""Inputs for networks by default. The others demand more accurate sums than real inputs do."""
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
-"""ImageNet's, with which pictures of three channels are normalised."""
+"""ImageNet statistics, for images of three channels."""
 _PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp"})
 _FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
-"""Whatever its name says, a picture is opened as one of these: Pillow has readers that start other programs."""
+"""Formats that Pillow may use, whatever the file name: some of its readers start other programs."""
 MOST_PIXELS = 2**26
-"""Of a picture, before it is resized; it is refused before it is decoded."""
-FREE: Size = (2, 64, 96)
-"""Sizes of dynamic axes; see `resolve`. An H for a W does not show on a square, nor a frozen size of 64x64."""
+"""Upper bound on the pixels of an image, checked before decoding."""
+FREE: StaticShape = (2, 64, 96)
+"""Sizes of dynamic axes; see `resolve`. A square would hide H exchanged with W, and a frozen size of 64x64."""
 MOST_NUMBERS = 2**28
-"""In what a model takes, for pictures."""
+"""Upper bound on the numbers in one input."""
 MOST_NAMED = 5
-"""Of the arrays that are left out."""
+"""Upper bound on the unused arrays that a note names."""
 
 
 _CHOICES = f"{', '.join(MADE)}, adversarial (all of {', '.join(ADVERSARIAL)}), FILE.npz, a folder of pictures"
@@ -82,9 +80,9 @@ _CHOICES = f"{', '.join(MADE)}, adversarial (all of {', '.join(ADVERSARIAL)}), F
 
 @dataclass(frozen=True)
 class Case:
-    """Inputs under one name. feeds : one or more tuples of arrays, in the order of the model's inputs.
+    """Named inputs. feeds : one or more tuples of arrays, in the order of the model's inputs.
 
-    note : what is to be said of them; "" if nothing.
+    note : a remark for the user, or "".
     """
 
     name: str
@@ -93,20 +91,20 @@ class Case:
 
 
 def cases(
-    what: Sequence[str], specs: Sequence[TensorSpec], *, sizes: Sequence[Size] | None = None, seed: int = 0
+    what: Sequence[str], specs: Sequence[TensorSpec], *, sizes: Sequence[StaticShape] | None = None, seed: int = 0
 ) -> Iterator[Case]:
-    """The inputs that `what` names, for a model with inputs `specs`: those of a session, or of `specs(path)`.
+    """Make the inputs named by `what`, for a model with inputs `specs` (of a session, or from `specs(path)`).
 
-    what : names in MADE, "adversarial" (all of ADVERSARIAL), a path to an .npz, a path to a folder of pictures.
-    Integers of 8 and 16 bits go over all that their type holds, as pixels and sound do: uint8 from 0 to 255. Indices
-    stay in the axis that they index, where the graph tells its size (`specs(path)`). Others go from 0 to 9, to
-    be small enough for sizes and counts. "large" holds the extremes alone, "outlier" the largest, "faint" 0 and 1.
-    sizes : one per input, for its dynamic axes; without it they are those of `resolve`.
-    Raises InputError when a name is unknown or what it holds does not fit the inputs.
+    what : names in MADE, "adversarial" (all of ADVERSARIAL), a path to an .npz, a path to a folder of images.
+    8- and 16-bit integers take the full range of their type, as pixels and sound do. Indices stay in the axis that
+    they index, if the graph determines its size (`specs(path)`). Other integers are 0 to 9, small enough for sizes
+    and counts. "large" has the extremes alone, "outlier" one maximum, "faint" 0 and 1.
+    sizes : one per input, for its dynamic axes; by default those of `resolve`.
+    Raises InputError for an unknown name, and for data that does not fit the inputs.
     """
     if not what:
         raise InputError(f"no inputs are named; name one or more of {_CHOICES}")
-    given: Sequence[Size | None] = sizes if sizes is not None else [None] * len(specs)
+    given: Sequence[StaticShape | None] = sizes if sizes is not None else [None] * len(specs)
     if len(given) != len(specs):
         takes = ", ".join(map(str, specs)) or "none"
         raise InputError(f"{len(given)} sizes are given; the model has {len(specs)} inputs: {takes}")
@@ -125,18 +123,18 @@ def cases(
 
 
 def specs(path: str | os.PathLike[str]) -> tuple[TensorSpec, ...]:
-    """What an ONNX file takes, with the ranges of its integers that the graph tells. Raises as `onnx_file.read`."""
+    """Inputs of an ONNX file, with ranges of integers where the graph determines them. Raises as `onnx_file.read`."""
     model = onnx_file.read(path)
     with onnx_file.blaming(path):
         held = ranges(model)
     return tuple(replace(spec, range=held.get(spec.name)) for spec in onnx_model.input_specs(model, Path(path)))
 
 
-def resolve(spec: TensorSpec, size: Size | None, *, free: Size = FREE) -> Size:
-    """The concrete size for an input: `size` where given, which must agree with the fixed axes.
+def resolve(spec: TensorSpec, size: StaticShape | None, *, free: StaticShape = FREE) -> StaticShape:
+    """Concrete shape of an input: `size` if given; it must agree with the fixed axes.
 
-    Otherwise they are those of `free`: the first axis, the others, and the last of four axes or more, if it has not
-    the name of the one before.
+    Without it, dynamic axes take `free`: (first axis, other axes, last of four or more axes). The last value applies
+    unless both last axes have one name.
     """
     if spec.shape is None:
         raise InputError(f"input {spec.name!r} declares no shape, so no inputs can be made for it; give an .npz")
@@ -157,7 +155,7 @@ def _may_differ(height: int | str | None, width: int | str | None) -> bool:
     return not isinstance(width, int) and (width is None or width != height)
 
 
-def _made(kind: str, specs: Sequence[TensorSpec], sizes: Sequence[Size], seed: int) -> Case:
+def _made(kind: str, specs: Sequence[TensorSpec], sizes: Sequence[StaticShape], seed: int) -> Case:
     rng = np.random.default_rng(seed)
     feed = []
     for spec, size in zip(specs, sizes, strict=True):
@@ -175,7 +173,7 @@ def _made(kind: str, specs: Sequence[TensorSpec], sizes: Sequence[Size], seed: i
 
 
 def _range(spec: TensorSpec) -> tuple[int, int]:
-    """Of the integers that are made for it."""
+    """Range of the integers to generate for an input."""
     if spec.dtype.kind == "b":
         return 0, 1
     whole = np.iinfo(spec.dtype)
@@ -203,10 +201,10 @@ def _from_npz(path: Path, specs: Sequence[TensorSpec]) -> Case:
 
 
 def of_arrays(arrays: Mapping[str, Array], specs: Sequence[TensorSpec], path: Path = Path("the arrays")) -> Case:
-    """Arrays by name for a model with inputs `specs`; by position where no name is the same, with a note.
+    """Arrays for a model with inputs `specs`, matched by name; by position if no name is common, with a note.
 
-    Along the first axis they are cut into batches that the model takes. Numbers without an axis go whole to every
-    batch. path : what to call them in errors. Raises InputError for what does not fit.
+    Splits them along the first axis into batches of the model's size. Scalars go to every batch.
+    path : their name in errors. Raises InputError for arrays that do not fit.
     """
     chosen, note = _chosen(path, arrays, [spec.name for spec in specs])
     for spec, array in zip(specs, chosen, strict=True):
@@ -224,8 +222,10 @@ def of_arrays(arrays: Mapping[str, Array], specs: Sequence[TensorSpec], path: Pa
 
 
 def _chosen(path: Path, arrays: Mapping[str, Array], names: Sequence[str]) -> tuple[list[Array], str]:
-    """One array for each input: by name, or in order where no name is the same, which is said; arr_0 is no name.
-    Further arrays are left out, which is said."""
+    """One array for each input, and a note. Matches by name, or by order if no name is common; arr_0 is no name.
+
+    Leaves out further arrays, with a note.
+    """
     if set(names) <= set(arrays):
         further = [on_one_line(name) for name in arrays if name not in names]
         more = f" and {len(further) - MOST_NAMED} more" if len(further) > MOST_NAMED else ""
@@ -239,8 +239,8 @@ def _chosen(path: Path, arrays: Mapping[str, Array], names: Sequence[str]) -> tu
     return [arrays[name] for name in order], note
 
 
-def _from_pictures(folder: Path, specs: Sequence[TensorSpec], sizes: Sequence[Size]) -> Case:
-    """Pictures resized to H x W; three channels normalised as for ImageNet, one channel as grey from 0 to 1."""
+def _from_pictures(folder: Path, specs: Sequence[TensorSpec], sizes: Sequence[StaticShape]) -> Case:
+    """Images resized to H x W: three channels normalised as for ImageNet, or one grey channel from 0 to 1."""
     from PIL import Image, UnidentifiedImageError
 
     if len(specs) != 1 or len(sizes[0]) != 4 or sizes[0][1] not in (1, 3):

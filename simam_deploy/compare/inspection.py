@@ -1,4 +1,4 @@
-"""What an ONNX file holds, as `simam-deploy inspect` prints it."""
+"""Contents of an ONNX file, as printed by `simam-deploy inspect`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from simam_deploy.runtimes import KernelUse
 
 @dataclass(frozen=True)
 class Inspection:
-    """The blocks of a file, and what is around them."""
+    """SimAM blocks of a file, and facts about the file."""
 
     file: Path
     opset: int | None
@@ -27,22 +27,22 @@ class Inspection:
     weight_bytes: int
     found: Found
     kernel: KernelUse
-    """In ONNX Runtime on the CPU."""
+    """Use of the compiled kernel in ONNX Runtime on the CPU."""
     specialised: manifest.Record | None
-    """For which kind of processor, and which ONNX Runtime; None if the file is portable."""
+    """Kind of processor and ONNX Runtime version of a specialised file; None if it is portable."""
     blocked: int
-    """Operators of ours in the blocked layout, which a specialised file has."""
+    """Number of our operators in the blocked layout of a specialised file."""
     disagreements: tuple[str, ...]
-    """Why the manifest beside it is not of this file."""
+    """Reasons why the manifest beside the file does not belong to it."""
 
     @property
     def shared(self) -> list[str]:
-        """By block, the inner values that others use too."""
+        """Per block, the inner values with uses outside."""
         return [f"{block.node}: {', '.join(block.shared)}" for block in self.found.blocks if block.shared]
 
     @property
     def defaults(self) -> list[str]:
-        """By block, the inputs of the graph whose defaults are its constants."""
+        """Per block, the graph inputs whose defaults are its constants."""
         return [f"{block.node}: {', '.join(block.defaults)}" for block in self.found.blocks if block.defaults]
 
     @property
@@ -78,16 +78,16 @@ class Inspection:
 
 
 def inspect(file: str | os.PathLike[str], *, on_progress: Callable[[str], None] | None = None) -> Inspection:
-    """The SimAM blocks of an ONNX file, what comes close to one, and whether the compiled kernel takes them.
+    """Find the SimAM blocks and near misses of an ONNX file, and test whether the compiled kernel takes them.
 
-    The file is run once, in a process with limits, if it has operators of ours.
-    Raises ModelFileError for what cannot be read.
+    Runs the file once, in a process with limits, if it holds our operators.
+    Raises ModelFileError if the file cannot be read.
     """
     say = on_progress or (lambda _: None)
     path = Path(file)
     proto, model = onnx_file.both(path)
     with onnx_file.blaming(path):
-        found = find.find(model, lambda node: say(f"prove the block at {node}"))
+        found = find.find(model, lambda node: say(f"check the block at {node}"))
         say("run it once, to see whether the kernel runs")
         use = kernel_in(path, proto)
     return Inspection(

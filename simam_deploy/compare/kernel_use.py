@@ -1,4 +1,4 @@
-"""Does the compiled kernel take the SimAM nodes of a file: seen in one run, in a process with limits."""
+"""Test whether the compiled kernel takes the SimAM nodes of a file: one run, in a process with limits."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from simam_deploy.processes import limited
 from simam_deploy.runtimes import KernelUse, onnx_model, open_session
 
 MOST_NUMBERS = 2**26
-"""Of the inputs that `kernel_in` makes: 256 MiB of float32."""
+"""Upper bound on the inputs that `kernel_in` makes: 256 MiB of float32."""
 MOST_WEIGHTS = 2**32
 
 
 def kernel_in(file: Path, model: onnx.ModelProto | None = None) -> KernelUse:
-    """Which SimAM nodes of a file the compiled kernel takes in ort: seen in one run, on inputs that are made.
+    """Count the SimAM nodes of a file that the compiled kernel takes in ort, in one run on generated inputs.
 
-    model : as read from it, if it was.
-    The run, and the load before it, are in a process with LIMITS: a file may run for ever. A file without nodes of
-    ours is not run, nor one of very many parts.
+    model : the file, if already read.
+    Loads and runs in a process with LIMITS, as a file may run forever. Does not run a file without our operators, or
+    one with very many parts.
     """
     model = onnx_file.read(file) if model is None else model
     count = onnx_model.ours(model)
@@ -48,7 +48,7 @@ def kernel_in(file: Path, model: onnx.ModelProto | None = None) -> KernelUse:
 
 
 def _see_kernel(file: str, count: int) -> dict[str, object]:
-    """The fields of a KernelUse. Runs the file: call it in a process of its own."""
+    """The fields of a KernelUse. Runs the file, so call it in a separate process."""
     with open_session(file, "ort", threads=1) as session:
         if sum(math.prod(inputs.resolve(spec, None)) for spec in session.inputs) > MOST_NUMBERS:
             return asdict(KernelUse(None, count, why=f"its inputs hold more than {MOST_NUMBERS:,} numbers"))

@@ -1,4 +1,4 @@
-"""Which input or output of one session is which of another: by name where these are the same, else by position."""
+"""Match inputs or outputs of two sessions, by name or by position."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from simam_deploy.errors import InputError
 
 
 class Names:
-    """What the inputs, or the outputs, of one model are called.
+    """Names of the inputs or outputs of one model, for matching those of others.
 
     kind : "inputs" or "outputs".  whose : as in "the truth".
-    names : in the order that those of others are brought into; each counts once.
-    named : as `Session.named`. If they are not, the first session that has names of its own adds them.
+    names : in the order of the result of `match`; duplicates count once.
+    named : as `Session.named`. If False, the first session with names of its own supplies them.
     """
 
     def __init__(self, kind: str, whose: str, names: Iterable[str], *, named: bool = True) -> None:
@@ -21,12 +21,12 @@ class Names:
         self._known = [(self.names, named)]
 
     def match(self, label: str, names: Iterable[str], *, named: bool = True) -> tuple[list[str], str]:
-        """The names of another session in our order, and what is to be said of that; "" if nothing.
+        """Order the names of another session like ours. Returns them and a note, "" if there is none.
 
-        The same names, in any order: by name, and with a note if they differ in upper and lower case. No name in
-        common: by position, and with a note if both have names of their own. Raises InputError if the numbers differ,
-        or if some names are the same and others not: two may be exchanged then. Where one side has no names of its
-        own, some may be the same if they are in the same places.
+        Equal names match in any order, with a note if the case differs. Without a common name, positions match, with
+        a note if both sides have names of their own.
+        Raises InputError if the counts differ, or if only some names are equal: two may be exchanged. If one side has
+        no names of its own, equal names in equal positions are accepted.
         """
         theirs = list(dict.fromkeys(names))
         for ours, _ in self._known:
@@ -59,7 +59,7 @@ class Names:
 
 
 def _folded(ours: list[str], theirs: list[str]) -> tuple[list[str], list[str]]:
-    """Both without upper case, but for names that are the same as they are, or that only their case tells apart."""
+    """Both lists in lower case, except for names that are equal already, or that differ in case alone."""
     same = set(ours) & set(theirs)
     left = [[name.casefold() for name in names if name not in same] for names in (ours, theirs)]
     if any(len(set(names)) < len(names) or same & set(names) for names in left):

@@ -1,47 +1,49 @@
-"""How far the outputs of one session are from the truth."""
+"""Errors of the outputs of one session against the truth."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from simam_deploy.formula import Array
+
 Outputs = list[list[Array]]
-"""Per feed, the outputs in order."""
+"""For each feed, the outputs in order."""
 
 EPS = float(np.finfo(np.float32).eps)
 
 
 @dataclass(frozen=True)
-class Row:
-    """One output of one session on one case."""
+class OutputRow:
+    """Comparison of one output, for one session and one case."""
 
     case: str
     session: str
     output: str
     max_abs_error: float
     share: float
-    """max_abs_error over the tolerance; 1 is the limit. Of whole numbers and texts, also how many differ over the
-    tolerance factor times how many do in PyTorch's own float32: a class map is not right as its labels are near."""
+    """max_abs_error over the tolerance; 1 is the limit. For integers and strings, also the count of differences over
+    the tolerance factor times the count in float32: near labels do not make a class map right."""
     snr_db: float
     worst_element: int
     """Index along the first axis of the largest error, counted over all feeds of the case."""
     passed: bool
     tells: bool = True
-    """Whether another output would fail; `verify` sets it. Zeros pass where float32 itself changes the output that
-    much: see `telling`. One that does not hang on the inputs may be that of another network: see `mute`."""
+    """Whether a wrong output would fail; set by `verify`. False if zeros would pass (see `telling`), or if the output
+    does not depend on the inputs (see `mute`)."""
 
 
-def costs(exact: Outputs, yardstick: Outputs) -> list[tuple[float, float]]:
-    """The cost of float32 by itself, per output: the largest finite error of the yardstick, or a rounding of the
-    largest float; and how many whole numbers or texts it changes, which is no limit to floats."""
+def costs(exact: Outputs, own: Outputs) -> list[tuple[float, float]]:
+    """Float32 reference error per output, from `own`, the float32 run of the same program.
+
+    Returns the largest finite error, at least one rounding of the largest float, and the count of changed integers
+    and strings (infinite for floats).
+    """
     found = []
     for at in range(len(exact[0])):
-        off = [_off(y[at], e[at]) for e, y in zip(exact, yardstick, strict=True)]
+        off = [_off(y[at], e[at]) for e, y in zip(exact, own, strict=True)]
         floats = [np.abs(wide(e[at])) for e in exact if not _is_exact(e[at])]
         sizes = [*off, *(EPS * array for array in floats)]
         largest = max(float(np.max(error, initial=0, where=np.isfinite(error))) for error in sizes)
@@ -50,11 +52,11 @@ def costs(exact: Outputs, yardstick: Outputs) -> list[tuple[float, float]]:
 
 
 def loosened(exact: Outputs, bounds: Array, moved: Array) -> Array:
-    """`bounds`, or `moved` if larger where the truth is at a kink: where roundings change whole numbers, truth values
-    or texts, or change floats so much that zeros would pass. All other floats keep their tolerance.
+    """Raise `bounds` to `moved` for outputs at a kink; others keep their tolerance.
 
-    One run in float32 may hit a kink by luck: the standard deviation of a constant map is 0 in one order of the sums,
-    and 6e-8 in another. Two equal numbers may come in one order, or in the other.
+    At a kink, roundings change integers, booleans or strings, or change floats so much that zeros would pass. One
+    float32 run may miss a kink by luck: the standard deviation of a constant map is 0 in one order of the sums, and
+    6e-8 in another. Two equal numbers may sort either way.
     bounds, moved : as in `compare`; moved for the truth with random roundings, see `Session.run_with_roundings`.
     """
     exactly = np.isfinite(moved[:, 1])
@@ -75,8 +77,11 @@ def telling(exact: Outputs, bounds: Array) -> list[bool]:
 
 
 def mute(exact: Sequence[Outputs], inputs: Sequence[Outputs]) -> list[str]:
-    """Per output, why it shows nothing: it "is 0" on all feeds of all cases, or "is the same" on unlike inputs of one
-    size; "" if it shows something. exact : outputs of each case. inputs : its feeds."""
+    """Per output, the reason why it shows nothing, or "".
+
+    It "is 0" on all feeds of all cases, or "is the same" on different inputs of one size.
+    exact : outputs of each case.  inputs : its feeds.
+    """
     feeds = [(given, made) for case in zip(inputs, exact, strict=True) for given, made in zip(*case, strict=True)]
     found = []
     for at in range(len(feeds[0][1]) if feeds else 0):
@@ -107,8 +112,8 @@ def _worst_share(errors: list[Array], most: float, many: float) -> float:
 
 def compare(
     case: str, label: str, names: Sequence[str], values: Outputs, exact: Outputs, bounds: Array
-) -> tuple[list[Row], list[str]]:
-    """A row for each output, and notes of shapes and kinds that differ. bounds : `costs` times a tolerance factor."""
+) -> tuple[list[OutputRow], list[str]]:
+    """A row for each output, and notes on different shapes and kinds. bounds : `costs` times a tolerance factor."""
     rows, notes = [], []
     for at, (name, (most, many)) in enumerate(zip(names, bounds, strict=True)):
         pairs = [(feed[at], truth[at]) for feed, truth in zip(values, exact, strict=True)]
@@ -122,7 +127,7 @@ def compare(
         snr = 10 * np.log10(signal / noise) if 0 < noise < np.inf and signal else (-np.inf if noise else np.inf)
         share = _worst_share(errors, most, many)
         at_worst = int(by_element.argmax()) if worst else 0
-        rows.append(Row(case, label, name, worst, share, float(snr), at_worst, bool(share <= 1)))
+        rows.append(OutputRow(case, label, name, worst, share, float(snr), at_worst, bool(share <= 1)))
         unlike = [(g, t) for g, t in pairs if g.shape != t.shape and (g.size or t.size)]
         notes += [
             f"{label}: output {name!r} has shape {g.shape} on {case}; the truth has {t.shape}" for g, t in unlike
@@ -133,7 +138,7 @@ def compare(
 
 
 def unlike_types(names: Sequence[str], values: Outputs, own: Outputs) -> list[str]:
-    """A line for each output of another type, of the same kind, than the model's own. Texts have but one."""
+    """A line for each output whose type differs from the model's own, but not its kind."""
     found = []
     for at, name in enumerate(names):
         pairs = [(feed[at], other[at]) for feed, other in zip(values, own, strict=True)]
@@ -152,8 +157,7 @@ def _share(error: float, bound: float) -> float:
 
 
 def _off(got: Array, true: Array) -> Array:
-    """|got - true|, infinite where there is no such number, as for another shape or kind of number; 1 or more where
-    values that are not rounded differ."""
+    """|got - true|; infinite for NaN and for another shape or kind; at least 1 for different integers and strings."""
     if not got.size and not true.size:
         return np.zeros(0)
     if got.shape != true.shape or _kind(got) != _kind(true):
@@ -165,17 +169,17 @@ def _off(got: Array, true: Array) -> Array:
 
 
 def _kind(array: Array) -> str:
-    """What an array holds, of whatever width: f for floats, i for whole numbers, b for truth values, S for texts."""
+    """Kind of an array: f for floats, i for integers, b for booleans, S for strings, c for complex numbers."""
     return {"u": "i", "O": "S", "U": "S", "V": "f"}.get(array.dtype.kind, array.dtype.kind)  # V : bfloat16
 
 
 def _is_exact(array: Array) -> bool:
-    """Whether its values are whole numbers, truth values or texts."""
+    """Whether its values are integers, booleans or strings."""
     return _kind(array) in "ibS"
 
 
 def wide(array: Array) -> Array:
-    """In float64, or complex128; 0 for texts."""
+    """Convert to float64 or complex128; zeros for strings."""
     if _kind(array) == "S":
         return np.zeros(array.shape)
     return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)

@@ -1,26 +1,27 @@
-"""At which sizes files with dynamic axes are compared: one that all of them take, and another one."""
+"""Sizes for the comparison of files with dynamic axes: one that all of them accept, and another one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from simam_deploy.compare.inputs import Case, Size, cases, resolve
+from simam_deploy.compare.inputs import Case, cases, resolve
 from simam_deploy.compare.matching import Names
 from simam_deploy.errors import InputError
+from simam_deploy.graph.shapes.types import StaticShape
 from simam_deploy.runtimes.session import TensorSpec
 
-OTHERS: tuple[Size, ...] = ((1, 71, 57), (1, 128, 64))
-"""First axis, further ones, the last of four or more, as in `inputs.FREE`; the second is for networks with strides.
+OTHERS: tuple[StaticShape, ...] = ((1, 71, 57), (1, 128, 64))
+"""First axis, further axes, last of four or more axes, as in `inputs.FREE`. The second suits networks with strides.
 
-No two have one H*W, with `inputs.FREE`, as a constant M - 1 is right at one alone."""
+All products H*W differ, also from `inputs.FREE`: a constant M - 1 is right for one size alone."""
 
 
 def agreed(files: Mapping[str, Sequence[TensorSpec]]) -> tuple[list[TensorSpec], list[str]]:
-    """The inputs of the first file, with the axes fixed that any of the others fixes, and notes of these.
+    """The inputs of the first file, with every axis fixed that another file fixes, and notes.
 
-    files : name -> its inputs, which belong together as in `Names`.
-    Raises InputError where two files fix one axis at different sizes.
+    files : name -> its inputs, matched by `Names`.
+    Raises InputError if two files fix one axis at different sizes.
     """
     (first, specs), *further = [(name, list(of)) for name, of in files.items()]
     given = Names("inputs", first, [spec.name for spec in specs])
@@ -47,7 +48,7 @@ def agreed(files: Mapping[str, Sequence[TensorSpec]]) -> tuple[list[TensorSpec],
 
 
 def others(specs: Sequence[TensorSpec]) -> list[Case]:
-    """Inputs of other sizes than `resolve` gives, the likeliest first; none where no axis is dynamic."""
+    """Inputs of other sizes than those of `resolve`, the likeliest first; none without a dynamic axis."""
     found: list[Case] = []
     seen = [[resolve(spec, None) for spec in specs]]
     for free in OTHERS:
@@ -60,7 +61,7 @@ def others(specs: Sequence[TensorSpec]) -> list[Case]:
 
 
 def told(specs: Sequence[TensorSpec], case: Case) -> str:
-    """The sizes of a case, as in `x (1, 3, 71, 57), mask (1, 71)`."""
+    """Sizes of a case as text: `x (1, 3, 71, 57), mask (1, 71)`."""
     feeds = [zip(specs, feed, strict=False) for feed in case.feeds]
     return "; ".join(dict.fromkeys(", ".join(f"{spec.name} {array.shape}" for spec, array in feed) for feed in feeds))
 

@@ -1,41 +1,39 @@
-"""The truth in float64 that the sessions are held against, what float32 itself costs there, and the tolerances."""
+"""The float64 truth, the float32 reference error, and the tolerances of a comparison."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from simam_deploy.compare.gates import Tap
 from simam_deploy.compare.inputs import Case
 from simam_deploy.compare.matching import Names
 from simam_deploy.compare.outputs import Outputs, costs, loosened, mute, telling, wide
 from simam_deploy.errors import InputError, SimAMDeployError
+from simam_deploy.formula import Array
 from simam_deploy.runtimes.session import Session, first_line
+from simam_deploy.text import Say
 
-Array = NDArray[Any]
 Open = Callable[[], Session]
-Say = Callable[[str], None]
-LEAST_SLACK = 16.0
-"""How many of PyTorch's own errors pass on small inputs; see `slack`."""
+LEAST_TOLERANCE_FACTOR = 16.0
+"""Tolerance factor on small inputs; see `tolerance_factor`."""
 SAME = 1e-9
-"""How far two runs of the truth may be apart, relative to its largest value: sums in another order in float64."""
+"""Relative difference allowed between two runs of the truth: float64 sums in another order."""
 ROUNDED_RUNS = 4
-"""How often the truth runs with random roundings where an output is no float: a choice between two equal numbers
-shows in 7 of 8 cases. Floats take one run."""
+"""Runs with random roundings for an output that is no float: four show a choice between two equal numbers with
+probability 7/8. Floats take one run."""
 
 
 class Truth:
-    """The results of all cases in float64, and how far others may be from them.
+    """Results of all cases in float64, and the tolerances.
 
     inputs, outputs  : their names, see `Names`.
     cases, exact     : each case, and its outputs in float64, per feed in the order of `outputs`.
-    own              : the same in float32, the yardstick.
-    bounds           : per case, the tolerance of each output as in `compare`; `loosen` changes them.
+    own              : the same in float32, for the reference error.
+    bounds           : per case, the tolerance of each output as in `compare`. `loosen` may raise them.
     """
 
     def __init__(
@@ -47,7 +45,7 @@ class Truth:
         inputs: Sequence[str] | None,
         say: Say,
     ) -> None:
-        """Run both. The arguments are those of `verify`, which says what is raised."""
+        """Run truth and twin. Arguments and exceptions as in `verify`."""
         self._open, self._say = truth, say
         self._loosened: dict[int, list[str]] = {}
         with truth() as session:
@@ -67,29 +65,29 @@ class Truth:
                     self.names, self.exact[0][0], ordered(self.outputs, "the truth", once_more, session)[0]
                 )
         with twin() as session:
-            results = _run_all("yardstick in float32", session, self.cases, self._order, say)
-            self.own = self._ordered("the yardstick", results, session)
+            results = _run_all("float32 reference", session, self.cases, self._order, say)
+            self.own = self._ordered("the float32 reference", results, session)
         of_all = zip(self.cases, self.exact, self.own, strict=True)
-        self.bounds = [slack(case) * np.array(costs(exact, own)) for case, exact, own in of_all]
+        self.bounds = [tolerance_factor(case) * np.array(costs(exact, own)) for case, exact, own in of_all]
         mutes = mute(self.exact, [[list(feed) for feed in case.feeds] for case in self.cases])
         self._silent = dict(zip(self.names, mutes, strict=False))
 
     @property
     def names(self) -> list[str]:
-        """Of the outputs."""
+        """Names of the outputs."""
         return self.outputs.names
 
     def loosen(self, at: int) -> bool:
-        """Run the truth of case `at` with random roundings, and let its bounds cover kinks, see `loosened`.
+        """Run the truth of case `at` with random roundings, and raise its bounds at kinks: see `loosened`.
 
-        Returns whether that was done now, and not before.
+        Returns False if that was done before.
         """
         if at in self._loosened:
             return False
         case, exact, before = self.cases[at], self.exact[at], self.bounds[at]
         self._say(f"truth with roundings of float32 ({case.name})")
         with self._open() as session:
-            moved = slack(case) * self._moved(session, case, exact)
+            moved = tolerance_factor(case) * self._moved(session, case, exact)
         self.bounds[at] = loosened(exact, before, moved)
         larger = zip(self.names, self.bounds[at] > before, telling(exact, self.bounds[at]), strict=True)
         self._loosened[at] = [
@@ -100,7 +98,7 @@ class Truth:
         return True
 
     def tells(self) -> dict[tuple[str, str], bool]:
-        """By the names of case and output, whether another output would fail."""
+        """For each case and output, whether a wrong output would fail."""
         return {
             (case.name, name): tells and not self._silent[name]
             for case, exact, bound in zip(self.cases, self.exact, self.bounds, strict=True)
@@ -108,7 +106,7 @@ class Truth:
         }
 
     def notes(self) -> list[str]:
-        """What the rows do not show: outputs that show nothing, sizes that the truth does not take, NaN."""
+        """Notes on outputs that show nothing, on sizes that the truth refuses, and on NaN."""
         on = ", ".join(case.name for case in self.cases)
         silent = [
             f"output {name!r} {why} on every input ({on}): it shows nothing"
@@ -125,14 +123,14 @@ class Truth:
         return [[ordered(self.outputs, label, result, session)[0] for result in feeds] for feeds in results]
 
     def _moved(self, session: Session, case: Case, exact: Outputs) -> Array:
-        """The cost of random roundings, the worst of some runs; 0 if the truth does not run so."""
+        """Largest error from random roundings over some runs; 0 if the truth does not run with roundings."""
         found = [np.zeros((len(self.names), 2))]
         all_floats = np.isinf(costs(exact, exact)).any(axis=1).all()
         for seed in range(1 if all_floats else ROUNDED_RUNS):
             feeds = [dict(zip(self._order, feed, strict=True)) for feed in case.feeds]
             try:
                 results = [session.run_with_roundings(feed, seed) for feed in feeds]
-            except Exception:  # a model may refuse values that are rounded; its tolerance stays as it is
+            except Exception:  # a model may refuse rounded values; its tolerance stays
                 break
             answers = [ordered(self.outputs, "the truth", r, session)[0] for r in results if r is not None]
             if len(answers) == len(exact):
@@ -144,7 +142,7 @@ class Truth:
 def _run_all(
     what: str, session: Session, cases: Sequence[Case], order: Sequence[str], say: Say
 ) -> list[list[dict[str, Array]]]:
-    """Per case, the results of its feeds."""
+    """Results of the feeds of each case."""
     results = []
     for case in cases:
         say(f"{what} ({case.name})")
@@ -155,7 +153,7 @@ def _run_all(
 def _first_that_runs(
     session: Session, others: Sequence[Case], order: Sequence[str], say: Say
 ) -> tuple[list[Case], list[list[dict[str, Array]]], list[str]]:
-    """The first case that the truth takes, its results, and notes of the inputs that it does not take."""
+    """The first case that the truth accepts, its results, and notes on the refused ones."""
     refused: list[str] = []
     for case in others:
         try:
@@ -167,7 +165,7 @@ def _first_that_runs(
 
 
 def _refuse_random(names: Sequence[str], once: Sequence[Array], again: Sequence[Array]) -> None:
-    """Two runs of one program in float64 on the same inputs differ by roundings, if at all."""
+    """Raise InputError if two runs of the truth differ by more than float64 roundings."""
     for name, one, other in zip(names, once, again, strict=True):
         size = float(np.max(np.abs(wide(one)), initial=0, where=np.isfinite(wide(one))))
         if one.shape != other.shape or not (
@@ -183,14 +181,14 @@ def _refuse_random(names: Sequence[str], once: Sequence[Array], again: Sequence[
 
 
 def inputs_of(session: Session) -> list[str]:
-    """Their names."""
+    """Names of the inputs of a session."""
     return [spec.name for spec in session.inputs]
 
 
 def ordered(
     made: Names, label: str, result: Mapping[str, Array], session: Session, taps: Sequence[Tap] = ()
 ) -> tuple[list[Array], str]:
-    """The outputs in the order of the truth's, and a note. A tap may be one; those added for taps come last."""
+    """Outputs in the order of the truth, and a note. Outputs added for taps come last."""
     inner = {name for tap in taps for name in tap.names}
     own = [name for at, name in enumerate(result) if at < len(made.names) or name not in inner]
     names, note = made.match(label, own, named=session.named)
@@ -200,14 +198,14 @@ def ordered(
 def _about_the_truth(
     cases: Sequence[Case],
     exact: Sequence[Outputs],
-    yardstick: Sequence[Outputs],
+    own: Sequence[Outputs],
     bounds: Sequence[Array],
     names: Sequence[str],
 ) -> list[str]:
-    """What the rows do not show: values that nothing can equal, and outputs of which nothing is compared."""
+    """Notes on values that nothing can equal, and on outputs without a comparison."""
     notes: list[str] = []
     empty: dict[str, list[str]] = {name: [] for name in names}
-    for case, feeds, others, bound in zip(cases, exact, yardstick, bounds, strict=True):
+    for case, feeds, others, bound in zip(cases, exact, own, bounds, strict=True):
         notes += [
             f"{case.name}: float32 itself changes output {name!r} so much that zeros would pass: it shows nothing"
             for name, tells in zip(names, telling(feeds, bound), strict=True)
@@ -234,9 +232,9 @@ def _about_the_truth(
 
 
 def run_once(session: Session, feed: Sequence[Array], names: Sequence[str] | None = None) -> dict[str, Array]:
-    """`session.run` on arrays in the order of its inputs, or of `names`, which are the same in another order.
+    """Run a session on arrays in the order of its inputs, or of `names`, a permutation of them.
 
-    Raises InputError when the model does not run on them.
+    Raises InputError if the model does not run on them.
     """
     if len(feed) != len(session.inputs):
         takes = ", ".join(inputs_of(session))
@@ -263,18 +261,18 @@ def run_once(session: Session, feed: Sequence[Array], names: Sequence[str] | Non
         ) from error
 
 
-def slack(case: Case) -> float:
-    """How many times PyTorch's error another float32 program may make: 16, or sqrt(M) for inputs of M > 256 pixels.
+def tolerance_factor(case: Case) -> float:
+    """Tolerance as a multiple of the float32 reference error: 16, or sqrt(M) for inputs of M > 256 pixels.
 
-    Two programs for one network differ from the truth by roundings of the same size in another order, and which is
-    the luckier depends on the input. But PyTorch sums a plane in blocks, at a few eps, where the errors of OpenVINO
-    and ONNX Runtime behind a convolution grow with M, as those of sums do that run through it value by value.
-    `python -m benchmarks.parity` prints what was measured on inputs.DEFAULT: at most 0.58 of this limit. A population
-    variance in the last block alone exceeds it, but on a map of 256x256, where it is float32 noise. λ that is 1 % off
-    may pass: see which λ the file has. Inputs of one value, or far from 0, cost running sums more: a runtime that
-    fails on `constant` or `offset` alone does so for that.
+    Two programs for one network make rounding errors of the same size in another order; which one is smaller depends
+    on the input. But PyTorch sums a plane in blocks, with an error of a few eps. In OpenVINO and ONNX Runtime, behind
+    a convolution, the error grows with M, as in sums that add value by value.
+    `python -m benchmarks.parity` prints the measured errors on inputs.DEFAULT: at most 0.58 of this limit. A
+    population variance in the last block alone exceeds the limit, except on a 256x256 map, where it is float32 noise.
+    A λ that is off by 1 % may pass: compare the λ in the file. Constant inputs, and inputs far from 0, increase the
+    error of running sums: a runtime may fail on `constant` or `offset` alone for that reason.
 
-    M is the product of an input's axes from 2 on. Of three axes it is that of the last two, as they may be H and W.
+    M is the product of the axes of an input from 2 on; for three axes, of the last two, which may be H and W.
     """
     planes = [
         float(math.prod(array.shape[1 if array.ndim == 3 else 2 :]))
@@ -282,4 +280,4 @@ def slack(case: Case) -> float:
         for array in feed
         if array.ndim >= 3
     ]
-    return max(LEAST_SLACK, math.sqrt(max(planes, default=0.0)))
+    return max(LEAST_TOLERANCE_FACTOR, math.sqrt(max(planes, default=0.0)))

@@ -1,13 +1,13 @@
-"""The same inputs through several sessions, and how far each is from the float64 truth.
+"""Compare several sessions with the float64 truth on the same inputs.
 
-A network has no formula to be held against, so the truth is the network itself run in float64 (the PyTorch module, or
-the ONNX file on the reference evaluator), and the yardstick is what float32 itself costs there: the error of the same
-program, by the same runtime, in float32. A runtime that computes the same function in another order makes errors of
-that size; `slack` times as much is tolerated. Where that fails, the truth runs with random roundings of float32 as
-well, as one run may hit a kink by luck: see `outputs.loosened`. Inside a network each SimAM block is also judged by
-itself: its gate is compared with the formula, for the λ in the file, on the very x that this runtime computed, so
-that a block cannot hide behind the others. That the λ is the trained one shows in the outputs, best on inputs that
-are faint; `export` compares it with that of the module.
+The truth is the network itself in float64: the PyTorch module, or the ONNX file on the reference evaluator. The
+float32 reference error is the error of the same program and runtime in float32. A runtime that computes the same
+function in another order makes errors of that size, so the tolerance is `tolerance_factor` times the reference error.
+If an output fails, the truth also runs with random float32 roundings, as one run may pass a kink by luck: see
+`outputs.loosened`.
+Each SimAM block is also compared by itself: its gate with the formula, for the λ in the file, on the x that the
+runtime computed. So one block cannot hide behind the others. A wrong λ shows in the outputs, best on faint inputs;
+`export` compares λ with that of the module.
 """
 
 from __future__ import annotations
@@ -19,12 +19,20 @@ from typing import Any
 from simam_deploy.artifacts.manifest import finite
 from simam_deploy.compare.gates import GateRow, Tap, judge
 from simam_deploy.compare.inputs import Case
-from simam_deploy.compare.outputs import Row, compare, unlike_types
-from simam_deploy.compare.truth import LEAST_SLACK, Open, Truth, inputs_of, ordered, run_once, slack
+from simam_deploy.compare.outputs import OutputRow, compare, unlike_types
+from simam_deploy.compare.truth import (
+    LEAST_TOLERANCE_FACTOR,
+    Open,
+    Truth,
+    inputs_of,
+    ordered,
+    run_once,
+    tolerance_factor,
+)
 from simam_deploy.errors import InputError
 from simam_deploy.text import as_table, on_one_line
 
-__all__ = ["LEAST_SLACK", "Report", "run_once", "slack", "verify"]
+__all__ = ["LEAST_TOLERANCE_FACTOR", "Report", "run_once", "tolerance_factor", "verify"]
 FIXED = (
     "the truth runs at this size, so this file fixes an axis that it declares dynamic\n"
     "mend it, declare the axis fixed, or give the one size to compare at with --shape"
@@ -33,20 +41,20 @@ FIXED = (
 
 @dataclass
 class Report:
-    """All rows, and notes of what was done to load a model."""
+    """Rows of a comparison, and notes."""
 
-    rows: list[Row] = field(default_factory=list)
+    rows: list[OutputRow] = field(default_factory=list)
     gates: list[GateRow] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @property
     def passed(self) -> bool:
-        """Whether every row passed; False when nothing was compared, or if no row tells right from wrong."""
+        """Whether every row passed. False without rows, or if no row distinguishes right from wrong."""
         told = any(row.tells for row in self.rows)
         return told and all(row.passed for row in self.rows) and all(gate.passed for gate in self.gates)
 
     def __str__(self) -> str:
-        """A table of the rows, one of the gates, the notes, and a line that says whether it passed, of how many."""
+        """Tables of the rows and gates, the notes, and a last line with the result."""
         rows = [
             (r.session, r.case, r.output, f"{r.max_abs_error:.2e}", f"{r.share:.3g}", "pass" if r.passed else "FAIL")
             for r in self.rows
@@ -61,8 +69,8 @@ class Report:
 
     @property
     def verdict(self) -> str:
-        """In one line, whether it passed, and of how many comparisons."""
-        compared: list[Row | GateRow] = [*self.rows, *self.gates]
+        """Result and number of comparisons, in one line."""
+        compared: list[OutputRow | GateRow] = [*self.rows, *self.gates]
         failed = sum(not one.passed for one in compared)
         if self.passed:
             return f"passed: all {len(compared)} comparisons"
@@ -89,21 +97,20 @@ def verify(
 ) -> Report:
     """Run every case through every candidate and compare each output with that of `truth`.
 
-    candidates : label -> function that opens the session; opened one after the other.
-    truth : opens the float64 session.  twin : opens the float32 session of the same program, the yardstick.
-    inputs : names of the inputs that the cases are for, in their order; by default those of the truth.
-    others : inputs of other sizes, the likeliest first. The first that the truth takes is one more case; `notes` says
-    which it does not take.
-    taps : for the candidates whose files expose them, the inner values of their SimAM blocks.
-    Inputs and outputs are matched by name, or by position where no name is the same; `notes` says so, see `Names`.
-    The inputs of a PyTorch module have the names in its forward, and outputs in a dict their keys. Outputs in a tuple
-    or a list have no names of their own: the first candidate gives them.
-    An output with another shape or kind of number than in the truth fails; the kinds are floats, whole numbers, truth
-    values, complex numbers and texts. One of the same kind and another width than in `twin` is compared by value. One
-    that is empty in both is equal. Where float32 alone changes every output as much as zeros would, or each is 0, or
-    the same, on every input, nothing passes. `notes` says all that.
-    Raises InputError when a session has other inputs or outputs than the truth, when the truth gives other results
-    for the same inputs (the yardstick would then be as random, and pass anything), or when every output is empty.
+    candidates : label -> function that opens the session. Opened one at a time.
+    truth : opens the float64 session.  twin : opens the float32 session of the same program, for the reference error.
+    inputs : names of the inputs of the cases, in order; by default those of the truth.
+    others : inputs of other sizes, the likeliest first. The first that the truth accepts becomes one more case.
+    taps : label -> the inner values of SimAM blocks that the file exposes.
+    Matches inputs and outputs by name, or by position if no name is common: see `Names`. Inputs of a PyTorch module
+    have the names of its forward. Outputs in a dict have their keys as names; those in a tuple or list take the names
+    of the first candidate.
+    An output fails if its shape or kind differs from the truth; kinds are floats, integers, booleans, complex numbers
+    and strings. Outputs of one kind and different width are compared by value. Empty outputs are equal.
+    Nothing passes if float32 alone changes every output as much as zeros would, or if every output is 0 or constant.
+    `notes` reports all this.
+    Raises InputError if a session has other inputs or outputs than the truth, if the truth is random (so would be
+    the reference error), or if every output is empty.
     """
     say = on_progress or (lambda _: None)
     true = Truth(truth, twin, cases, others, inputs, say)

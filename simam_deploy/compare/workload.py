@@ -1,8 +1,8 @@
-"""Files that may run for ever, or take all memory, are run once in a process with limits before they are run here.
+"""Protection against files that run forever or take all memory: a trial run in a process with limits.
 
     refuse_without_end(Path("model.onnx"), [x], ["ort"])
 
-Most files are not run for that: the sizes of all that they compute follow from those of their inputs.
+Most files need no trial: the sizes of their results follow from the input sizes.
 """
 
 from __future__ import annotations
@@ -32,35 +32,35 @@ from simam_deploy.text import on_one_line
 
 LIMITS = Limits(cpu_s=4, wall_s=20, memory=2**30)
 TIMES_HELD = 4
-"""How often the weights and inputs may be in memory besides: read, laid out anew, in two sessions."""
+"""Copies of weights and inputs in memory: read and laid out again, in two sessions."""
 BYTES_PER_S = 2**28
-"""Of weights: so long a file may take besides."""
+"""Bytes of weights that add one second to the limits."""
 LOOPS = ("Loop", "Scan")
 _OPERATORS = """AffineGrid CenterCropPad Col2Im ConstantOfShape Expand EyeLike MaxUnpool OneHot Pad RandomNormal
     RandomUniform Range Resize Tile Upsample"""
 MAKERS = frozenset(_OPERATORS.split())
-"""Operators of ONNX that may make much out of little: how much is in their values and attributes."""
+"""Operators whose output size comes from values and attributes, so that little input may become much output."""
 MOST_PARTS = 10_000
-"""Nodes, with all functions in place, and inputs, functions and graphs inside nodes, each for PART nodes."""
+"""Upper bound on nodes after inlining. Inputs, functions and graphs inside nodes count as PART nodes."""
 PART = 4
 MOST_COST = 700_000
-"""Of reading the file once, as `onnx_file.cost_of`: before it has run, it is read some ten times."""
+"""Upper bound on the cost to read the file once (`onnx_file.cost_of`). It is read some ten times before a run."""
 MOST_AXES = 64
-"""That one node names."""
+"""Upper bound on the axes that one node names."""
 MOST_NUMBERS = 2**24
-"""In one value, and in all that the MAKERS make together; or TIMES_INPUTS of those in the inputs."""
+"""Upper bound on one value, and on all outputs of MAKERS together; at least TIMES_INPUTS times the inputs."""
 TIMES_INPUTS = 64
 TIMES_ALL = 4
-"""So often that may be made by all nodes together; weights count as much as four times their number."""
+"""Factor on that bound for all nodes together. A weight counts four times."""
 MOST_WORK = 2**38
-"""Products that one run sums up and values that it makes, as far as shapes tell: 10 to 20 seconds on two cores.
-YOLO11x is given by its makers with 195 GFLOP on an image of 640x640, which are a third of it."""
+"""Upper bound on products and values of one run, from the shapes: 10 to 20 seconds on two cores. YOLO11x at 640x640,
+with the 195 GFLOP that its authors state, is a third of it."""
 
 
 def refuse_many_parts(file: Path, model: onnx.ModelProto) -> None:
-    """Raise InputError if `file`, read as `model`, has more than MOST_PARTS, or takes more than MOST_COST to read.
+    """Raise InputError if `file`, read as `model`, exceeds MOST_PARTS or MOST_COST.
 
-    To prepare and run it would take minutes.
+    Such a file would take minutes to prepare and run.
     """
     more = len(model.graph.input) + len(model.functions) + sum(1 for _ in graphs(model)) - 1
     parts = onnx_file.count_nodes(model, file) + PART * more
@@ -79,12 +79,12 @@ def refuse_many_parts(file: Path, model: onnx.ModelProto) -> None:
 
 
 def refuse_without_end(file: Path, feed: Sequence[NDArray[Any]], runtimes: Sequence[str]) -> None:
-    """Raise InputError if `file` meets a limit in one run, unless its sizes tell that it cannot.
+    """Raise InputError if a trial run of `file` exceeds the limits. Skips the trial if the sizes exclude that.
 
-    feed : one array per input.  runtimes : those that are to run it; "onnx_reference" is tried too if it is among
-    them, as it is much slower.
-    The limits are LIMITS, and more for large weights and inputs. Other errors are left to the real run. In Python the
-    caller decides: verify.verify and bench.bench take open sessions, and do not call this.
+    feed : one array per input.  runtimes : those of the real run. The trial includes the slow "onnx_reference" if it
+    is among them.
+    Limits are LIMITS, plus more for large weights and inputs. Ignores other errors: the real run reports them.
+    verify.verify and bench.bench take open sessions and do not call this.
     """
     doubt = next(doubts(file, feed), None)
     if doubt is None:
@@ -116,7 +116,7 @@ def refuse_without_end(file: Path, feed: Sequence[NDArray[Any]], runtimes: Seque
 
 
 def doubts(file: Path, feed: Sequence[NDArray[Any]]) -> Iterator[str]:
-    """Why it cannot be told beforehand how much `file` computes; nothing if it can."""
+    """Reasons why the work of `file` has no bound from its sizes; none if it has."""
     proto = onnx_file.read(file)
     loop = next((node for node in nodes(proto) if node.op_type in LOOPS), None)
     if loop is not None:
@@ -153,7 +153,7 @@ def doubts(file: Path, feed: Sequence[NDArray[Any]]) -> Iterator[str]:
 
 
 def _shapes(file: Path, proto: onnx.ModelProto, feed: Sequence[NDArray[Any]]) -> dict[str, tuple[int, ...]]:
-    """The shape of each value, by name, as far as the sizes of the inputs tell."""
+    """Shape of each value, by name, as far as the input sizes determine it."""
     model = onnx_file.load(file)
     given = {spec.name: array.shape for spec, array in zip(onnx_model.input_specs(proto, file), feed, strict=False)}
     for value in model.graph.inputs:
@@ -164,7 +164,7 @@ def _shapes(file: Path, proto: onnx.ModelProto, feed: Sequence[NDArray[Any]]) ->
 
 
 def _axes(node: onnx.NodeProto, sizes: dict[str, int]) -> int:
-    """How many axes a reduction and the like names, in its attribute or its second input."""
+    """Number of axes that a reduction or (un)squeeze names, in its attribute or second input."""
     if not node.op_type.startswith("Reduce") and node.op_type not in ("Squeeze", "Unsqueeze"):
         return 0
     named = [len(a.ints) for a in node.attribute if a.name == "axes"]
@@ -180,7 +180,7 @@ def _named(node: onnx.NodeProto) -> str:
 
 
 def _run(file: str, inputs: str, runtime: str) -> None:
-    """One run. Call it in a process of its own. Raises MemoryError; other errors are left to the real run."""
+    """One run, for a separate process. Raises MemoryError; ignores other errors."""
     with np.load(inputs) as arrays:
         feed = [arrays[name] for name in arrays.files]
     options: dict[str, Any] = {"threads": 1} if runtime == "ort" else {"dtype": "float64"}

@@ -8,16 +8,15 @@ from typing import Any, NamedTuple
 import onnx
 
 from simam_deploy.errors import InputError
-
-Sizes = tuple[int, ...]
+from simam_deploy.graph.shapes import StaticShape
 
 
 class ShapeRange(NamedTuple):
     """The shapes one input may have: the smallest, the one to be fastest at, the largest."""
 
-    min: Sizes
-    opt: Sizes
-    max: Sizes
+    min: StaticShape
+    opt: StaticShape
+    max: StaticShape
 
 
 Given = Sequence[int] | Sequence[Sequence[int]]

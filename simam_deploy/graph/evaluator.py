@@ -1,4 +1,4 @@
-"""onnx's own NumPy evaluator, with the operators that it lacks for us."""
+"""The NumPy evaluator of onnx, with the operators that it lacks."""
 
 from __future__ import annotations
 
@@ -8,17 +8,14 @@ from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
-from simam_deploy.formula import DEFAULT_LAMBDA, OP_DOMAIN, OPS, Op, apply_epilogue, reference
-
-Array = NDArray[Any]
+from simam_deploy.formula import DEFAULT_LAMBDA, OP_DOMAIN, OPS, Array, Op, apply_epilogue, reference
 
 
 def _kernel(name: str, op: Op) -> type[OpRun]:
-    """The node without a body, by its formula. The evaluator goes by the name of the class."""
+    """Kernel of one of our operators, by its formula. The evaluator finds it by the class name."""
 
     def run(_: OpRun, x: Array, *given: Array, e_lambda: float | None = None) -> tuple[Array]:
         y = reference(x, DEFAULT_LAMBDA if e_lambda is None else float(e_lambda))
@@ -30,11 +27,11 @@ def _kernel(name: str, op: Op) -> type[OpRun]:
 
 
 KERNELS = {name: _kernel(name, op) for name, op in OPS.items()}
-"""Our operators, by name."""
+"""Kernels of our operators, by name."""
 
 
 class Erf(OpRun):
-    """The evaluator's own Erf, also inside Gelu, rounds to float32 (onnx 1.23)."""
+    """Erf in the type of x. The evaluator's own, also inside Gelu, rounds to float32 (onnx 1.23)."""
 
     op_domain = ""
 
@@ -43,7 +40,7 @@ class Erf(OpRun):
 
 
 class _BatchNormalization(OpRun):
-    """In inference. The evaluator's own computes with the statistics of the batch before opset 14 (onnx 1.23)."""
+    """BatchNormalization in inference. Before opset 14, the evaluator's own uses batch statistics (onnx 1.23)."""
 
     def _run(
         self,
@@ -63,7 +60,7 @@ class _BatchNormalization(OpRun):
 
 
 def _in_inference(node: onnx.NodeProto, opset: int) -> bool:
-    """Whether a node is a BatchNormalization that says so by having one output: so from opset 7 to 13."""
+    """Whether a node is a BatchNormalization in inference. From opset 7 to 13, one output says so."""
     return (node.domain, node.op_type) == ("", "BatchNormalization") and 7 <= opset < 14 and not any(node.output[1:])
 
 
@@ -73,9 +70,9 @@ _FLOAT32 = np.finfo(np.float32)
 
 
 def _rounded(run: Callable[..., Any], random: np.random.Generator, *, whole: bool) -> Callable[..., Any]:
-    """`run` of a node, where its floats have random relative errors of up to one eps of float32.
+    """`run` of a node on inputs with random relative errors of up to one float32 eps.
 
-    whole : and whole numbers as well, so that no two are equal.
+    whole : add the errors to integers too, so that no two numbers are equal.
     """
 
     def read(value: Any) -> Any:
@@ -91,10 +88,10 @@ def _rounded(run: Callable[..., Any], random: np.random.Generator, *, whole: boo
 def evaluator(
     model: onnx.ModelProto, kernels: list[type[OpRun]], random: np.random.Generator | None = None
 ) -> ReferenceEvaluator:
-    """An evaluator that uses kernels everywhere. With new_ops alone, it would not inside functions.
+    """An evaluator that uses `kernels` inside functions too, unlike new_ops of onnx.
 
-    A kernel goes before a function of its name: give none that the model has a body for, or put the bodies in place.
-    random : for `Session.run_with_roundings`. Operators that take sizes as floats read them as they are.
+    A kernel precedes a function of its name. Pass no kernel for a function of the model, or inline functions first.
+    random : source of rounding errors, for `Session.run_with_roundings`. Sizes given as floats stay exact.
     """
 
     class Evaluator(ReferenceEvaluator):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from simam_deploy.graph.shapes.types import Identifier
 from simam_deploy.match.op_sets import GATES, IN_INFERENCE, KNOWN, MEASURES, NORMALIZATIONS, ON_SIZES, STATISTICS
 
 MOST_NODES = 100
@@ -22,7 +23,6 @@ MOST_DEFAULTS = 16
 """Upper bound on the numbers in a graph input with a default that counts as a constant: λ, axes, no image."""
 MOST_NAMES = 16
 """Upper bound on a chain of Identity nodes."""
-Identifier = tuple[str, str, str]
 
 
 @dataclass(frozen=True)

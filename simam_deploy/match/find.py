@@ -48,7 +48,7 @@ def find(model: ir.Model, on_progress: Callable[[str], None] | None = None) -> F
     on_progress : called with the name of a node before the candidate subgraph that ends there is checked.
     Does not change the model.
     """
-    search = _Search(model, on_progress or (lambda _: None))
+    search = _BlockSearch(model, on_progress or (lambda _: None))
     search.through(model.graph.all_nodes())
     for function in search.called_functions():
         search.through(function.all_nodes(), function)
@@ -60,7 +60,7 @@ def find(model: ir.Model, on_progress: Callable[[str], None] | None = None) -> F
 def _with_quantised(found: Found, model: ir.Model) -> Found:
     """Add near misses for the blocks that are SimAM once quantisation is removed."""
     unrounded = Unrounded.of(model)
-    search = _Search(unrounded.model, lambda _: None)
+    search = _BlockSearch(unrounded.model, lambda _: None)
     search.through(unrounded.model.graph.all_nodes())
     known = {block.node for block in found.blocks}
     more: dict[str, NearMiss] = {}
@@ -98,7 +98,7 @@ class _Miss:
     """The function that holds the near miss."""
 
 
-class _Search:
+class _BlockSearch:
     def __init__(self, model: ir.Model, say: Callable[[str], None]) -> None:
         self._model = model
         self._say = say

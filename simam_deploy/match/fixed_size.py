@@ -6,9 +6,9 @@ import math
 
 import onnx_ir as ir
 
-from simam_deploy.graph.shapes import Dims
+from simam_deploy.graph.shapes import Dims, StaticShape
 from simam_deploy.match.dataflow import constant
-from simam_deploy.match.probe_shapes import MOST_VALUES, Size
+from simam_deploy.match.probe_shapes import MOST_VALUES
 from simam_deploy.match.subgraph import Subgraph
 
 FLOAT32_EPS = 2.0**-23
@@ -68,7 +68,7 @@ def _factors(m: int) -> tuple[int, int]:
     return h, m // h
 
 
-def map_of(m: int, axes: int) -> Size:
+def map_of(m: int, axes: int) -> StaticShape:
     """Shape of the squarest map of m values with `axes` axes."""
     return (m,) if axes == 1 else (*(1,) * (axes - 2), *_factors(m))
 

@@ -11,11 +11,11 @@ import numpy as np
 from simam_deploy.equivalence import NOT_OF_DEVIATIONS, EquivalenceResult, check_simam
 from simam_deploy.errors import InputError
 from simam_deploy.formula import Float64
-from simam_deploy.graph.shapes import Dims, Shapes
+from simam_deploy.graph.shapes import Dims, Shapes, StaticShape
 from simam_deploy.match.dataflow import Flow
 from simam_deploy.match.fixed_size import CLIPPED, described, eps, map_of, maps_for, scaled
 from simam_deploy.match.half_constants import guesses, has_rounded
-from simam_deploy.match.probe_shapes import MOST_VALUES, PROBES, Size, same, sizes, smaller
+from simam_deploy.match.probe_shapes import MOST_VALUES, PROBES, same, sizes, smaller
 from simam_deploy.match.run_subgraph import SubgraphRunner
 from simam_deploy.match.subgraph import Subgraph
 from simam_deploy.match.unverifiable import may_hide, period
@@ -109,7 +109,7 @@ class Judge:
             e_lambda = verdict.e_lambda
         return Judgement(e_lambda, verdict.reasons)
 
-    def _tried(self, subgraph: Subgraph, dims: Dims) -> list[tuple[Size, list[Size]]]:
+    def _tried(self, subgraph: Subgraph, dims: Dims) -> list[tuple[StaticShape, list[StaticShape]]]:
         """Sizes of x for the check; none if a remainder that its numbers depend on has no probe."""
         found = list(sizes(subgraph, dims, self._shapes.trials if subgraph.sizes else []))
         times = period(subgraph)
@@ -120,7 +120,7 @@ class Judge:
         return found + more if len(more) == len(remainders) > 0 else []
 
     def _verdict(
-        self, runner: SubgraphRunner, subgraph: Subgraph, size: Size, measured: list[Size]
+        self, runner: SubgraphRunner, subgraph: Subgraph, size: StaticShape, measured: list[StaticShape]
     ) -> EquivalenceResult:
         verdict = EquivalenceResult(None)
         brief = runner.kind in self._checked_kinds and math.prod(size) > FEW_VALUES
@@ -131,7 +131,7 @@ class Judge:
         return verdict
 
     def _at(
-        self, runner: SubgraphRunner, subgraph: Subgraph, size: Size, measured: list[Size], brief: bool
+        self, runner: SubgraphRunner, subgraph: Subgraph, size: StaticShape, measured: list[StaticShape], brief: bool
     ) -> tuple[EquivalenceResult, bool]:
         key = (runner.key, *runner.sized(size, measured))
         if key not in self._known:
@@ -149,7 +149,7 @@ class Judge:
         return self._known[key]
 
     def _explained(
-        self, runner: SubgraphRunner, subgraph: Subgraph, dims: Dims, size: Size, verdict: EquivalenceResult
+        self, runner: SubgraphRunner, subgraph: Subgraph, dims: Dims, size: StaticShape, verdict: EquivalenceResult
     ) -> Judgement:
         """The judgement for a failed check. Detects a constant M - 1 for another map size."""
         m = math.prod(size[2:])
@@ -170,8 +170,8 @@ class Judge:
 
 def _check(
     runner: SubgraphRunner,
-    size: Size,
-    measured: list[Size],
+    size: StaticShape,
+    measured: list[StaticShape],
     instead: Mapping[int, float] | None = None,
     *,
     brief: bool = False,
@@ -196,7 +196,7 @@ def _check(
         return EquivalenceResult(None, (f"it does not run by itself: {error}",)), False
 
 
-def _is_channels_last(runner: SubgraphRunner, size: Size, measured: list[Size]) -> bool:
+def _is_channels_last(runner: SubgraphRunner, size: StaticShape, measured: list[StaticShape]) -> bool:
     """Whether the subgraph computes SimAM with channels on the last axis of x."""
     if math.prod(size) > MOST_VALUES or math.prod(size[1:-1]) < 2:
         return False

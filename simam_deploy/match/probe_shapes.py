@@ -7,13 +7,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from simam_deploy.graph.evaluator import Array
-from simam_deploy.graph.shapes import Dims, Trial
+from simam_deploy.formula import Array
+from simam_deploy.graph.shapes import Dims, StaticShape, Trial
 from simam_deploy.match.run_subgraph import SubgraphRunner
 from simam_deploy.match.subgraph import Subgraph
 
-Size = tuple[int, ...]
-"""A shape of x, all numbers."""
 MOST_VALUES = 2**22
 """Upper bound on the values of a probe. A larger one takes seconds and hundreds of megabytes."""
 PROBES = {
@@ -24,7 +22,7 @@ PROBES = {
 """By rank, for dynamic axes. Prime map sizes reveal code that rounds a size; the largest exceeds 16 bits."""
 
 
-def sizes(subgraph: Subgraph, dims: Dims, trials: Sequence[Trial]) -> Iterator[tuple[Size, list[Size]]]:
+def sizes(subgraph: Subgraph, dims: Dims, trials: Sequence[Trial]) -> Iterator[tuple[StaticShape, list[StaticShape]]]:
     """Sizes of x for the check, each with the shapes that the subgraph measures outside.
 
     trials : shapes of all values for one size of each input. Used if the subgraph measures values outside.
@@ -44,8 +42,8 @@ def sizes(subgraph: Subgraph, dims: Dims, trials: Sequence[Trial]) -> Iterator[t
 
 
 def smaller(
-    runner: SubgraphRunner, subgraph: Subgraph, size: Size, measured: list[Size], batch: int
-) -> Iterator[Size]:
+    runner: SubgraphRunner, subgraph: Subgraph, size: StaticShape, measured: list[StaticShape], batch: int
+) -> Iterator[StaticShape]:
     """Sizes that may replace `size` in the check, best first. Use the first that runs.
 
     If all planes are treated alike, with equal numbers, a few planes represent all; of large planes, `batch` * 2.
@@ -71,5 +69,5 @@ def same(a: Sequence[Array], b: Sequence[Array]) -> bool:
     return len(a) == len(b) and all(np.array_equal(i, j) for i, j in zip(a, b, strict=True))
 
 
-def _fits(subgraph: Subgraph, size: Size) -> bool:
+def _fits(subgraph: Subgraph, size: StaticShape) -> bool:
     return math.prod((min(size[0], 2), 2, *size[2:]) if subgraph.uniform else size) <= MOST_VALUES

@@ -15,9 +15,10 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from simam_deploy.errors import InputError
-from simam_deploy.formula import OP_DOMAIN, OP_NAME, Float64
-from simam_deploy.graph.evaluator import KERNELS, Array, evaluator
+from simam_deploy.formula import OP_DOMAIN, OP_NAME, Array, Float64
+from simam_deploy.graph.evaluator import KERNELS, evaluator
 from simam_deploy.graph.shapes.propagate import propagate
+from simam_deploy.graph.shapes.types import Identifier
 from simam_deploy.graph.shapes.work import work_of
 from simam_deploy.graph.to_float64 import widen
 from simam_deploy.graph.traverse import say_defaults
@@ -307,7 +308,7 @@ def widened(value: ir.Value, name: str) -> TensorProto:
 
 def called(nodes: Iterable[ir.Node], model: ir.Model) -> list[onnx.FunctionProto]:
     """The functions that `nodes` call, directly or through others."""
-    found: dict[tuple[str, str, str], ir.Function] = {}
+    found: dict[Identifier, ir.Function] = {}
     queue = list(nodes)
     while queue:
         identifier = queue.pop().op_identifier()

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,12 +29,13 @@ from simam_deploy.compare.verify import run_once
 from simam_deploy.errors import FormError, RuntimeUnavailable, SimAMDeployError, VerificationError
 from simam_deploy.formula import BLOCKED_DOMAIN, OP_DOMAIN, OP_VERSION
 from simam_deploy.graph import onnx_file
+from simam_deploy.graph.shapes.types import StaticShape
 from simam_deploy.ort_cpu import blocked_layout
 from simam_deploy.rewrite.fuse import fuse, write
 from simam_deploy.rewrite.fused import BlockRow, Fused
 from simam_deploy.runtimes import Session, open_session
 from simam_deploy.runtimes.session import is_float
-from simam_deploy.text import on_one_line
+from simam_deploy.text import Say, on_one_line
 
 FIRST_MARK = 1_000_003
 """The dilation of the first MaxPool that stands for an operator of ours."""
@@ -42,8 +43,6 @@ SAME = 1e-3
 """How far each operator's y, and each output, may be from the portable file's, as a share of its largest value. Both
 are one program in one runtime, whose sums run in another order: 1e-6 to 1e-4 after fifty layers. A wrong layout,
 channel or parameter makes errors as large as the values."""
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +61,7 @@ def specialise(
     *,
     epilogue: bool = True,
     check: bool = True,
-    sizes: Sequence[inputs.Size] | None = None,
+    sizes: Sequence[StaticShape] | None = None,
 ) -> Specialised:
     """Fuse `model` and lay it out for this machine's CPU. `model` is not changed.
 
@@ -78,7 +77,7 @@ def specialise(
     if library is None:
         raise RuntimeUnavailable(f"specialising needs the operators of a specialised file\n{native.why_not()}")
     block = blocked_layout.block_size()
-    fused = fuse(model, "custom_op", lambda node: say(f"prove the block at {node}"), epilogue=epilogue)
+    fused = fuse(model, "custom_op", lambda node: say(f"check the block at {node}"), epilogue=epilogue)
     for node in fused.model.graph.all_nodes():
         if node.domain == OP_DOMAIN and node.op_identifier() in fused.model.functions:
             raise FormError(
@@ -248,7 +247,7 @@ def specialise_file(
     *,
     epilogue: bool = True,
     check: bool = True,
-    sizes: Sequence[inputs.Size] | None = None,
+    sizes: Sequence[StaticShape] | None = None,
 ) -> Specialised:
     """`specialise` from one ONNX file to another, with a manifest beside it. Raises as `specialise`, `onnx_file.load`
     and `files.staging` do; nothing is written then, and `source` is never touched."""
@@ -261,7 +260,7 @@ def specialise_file(
     return replace(made, notes=(*made.notes, *manifest.stale(Path(target))))
 
 
-def _compare(portable: ir.Model, specialised: ir.Model, sizes: Sequence[inputs.Size] | None) -> None:
+def _compare(portable: ir.Model, specialised: ir.Model, sizes: Sequence[StaticShape] | None) -> None:
     """Raise VerificationError where an output differs."""
     with tempfile.TemporaryDirectory(prefix="simam-deploy-") as folder:
         paths = [Path(folder, "portable.onnx"), Path(folder, "specialised.onnx")]

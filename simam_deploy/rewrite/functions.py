@@ -15,15 +15,15 @@ from simam_deploy.text import on_one_line
 FALLBACKS = {(OP_DOMAIN, name, "") for name in OPS}
 """The identifiers of the functions that are the fallback definitions of our operators."""
 
-Scope = ir.Graph | ir.Function
+NameScope = ir.Graph | ir.Function
 
 
-def scopes(model: ir.Model) -> list[Scope]:
+def scopes(model: ir.Model) -> list[NameScope]:
     """What has names and opsets of its own: the graph, and each function but our fallback definitions."""
     return [model.graph, *(f for f in model.functions.values() if f.identifier() not in FALLBACKS)]
 
 
-def scope_of(block: Block, model: ir.Model) -> Scope:
+def scope_of(block: Block, model: ir.Model) -> NameScope:
     """The one of `scopes` that the block is in."""
     return model.graph if block.function is None else block.function
 

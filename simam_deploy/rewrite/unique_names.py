@@ -1,6 +1,6 @@
-"""Unique names for what `fuse` writes. ONNX Runtime refuses two nodes, or two values, of one name in a graph.
+"""Unique names for new nodes and values. ONNX Runtime refuses two nodes, or two values, of one name in a graph.
 
-All else in a file keeps its names. A scope is a graph or a function, with the graphs inside its If and Loop nodes.
+All others keep their names. A scope is a graph or a function, with the graphs inside its If and Loop nodes.
 """
 
 from __future__ import annotations
@@ -11,19 +11,18 @@ from dataclasses import replace
 import onnx_ir as ir
 
 from simam_deploy.block import Block
+from simam_deploy.rewrite.functions import NameScope
 
-Scope = ir.Graph | ir.Function
 
-
-def name_blocks(scope: Scope, blocks: Sequence[Block]) -> list[Block]:
-    """`blocks` of `scope`, each with a name (`block.node`) that no other node has."""
+def name_blocks(scope: NameScope, blocks: Sequence[Block]) -> list[Block]:
+    """Give each of `blocks` in `scope` a unique name (`block.node`)."""
     theirs = {node for block in blocks for node in block.inside if node.name == block.node}
     taken = {node.name for node in scope.all_nodes() if node not in theirs}
     return [replace(block, node=_free(block.node, taken)) for block in blocks]
 
 
-def make_unique(scope: Scope, written: Collection[ir.Node], inner: Collection[ir.Value]) -> None:
-    """Rename the nodes of `written`, and the values of `inner`, that have the name of another one in `scope`."""
+def make_unique(scope: NameScope, written: Collection[ir.Node], inner: Collection[ir.Value]) -> None:
+    """Rename the nodes of `written` and the values of `inner` whose name occurs elsewhere in `scope`."""
     everything = list(scope.all_nodes())
     graphs = [scope, *scope.subgraphs()]
     values = {value.name for graph in graphs for value in graph.inputs}
@@ -39,7 +38,7 @@ def make_unique(scope: Scope, written: Collection[ir.Node], inner: Collection[ir
 
 
 def _free(name: str, taken: set[str | None]) -> str:
-    """`name` with as many underscores behind it as make it none of `taken`, where it is added."""
+    """Append underscores to `name` until it is not in `taken`; add it there."""
     while name in taken:
         name += "_"
     taken.add(name)

@@ -1,10 +1,10 @@
-"""A model and the name of a runtime -> an open session.
+"""Open a model in a runtime.
 
     with open_session("model.onnx", "ort", threads=4) as session:
         y = session.run({"x": x})["y"]
 
-What is asked for is what one gets: a runtime, provider or precision that is not there is an error, never a
-quiet substitute. A runtime is one file here and one line in RUNTIMES; its framework is imported when it is opened.
+A missing runtime, provider or precision is an error, never a silent substitute. A runtime is one file here and one
+line in RUNTIMES. Opening a session imports its framework.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ RUNTIMES = {
     "ort": "simam_deploy.runtimes.ort",
     "openvino": "simam_deploy.runtimes.openvino",
 }
-"""Name -> module. Its SESSION is the class to open, called with the artifact and the options that it has."""
+"""Name -> module. The module's SESSION is the session class, called with the artifact and its options."""
 
 FRAMEWORKS = {"eager": "torch", "onnx_reference": "onnx", "ort": "onnxruntime", "openvino": "openvino"}
-"""Runtime -> the module that it needs."""
+"""Runtime -> the Python module that it needs."""
 
 MOST_THREADS = 1024
 OPTIONS = {
@@ -36,11 +36,11 @@ OPTIONS = {
     "threads": ("eager", "ort", "openvino"),
     "dtype": ("eager", "onnx_reference"),
 }
-"""Option -> the runtimes that have it."""
+"""Option -> the runtimes that support it."""
 
 
 def installed() -> list[str]:
-    """The runtimes whose framework is found. It is not imported, so opening may still fail."""
+    """Runtimes with an installed framework. Does not import it, so opening may still fail."""
     return [name for name in RUNTIMES if find_spec(FRAMEWORKS[name])]
 
 
@@ -55,17 +55,17 @@ def open_session(
 ) -> Session:
     """Load a model into a runtime.
 
-    artifact : the path of an ONNX file, for eager an nn.Module.
+    artifact : path of an ONNX file; an nn.Module for eager.
     provider : ort only: one execution provider. CPUExecutionProvider if None.
-    threads  : how many compute one inference; 0 leaves it to the framework. Not for onnx_reference.
-    kernel   : ort only: "auto" (default) runs our compiled kernel where the provider's library is there, and says in
-               `Session.notes` if it does not; "require" makes that an error; "off" runs the bodies in the file.
+    threads  : threads of one inference; 0 leaves it to the framework. Not for onnx_reference.
+    kernel   : ort only: "auto" (default) runs our compiled kernel if the provider has a library, else adds a line to
+               `Session.notes`; "require" raises without it; "off" runs the fallback definitions in the file.
     dtype    : eager: "float32" (default) or "float64".  onnx_reference: as in the file (default) or "float64".
-    Threads may share the session of any runtime, and each gets the answers to its own feeds. In ort and
-    onnx_reference their runs go on side by side; in eager and openvino they take turns. Runs that have begun
-    end as ever when one thread closes the session.
-    Raises InputError for a wrong kind of artifact or option, ModelFileError if the file cannot be read,
-    RuntimeUnavailable if the framework is not installed, cannot run the model or does not give what was asked.
+    Threads may share a session; each gets the results of its own feeds. Their runs are concurrent in ort and
+    onnx_reference, and take turns in eager and openvino. Runs that have begun complete after another thread closes
+    the session.
+    Raises InputError for a wrong artifact or option, ModelFileError if the file cannot be read, RuntimeUnavailable if
+    the framework is missing, cannot run the model or does not provide an option.
     """
     if runtime not in RUNTIMES:
         raise InputError(f"runtime {runtime!r} is not one of {', '.join(RUNTIMES)}")

@@ -1,4 +1,4 @@
-"""The PyTorch module itself, as it was trained; in float64 it is the truth that the others are measured against."""
+"""The PyTorch module itself. In float64 it is the truth of the comparison."""
 
 from __future__ import annotations
 
@@ -11,28 +11,26 @@ from typing import Any
 import numpy as np
 
 from simam_deploy.errors import InputError, RuntimeUnavailable
+from simam_deploy.formula import Array
 from simam_deploy.pytorch.nested import PLAIN, keyed, named
-from simam_deploy.runtimes.session import Array, Session, TensorSpec, framework, is_float
+from simam_deploy.runtimes.session import Session, TensorSpec, framework, is_float
 
 
 class EagerSession(Session):
-    """An nn.Module in eval mode, as it was before torch.compile.
+    """An nn.Module in eval mode, without torch.compile.
 
-    The caller's module is left as it is: what it writes on itself in a run, as a cache, is taken back. A copy is
-    taken if it is in training mode or of another dtype, else the module itself runs: later changes to its weights
-    show.
+    Leaves the caller's module unchanged: restores attributes, such as caches, that a run writes. Copies a module in
+    training mode or of another dtype. Otherwise the module itself runs, and later changes to its weights take effect.
 
-    inputs   names for its positional arguments; without, the required ones of `forward`. Their dtype holds for float
-             feeds; integers and booleans pass as they are. The shape is not declared (None).
-    outputs  names for the tensors in its result; without, the ones of `structure.named`: a tensor is `output`, the
-             items of a tuple or list are `output_0`, `output_1`, those of a dict have their keys. `named` says
-             whether all come from keys.
-             The session's are () before the first run, as only then they are known. None, numbers and texts are left
-             out.
-    Feeds are copied, since a module may work in place. With dtype float64, float feeds of any width are widened, and
-    casts to narrower floats inside, also by autocast, are left out; `notes` says so.
-    threads : for each run torch.set_num_threads is called, which holds for the process, and then put back.
-    Runs of several threads take turns, as a module may keep what it computed; with `threads`, those of all sessions.
+    inputs   names of the positional arguments; by default the required ones of `forward`. Their dtype applies to
+             float feeds; integers and booleans pass unchanged. The shape is not declared (None).
+    outputs  names of the tensors in the result; by default those of `nested.named`: `output` for a tensor,
+             `output_0`, `output_1` for items of a tuple or list, keys for a dict. `named` is True if all are keys.
+             The outputs of the session are () before the first run. Leaves out None, numbers and strings.
+    Copies the feeds, since a module may work in place. With dtype float64, it widens float feeds, and skips casts to
+    narrower floats inside, also by autocast, with a line in `notes`.
+    threads : each run calls torch.set_num_threads, which holds for the process, and restores the value.
+    Runs of several threads take turns, as a module may store results; with `threads`, runs of all sessions do.
     """
 
     _turn_of_process = threading.Lock()
@@ -144,7 +142,7 @@ class EagerSession(Session):
         return zip(self._names or [name for name, _ in found], (tensor for _, tensor in found), strict=True)
 
     def _numpy(self, tensor: Any) -> Array:
-        if tensor.dtype == self._torch.bfloat16:  # no type of NumPy's own
+        if tensor.dtype == self._torch.bfloat16:  # not a NumPy type
             import ml_dtypes
 
             return np.array(tensor.detach().cpu().contiguous().view(self._torch.uint16).numpy()).view(
@@ -157,7 +155,7 @@ class EagerSession(Session):
 
 
 def _arguments(module: Any) -> list[str]:
-    """The required positional arguments of forward; of those in *args, none."""
+    """Names of the required positional arguments of forward, without *args."""
     parameters = inspect.signature(module.forward).parameters.values()
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     if not positional and any(p.kind is p.VAR_POSITIONAL for p in parameters):

@@ -1,7 +1,7 @@
-"""Is the fallback definition of an operator of ours, which a file brings along, what the kernel computes?
+"""Check that the fallback definition of an operator in a file computes what the kernel computes.
 
-A kernel goes by the name of a node alone. It knows nothing of the defaults of the function in the file, nor of what
-that function does. So the function is compared with the operator before a kernel takes its place.
+A runtime chooses a kernel by the name of a node alone, whatever the function in the file does and whatever its
+defaults are. So the function is compared with the operator before a kernel replaces it.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from simam_deploy.match.find import find
 from simam_deploy.text import on_one_line
 
 CLOSE = 1e-6
-"""Relative, of two λ."""
+"""Relative tolerance of λ."""
 MOST_CALLS = 64
-"""Calls that differ in their attributes, of one file. Each takes some 30 ms."""
+"""Upper bound on calls with different attributes in one file. Each takes some 30 ms."""
 SHAPE = (2, 3, 7, 11)
-"""Of x in the comparison."""
+"""Shape of x in the comparison."""
 TYPES = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
-"""Of x: the definition may be for one of them only."""
+"""Types of x. The definition may be for one of them only."""
 
 Attributes = dict[str, onnx.AttributeProto]
 
 
 def difference(model: onnx.ModelProto) -> str:
-    """Why a kernel would give other numbers than a fallback definition in the file; "" if it would not.
+    """Reason why a kernel would compute other numbers than a fallback definition in the file, or "".
 
-    model : as the file is, without the default attributes written at the calls.
+    model : as in the file, without default attributes written into the calls.
     """
     bodies = {(f.domain, f.name, f.overload): f for f in model.functions}
     if not any(domain == OP_DOMAIN and name in OPS for domain, name, _ in bodies):
@@ -65,9 +65,9 @@ def _calls(
     given: Attributes,
     seen: set[object] | None = None,
 ) -> Iterator[onnx.NodeProto]:
-    """The calls of our operators that have a definition, with the attributes that they get in each place.
+    """Calls of our operators that have a fallback definition, with resolved attributes.
 
-    given : the attributes of the function that the nodes are in.
+    given : attributes of the enclosing function.
     """
     seen = set() if seen is None else seen
     for node in sequence:
@@ -109,7 +109,7 @@ def _resolved(
 def _needed(
     bodies: dict[tuple[str, str, str], onnx.FunctionProto], identifier: tuple[str, str, str]
 ) -> list[onnx.FunctionProto]:
-    """The function and those that it calls."""
+    """The function and all that it calls."""
     found: dict[tuple[str, str, str], onnx.FunctionProto] = {}
     queue = [identifier]
     while queue:
@@ -122,7 +122,7 @@ def _needed(
 
 @lru_cache(maxsize=256)
 def _difference(call: bytes, functions: bytes) -> str:
-    """How the definition of one call differs from the operator; "" if it does not.
+    """Difference between the definition of one call and the operator, or "".
 
     call : a node without inputs and outputs.  functions : a model without a graph.
     """
@@ -133,7 +133,7 @@ def _difference(call: bytes, functions: bytes) -> str:
     for dtype in TYPES:
         try:
             found = find(ir.from_proto(_model(node, functions, dtype)))
-        except Exception as error:  # of a definition that is no valid one, in many types
+        except Exception as error:  # an invalid definition raises many types
             return f"cannot be compared with the kernel: {on_one_line(str(error))}"
         if found.blocks:
             got = found.blocks[0].e_lambda
@@ -149,7 +149,7 @@ def _difference(call: bytes, functions: bytes) -> str:
 
 
 def _model(node: onnx.NodeProto, functions: bytes, dtype: int) -> onnx.ModelProto:
-    """The call alone, on an x of that type."""
+    """A model of the call alone, for x of that type."""
     op = OPS[node.op_type]
     parameters = ["scale", "bias"] if op.affine else []
     maps = ["x", *(["residual"] if op.residual else [])]

@@ -1,4 +1,4 @@
-"""Reading an ONNX file far enough to say what it takes, what it returns and what it needs."""
+"""Inputs, outputs and requirements of an ONNX file."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from simam_deploy.runtimes.session import TensorSpec
 from simam_deploy.text import on_one_line
 
 DOMAINS = (OP_DOMAIN, BLOCKED_DOMAIN)
-"""Of our operators: the second has them on ONNX Runtime's blocked layout. Their names begin with OP_NAME."""
+"""Domains of our operators; the second is for ONNX Runtime's blocked layout. Operator names begin with OP_NAME."""
 
 
 def read(artifact: object, runtime: str) -> tuple[Path, onnx.ModelProto]:
-    """The path and the model, without the weights kept in other files.
+    """Path and model, without weights in other files.
 
-    Raises InputError if artifact is no path, ModelFileError as `onnx_file.read`.
+    Raises InputError if artifact is no path, RuntimeUnavailable for a specialised file outside ort, ModelFileError as
+    `onnx_file.read`.
     """
     if not isinstance(artifact, str | os.PathLike):
         raise InputError(f"runtime {runtime!r} opens the path of an ONNX file; got {type(artifact).__name__}")
@@ -38,12 +39,12 @@ def read(artifact: object, runtime: str) -> tuple[Path, onnx.ModelProto]:
 
 
 def specialisation(model: onnx.ModelProto) -> manifest.Record | None:
-    """What the file was specialised for; None if it is portable."""
+    """Record of the specialisation of a file; None if it is portable."""
     return manifest.specialised({entry.key: entry.value for entry in model.metadata_props})
 
 
 def ours(model: onnx.ModelProto) -> int:
-    """How many nodes of our operators a runtime sees when every other function is replaced by its body."""
+    """Number of nodes of our operators after inlining all other functions."""
     bodies = {(f.domain, f.name, f.overload): f for f in model.functions}
 
     def count(sequence: Iterable[onnx.NodeProto]) -> int:
@@ -59,34 +60,35 @@ def ours(model: onnx.ModelProto) -> int:
     return count(model.graph.node)
 
 
-def without_body(model: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """The nodes of our domains for which the file holds no function: form custom_op."""
+def without_fallback(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """Nodes of our domains without a fallback definition in the file: form custom_op."""
     bodies = {(f.domain, f.name, f.overload) for f in model.functions}
     return [n for n in nodes(model) if n.domain in DOMAINS and (n.domain, n.op_type, n.overload) not in bodies]
 
 
-def refuse_without_body(model: onnx.ModelProto, path: Path, runtime: str, why: str = "") -> None:
-    """Raise RuntimeUnavailable if the file has nodes of ours that only a kernel library can run.
+def refuse_without_fallback(model: onnx.ModelProto, path: Path, runtime: str, why: str = "") -> None:
+    """Raise RuntimeUnavailable if a node of ours has no fallback definition.
 
-    why : there is none; it takes no libraries if "".
+    why : reason why there is no kernel library; "" for a runtime without such libraries.
     """
-    if bare := without_body(model):
+    if bare := without_fallback(model):
         names = sorted({on_one_line(f"{node.domain}.{node.op_type}") for node in bare})
         where = on_one_line(bare[0].name or bare[0].output[0])
         raise RuntimeUnavailable(
             f"{runtime} cannot run {path}: {', '.join(names)} (form custom_op, {len(bare)} nodes, the first at "
-            f"'{where}') has no body in the file, and {why or f'{runtime} has no kernel for it'}; use --form function"
+            f"'{where}') has no fallback definition in the file, and {why or f'{runtime} has no kernel for it'}; "
+            "use --form function"
         )
 
 
 def input_specs(model: onnx.ModelProto, path: Path) -> tuple[TensorSpec, ...]:
-    """What the model takes. Old files list their weights among the inputs: these are left out."""
+    """Inputs of the model, without weights, which old files list among them."""
     weights = {tensor.name for tensor in model.graph.initializer}
     return tuple(_spec(value, path) for value in model.graph.input if value.name not in weights)
 
 
 def output_specs(model: onnx.ModelProto, path: Path) -> tuple[TensorSpec, ...]:
-    """What the model returns."""
+    """Outputs of the model."""
     return tuple(_spec(value, path) for value in model.graph.output)
 
 
@@ -98,6 +100,6 @@ def _spec(value: onnx.ValueInfoProto, path: Path) -> TensorSpec:
     dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)
     shape: list[int | str | None] = [
         dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else dim.dim_param or None
-        for dim in kind.shape.dim  # below 0 is dynamic, as ONNX Runtime takes it
+        for dim in kind.shape.dim  # a negative size is dynamic, as in ONNX Runtime
     ]
     return TensorSpec(value.name, dtype, tuple(shape) if kind.HasField("shape") else None)

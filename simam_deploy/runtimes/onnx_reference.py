@@ -1,4 +1,4 @@
-"""The NumPy evaluator that comes with onnx: slow, needs nothing else, and can compute in float64."""
+"""The NumPy evaluator of onnx: slow, without other dependencies, also in float64."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import numpy as np
 from onnx.reference.op_run import OpRun
 
 from simam_deploy.errors import InputError, RuntimeUnavailable
-from simam_deploy.formula import OP_DOMAIN
+from simam_deploy.formula import OP_DOMAIN, Array
 from simam_deploy.graph import onnx_file
 from simam_deploy.graph.evaluator import KERNELS, Erf, evaluator
 from simam_deploy.graph.to_float64 import widen
 from simam_deploy.graph.traverse import say_defaults
 from simam_deploy.runtimes import onnx_model
-from simam_deploy.runtimes.session import Array, Session, TensorSpec, first_line, is_float, pick
+from simam_deploy.runtimes.session import Session, TensorSpec, first_line, is_float, pick
 
 
 class OnnxReferenceSession(Session):
     """An ONNX file in onnx.reference.ReferenceEvaluator.
 
     dtype : None computes in the types of the file. "float64" widens every float of the model (graph/to_float64.py),
-            and takes float feeds of any width.
-    Our nodes without a body are computed with `formula.reference`, and `notes` says so.
+            and accepts float feeds of any width.
+    Computes our nodes without a fallback definition with `formula.reference`, with a line in `notes`.
     """
 
     def __init__(self, artifact: object, *, dtype: str | None = None) -> None:
@@ -39,9 +39,11 @@ class OnnxReferenceSession(Session):
         self.inputs = onnx_model.input_specs(model, path)
         self.outputs = onnx_model.output_specs(model, path)
         kernels: list[type[OpRun]] = [Erf] if self._wide else []
-        for name in sorted({node.op_type for node in onnx_model.without_body(model)} & KERNELS.keys()):
+        for name in sorted({node.op_type for node in onnx_model.without_fallback(model)} & KERNELS.keys()):
             kernels.append(KERNELS[name])
-            self.notes.append(f"{OP_DOMAIN}.{name} has no body in the file: computed with formula.reference")
+            self.notes.append(
+                f"{OP_DOMAIN}.{name} has no fallback definition in the file: computed with formula.reference"
+            )
         self._parts = model, kernels
         try:
             self._evaluator = evaluator(model, kernels)

@@ -14,23 +14,22 @@ import onnx
 import onnx.inliner
 
 from simam_deploy.errors import RuntimeUnavailable
-from simam_deploy.formula import OP_DOMAIN
+from simam_deploy.formula import OP_DOMAIN, Array
 from simam_deploy.graph import onnx_file
 from simam_deploy.graph.traverse import nodes, say_defaults
 from simam_deploy.runtimes import onnx_model
-from simam_deploy.runtimes.session import Array, Session, first_line, framework, pick, refuse_types_outside_numpy
+from simam_deploy.runtimes.session import Session, first_line, framework, pick, refuse_types_outside_numpy
 
 
 class OpenVinoSession(Session):
     """An ONNX file in OpenVINO's CPU plugin.
 
-    The ONNX frontend of OpenVINO (2026.4) does not know functions: the body is put in place of each of our
-    nodes, in memory, and `notes` says so. On CPUs with bfloat16 units the plugin would round every layer to
-    bfloat16, so float32 is asked for, and checked.
-    threads : of one inference; 0 leaves the number to OpenVINO.
-    Threads take turns: an infer request holds one inference, and OpenVINO's own threads share the work of each.
-    One request for each thread was no faster on maps of 256x256 and more, and the process crashed once while one
-    was made.
+    The ONNX frontend of OpenVINO (2026.4) does not support functions. So our nodes are replaced in memory by their
+    fallback definitions, with a line in `notes`. On CPUs with bfloat16 units the plugin rounds every layer to
+    bfloat16; the session requests float32 and verifies it.
+    threads : threads of one inference; 0 leaves the number to OpenVINO.
+    Threads take turns: an infer request holds one inference, and OpenVINO's threads share its work. One request per
+    thread was no faster on maps from 256x256 on, and creating one crashed the process once.
     """
 
     def __init__(self, artifact: object, *, threads: int = 0) -> None:
@@ -38,7 +37,7 @@ class OpenVinoSession(Session):
         super().__init__("openvino[CPU]")
         path, model = onnx_model.read(artifact, "openvino")
         say_defaults(model)
-        onnx_model.refuse_without_body(model, path, "openvino")
+        onnx_model.refuse_without_fallback(model, path, "openvino")
         self._ours = onnx_model.ours(model)
         self.inputs = onnx_model.input_specs(model, path)
         self.outputs = onnx_model.output_specs(model, path)
@@ -67,22 +66,24 @@ class OpenVinoSession(Session):
         return compiled.create_infer_request()
 
     def _loadable(self, path: Path, model: onnx.ModelProto, cleanup: ExitStack) -> str | bytes:
-        """The file itself, or what OpenVINO can read of it.
+        """The file itself, or a copy without our functions.
 
-        OpenVINO looks for weights below the folder of the model and follows no link out of it, so they go beside the
-        changed model.
+        OpenVINO reads weights below the folder of the model and follows no link out of it. So they lie beside the
+        copy.
         """
         ours = [(f.domain, f.name) for f in model.functions if f.domain == OP_DOMAIN]
         if not ours:
             return str(path)
         count = sum(node.domain == OP_DOMAIN for node in nodes(model))
-        self.notes.append(f"{count} {OP_DOMAIN} node(s) replaced by their bodies, as OpenVINO knows no functions")
+        self.notes.append(
+            f"{count} {OP_DOMAIN} node(s) replaced by their fallback definitions, as OpenVINO knows no functions"
+        )
         try:
             inlined = onnx.inliner.inline_selected_functions(model, ours)
         except RuntimeError as error:
             raise RuntimeUnavailable(
-                f"openvino cannot load {path}: bodies of {OP_DOMAIN} cannot be put in place: {first_line(error)}; "
-                "write them in the opset of the file: simam-deploy fuse"
+                f"openvino cannot load {path}: fallback definitions of {OP_DOMAIN} cannot be inlined: "
+                f"{first_line(error)}; write them in the opset of the file: simam-deploy fuse"
             ) from error
         if not onnx_file.weight_files(inlined, path):
             return bytes(inlined.SerializeToString())
@@ -112,10 +113,10 @@ def _port(ports: list[Any], name: str, path: Path) -> int:
 
 
 def _import_openvino() -> Any:
-    """The module openvino. Importing it must not report to its maker that it was imported, as it does.
+    """Import openvino without telemetry.
 
-    Where the package openvino_telemetry is not installed it takes a stub in its place, for its later reports too: of
-    a conversion, for instance. So for the time of the first import it is not.
+    Without the package openvino_telemetry, openvino installs a stub instead, also for its later reports, such as that
+    of a conversion. So the package is hidden during the first import.
     """
     reports = "openvino_telemetry"
     held = {reports: sys.modules[reports]} if reports in sys.modules else {}

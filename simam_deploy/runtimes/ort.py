@@ -1,4 +1,4 @@
-"""ONNX Runtime, with exactly the execution provider that was asked for."""
+"""ONNX Runtime, with exactly the requested execution provider."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ import onnx
 from simam_deploy import native
 from simam_deploy.artifacts.manifest import Record
 from simam_deploy.errors import InputError, ModelFileError, RuntimeUnavailable
-from simam_deploy.formula import OP_NAME
+from simam_deploy.formula import OP_NAME, Array
 from simam_deploy.runtimes import fallbacks, onnx_model
 from simam_deploy.runtimes.session import (
-    Array,
     KernelUse,
     Session,
     first_line,
@@ -27,8 +26,8 @@ from simam_deploy.runtimes.session import (
 
 _BROKEN_FILE = {"InvalidProtobuf", "InvalidGraph", "InvalidArgument", "NoSuchFile", "NoModel"}
 _ONLY_ERRORS, _NOTHING = 3, 4
-"""Of its log, which goes to stderr with the names in a file as they are. The exceptions say the same; but that a
-provider could not be had stands in the log alone."""
+"""Severities of its log, which prints names from a file to stderr unescaped. The exceptions say the same, except for
+a provider that could not be loaded, which only the log reports."""
 CPU, CUDA = native.CPU, native.CUDA
 KERNEL = ("auto", "require", "off")
 
@@ -36,15 +35,15 @@ KERNEL = ("auto", "require", "off")
 class OrtSession(Session):
     """An ONNX file in onnxruntime.InferenceSession.
 
-    provider : as ONNX Runtime names it. Its list of providers holds what the package was built with, not what
-               works here, and a session without the one asked for runs on the CPU. So the session is asked.
+    provider : name in ONNX Runtime. Its list of providers is that of the build, not of the machine, and a session
+               without the requested one runs on the CPU. So the session itself is queried.
     threads  : intra-op threads; 0 leaves the number to ONNX Runtime. Operators run one after the other.
-               The idle threads sleep after a run. By default they spin for a while and take the cores from whatever
-               comes next, so that on few cores a session would be timed by what ran before it.
-    kernel   : "auto", "require" or "off", see open_session. The provider's library is registered only for files with
-               nodes of ours whose fallback definitions compute what the kernel does, see fallbacks.py. ONNX Runtime
-               then takes the library's kernel, or fails to load if that does not take the type of x; "auto" then
-               loads the file without the library.
+               Idle threads sleep after a run. By default they spin for a while, and take the cores from the next
+               session that is timed.
+    kernel   : "auto", "require" or "off", see open_session. Registers the provider's library only for files with
+               nodes of ours whose fallback definitions match the kernel, see fallbacks.py. ONNX Runtime then uses the
+               kernel, or fails to load if the kernel does not support the type of x; "auto" then loads the file
+               without the library.
     """
 
     def __init__(self, artifact: object, *, provider: str = CPU, threads: int = 0, kernel: str = "auto") -> None:
@@ -57,23 +56,23 @@ class OrtSession(Session):
         self._library, self._why = self._choose(kernel, model)
         self._refuse_elsewhere(onnx_model.specialisation(model))
         if self._library is None:
-            onnx_model.refuse_without_body(model, self._path, "ort", self._why)
+            onnx_model.refuse_without_fallback(model, self._path, "ort", self._why)
         self.inputs = onnx_model.input_specs(model, self._path)
         self.outputs = onnx_model.output_specs(model, self._path)
         refuse_types_outside_numpy("ort", self.inputs + self.outputs)
         if provider not in self._ort.get_available_providers():
             raise self._not_given(provider, "it is not in this build")
         self._names = [spec.name for spec in self.outputs]
-        may_go_without = kernel == "auto" and not onnx_model.without_body(model)
+        may_go_without = kernel == "auto" and not onnx_model.without_fallback(model)
         self._session = self._load_with_or_without(may_go_without=may_go_without)
         if (got := self._session.get_providers()[0]) != provider:
             raise self._not_given(provider, f"the session got {got}; onnxruntime wrote the cause to stderr")
         self._session.disable_fallback()
         if self._ours and kernel == "auto" and self._why:
-            self.notes.append(f"SimAM runs as the body in the file: {self._why}")
+            self.notes.append(f"SimAM runs as the fallback definition in the file: {self._why}")
 
     def _choose(self, kernel: str, model: onnx.ModelProto) -> tuple[native.Library | None, str]:
-        """The library to register, or None and why not."""
+        """The library to register, or None and the reason."""
         library, why = None, ""
         if not self._ours:
             why = f"it has no node of the domain {onnx_model.DOMAINS[0]}; write it with --form function"
@@ -90,7 +89,7 @@ class OrtSession(Session):
         return library, why
 
     def _refuse_elsewhere(self, mark: Record | None) -> None:
-        """Raise if the file is specialised for another machine: its weights are laid out for that one."""
+        """Raise RuntimeUnavailable if the file is specialised for another machine, hence another weight layout."""
         if mark is None:
             return
         made_for, made_with = mark.get("machine"), mark.get("onnxruntime")
@@ -141,7 +140,7 @@ class OrtSession(Session):
             ) from error
 
     def kernel_use(self, feeds: Mapping[str, Array]) -> KernelUse:
-        """Which of our nodes ran as the kernel: seen in the profile of a run, in a second session of the file."""
+        """Count the nodes that run as the kernel, in the profile of a run of a second session."""
         if self._library is None:
             return KernelUse(0, self._ours, why=self._why)
         self._check(feeds)

@@ -1,4 +1,4 @@
-"""What every runtime looks like from outside: open it, run it, close it."""
+"""Interface of all runtimes: open, run, close."""
 
 from __future__ import annotations
 
@@ -10,22 +10,20 @@ from importlib import import_module
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from simam_deploy.errors import InputError, RuntimeUnavailable
+from simam_deploy.formula import Array
 from simam_deploy.processes.silent import silence
 from simam_deploy.text import on_one_line
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
 class TensorSpec:
     """One input or output.
 
-    shape : a size is an int where it is fixed, a str where it has a name, None where it has none.
-            The whole is None where not even the number of dimensions is declared.
-    range : the least and the largest value that an integer input may hold; None if not known. See `inputs.specs`.
+    shape : an int for a fixed size, a str for a named one, None for an unknown one. The whole is None if the rank is
+            unknown.
+    range : smallest and largest valid value of an integer input; None if unknown. See `inputs.specs`.
     """
 
     name: str
@@ -41,11 +39,11 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class KernelUse:
-    """How many of the nodes of our operators ran as a compiled kernel, seen in a run.
+    """Number of nodes of our operators that ran as a compiled kernel, observed in a run.
 
-    ran : of `of`; the others ran as their bodies, or not at all, in a branch that was not taken. None : not seen.
-    target : the instructions that the kernel was compiled for, as avx512; or cuda.
-    why : no kernel could run, or nothing was seen; else "".
+    ran : out of `of`. The others ran as their fallback definitions, or are in a branch not taken. None : unknown.
+    target : instruction set of the kernel, such as avx512; or cuda.
+    why : reason why no kernel ran, or why it is unknown; else "".
     """
 
     ran: int | None = 0
@@ -54,22 +52,22 @@ class KernelUse:
     why: str = ""
 
     def __str__(self) -> str:
-        """As in `kernel (avx512)`, `kernel (avx512) 2 of 3`, `body`, or `-` where there is no node of ours."""
+        """As in `kernel (avx512)`, `kernel (avx512) 2 of 3`, `fallback`, or `-` without a node of ours."""
         if self.ran is None:
             return "not seen"
         if not self.ran:
-            return "body" if self.of else "-"
+            return "fallback" if self.of else "-"
         return f"kernel ({self.target})" + (f" {self.ran} of {self.of}" if self.ran < self.of else "")
 
 
 class Session(ABC):
-    """A model that is loaded and ready. Use it in a `with` block. Several threads may use one session at once.
+    """A loaded model. Use it in a `with` block. Several threads may use one session at once.
 
-    label    names it in reports, as in `ort[CPUExecutionProvider]`. Yours to change.
-    notes    what had to be done to the model to load it; empty if nothing.
-    inputs   what `run` takes, in the order of the model.
-    outputs  what `run` returns, in the order of the model. A file may list one twice; `run` returns it once.
-    named    whether the outputs of the last run have names of their own, as in a file or in a dict.
+    label    name in reports, such as `ort[CPUExecutionProvider]`. May be changed.
+    notes    changes to the model that loading required.
+    inputs   inputs of `run`, in the order of the model.
+    outputs  outputs of `run`, in the order of the model. `run` returns an output once, even if a file lists it twice.
+    named    whether the outputs of the last run have names of their own, as in a file or a dict.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -84,12 +82,12 @@ class Session(ABC):
         self._closing = threading.Lock()
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """One inference. Nothing is timed, printed or tried a second way.
+        """Run one inference, without timing, output or fallback.
 
-        feeds : every input by its name. Not modified.
-        Returns every output by its name; the arrays are the caller's own.
-        Raises InputError if feeds do not match `inputs`, RuntimeUnavailable after `close`. An error of the
-        framework while it computes keeps its own type.
+        feeds : every input by name. Not modified.
+        Returns every output by name; the caller owns the arrays.
+        Raises InputError if feeds do not match `inputs`, RuntimeUnavailable after `close`. Errors of the framework
+        during computation keep their type.
         """
         if self._open:
             self._check(feeds)
@@ -98,22 +96,22 @@ class Session(ABC):
             except AttributeError:
                 if self._open:
                     raise
-                # closed by another thread after the question above
+                # closed by another thread after the test above
         raise RuntimeUnavailable(f"{self.label}: this session is closed; open another with open_session")
 
     def run_with_roundings(self, feeds: Mapping[str, Array], seed: int) -> dict[str, Array] | None:
-        """`run`, but each operator reads its floats with a random relative error of up to one eps of float32.
+        """Run with random relative errors of up to one float32 eps in the float inputs of each operator.
 
-        Shows which outputs roundings change. Whole numbers stay, as sums and products of them are exact; but for
-        sort and top-k, which may take equal numbers in any order.
+        Reveals outputs that roundings change. Integers stay exact, except in sort and top-k, which may order equal
+        numbers either way.
         feeds : as for `run`.  seed : of the random numbers.
-        Returns None where the runtime has no way to do so: all but eager and onnx_reference.
+        Returns None in runtimes without this feature: all but eager and onnx_reference.
         """
         del feeds, seed
         return None
 
     def kernel_use(self, feeds: Mapping[str, Array]) -> KernelUse:
-        """Whether compiled kernels of ours run in this session. Takes about a load and a run where they may.
+        """Count the nodes that run as our compiled kernels. May take a load and a run.
 
         feeds : as for `run`.
         """
@@ -121,7 +119,7 @@ class Session(ABC):
         return KernelUse(0, self._ours)
 
     def close(self) -> None:
-        """Let go of the model. Closing twice is fine. Runs of other threads that have begun end as ever."""
+        """Release the model. May be called twice. Runs of other threads that have begun complete."""
         with self._closing:
             if self._open:
                 self._open = False
@@ -135,14 +133,14 @@ class Session(ABC):
 
     @abstractmethod
     def _run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Run with feeds that were checked. Called by several threads at once, and while another closes."""
+        """Run with validated feeds. Called by several threads at once, also while another closes."""
 
     @abstractmethod
     def _close(self) -> None:
-        """Drop what is heavy, as attributes that are deleted. Called once."""
+        """Delete the attributes that hold the model. Called once."""
 
     def _takes(self, spec: TensorSpec, dtype: np.dtype[Any]) -> bool:
-        """Whether an array of this dtype may be fed to `spec`."""
+        """Whether `spec` accepts an array of this dtype."""
         return dtype == spec.dtype
 
     def _check(self, feeds: Mapping[str, Array]) -> None:
@@ -174,15 +172,15 @@ class Session(ABC):
 
 
 def is_float(dtype: np.dtype[Any]) -> bool:
-    """Whether dtype is a float of two bytes or more; bfloat16 is none of NumPy's own."""
+    """Whether dtype is a float of at least two bytes, including bfloat16 of ml_dtypes."""
     return dtype.kind == "f" or dtype.name == "bfloat16"
 
 
 def framework(name: str, runtime: str, extra: str) -> Any:
-    """The imported module `name`, which reports to its maker only if the user has set its variable so.
+    """Import module `name` with telemetry off, unless the user's environment enables it.
 
     ONNX Runtime 1.32 writes an identifier into the user's cache and sends events while a session is open.
-    Raises RuntimeUnavailable with the pip line if it cannot be imported.
+    Raises RuntimeUnavailable with the pip command if the import fails.
     """
     silence()
     try:
@@ -195,7 +193,7 @@ def framework(name: str, runtime: str, extra: str) -> Any:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of a framework's message that says something."""
+    """First informative line of a framework's message."""
     lines = [line.strip() for line in str(error).splitlines()]
     noise = ("", "Exception from ", "Check '", "FrontEnd API failed", "Summary:", "Model wasn't fully converted")
     telling = [
@@ -205,9 +203,9 @@ def first_line(error: BaseException) -> str:
 
 
 def refuse_types_outside_numpy(runtime: str, specs: Iterable[TensorSpec]) -> None:
-    """Raise RuntimeUnavailable for inputs or outputs of a type that only ml_dtypes has (bfloat16, float8, int4).
+    """Raise RuntimeUnavailable for inputs or outputs of a type of ml_dtypes (bfloat16, float8, int4).
 
-    OpenVINO 2026.4 takes such an array and reads its bits as another type; ONNX Runtime 1.32 refuses it on run.
+    OpenVINO 2026.4 reads the bits of such an array as another type; ONNX Runtime 1.32 refuses it on run.
     """
     if odd := [str(spec) for spec in specs if spec.dtype.isbuiltin != 1]:
         raise RuntimeUnavailable(
@@ -217,5 +215,5 @@ def refuse_types_outside_numpy(runtime: str, specs: Iterable[TensorSpec]) -> Non
 
 
 def pick(specs: Sequence[TensorSpec], arrays: Iterable[Array]) -> dict[str, Array]:
-    """Arrays under the names of the specs, which are in the same order."""
+    """Arrays by the names of the specs, in the same order."""
     return {spec.name: array for spec, array in zip(specs, arrays, strict=True)}

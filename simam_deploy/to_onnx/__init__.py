@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -30,16 +30,24 @@ from simam_deploy.pytorch.module_state import (
 from simam_deploy.rewrite.forms import form_named
 from simam_deploy.rewrite.fuse import fuse, write
 from simam_deploy.rewrite.fused import BlockRow, Fused
-from simam_deploy.text import on_lines
+from simam_deploy.text import Say, on_lines
 from simam_deploy.to_onnx import lambdas
 from simam_deploy.to_onnx.arguments import Call, Flat, call_of, outputs_of
-from simam_deploy.to_onnx.axes import Asked, Axes, Sizes, odd_sizes, other_sizes, parsed, resolved, shown
+from simam_deploy.to_onnx.axes import (
+    DynamicAxes,
+    InputSizes,
+    RequestedAxes,
+    odd_sizes,
+    other_sizes,
+    parsed,
+    resolved,
+    shown,
+)
 from simam_deploy.to_onnx.check import MEND, compare, resized
 from simam_deploy.to_onnx.conversions import refused
 from simam_deploy.to_onnx.memory import same_answer
 from simam_deploy.to_onnx.torch_export import check_options, torch_export
 
-Say = Callable[[str], None]
 COMPILED = "the model is compiled by torch.compile: the file was made of, and compared with, the model before that"
 
 
@@ -68,7 +76,7 @@ def export(
     kwargs: Mapping[str, Any] | None = None,
     form: str = "function",
     opset: int | None = None,
-    dynamic: Asked = (),
+    dynamic: RequestedAxes = (),
     exporter: str = "dynamo",
     check: bool = True,
     runtimes: Sequence[str] | None = None,
@@ -145,7 +153,7 @@ def export(
         say("find and fuse SimAM blocks")
         found: list[BlockRow] = []
         with lambdas.kept(model, swapped, found) if exporter == "dynamo" else nullcontext():
-            fused = fuse(raw, form, lambda node: say(f"prove the block at {node}"), epilogue=epilogue)
+            fused = fuse(raw, form, lambda node: say(f"check the block at {node}"), epilogue=epilogue)
             found += fused.rows
         origin = {
             "model": source or type(model).__name__,
@@ -177,7 +185,7 @@ def export(
 
 
 def _refuse_other_floats(model: nn.Module, call: Call) -> None:
-    """The yardstick of `verify` is float32."""
+    """Raise InputError for floats other than float32, the type of the reference error of `verify`."""
     tensors = (*call.tensors.values(), *model.parameters(), *model.buffers())
     held = {t.dtype for t in tensors if t.is_floating_point()}
     others = sorted(str(dtype) for dtype in held if dtype != torch.float32)
@@ -197,11 +205,11 @@ def _in_eval_mode(model: nn.Module) -> Iterator[bool]:
         yield uncompile(model)
 
 
-def _resized(call: Call, sizes: Sizes) -> dict[str, Tensor]:
+def _resized(call: Call, sizes: InputSizes) -> dict[str, Tensor]:
     return {name: resized(tensor, sizes[name]) for name, tensor in call.tensors.items()}
 
 
-def _runs(model: nn.Module, call: Call, sizes: Sizes) -> InputError | None:
+def _runs(model: nn.Module, call: Call, sizes: InputSizes) -> InputError | None:
     """Why the model does not run at these sizes; None if it does."""
     try:
         call.run(model, list(_resized(call, sizes).values()))
@@ -222,7 +230,9 @@ def _why_not(parity: Report, others: Collection[str]) -> str:
     return why
 
 
-def _at_other_sizes(model: nn.Module, call: Call, axes: Axes) -> tuple[dict[str, dict[str, Tensor]], list[str]]:
+def _at_other_sizes(
+    model: nn.Module, call: Call, axes: DynamicAxes
+) -> tuple[dict[str, dict[str, Tensor]], list[str]]:
     """Inputs of other sizes, under the name of each, and notes. The model ran on the first last: what it caches by
     size is then computed in the export. A cache for the size of the example would be a constant in the file."""
     others: dict[str, dict[str, Tensor]] = {}

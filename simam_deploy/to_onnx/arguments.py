@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from simam_deploy.errors import InputError, SimAMDeployError
-from simam_deploy.pytorch.adopt.observe import Inputs
+from simam_deploy.pytorch.adopt.observe import ModelInputs
 from simam_deploy.pytorch.module_state import preserved
 from simam_deploy.pytorch.nested import PLAIN, mapped, named, unique
 
@@ -29,7 +29,7 @@ class Call:
     names : one for each tensor in the inputs, in their order; None for one that is a constant.
     """
 
-    inputs: Inputs
+    inputs: ModelInputs
     names: tuple[str | None, ...]
     notes: tuple[str, ...] = ()
 
@@ -59,7 +59,7 @@ class Call:
             sizes = ", ".join(str(tuple(tensor.shape)) for tensor in given)
             raise InputError(f"the model does not run on inputs of shape {sizes}: {error}") from error
 
-    def rebuilt(self, tensors: Sequence[Tensor]) -> Inputs:
+    def rebuilt(self, tensors: Sequence[Tensor]) -> ModelInputs:
         """The inputs with these tensors in them, in the order of names."""
         names, given = iter(self.names), iter(tensors)
 
@@ -67,7 +67,7 @@ class Call:
             return next(given) if isinstance(leaf, Tensor) and next(names) else leaf
 
         args, kwargs = mapped((self.inputs.positional, dict(self.inputs.keywords)), put)
-        return Inputs(args, kwargs)
+        return ModelInputs(args, kwargs)
 
 
 def call_of(model: nn.Module, args: Any, kwargs: Mapping[str, Any] | None) -> Call:
@@ -75,7 +75,7 @@ def call_of(model: nn.Module, args: Any, kwargs: Mapping[str, Any] | None) -> Ca
 
     Raises InputError if there is no tensor, or something that is neither a tensor nor a plain value.
     """
-    inputs = Inputs(tuple(args) if isinstance(args, tuple | list) else (args,), dict(kwargs or {}))
+    inputs = ModelInputs(tuple(args) if isinstance(args, tuple | list) else (args,), dict(kwargs or {}))
     found = list(_leaves(model, inputs))
     _refuse_others(
         found,
@@ -147,7 +147,7 @@ class Flat(nn.Module):
         return tuple(returned)
 
 
-def _leaves(model: nn.Module, inputs: Inputs) -> Iterator[tuple[str, Any]]:
+def _leaves(model: nn.Module, inputs: ModelInputs) -> Iterator[tuple[str, Any]]:
     """With names after the parameters of forward, in the order of `Inputs`."""
     parameters = _parameters(model)
     by_position = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
@@ -166,6 +166,6 @@ def _parameters(model: nn.Module) -> list[inspect.Parameter]:
         return []
 
 
-def _tensors(inputs: Inputs) -> Iterator[Tensor]:
+def _tensors(inputs: ModelInputs) -> Iterator[Tensor]:
     leaves = named((inputs.positional, dict(inputs.keywords)))
     return (leaf for _, leaf in leaves if isinstance(leaf, Tensor))

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from simam_deploy.errors import InputError
 
-Asked = Sequence[str] | Mapping[str, Sequence[int] | Mapping[int, str]]
-Axes = dict[str, dict[int, str]]
+RequestedAxes = Sequence[str] | Mapping[str, Sequence[int] | Mapping[int, str]]
+DynamicAxes = dict[str, dict[int, str]]
 """Input -> axis -> the name of the dimension in the file. Every input is in it."""
-Sizes = dict[str, tuple[int, ...]]
+InputSizes = dict[str, tuple[int, ...]]
 
 BY_RANK: dict[int, dict[str, int]] = {
     4: {"batch": 0, "height": 2, "width": 3},
@@ -26,7 +26,7 @@ NAMES = ("batch", *TIME, "depth", "height", "width")
 LARGEST_STEP = 32
 
 
-def parsed(asked: Asked) -> tuple[list[str], dict[str, dict[int, str]]]:
+def parsed(asked: RequestedAxes) -> tuple[list[str], dict[str, dict[int, str]]]:
     """The names, and the axes by number of each input, "" for one without a name of its own.
 
     asked : names and `INPUT:AXES`, as in ["batch", "x:2", "3"] or "x:2,3"; or a mapping of inputs to axes, or to
@@ -57,7 +57,7 @@ def parsed(asked: Asked) -> tuple[list[str], dict[str, dict[int, str]]]:
     return names, numbers
 
 
-def resolved(asked: Asked, tensors: Mapping[str, Tensor], runs: Callable[[Sizes], bool]) -> Axes:
+def resolved(asked: RequestedAxes, tensors: Mapping[str, Tensor], runs: Callable[[InputSizes], bool]) -> DynamicAxes:
     """The axes that `asked` means for these inputs.
 
     runs : whether the model runs at other sizes; asked only where `time` may be one of two axes.
@@ -65,7 +65,7 @@ def resolved(asked: Asked, tensors: Mapping[str, Tensor], runs: Callable[[Sizes]
     """
     names, numbers = parsed(asked)
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    axes: Axes = {name: {} for name in shapes}
+    axes: DynamicAxes = {name: {} for name in shapes}
     for name in names:
         of = {given: _axis(name, given, shapes, runs) for given in shapes}
         if all(axis is None for axis in of.values()):
@@ -86,29 +86,31 @@ def resolved(asked: Asked, tensors: Mapping[str, Tensor], runs: Callable[[Sizes]
     return _one_name_for_one_size(axes, shapes)
 
 
-def other_sizes(axes: Axes, tensors: Mapping[str, Tensor]) -> Iterator[Sizes]:
+def other_sizes(axes: DynamicAxes, tensors: Mapping[str, Tensor]) -> Iterator[InputSizes]:
     """Larger sizes to try, the likeliest first: one more in the batch, else steps that networks with strides take,
     powers of two that divide the size. Height and width differ. Inputs keep the ratio of their sizes."""
     for factor in (1, 2, 4):
         yield _changed(axes, tensors, partial(_larger, factor=factor))
 
 
-def odd_sizes(axes: Axes, tensors: Mapping[str, Tensor]) -> Iterator[tuple[int, Sizes]]:
+def odd_sizes(axes: DynamicAxes, tensors: Mapping[str, Tensor]) -> Iterator[tuple[int, InputSizes]]:
     """Sizes with other remainders than the example's and `other_sizes`, each with the step of which they are odd
     multiples: 1 first, then what networks with strides take. A batch is 1, or 3 where the example has 1."""
     for step in (1, 2, 4, 8, 16) if any(axis for of_input in axes.values() for axis in of_input) else (1,):
         yield step, _changed(axes, tensors, partial(_odd, step=step))
 
 
-def shown(sizes: Sizes) -> str:
+def shown(sizes: InputSizes) -> str:
     """As in `x (1, 3, 65, 67), mask (1, 65)`."""
     return ", ".join(f"{name} {size}" for name, size in sizes.items())
 
 
-def _changed(axes: Axes, tensors: Mapping[str, Tensor], change: Callable[[Sequence[int], int], int]) -> Sizes:
+def _changed(
+    axes: DynamicAxes, tensors: Mapping[str, Tensor], change: Callable[[Sequence[int], int], int]
+) -> InputSizes:
     """change : the size of an axis, with the axes before it changed already, and that axis -> its new size."""
     changed: dict[str, tuple[int, int]] = {}
-    sizes: Sizes = {}
+    sizes: InputSizes = {}
     for given, tensor in tensors.items():
         size = list(tensor.shape)
         for axis, name in sorted(axes[given].items()):
@@ -136,7 +138,7 @@ def _odd(size: Sequence[int], axis: int, step: int) -> int:
     return new
 
 
-def _axis(name: str, given: str, shapes: Sizes, runs: Callable[[Sizes], bool]) -> int | None:
+def _axis(name: str, given: str, shapes: InputSizes, runs: Callable[[InputSizes], bool]) -> int | None:
     """The axis of one input that `name` means, None if it has none."""
     shape = shapes[given]
     if name in TIME:
@@ -147,10 +149,10 @@ def _axis(name: str, given: str, shapes: Sizes, runs: Callable[[Sizes], bool]) -
     return _named(len(shape)).get(name)
 
 
-def _time_axis(name: str, given: str, shapes: Sizes, runs: Callable[[Sizes], bool]) -> int:
+def _time_axis(name: str, given: str, shapes: InputSizes, runs: Callable[[InputSizes], bool]) -> int:
     """The one that the model takes at another size; weights fix the number of channels."""
 
-    def longer(axis: int) -> Sizes:
+    def longer(axis: int) -> InputSizes:
         return {
             n: tuple(d + (i == axis and len(s) == 3) * gcd(d, LARGEST_STEP) for i, d in enumerate(s))
             for n, s in shapes.items()
@@ -170,7 +172,7 @@ def _named(rank: int) -> dict[str, int]:
     return BY_RANK.get(rank, {"batch": 0} if rank else {})
 
 
-def _ranks(shapes: Sizes) -> str:
+def _ranks(shapes: InputSizes) -> str:
     of = {3: "batch and time"}
     return "; ".join(
         f"{name!r} is {len(s)}-D {s}, which has {of.get(len(s)) or ', '.join(_named(len(s))) or 'no named axis'}"
@@ -178,12 +180,12 @@ def _ranks(shapes: Sizes) -> str:
     )
 
 
-def _by_number(shapes: Sizes) -> str:
+def _by_number(shapes: InputSizes) -> str:
     shown = [f"{name}:{axis}" for name, s in shapes.items() for axis in range(1, len(s))]
     return f"say the axis by its number: --dynamic {' or '.join(shown[:6] or ['x:0'])}"
 
 
-def _one_name_for_one_size(axes: Axes, shapes: Sizes) -> Axes:
+def _one_name_for_one_size(axes: DynamicAxes, shapes: InputSizes) -> DynamicAxes:
     """Dimensions of one name are equal in a file: where the example has two sizes, the second has another name."""
     sizes: dict[str, int] = {}
     for given, of_input in axes.items():

@@ -25,7 +25,7 @@ from simam_deploy.runtimes import installed
 from simam_deploy.runtimes.eager import EagerSession
 from simam_deploy.runtimes.session import Session, TensorSpec
 from simam_deploy.to_onnx.arguments import Call, Flat
-from simam_deploy.to_onnx.axes import Axes, shown
+from simam_deploy.to_onnx.axes import DynamicAxes, shown
 
 MEND = (
     "compute with sizes as tensors, or let forward raise at sizes that it is not for; or leave the axis out of "
@@ -38,7 +38,7 @@ def compare(
     model: nn.Module,
     call: Call,
     outputs: Sequence[str],
-    axes: Axes,
+    axes: DynamicAxes,
     others: Mapping[str, Mapping[str, Tensor]],
     path: Path,
     *,
@@ -140,7 +140,7 @@ def _at_other_size(name: str, call: Call, tensors: Mapping[str, Tensor]) -> Case
     return Case(name, (_arrays(tensors[given] for given in call.tensors),), f"{name}: {shown(sizes)}")
 
 
-def _cases(call: Call, axes: Axes, inputs: Sequence[str]) -> list[Case]:
+def _cases(call: Call, axes: DynamicAxes, inputs: Sequence[str]) -> list[Case]:
     """The example, and the others at its size. Integers are the example's: they may be indices."""
     example = _arrays(call.tensors.values())
     shapes = [tuple(axes[n].get(i, d) for i, d in enumerate(t.shape)) for n, t in call.tensors.items()]

@@ -37,12 +37,12 @@ NAMES = {
     **{"__array__": "NumPy", "__dlpack__": "DLPack", "__contains__": "in"},
 }
 """Functions of torch that make Python values, or constants, of tensors; as people know them."""
-MOST_PLACES = 5
+MOST_SITES = 5
 """That an error names."""
 _LIBRARIES = tuple(f"{Path(str(module.__file__)).parent}/" for module in (torch, np))
 
 
-class Place(NamedTuple):
+class ConversionSite(NamedTuple):
     """Where a tensor is converted: the innermost line that is neither torch's nor NumPy's, and how."""
 
     file: str
@@ -59,13 +59,13 @@ class Place(NamedTuple):
 
 
 class Conversions(TorchFunctionMode):
-    """Inside, each conversion of a tensor that `counts` is noted in `places`. Operators in TorchScript are not seen:
+    """Inside, each conversion of a tensor that `counts` is noted in `sites`. Operators in TorchScript are not seen:
     a trace keeps their branches."""
 
     def __init__(self, counts: Callable[[Any], bool] = lambda _: True) -> None:
         super().__init__()
         self._counts = counts
-        self.places: dict[Place, None] = {}
+        self.sites: dict[ConversionSite, None] = {}
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -73,7 +73,7 @@ class Conversions(TorchFunctionMode):
         """Call `func`, and note it."""
         name = getattr(func, "__name__", "")
         if name in NAMES and self._counts((args, kwargs or {})):
-            self.places[_place(sys._getframe(1), name)] = None
+            self.sites[_site(sys._getframe(1), name)] = None
         return func(*args, **(kwargs or {}))
 
 
@@ -115,26 +115,26 @@ def refused(model: nn.Module, call: Call) -> Iterator[None]:
         try:
             yield
         except InputError:  # for that reason, as it may be
-            _refuse([place for place in taken if place in traced.places])
+            _refuse([site for site in taken if site in traced.sites])
             raise
-    _refuse([place for place in taken if place in traced.places])
+    _refuse([site for site in taken if site in traced.sites])
 
 
-def _of_inputs(model: nn.Module, call: Call) -> Collection[Place]:
+def _of_inputs(model: nn.Module, call: Call) -> Collection[ConversionSite]:
     """Where `model` converts tensors that depend on the values of its inputs, when it runs on the example."""
     tensors = list(call.tensors.values())
     followed = _Followed(tensors)
     conversions = Conversions(followed.holds)
     with preserved(model), followed, conversions:
         call.run(model, tensors)
-    return [place for place in conversions.places if not place.code.startswith("assert ")]
+    return [site for site in conversions.sites if not site.code.startswith("assert ")]
 
 
-def _refuse(places: Sequence[Place]) -> None:
-    if not places:
+def _refuse(sites: Sequence[ConversionSite]) -> None:
+    if not sites:
         return
-    more = [f"and {len(places) - MOST_PLACES} more"] if len(places) > MOST_PLACES else []
-    lines = "".join(f"\n  {line}" for line in [*places[:MOST_PLACES], *more])
+    more = [f"and {len(sites) - MOST_SITES} more"] if len(sites) > MOST_SITES else []
+    lines = "".join(f"\n  {line}" for line in [*sites[:MOST_SITES], *more])
     raise InputError(
         "the model takes values of its inputs into Python, and the torchscript exporter keeps those of the example "
         f"for every input:{lines}\n"
@@ -143,10 +143,14 @@ def _refuse(places: Sequence[Place]) -> None:
     )
 
 
-def _place(frame: FrameType | None, name: str) -> Place:
+def _site(frame: FrameType | None, name: str) -> ConversionSite:
     while frame is not None and frame.f_code.co_filename.startswith(_LIBRARIES):
         frame = frame.f_back
-    return Place(frame.f_code.co_filename, frame.f_lineno, name) if frame is not None else Place("", 0, name)
+    return (
+        ConversionSite(frame.f_code.co_filename, frame.f_lineno, name)
+        if frame is not None
+        else ConversionSite("", 0, name)
+    )
 
 
 def _memory(tensor: Tensor) -> StorageWeakRef | WeakIdRef:

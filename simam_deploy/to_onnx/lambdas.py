@@ -21,11 +21,13 @@ CLOSE = 1e-6
 """Relative. Files hold λ in float32, by itself or times 4: at most two roundings of 6e-8."""
 TAKEN_FOR_0 = 1e-8
 """The largest number that onnxscript's optimiser takes for 0, which torch runs on what it exports."""
-Call = tuple[str, float]
+LambdaOfModule = tuple[str, float]
 """The name of a module, and its λ."""
 
 
-def compare(model: nn.Module, inputs: observe.Inputs, adopted: Adopted | None, rows: Sequence[BlockRow]) -> list[str]:
+def compare(
+    model: nn.Module, inputs: observe.ModelInputs, adopted: Adopted | None, rows: Sequence[BlockRow]
+) -> list[str]:
     """Raise VerificationError where a block has another λ than its module; return notes.
 
     model : as it was given; it runs once more. Its modules with a known λ are our SimAM and those that were adopted.
@@ -76,22 +78,22 @@ def _refuse_lost(model: nn.Module, adopted: Adopted | None, rows: Sequence[Block
             )
 
 
-def _known(model: nn.Module, adopted: Adopted | None) -> dict[nn.Module, Call]:
-    known: dict[nn.Module, Call] = {
+def _known(model: nn.Module, adopted: Adopted | None) -> dict[nn.Module, LambdaOfModule]:
+    known: dict[nn.Module, LambdaOfModule] = {
         m: (shown((n,)), m.e_lambda) for n, m in model.named_modules() if type(m) is SimAM
     }
     rows = adopted.rows if adopted else ()
     return known | {model.get_submodule(r.names[0]): (shown(r.names), r.e_lambda) for r in rows}
 
 
-def _close(row: BlockRow, call: Call) -> bool:
+def _close(row: BlockRow, call: LambdaOfModule) -> bool:
     return math.isclose(row.e_lambda, call[1], rel_tol=CLOSE)
 
 
-def _calls(model: nn.Module, inputs: observe.Inputs, adopted: Adopted | None) -> list[Call]:
+def _calls(model: nn.Module, inputs: observe.ModelInputs, adopted: Adopted | None) -> list[LambdaOfModule]:
     """Of the modules whose λ is known, in the order in which the model calls them."""
     known = _known(model, adopted)
-    calls: list[Call] = []
+    calls: list[LambdaOfModule] = []
 
     def note(module: nn.Module, _: Any) -> None:
         calls.append(known[module])

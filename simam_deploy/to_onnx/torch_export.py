@@ -20,7 +20,7 @@ from torch import nn
 
 from simam_deploy.errors import InputError, ModelFileError
 from simam_deploy.graph import onnx_file
-from simam_deploy.to_onnx.axes import Axes
+from simam_deploy.to_onnx.axes import DynamicAxes
 
 EXPORTERS = ("dynamo", "torchscript")
 OLDEST_DYNAMO_OPSET = 18
@@ -49,7 +49,7 @@ def torch_export(
     model: nn.Module,
     inputs: Mapping[str, torch.Tensor],
     outputs: Sequence[str],
-    axes: Axes,
+    axes: DynamicAxes,
     *,
     opset: int | None,
     exporter: str,
@@ -100,7 +100,7 @@ def _drop_unused(model: ir.Model) -> None:
         graph.inputs.remove(value)
 
 
-def _check_result(model: ir.Model, opset: int | None, inputs: Mapping[str, torch.Tensor], axes: Axes) -> None:
+def _check_result(model: ir.Model, opset: int | None, inputs: Mapping[str, torch.Tensor], axes: DynamicAxes) -> None:
     """What was asked for must be what came out: exporters warn and go on."""
     got = model.opset_imports.get("")
     if opset is not None and got != opset:

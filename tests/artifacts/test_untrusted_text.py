@@ -101,7 +101,7 @@ def test_progress_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = io.StringIO()
     monkeypatch.setattr(render, "err", Console(file=seen, force_terminal=True, width=400, color_system=None))
     with render.progress() as say:
-        say(f"prove the block at {NASTY}")
+        say(f"check the block at {NASTY}")
     assert r"\x1b]0;owned\x07\x1b[31m\x9b2J" in seen.getvalue()
     assert "owned\x07" not in seen.getvalue()
     assert "[/red][bold]" in seen.getvalue()

@@ -20,6 +20,7 @@ from helpers.gpu_machine import emulated_machine  # noqa: E402
 from benchmarks.gpu import __main__ as script  # noqa: E402
 from benchmarks.gpu import build  # noqa: E402
 from benchmarks.gpu.api import Machine, chip_emulated  # noqa: E402
+from simam_deploy.errors import BuildError  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 
@@ -151,7 +152,7 @@ def test_a_compiler_that_is_none(variable: str, monkeypatch: pytest.MonkeyPatch)
     ask = build._cxx if variable == "CXX" else build.find_nvcc
     for named in ("nonsense", "ccache g++", "/"):
         monkeypatch.setenv(variable, named)
-        with pytest.raises(build.BuildError, match=f"{variable} is '{re.escape(named)}', which is no program here"):
+        with pytest.raises(BuildError, match=f"{variable} is '{re.escape(named)}', which is no program here"):
             ask()
     monkeypatch.setenv(variable, sys.executable)
     assert ask() == sys.executable
@@ -160,8 +161,8 @@ def test_a_compiler_that_is_none(variable: str, monkeypatch: pytest.MonkeyPatch)
 def test_what_does_not_end_is_ended_and_the_table_is_printed() -> None:
     code = (
         "import sys, time\n"
-        "from benchmarks.gpu.clock import Watch\n"
-        "with Watch(float(sys.argv[1]), lambda: print('the table', end='')):\n"
+        "from benchmarks.gpu.clock import Watchdog\n"
+        "with Watchdog(float(sys.argv[1]), lambda: print('the table', end='')):\n"
         "    time.sleep(float(sys.argv[2]))\n"
     )
     for seconds, status, words in (((0.1, 60), 1, "the table"), ((60, 0), 0, "")):

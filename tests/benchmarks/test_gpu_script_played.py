@@ -22,9 +22,9 @@ from helpers.gpu_machine import TINY, emulated_machine, run, sanitizer_script  #
 
 from benchmarks.gpu import __main__ as script  # noqa: E402
 from benchmarks.gpu import baselines, build, checks, precompile, rows, speed, verdict  # noqa: E402
-from benchmarks.gpu.api import Kernels, Machine  # noqa: E402
+from benchmarks.gpu.api import Machine  # noqa: E402
 from benchmarks.gpu.clock import Clock  # noqa: E402
-from simam_deploy.native.cuda_library import Params  # noqa: E402
+from simam_deploy.native.cuda_library import Kernels, Params  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 
@@ -177,7 +177,10 @@ def test_the_whole_command(
     monkeypatch.setattr(script, "_machine", lambda *_: (played, libraries))
     monkeypatch.setattr(verdict, "FULL", TINY)
     monkeypatch.setattr(speed.Effort, "of", staticmethod(lambda *_: speed.Effort(1 << 12, 2, 2, 1)))
-    few = [rows.Row("int8", "s8", "CHW4", (0, 8, 14, 14)), rows.Row("batch 1", "s8", "CHW4", (1, 8, 14, 14))]
+    few = [
+        rows.SpeedRow("int8", "s8", "CHW4", (0, 8, 14, 14)),
+        rows.SpeedRow("batch 1", "s8", "CHW4", (1, 8, 14, 14)),
+    ]
     monkeypatch.setattr(script, "all_rows", lambda: few)
     monkeypatch.setattr(speed, "_of_planes", lambda row, planes: row)
     monkeypatch.setattr(speed, "COMPILE_SECONDS", 1e9)
@@ -211,7 +214,7 @@ def test_the_primitives_for_onnx_runtime_are_simam(machine: Machine) -> None:
     runtime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")
     for type in ("f32", "f16"):
-        of = rows.Filled(machine, rows.Row("tiny", type, "NCHW", (2, 3, 5, 7)), 0)
+        of = rows.Filled(machine, rows.SpeedRow("tiny", type, "NCHW", (2, 3, 5, 7)), 0)
         session = runtime.InferenceSession(baselines._model(of), providers=["CPUExecutionProvider"])
         x = of.as_torch(of.x)
         (y,) = session.run(None, {"x": x.numpy()})
@@ -230,7 +233,7 @@ def test_torch_compile_ahead_of_time(machine: Machine, monkeypatch: pytest.Monke
     monkeypatch.setattr(baselines, "compiled", compiled)
     monkeypatch.setattr(speed.Effort, "of", staticmethod(lambda *_: speed.Effort(1 << 12, 2, 2, 1)))
     nothing = replace(machine, kernels=precompile.NoKernels())  # type: ignore[arg-type]
-    precompile.compile_all(nothing, [rows.Row("tiny", "f16", "NCHW", (0, 8, n, n)) for n in (7, 14)])
+    precompile.compile_all(nothing, [rows.SpeedRow("tiny", "f16", "NCHW", (0, 8, n, n)) for n in (7, 14)])
     assert [shape[1:] for shape in tried] == [(8, 7, 7), (8, 14, 14)]
 
 

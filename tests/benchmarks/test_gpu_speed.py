@@ -24,23 +24,23 @@ def machine() -> Machine:
     return emulated_machine()
 
 
-def timed(machine: Machine, row: rows.Row, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def timed(machine: Machine, row: rows.SpeedRow, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr(speed, "COMPILE_SECONDS", math.inf)
     effort = speed.Effort(20_000, 2, 2, 2)
     return speed.measure(machine, HostTimer(), row, effort, Clock(100))
 
 
 SOME = [
-    rows.Row("tiny", "f16", "NCHW", (0, 8, 7, 7)),
-    rows.Row("HWC8", "bf16", "HWC8", (0, 16, 14, 14)),
-    rows.Row("int8", "s8", "CHW4", (0, 8, 14, 14)),
-    rows.Row("epilogue", "f32", "NCHW", (0, 8, 14, 14), rows.EPILOGUE),
-    rows.Row("batch 1", "f32", "NCHW", (1, 8, 14, 14)),
+    rows.SpeedRow("tiny", "f16", "NCHW", (0, 8, 7, 7)),
+    rows.SpeedRow("HWC8", "bf16", "HWC8", (0, 16, 14, 14)),
+    rows.SpeedRow("int8", "s8", "CHW4", (0, 8, 14, 14)),
+    rows.SpeedRow("epilogue", "f32", "NCHW", (0, 8, 14, 14), rows.EPILOGUE),
+    rows.SpeedRow("batch 1", "f32", "NCHW", (1, 8, 14, 14)),
 ]
 
 
 @pytest.mark.parametrize("row", SOME, ids=lambda row: row.regime)
-def test_a_row_is_timed(machine: Machine, row: rows.Row, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_is_timed(machine: Machine, row: rows.SpeedRow, monkeypatch: pytest.MonkeyPatch) -> None:
     done = timed(machine, row, monkeypatch)
     assert done["us"] > 0
     assert done["eager_us"] > 0
@@ -82,7 +82,7 @@ def test_the_baselines_are_simam(machine: Machine) -> None:
 
 def test_every_tactic_is_tried(machine: Machine) -> None:
     few = speed.Effort(20_000, 2, 2, 2)
-    row = rows.Row("medium", "f16", "NCHW", (2, 4, 40, 40))
+    row = rows.SpeedRow("medium", "f16", "NCHW", (2, 4, 40, 40))
     done = list(speed._tactics(machine, HostTimer(), row, few))
     assert [each["tactic"] for each in done] == ["automatic", "registers", "cluster", "split"]
     assert len({each["plan"] for each in done}) >= 3
@@ -121,7 +121,7 @@ def test_a_launch_that_fails_is_a_failure_and_the_next_row_is_timed(
     monkeypatch.setattr(torch.cuda, "empty_cache", lost)
     monkeypatch.setattr(speed.Effort, "of", staticmethod(lambda *_: speed.Effort(1 << 12, 2, 2, 1)))
     broken = replace(machine, kernels=kernels)  # type: ignore[arg-type]
-    odd = rows.Row("HWC8", "f32", "HWC4", (0, 8, 7, 7))
+    odd = rows.SpeedRow("HWC8", "f32", "HWC4", (0, 8, 7, 7))
     first, second, third = speed.run_all(broken, HostTimer(), [SOME[0], odd, SOME[3]], Clock(20), rivals=False)
     assert (first["ok"], first["note"]) == (False, "tiny f16 NCHW 7x7: simam_launch gives error 700")
     assert (second["ok"], second["note"]) == (False, "KeyError: 'HWC4'")

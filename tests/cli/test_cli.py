@@ -164,7 +164,7 @@ def as_process(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str
 
 def test_as_a_process_of_its_own(folder: Path) -> None:
     done = as_process(folder, "inspect", "fixed.onnx", "--json")
-    assert (done.returncode, done.stderr.replace("... prove the block at simam\n", "")) == (0, "")
+    assert (done.returncode, done.stderr.replace("... check the block at simam\n", "")) == (0, "")
     assert json.loads(done.stdout)["blocks"][0]["node"] == "simam"
     done = as_process(folder, "inspect", "cut.onnx")
     assert (done.returncode, done.stdout) == (2, "")

@@ -110,7 +110,10 @@ BAD: list[tuple[str, str]] = [
         "--provider CUDAExecutionProvider is for ort, which is not among onnx_reference",
     ),
     ("verify fixed.onnx --threads -1", "threads must be 0 .* to 1024; got -1"),
-    ("verify custom.onnx --runtimes ort", r"simam.SimAM .*has no body in the file.*use --form function"),
+    (
+        "verify custom.onnx --runtimes ort",
+        r"simam.SimAM .*has no fallback definition in the file.*use --form function",
+    ),
     (
         "bench fixed.onnx --forms custom_op --runtimes ort",
         "nothing is left to run:\n  custom_op · ort: form custom_op",

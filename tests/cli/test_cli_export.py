@@ -73,7 +73,7 @@ def test_an_export_that_fails_its_check_writes_nothing(
     folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = contents(folder)
-    monkeypatch.setattr(truth, "slack", lambda _: 1e-9)
+    monkeypatch.setattr(truth, "tolerance_factor", lambda _: 1e-9)
     for as_json in ("", " --json"):
         status, out, err = run(f"{EXPORT}build -o out.onnx --exporter torchscript{as_json}")
         assert status == 1

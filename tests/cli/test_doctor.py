@@ -24,7 +24,7 @@ PIP = {
 
 
 @pytest.fixture(scope="module")
-def rows() -> dict[str, doctor.Row]:
+def rows() -> dict[str, doctor.DoctorRow]:
     return {row.name: row for row in doctor.examine()}
 
 
@@ -34,7 +34,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_try_tensorrt_rtx", lambda _: "not tried")
 
 
-def test_a_row_for_every_runtime(rows: dict[str, doctor.Row]) -> None:
+def test_a_row_for_every_runtime(rows: dict[str, doctor.DoctorRow]) -> None:
     assert set(rows) == {
         "simam-deploy",
         "torch",
@@ -50,14 +50,14 @@ def test_a_row_for_every_runtime(rows: dict[str, doctor.Row]) -> None:
 
 
 @pytest.mark.parametrize("name", ["torch", "onnx_reference", "ort", "openvino"])
-def test_what_is_installed_is_run_and_compared(rows: dict[str, doctor.Row], name: str) -> None:
+def test_what_is_installed_is_run_and_compared(rows: dict[str, doctor.DoctorRow], name: str) -> None:
     pytest.importorskip({"onnx_reference": "onnx", **{n: m for n, (m, _) in PIP.items()}}[name])
     assert rows[name].works, rows[name].detail
     assert " of tolerance" in rows[name].detail
     assert rows[name].version[0].isdigit()
 
 
-def test_the_engine_builder_is_tried(rows: dict[str, doctor.Row]) -> None:
+def test_the_engine_builder_is_tried(rows: dict[str, doctor.DoctorRow]) -> None:
     pytest.importorskip("tensorrt_rtx")
     assert "builds engines without a GPU; a block for sm86 took" in rows["tensorrt_rtx"].detail
 
@@ -138,9 +138,12 @@ def test_every_extra_that_is_named_exists() -> None:
 
 @pytest.fixture
 def three_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = [doctor.Row("a", "1", True, "runs"), doctor.Row("b", "-", False, "is not here\npip install b")]
+    found = [
+        doctor.DoctorRow("a", "1", True, "runs"),
+        doctor.DoctorRow("b", "-", False, "is not here\npip install b"),
+    ]
     monkeypatch.setattr(doctor, "examine", lambda _: found)
-    never = doctor.Row("c", "-", False, "no TensorRT\npip install c")
+    never = doctor.DoctorRow("c", "-", False, "no TensorRT\npip install c")
     monkeypatch.setattr(doctor, "examine_experimental", lambda: [never])
 
 

@@ -77,7 +77,7 @@ def tables_alone(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         (
             "bench {file} {folder}other.onnx --forms function,primitive --runtimes ort --seconds 0",
-            ("-", "body", ")"),
+            ("-", "fallback", ")"),
             5,
             "timed: 4 sessions",
         ),
@@ -115,7 +115,7 @@ def test_the_tables_of_build_and_doctor(long: Path, run: Run, monkeypatch: pytes
     _, out, _ = run(f"build {long} -o {long.parent}/new.engine --targets sm86,sm89")
     assert max(map(cell_len, out.splitlines())) == 100
     assert out.endswith("passed: built for all 2 targets\n")
-    rows = [doctor.Row("kernel library", "1", True, f"{long}; avx512 on x86_64; in ort: kernel (avx512)")]
+    rows = [doctor.DoctorRow("kernel library", "1", True, f"{long}; avx512 on x86_64; in ort: kernel (avx512)")]
     monkeypatch.setattr(doctor, "examine", lambda _: rows)
     _, out, _ = run("doctor")
     assert max(map(cell_len, out.splitlines())) == 100

@@ -1,4 +1,4 @@
-"""What gives other results for the same inputs is no truth: its yardstick would be as random, and pass anything."""
+"""A truth that gives other results for the same inputs is none: its own float32 error would be as random."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -14,7 +14,7 @@ from simam_deploy.compare.gates import Tap, judge
 from simam_deploy.compare.inputs import Case, cases
 from simam_deploy.compare.matrix import NO_KERNEL, expose, gather
 from simam_deploy.compare.outputs import EPS
-from simam_deploy.compare.verify import LEAST_SLACK, Report, slack, verify
+from simam_deploy.compare.verify import LEAST_TOLERANCE_FACTOR, Report, tolerance_factor, verify
 from simam_deploy.errors import InputError
 from simam_deploy.graph import onnx_file
 from simam_deploy.rewrite.forms import alone
@@ -62,7 +62,7 @@ def test_a_row_holds_the_error_its_share_the_signal_to_noise_and_the_worst_eleme
 
     (row,) = check(one_off).rows
     cost = np.abs(X * np.float32(1 + 2**-22) - X.astype(np.float64)).max()
-    bound = LEAST_SLACK * max(cost, EPS * np.abs(X).max())
+    bound = LEAST_TOLERANCE_FACTOR * max(cost, EPS * np.abs(X).max())
     assert (row.case, row.session, row.output, row.worst_element) == ("plain", "candidate", "y", 1)
     assert row.max_abs_error == pytest.approx(1e-3, rel=1e-3)
     assert row.share == pytest.approx(1e-3 / bound, rel=1e-2)
@@ -74,8 +74,8 @@ def test_a_row_holds_the_error_its_share_the_signal_to_noise_and_the_worst_eleme
     ("function", "passed"),
     [
         (lambda x: x, True),
-        (lambda x: x * np.float32(1 + LEAST_SLACK / 2 * 2**-22), True),
-        (lambda x: x * np.float32(1 + 2 * LEAST_SLACK * 2**-22), False),
+        (lambda x: x * np.float32(1 + LEAST_TOLERANCE_FACTOR / 2 * 2**-22), True),
+        (lambda x: x * np.float32(1 + 2 * LEAST_TOLERANCE_FACTOR * 2**-22), False),
         (lambda x: np.where(x == x[0, 0, 0, 0], np.float32(np.nan), x), False),
         (lambda x: np.where(x == x[0, 0, 0, 0], np.float32(np.inf), x), False),
         (lambda x: np.concatenate([x[:1], x[:1]]), False),
@@ -110,7 +110,7 @@ def test_other_numbers_of_outputs_or_inputs_are_an_input_error() -> None:
 @pytest.mark.parametrize(
     ("shapes", "root"),
     [
-        ([(2, 1000)], LEAST_SLACK),
+        ([(2, 1000)], LEAST_TOLERANCE_FACTOR),
         ([(2, 3, 16, 16)], 16),
         ([(2, 3, 64, 16)], 32),
         ([(2, 1, 16384)], 128),
@@ -120,7 +120,7 @@ def test_other_numbers_of_outputs_or_inputs_are_an_input_error() -> None:
     ids=str,
 )
 def test_slack_is_the_root_of_the_largest_plane(shapes: list[tuple[int, ...]], root: float) -> None:
-    assert slack(Case("plain", (tuple(np.zeros(shape, np.float32) for shape in shapes),))) == root
+    assert tolerance_factor(Case("plain", (tuple(np.zeros(shape, np.float32) for shape in shapes),))) == root
 
 
 def test_progress_and_notes() -> None:
@@ -133,7 +133,7 @@ def test_progress_and_notes() -> None:
     report = verify({"candidate": noted}, [CASE], truth=truth, twin=twin, on_progress=seen.append)
     assert seen == [
         f"truth in float64 ({CASE.name})",
-        f"yardstick in float32 ({CASE.name})",
+        f"float32 reference ({CASE.name})",
         "candidate",
         f"candidate ({CASE.name})",
     ]
@@ -317,7 +317,7 @@ def test_values_that_are_not_rounded_are_equal_or_not(true: Array, wrong: Array)
 
 
 def test_labels_may_flip_as_often_as_float32_flips_them() -> None:
-    """A tie that falls the other way in the yardstick does not excuse a map of other labels."""
+    """A tie that falls the other way in float32 does not excuse a map of other labels."""
 
     def labels(*flipped: int) -> Callable[[], Session]:
         found = np.arange(1000) % 7 * 100
@@ -333,7 +333,7 @@ def test_labels_may_flip_as_often_as_float32_flips_them() -> None:
     assert not run(*range(1, 40))
 
 
-def test_a_yardstick_that_overflows_does_not_excuse_an_error() -> None:
+def test_a_float32_reference_that_overflows_does_not_excuse_an_error() -> None:
     def run(function: Callable[[Array], Array]) -> Report:
         huge = X.astype(np.float64) * 1e39
         with np.errstate(over="ignore"):

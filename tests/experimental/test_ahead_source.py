@@ -143,7 +143,7 @@ extern "C" void go(void* const* a, int blocks, int threads, int shared, int clus
     ],
     ids=str,
 )
-def test_the_source_computes_the_formula(one: source.Case, tmp_path: Path) -> None:
+def test_the_source_computes_the_formula(one: source.KernelCase, tmp_path: Path) -> None:
     if (gxx := shutil.which("g++")) is None:
         pytest.skip("no g++")
     made = source.source_of(one, H200)

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from simam_deploy.pytorch.adopt import Adopted
-from simam_deploy.pytorch.adopt.trial import Judgement
+from simam_deploy.pytorch.adopt.trial import TrialResult
 
 X = torch.randn(2, 3, 9, 11, generator=torch.Generator().manual_seed(0))
 
@@ -40,7 +40,7 @@ def said(done: Adopted) -> str:
     return "\n".join(map(str, done.left_alone))
 
 
-def says(judged: Judgement, words: str) -> None:
+def says(judged: TrialResult, words: str) -> None:
     """The words are among the reasons."""
     with pytest.raises(AssertionError, match=words):
         raise AssertionError("; ".join(judged.reasons))

@@ -34,7 +34,7 @@ def need_planner() -> None:
 def case(
     name: str = "SimAM", shape: Any = (1, 64, 56, 56), kind: str = "FP16", group: int = 1, tactic: int = 1
 ) -> Any:
-    return source.Case(OPS[name], shape, kind, group, 0.1, tactic)
+    return source.KernelCase(OPS[name], shape, kind, group, 0.1, tactic)
 
 
 def number(text: str, name: str) -> int:

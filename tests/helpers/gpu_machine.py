@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from benchmarks.gpu import build, checks
-from benchmarks.gpu.api import Kernels, Machine, Planner, Probe, chip_emulated
+from benchmarks.gpu.api import Machine, Planner, Probe, chip_emulated, kernels_in
 from benchmarks.gpu.clock import Clock
 from benchmarks.gpu.problem import OPS
 from benchmarks.gpu.verdict import Sizes
+from simam_deploy.errors import BuildError
 from simam_deploy.native.cuda_library import Params
 
 TINY = Sizes(((1, 2), (7, 9), (12, 24)), (OPS[5],), ((7, 7), (12, 24)), (2, 33, 520), small=True)
@@ -24,12 +25,12 @@ def emulated_machine() -> Machine:
     """Kernels on the emulator; without a compiler the test is skipped."""
     try:
         made = build.emulated()
-    except build.BuildError as error:
+    except BuildError as error:
         if "no g++" not in str(error):
             raise
         pytest.skip(str(error))
     chip = chip_emulated()
-    return Machine(torch.device("cpu"), Kernels(made.kernels), Probe(made.probe), Planner(made.plan, chip), chip)
+    return Machine(torch.device("cpu"), kernels_in(made.kernels), Probe(made.probe), Planner(made.plan, chip), chip)
 
 
 def run(machine: Machine, *names: str, seconds: float = 1000.0) -> list[dict[str, Any]]:

@@ -126,10 +126,12 @@ def test_without_it_the_body_runs_and_says_so(
 ) -> None:
     shutil.copy(library.path, nowhere / "PACKAGE" / native.NAME)  # that for the CPU would copy to the host and back
     with open_session(file(nowhere), provider=CUDA) as session:
-        assert session.notes == [f"SimAM runs as the body in the file: {BUILD_IT}"]
+        assert session.notes == [f"SimAM runs as the fallback definition in the file: {BUILD_IT}"]
     with pytest.raises(RuntimeUnavailable, match=r"the kernel in .*, but no kernel library for CUDA: "):
         open_session(file(nowhere), provider=CUDA, kernel="require")
-    with pytest.raises(RuntimeUnavailable, match=r"no body in the file, and no kernel library for CUDA: build it"):
+    with pytest.raises(
+        RuntimeUnavailable, match=r"no fallback definition in the file, and no kernel library for CUDA: build it"
+    ):
         open_session(file(nowhere, "custom_op"), provider=CUDA)
     assert cuda_runtime.registered == []
 
@@ -141,7 +143,10 @@ def test_kernels_that_cannot_be_loaded_leave_the_body(
     cuda_runtime.fails = "SimAM: its kernels cannot be loaded into this GPU: cudaError_t 209"
     with open_session(file(nowhere), provider=CUDA) as session:
         (note,) = session.notes
-        assert note == f"SimAM runs as the body in the file: with the kernel library, {cuda_runtime.fails}"
+        assert (
+            note
+            == f"SimAM runs as the fallback definition in the file: with the kernel library, {cuda_runtime.fails}"
+        )
     with pytest.raises(RuntimeUnavailable, match="cannot be loaded into this GPU: cudaError_t 209"):
         open_session(file(nowhere), provider=CUDA, kernel="require")
 
@@ -159,7 +164,7 @@ def test_a_specialised_file_is_for_the_cpu(nowhere: Path, fake_cuda: Path, monke
 def test_the_doctor_says_who_runs_on_cuda(
     nowhere: Path, fake_cuda: Path, cuda_runtime: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert doctor._try_session(file(nowhere), "ort", CUDA).endswith(f"body in the file: {BUILD_IT}")
+    assert doctor._try_session(file(nowhere), "ort", CUDA).endswith(f"fallback definition in the file: {BUILD_IT}")
     monkeypatch.setenv(native.VARIABLE, str(fake_cuda))
     monkeypatch.setattr(ort.OrtSession, "kernel_use", lambda *_: KernelUse(1, 1, "cuda"))
     assert doctor._try_session(file(nowhere), "ort", CUDA).endswith("; SimAM runs as kernel (cuda)")

@@ -83,7 +83,8 @@ def test_auto_require_and_off(tmp_path: Path, library: native.Library) -> None:
         assert session.kernel_use({"x": x}) == KernelUse(0, 1, why="kernel='off' was asked for")
         assert (np.abs(run(session, x) - reference(x)) <= tolerance(x, np.float32)).all()
     with pytest.raises(
-        RuntimeUnavailable, match=r"custom_op, 1 nodes.*no body in the file, and kernel='off' was asked"
+        RuntimeUnavailable,
+        match=r"custom_op, 1 nodes.*no fallback definition in the file, and kernel='off' was asked",
     ):
         open_session(file(tmp_path, "custom_op"), kernel="off")
     with pytest.raises(
@@ -102,15 +103,17 @@ def test_auto_require_and_off(tmp_path: Path, library: native.Library) -> None:
 def test_without_a_library_the_body_runs_and_says_so(tmp_path: Path) -> None:
     x = make("plain", (1, 3, 5, 7))
     with open_session(file(tmp_path)) as session:
-        assert session.notes == [f"SimAM runs as the body in the file: {native.why_not()}"]
-        assert str(session.kernel_use({"x": x})) == "body"
+        assert session.notes == [f"SimAM runs as the fallback definition in the file: {native.why_not()}"]
+        assert str(session.kernel_use({"x": x})) == "fallback"
         assert (np.abs(run(session, x) - reference(x)) <= tolerance(x, np.float32)).all()
     with open_session(file(tmp_path, "primitive")) as session:
         assert session.notes == []
         assert str(session.kernel_use({"x": x})) == "-"
     with pytest.raises(RuntimeUnavailable, match=r"asked for the kernel in .*, but no kernel library: build it with"):
         open_session(file(tmp_path), kernel="require")
-    with pytest.raises(RuntimeUnavailable, match="no body in the file, and no kernel library: build it with `make"):
+    with pytest.raises(
+        RuntimeUnavailable, match="no fallback definition in the file, and no kernel library: build it with `make"
+    ):
         open_session(file(tmp_path, "custom_op"))
     assert kernel_in(file(tmp_path)) == KernelUse(0, 1, why=native.why_not())
 
@@ -128,7 +131,9 @@ def test_a_type_that_the_kernel_does_not_take_runs_as_the_body(tmp_path: Path) -
     x = make("plain", (1, 3, 5, 7)).astype(np.float64)
     with open_session(path) as session:
         (note,) = session.notes
-        assert re.match(r"SimAM runs as the body in the file: with the kernel library, .*tensor\(double\)", note)
+        assert re.match(
+            r"SimAM runs as the fallback definition in the file: with the kernel library, .*tensor\(double\)", note
+        )
         assert session.kernel_use({"x": x}).ran == 0
         np.testing.assert_allclose(run(session, x), reference(x), rtol=0, atol=1e-5)
     with pytest.raises(ModelFileError, match=r"tensor\(double\).*\(SimAM\) in node \(simam\) is invalid"):

@@ -47,6 +47,20 @@ def test_the_structure_is_that_of_the_header() -> None:
         assert ctype is expected, name
 
 
+def test_the_numbers_are_those_of_the_header() -> None:
+    header = (ROOT / "plugins/cuda/simam_cuda.h").read_text()
+    for enum, names in {
+        "SimamType": cuda_library.TYPES,
+        "SimamActivation": cuda_library.ACTIVATIONS,
+        "SimamTactic": cuda_library.TACTICS,
+    }.items():
+        found = re.findall(r"SIMAM_(\w+) = (\d)", re.search(rf"enum {enum} \{{(.*?)\}}", header, re.DOTALL)[1])
+        assert [(name.lower(), int(number)) for name, number in found] == [(n, i) for i, n in enumerate(names)]
+    assert cuda_library.TYPES[:3] == tuple(
+        cuda_library.TYPES[n] for n in (cuda_library.F32, cuda_library.F16, cuda_library.BF16)
+    )
+
+
 def test_what_is_launched(stand_in: StandIn) -> None:
     stand_in.number("last_stream", ctypes.c_void_p).value = 7
     x = tensor()

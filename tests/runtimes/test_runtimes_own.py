@@ -1,4 +1,4 @@
-"""What each runtime does on its own: nodes without a body, providers, options, frameworks that are not there."""
+"""What each runtime does on its own: nodes without a fallback definition, providers, options, no framework."""
 
 import sys
 from pathlib import Path
@@ -13,7 +13,7 @@ from simam_deploy.errors import InputError, RuntimeUnavailable
 from simam_deploy.formula import reference
 from simam_deploy.rewrite.fuse import fuse_file
 from simam_deploy.runtimes import FRAMEWORKS, OPTIONS, RUNTIMES, installed
-from simam_deploy.runtimes.onnx_model import without_body
+from simam_deploy.runtimes.onnx_model import without_fallback
 from simam_deploy.runtimes.openvino import _import_openvino
 
 ONNX_RUNTIMES = ["onnx_reference", "ort", "openvino"]
@@ -30,13 +30,15 @@ def custom_op_file(tmp_path: Path) -> Path:
     return save(simam(form="custom_op"), tmp_path / "custom_op.onnx")
 
 
-# nodes without a body
+# nodes without a fallback definition
 
 
 @pytest.mark.usefixtures("no_library")
 @pytest.mark.parametrize("runtime", ["ort", "openvino"])
 def test_custom_op_needs_a_kernel(runtime: str, custom_op_file: Path) -> None:
-    words = "simam.SimAM .form custom_op, 1 nodes, the first at 'y'. has no body .* use --form function"
+    words = (
+        "simam.SimAM .form custom_op, 1 nodes, the first at 'y'. has no fallback definition .* use --form function"
+    )
     with pytest.raises(RuntimeUnavailable, match=words):
         open_session(custom_op_file, runtime)
 
@@ -49,7 +51,7 @@ def test_a_body_in_another_opset_than_the_file(tmp_path: Path) -> None:
     for runtime in ("ort", "onnx_reference"):
         with open_session(path, runtime) as session:
             check(session, np.random.default_rng(0).standard_normal((2, 3, 5, 7)).astype(np.float32))
-    words = "bodies of simam cannot be put in place: .*opset.*; write them in the opset of the file: .* fuse"
+    words = "fallback definitions of simam cannot be inlined: .*opset.*; write them in the opset of the file: .* fuse"
     with pytest.raises(RuntimeUnavailable, match=words):
         open_session(path, "openvino")
     fuse_file(path, tmp_path / "fused.onnx")
@@ -59,7 +61,9 @@ def test_a_body_in_another_opset_than_the_file(tmp_path: Path) -> None:
 
 def test_reference_computes_a_custom_op_by_the_formula(custom_op_file: Path, function_file: Path) -> None:
     with open_session(custom_op_file, "onnx_reference") as session:
-        assert session.notes == ["simam.SimAM has no body in the file: computed with formula.reference"]
+        assert session.notes == [
+            "simam.SimAM has no fallback definition in the file: computed with formula.reference"
+        ]
         check(session, np.random.default_rng(0).standard_normal((2, 3, 5, 7)).astype(np.float32))
     with open_session(function_file, "onnx_reference") as session:
         assert session.notes == []
@@ -70,7 +74,7 @@ def test_reference_computes_a_custom_op_inside_if_and_function(tmp_path: Path) -
     inner = "g () => (float[N,C,H,W] y) { y = simam.Block (x) }"
     graph = f"g (bool c, float[N,C,H,W] x) => (float[N,C,H,W] y) {{ y = If (c) <then_branch = {inner}, else_branch = "
     model = parse(graph + inner + "> }", block)
-    assert [node.op_type for node in without_body(model)] == ["SimAM"]
+    assert [node.op_type for node in without_fallback(model)] == ["SimAM"]
     x = np.random.default_rng(0).standard_normal((1, 2, 3, 4)).astype(np.float32)
     with open_session(save(model, tmp_path / "m.onnx"), "onnx_reference") as session:
         np.testing.assert_allclose(session.run({"c": np.array(True), "x": x})["y"], reference(x), rtol=1e-7)
@@ -164,7 +168,9 @@ def test_ort_gets_the_options(function_file: Path) -> None:
 def test_openvino_inlines_and_gets_the_options(function_file: Path, tmp_path: Path) -> None:
     with open_session(function_file, "openvino", threads=1) as session:
         assert session.label == "openvino[CPU]"
-        assert session.notes == ["1 simam node(s) replaced by their bodies, as OpenVINO knows no functions"]
+        assert session.notes == [
+            "1 simam node(s) replaced by their fallback definitions, as OpenVINO knows no functions"
+        ]
         compiled = session._request.get_compiled_model()
         assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
         assert compiled.get_property("INFERENCE_PRECISION_HINT").to_string() == "f32"
@@ -254,7 +260,7 @@ def test_every_option_belongs_to_a_runtime() -> None:
 
 
 def test_body_has_every_node_of_ours() -> None:
-    assert without_body(simam()) == []
+    assert without_fallback(simam()) == []
     assert BODY.count("=>") == 1
 
 

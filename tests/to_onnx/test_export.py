@@ -15,7 +15,7 @@ from torch import nn
 
 from simam_deploy import SimAM
 from simam_deploy import to_onnx as room
-from simam_deploy.compare.outputs import Row
+from simam_deploy.compare.outputs import OutputRow
 from simam_deploy.compare.verify import Report
 from simam_deploy.errors import InputError, NoBlockError, OutputError, ShapeError, VerificationError
 from simam_deploy.formula import reference, tolerance
@@ -187,7 +187,7 @@ def test_an_axis_that_the_model_fixes_is_not_called_dynamic(tmp_path: Path) -> N
 
 
 def test_a_failed_check_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    failing = Report([Row("plain", "ort", "y", 1.0, 2.0, 0.0, 0, passed=False)])
+    failing = Report([OutputRow("plain", "ort", "y", 1.0, 2.0, 0.0, 0, passed=False)])
     monkeypatch.setattr(room.check, "verify", lambda *_, **__: failing)
     (tmp_path / "m.onnx").write_bytes(b"old")
     with pytest.raises(VerificationError, match="not equal to the model, so it was not written") as caught:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from simam_deploy import SimAM
 from simam_deploy.errors import InputError, VerificationError
 from simam_deploy.to_onnx import export
-from simam_deploy.to_onnx.axes import Sizes, other_sizes, parsed, resolved
+from simam_deploy.to_onnx.axes import InputSizes, other_sizes, parsed, resolved
 from simam_deploy.to_onnx.torch_export import EXPORTERS
 
 
@@ -20,7 +20,7 @@ def inputs(**shapes: Sequence[int]) -> dict[str, Tensor]:
     return {name: torch.zeros(tuple(shape)) for name, shape in shapes.items()}
 
 
-def any_size(_: Sizes) -> bool:
+def any_size(_: InputSizes) -> bool:
     return True
 
 
@@ -104,7 +104,7 @@ def test_an_axis_that_there_is_not(asked: str, given: Mapping[str, Any], words: 
 def test_time_is_the_axis_that_the_model_takes_at_other_sizes() -> None:
     for free in (1, 2):
 
-        def runs(sizes: Sizes, free: int = free) -> bool:
+        def runs(sizes: InputSizes, free: int = free) -> bool:
             return all(a == b for i, (a, b) in enumerate(zip(sizes["x"], (2, 8, 50), strict=True)) if i != free)
 
         for name in ("time", "length"):
@@ -124,7 +124,7 @@ def test_time_is_the_axis_that_the_model_takes_at_other_sizes() -> None:
         (["x:1"], {"x": (1, 50, 16)}, {"x": (1, 52, 16)}),
     ],
 )  # fmt: skip
-def test_another_size(asked: list[str], given: Mapping[str, Any], sizes: Sizes) -> None:
+def test_another_size(asked: list[str], given: Mapping[str, Any], sizes: InputSizes) -> None:
     tensors = inputs(**given)
     first, *further = other_sizes(resolved(asked, tensors, any_size), tensors)
     assert first == sizes

@@ -78,7 +78,7 @@ def test_each_stage_that_may_last_is_named(tmp_path: Path) -> None:
         "torch.onnx.export (torchscript)",
         "find and fuse SimAM blocks",
         "compare with the model: truth in float64 (example)",
-        "compare with the model: yardstick in float32 (plain)",
+        "compare with the model: float32 reference (plain)",
         "compare with the model: ort (plain)",
         "compare with the model: ort (other size)",
     ):

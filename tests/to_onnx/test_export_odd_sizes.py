@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from simam_deploy import SimAM
 from simam_deploy.errors import InputError, VerificationError
 from simam_deploy.to_onnx import Exported, export
-from simam_deploy.to_onnx.axes import Axes, odd_sizes
+from simam_deploy.to_onnx.axes import DynamicAxes, odd_sizes
 from simam_deploy.to_onnx.torch_export import EXPORTERS
 
-AXES: Axes = {"x": {0: "batch", 2: "height", 3: "width"}}
+AXES: DynamicAxes = {"x": {0: "batch", 2: "height", 3: "width"}}
 FROZEN = r"fails at sizes other than the example's alone.*\n.*forward raise.*--dynamic"
 
 
@@ -131,7 +131,7 @@ def test_odd_sizes_and_odd_multiples(shape: tuple[int, ...], sizes: list[tuple[i
 
 
 def test_inputs_keep_their_ratio_where_it_is_whole() -> None:
-    axes: Axes = {"x": {2: "height"}, "mask": {1: "height_mask"}}
+    axes: DynamicAxes = {"x": {2: "height"}, "mask": {1: "height_mask"}}
     tensors = {"x": torch.zeros(1, 3, 64, 8), "mask": torch.zeros(1, 16)}
     assert dict(odd_sizes(axes, tensors))[4] == {"x": (1, 3, 68, 8), "mask": (1, 17)}
     assert dict(odd_sizes({"x": {0: "batch"}}, {"x": torch.zeros(4, 2)})) == {1: {"x": (1, 2)}}

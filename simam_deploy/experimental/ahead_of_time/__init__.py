@@ -20,9 +20,9 @@ use instead:
 Never run on a GPU, nor by a real TensorRT: see docs/howto/tensorrt_ahead_of_time.md.
 """
 
-from simam_deploy.experimental.ahead_of_time.build import Report, build
+from simam_deploy.experimental.ahead_of_time.build import BuiltEngine, build
 from simam_deploy.experimental.ahead_of_time.compiler import Compiler, find
 from simam_deploy.experimental.ahead_of_time.device import Device
-from simam_deploy.experimental.ahead_of_time.plugin import Kernel, Options, Plugins, register
+from simam_deploy.experimental.ahead_of_time.plugin import CompiledKernel, Options, Plugins, register
 
-__all__ = ["Compiler", "Device", "Kernel", "Options", "Plugins", "Report", "build", "find", "register"]
+__all__ = ["BuiltEngine", "CompiledKernel", "Compiler", "Device", "Options", "Plugins", "build", "find", "register"]

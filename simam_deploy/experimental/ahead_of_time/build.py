@@ -13,7 +13,7 @@ import onnx.inliner
 
 from simam_deploy.artifacts.atomic import refuse_overwriting_inputs, staging
 from simam_deploy.errors import BuildError, InputError, NoBlockError
-from simam_deploy.experimental.ahead_of_time.plugin import Kernel, Options, register
+from simam_deploy.experimental.ahead_of_time.plugin import CompiledKernel, Options, register
 from simam_deploy.formula import DEFAULT_LAMBDA, OP_DOMAIN, OPS
 from simam_deploy.graph import onnx_file
 from simam_deploy.graph.traverse import nodes, say_defaults
@@ -21,12 +21,12 @@ from simam_deploy.runtimes import fallbacks
 
 
 @dataclass(frozen=True)
-class Report:
+class BuiltEngine:
     """What was built. nodes : of SimAM, each a plugin.  kernels : compiled for them; TensorRT chose among these."""
 
     path: Path
     nodes: int
-    kernels: tuple[Kernel, ...]
+    kernels: tuple[CompiledKernel, ...]
     version: str
 
 
@@ -36,7 +36,7 @@ def build(
     *,
     tensorrt: ModuleType | None = None,
     options: Options | None = None,
-) -> Report:
+) -> BuiltEngine:
     """Build the engine of a model with fixed shapes, and write it.
 
     model : an ONNX file in form `function` or `custom_op`. Types are those in the graph (a strongly typed network).
@@ -78,7 +78,7 @@ def build(
         raise BuildError(f"TensorRT {trt.__version__} built no engine from {model}; its log says why")
     with staging(engine) as staged:
         staged.write_bytes(bytes(data))
-    return Report(Path(engine), count, tuple(plugins.kernels.values()), str(trt.__version__))
+    return BuiltEngine(Path(engine), count, tuple(plugins.kernels.values()), str(trt.__version__))
 
 
 def mark(model: onnx.ModelProto) -> tuple[onnx.ModelProto, int]:

@@ -23,7 +23,7 @@ from simam_deploy.experimental.ahead_of_time.source import (
     MOST_SHARED,
     TACTICS,
     TYPES,
-    Case,
+    KernelCase,
     Source,
     headers,
     source_of,
@@ -68,10 +68,10 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Kernel:
+class CompiledKernel:
     """What goes into the engine. Its parameters are pointers: the inputs, then y. by : the compiler."""
 
-    case: Case
+    case: KernelCase
     source: Source
     ptx: compiler.Ptx
     by: str
@@ -86,7 +86,7 @@ class Plugins:
 
     def __init__(self, tensorrt: ModuleType, options: Options) -> None:
         self.options = options
-        self.kernels: dict[str, Kernel] = {}
+        self.kernels: dict[str, CompiledKernel] = {}
         self.refusal: SimAMDeployError | None = None
         self.tensorrt = tensorrt
         self._plugin = plugin_module(tensorrt)
@@ -143,7 +143,7 @@ class Plugins:
             tactics = []
             for tactic in (number for number, name in TACTICS.items() if name in self.options.tactics):
                 try:
-                    source_of(Case(op, shape, kind, group, e_lambda, tactic), self.device)
+                    source_of(KernelCase(op, shape, kind, group, e_lambda, tactic), self.device)
                     tactics.append(tactic)
                 except BuildError as error:
                     reasons.append(str(error))
@@ -164,7 +164,7 @@ class Plugins:
         layout = next(iter(layouts.values()))
         if len(layouts) > 1 or layout not in known:
             raise BuildError(f"TensorRT asks for the layouts {', '.join(layouts)}, which were not offered; {LIBRARY}")
-        name, kernel = self.kernel(Case(op, shape, kind, known[layout], e_lambda, tactic))
+        name, kernel = self.kernel(KernelCase(op, shape, kind, known[layout], e_lambda, tactic))
         launch = self._plugin.KernelLaunchParams()
         launch.grid_x, launch.block_x = kernel.source.blocks, kernel.source.threads
         launch.shared_mem = kernel.source.shared
@@ -172,7 +172,7 @@ class Plugins:
 
     # What it is made of ---------------------------------------------------------------------------------------------
 
-    def kernel(self, case: Case) -> tuple[str, Kernel]:
+    def kernel(self, case: KernelCase) -> tuple[str, CompiledKernel]:
         """The entry's name and the kernel, compiled once. Raises BuildError, RuntimeUnavailable."""
         source = source_of(case, self.device)
         name = f"simam_{hashlib.sha256(source.text.encode()).hexdigest()[:16]}"
@@ -180,7 +180,7 @@ class Plugins:
             make = self._compiler
             ptx = make(source.text, entry=name, capability=self.device.capability, headers=headers())
             check(ptx, case, source, name, self.options.newest_ptx or self.device.newest_ptx, str(make))
-            self.kernels[name] = Kernel(case, source, ptx, str(make))
+            self.kernels[name] = CompiledKernel(case, source, ptx, str(make))
         return name, self.kernels[name]
 
     def _shape(self, op: Op, inputs: Sequence[Any]) -> tuple[int, int, int, int]:
@@ -240,7 +240,7 @@ def register(tensorrt: ModuleType | None = None, options: Options | None = None)
     return found
 
 
-def check(ptx: compiler.Ptx, case: Case, source: Source, name: str, newest: Version, by: str) -> None:
+def check(ptx: compiler.Ptx, case: KernelCase, source: Source, name: str, newest: Version, by: str) -> None:
     """Raise BuildError unless the PTX is what the launch expects, and the driver loads its version."""
     if ptx.version > newest:
         got, most = (".".join(map(str, version)) for version in (ptx.version, newest))

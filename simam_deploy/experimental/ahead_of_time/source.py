@@ -11,15 +11,16 @@ from simam_deploy import native
 from simam_deploy.errors import BuildError, NativeError
 from simam_deploy.experimental.ahead_of_time.device import Device
 from simam_deploy.formula import Op
-from simam_deploy.native.cuda_library import Params
+from simam_deploy.native import cuda_library
+from simam_deploy.native.cuda_library import BF16, F16, F32, Params
 
 LIBRARY = native.Compiled(
     "libsimam_ahead.so", "planner of ahead-of-time kernels", "SIMAM_AHEAD_LIBRARY", "make native"
 )
 HEADER = "ahead_of_time.cuh"
-TYPES = {"FP32": 0, "FP16": 1, "BF16": 2}
-ACTIVATIONS = {"none": 0, "relu": 1, "silu": 2}
-TACTICS = {1: "registers", 2: "cluster"}
+TYPES = {"FP32": F32, "FP16": F16, "BF16": BF16}
+"""TensorRT's names of the types."""
+TACTICS = {cuda_library.TACTICS.index(name): name for name in ("registers", "cluster")}
 """SimamTactic of plugins/cuda/simam_cuda.h: a plane in one block's registers, or in those of a cluster of blocks."""
 MOST_SHARED = 48 * 1024
 """Bytes of a block's memory that a kernel has without asking for more: TensorRT gives no way to ask."""
@@ -50,7 +51,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Case:
+class KernelCase:
     """What a kernel is for. shape : (N, C, H, W).  type : a name of TYPES.  group : channels side by side."""
 
     op: Op
@@ -66,12 +67,12 @@ class Case:
         return f"{shape} {self.type} {layout}, tactic {TACTICS.get(self.tactic, self.tactic)}"
 
 
-def source_of(case: Case, device: Device) -> Source:
+def source_of(case: KernelCase, device: Device) -> Source:
     """The kernel that the plugin library would launch. Raises BuildError where it is no single one."""
     images, channels, height, width = case.shape
     fields = {
         "type": TYPES[case.type],
-        "activation": ACTIVATIONS[case.op.activation],
+        "activation": cuda_library.ACTIVATIONS.index(case.op.activation),
         "tactic": case.tactic,
         "group": case.group,
         "x": _ALIGNED,

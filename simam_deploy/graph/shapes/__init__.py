@@ -10,18 +10,20 @@ import onnx
 import onnx_ir as ir
 
 from simam_deploy.graph.shapes import choices
-from simam_deploy.graph.shapes.calls import Identifier, body_of, functions_of, identifier
+from simam_deploy.graph.shapes.calls import body_of, functions_of, identifier
 from simam_deploy.graph.shapes.propagate import propagate
 from simam_deploy.graph.shapes.skeleton import dims_of, infer, resized, skeleton
+from simam_deploy.graph.shapes.types import Dims, Identifier, StaticShape
 from simam_deploy.graph.traverse import inside
 
-Dims = tuple[int | str | None, ...]
+__all__ = ["Dims", "Exact", "Known", "Shapes", "StaticShape", "Trial", "is_open"]
+
 Known = tuple[ir.DataType, Dims]
 """Element type and shape of a value."""
-Exact = dict[str, tuple[ir.DataType, tuple[int, ...]]]
-Trial = dict[str, tuple[int, ...]]
+Exact = dict[str, tuple[ir.DataType, StaticShape]]
+Trial = dict[str, StaticShape]
 """Shapes of the values, by name, for one size of each input."""
-Scope = ChainMap[str, onnx.TypeProto | onnx.TensorProto]
+NestedScope = ChainMap[str, onnx.TypeProto | onnx.TensorProto]
 _MOST_STEPS = 30_000
 """Upper bound on the nodes visited for all remainders of sizes: some 5 seconds."""
 _INVENTED = "unk__"
@@ -247,7 +249,7 @@ def _values(graph: ir.Graph, twin: onnx.GraphProto) -> Iterator[tuple[ir.Value, 
                 yield from _values(node.attributes[attribute.name].as_graph(), attribute.g)
 
 
-def _scoped(graph: onnx.GraphProto, outer: Scope) -> Iterator[tuple[onnx.NodeProto, Scope]]:
+def _scoped(graph: onnx.GraphProto, outer: NestedScope) -> Iterator[tuple[onnx.NodeProto, NestedScope]]:
     """Every node, with the types and constants in its scope."""
     scope = outer.new_child()
     scope.update((info.name, info.type) for info in (*graph.input, *graph.value_info, *graph.output))

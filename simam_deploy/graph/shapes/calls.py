@@ -6,11 +6,12 @@ from collections.abc import Mapping
 
 import onnx
 
+from simam_deploy.graph.shapes.types import Identifier
 from simam_deploy.graph.traverse import inside, nodes
 
-Identifier = tuple[str, str, str]
 Functions = Mapping[Identifier, onnx.FunctionProto]
 Scope = Mapping[str, onnx.TypeProto | onnx.TensorProto]
+"""Types of values by name, or the values themselves if constant."""
 
 
 def identifier(part: onnx.FunctionProto | onnx.NodeProto) -> Identifier:

@@ -21,6 +21,7 @@ from onnx.shape_inference import infer_node_outputs
 
 from simam_deploy.graph.shapes.calls import body_of, functions_of, identifier
 from simam_deploy.graph.shapes.ort_ops import is_range
+from simam_deploy.graph.shapes.types import StaticShape
 
 MOST_VALUES = 64
 """Upper bound on a tensor that is evaluated. Sizes and axes are a few numbers."""
@@ -38,10 +39,9 @@ FOLLOWED = frozenset(_OPERATORS.split())
 """Operators with which exporters compute sizes. Their cost is bounded by their inputs and outputs."""
 LIKE_X = ("GroupNormalization", "MeanVarianceNormalization")
 """Operators that onnx defines by function bodies. Their output has the shape of x."""
-Sizes = tuple[int, ...]
 
 
-def propagate(model: onnx.ModelProto, levels: int = MOST_LEVELS) -> dict[str, tuple[int, Sizes]]:
+def propagate(model: onnx.ModelProto, levels: int = MOST_LEVELS) -> dict[str, tuple[int, StaticShape]]:
     """Element type and shape of every value of the main graph with a fully known shape, by name.
 
     model : after onnx's inference; weights may be left out. Skips nodes that cannot be inferred.
@@ -198,14 +198,14 @@ def _is_small(kind: TypeProto | None) -> bool:
     return known is not None and math.prod(known[1]) <= MOST_VALUES
 
 
-def _measured(node: onnx.NodeProto, shape: Sizes) -> NDArray[Any]:
+def _measured(node: onnx.NodeProto, shape: StaticShape) -> NDArray[Any]:
     if node.op_type == "Size":
         return np.array(np.prod(shape), dtype=np.int64)
     given = {attribute.name: attribute.i for attribute in node.attribute}
     return np.array(shape[given.get("start") : given.get("end")], dtype=np.int64)
 
 
-def _known(kind: TypeProto) -> tuple[int, Sizes] | None:
+def _known(kind: TypeProto) -> tuple[int, StaticShape] | None:
     tensor = kind.tensor_type
     if not tensor.HasField("shape") or any(not dim.HasField("dim_value") for dim in tensor.shape.dim):
         return None

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 
 import onnx
 
-Sizes = tuple[int, ...]
+from simam_deploy.graph.shapes.types import StaticShape
+
 _POOLS = ("AveragePool", "LpPool", "MaxPool")
 _CONVOLUTIONS = {"Conv": 1, "ConvInteger": 1, "ConvTranspose": 1, "DeformConv": 1, "QLinearConv": 3}
 """Index of the input that holds the weights."""
@@ -15,7 +16,7 @@ _RECURRENT = ("GRU", "LSTM", "RNN")
 _MATRICES = {"MatMul": 0, "MatMulInteger": 0, "QLinearMatMul": 0}
 
 
-def work_of(node: onnx.NodeProto, known: Mapping[str, Sizes]) -> int:
+def work_of(node: onnx.NodeProto, known: Mapping[str, StaticShape]) -> int:
     """Number of values that a node reads and writes, or of products that it sums, if larger.
 
     known : shapes by name. A value without a shape counts as one number.
@@ -25,7 +26,7 @@ def work_of(node: onnx.NodeProto, known: Mapping[str, Sizes]) -> int:
     return max(sum(read) + made, *_products(node, known, read, made), 0)
 
 
-def _products(node: onnx.NodeProto, known: Mapping[str, Sizes], read: list[int], made: int) -> Iterator[int]:
+def _products(node: onnx.NodeProto, known: Mapping[str, StaticShape], read: list[int], made: int) -> Iterator[int]:
     kind = node.op_type
     shapes = [known.get(name, ()) for name in node.input]
     if kind in _MATRICES and shapes and shapes[0]:
@@ -42,7 +43,7 @@ def _products(node: onnx.NodeProto, known: Mapping[str, Sizes], read: list[int],
         yield _combinations(node, shapes, read, made)
 
 
-def _combinations(node: onnx.NodeProto, shapes: list[Sizes], read: list[int], made: int) -> int:
+def _combinations(node: onnx.NodeProto, shapes: list[StaticShape], read: list[int], made: int) -> int:
     equation = next((a.s.decode(errors="replace") for a in node.attribute if a.name == "equation"), "")
     if "..." in equation:
         return math.prod(read)

@@ -1,16 +1,16 @@
-"""Find the SimAM modules of a PyTorch model by what they compute, and put ours in their place.
+"""Find the SimAM modules of a PyTorch model by the function that they compute, and replace them by ours.
 
-What that is good for: `module.SimAM` computes half models in float32 and takes M - 1 from the shape of x, so a size
-that somebody's code freezes in an export (`float(h * w - 1)`, `torch.tensor(n)`) stays dynamic.
+`module.SimAM` computes 16-bit models in float32 and takes M - 1 from the shape of x. So a size that other code
+freezes in an export (`float(h * w - 1)`, `torch.tensor(n)`) stays dynamic.
 
-A candidate is the topmost module of a class that is not torch's own, without parameters and buffers in it and below;
-trial.py judges it. Its hooks, attributes, names and sharing stay; a state_dict has the same keys before and after.
+A candidate is the topmost module of a class outside torch, without parameters and buffers in it and below; trial.py
+checks it. Hooks, attributes, names and sharing stay; a state_dict has the same keys before and after.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,30 +22,29 @@ from simam_deploy.errors import InputError
 from simam_deploy.pytorch.adopt import observe
 from simam_deploy.pytorch.adopt.isolate import hook_dicts
 from simam_deploy.pytorch.adopt.swap import Swap, take_over
-from simam_deploy.pytorch.adopt.trial import Judgement, Seen, judge
+from simam_deploy.pytorch.adopt.trial import Seen, TrialResult, judge
 from simam_deploy.pytorch.module import SimAM
 from simam_deploy.pytorch.module_state import refuse_without_weights
-from simam_deploy.text import on_lines
+from simam_deploy.text import Say, on_lines
 
-Say = Callable[[str], None]
 Args = Tensor | tuple[Any, ...] | list[Any] | Mapping[Any, Any]
 MOST_STATE = 4
-"""A module that holds more numbers than this is not tried: λ and a scale are few."""
+"""Upper bound on the numbers that a candidate holds: λ and a scale are few."""
 
 
 @dataclass(frozen=True)
-class Row:
+class AdoptedModule:
     """A module that was replaced."""
 
     names: tuple[str, ...]
-    """All its dotted names, if it is shared; "" is the model itself."""
+    """All dotted names of a shared module; "" is the model itself."""
     class_name: str
     e_lambda: float
 
 
 @dataclass(frozen=True)
 class LeftAlone:
-    """A module that is called SimAM, or comes close to it, and was not replaced."""
+    """A module named SimAM, or close to it, that was not replaced, and the reasons."""
 
     names: tuple[str, ...]
     class_name: str
@@ -57,10 +56,10 @@ class LeftAlone:
 
 @dataclass(frozen=True, repr=False)
 class Adopted:
-    """A model with our SimAM in it, and what was done; rows and left_alone are in the order of the model."""
+    """A model with our SimAM in it. rows : replaced modules.  left_alone : near misses. In the order of the model."""
 
     model: nn.Module
-    rows: tuple[Row, ...]
+    rows: tuple[AdoptedModule, ...]
     left_alone: tuple[LeftAlone, ...]
 
     def __repr__(self) -> str:
@@ -80,16 +79,16 @@ def adopt(
 ) -> Adopted:
     """Replace the modules of `model` that compute SimAM, whatever their class, by `module.SimAM` with their λ.
 
-    args, kwargs : example inputs, as `model(*args, **kwargs)`; a list stands for a tuple, a tensor or a dict for one
-    argument. With them the model runs once in eval mode, hooks included, and each module is tried at the sizes that
-    it sees; without, at a few sizes that most modules take. Then it runs again with ours in it, and must return the
-    same tensors (in nested tuples, lists, dicts and dataclasses), unless it is random.
-    inplace : change `model`; by default a deep copy is changed. A model that is SimAM itself is not changed in place
-    either: the new one is `Adopted.model`.
-    Where theirs takes maps of 1x1, as one that returns x there, ours raises ShapeError; args that have such maps keep
-    theirs. A module that the model also holds in a plain Python list or dict stays theirs there.
-    Raises InputError if the model cannot be copied, does not run on args, or computes something else with ours in it,
-    as its code may ask for the class of a module or use its children; `model` is as it was then.
+    args, kwargs : example inputs, as `model(*args, **kwargs)`; a list counts as a tuple, a tensor or dict as one
+    argument. With them the model runs once in eval mode, with hooks, and each module is checked at the sizes of its
+    calls; without, at a few common sizes. Then the model runs again with ours in it, and must return the same tensors
+    (in nested tuples, lists, dicts and dataclasses), unless it is random.
+    inplace : change `model` instead of a deep copy. A model that is itself SimAM is never changed: the new one is
+    `Adopted.model`.
+    Ours raises ShapeError on 1x1 maps, which the original may accept; modules with such maps in args stay. A module
+    that is also in a plain Python list or dict of the model stays there.
+    Raises InputError if the model cannot be copied, does not run on args, or computes another result with ours in it
+    (its code may depend on the class or the children of a module); `model` is unchanged then.
     """
     _refuse_other_models(model)
     if not inplace:
@@ -107,7 +106,7 @@ def adopt(
 def _refuse_other_models(model: object) -> None:
     if not isinstance(model, nn.Module):
         raise InputError(f"the model is of type {type(model).__name__}; give a torch.nn.Module")
-    refuse_without_weights(model, meta=False)  # to look for SimAM takes none
+    refuse_without_weights(model, meta=False)  # the search needs no weights
 
 
 def _copied(model: nn.Module) -> nn.Module:
@@ -130,7 +129,7 @@ def adopted(
     *,
     on_progress: Say | None = None,
 ) -> Iterator[Adopted]:
-    """`adopt` in place for a while: on exit `model` is as it was. Use `Adopted.model` inside, as it may be SimAM."""
+    """`adopt` in place, undone on exit. Use `Adopted.model` inside, as the model itself may be SimAM."""
     _refuse_other_models(model)
     found = _search(model, args, kwargs, on_progress)
     swap = found.swap()
@@ -142,28 +141,28 @@ def adopted(
 
 
 def shown(names: tuple[str, ...]) -> str:
-    """The names of one module as people read them."""
+    """Names of one module for a message."""
     return ", ".join(name or "the model itself" for name in names)
 
 
 def _search(
     model: nn.Module, args: Args | None, kwargs: Mapping[str, Any] | None, on_progress: Say | None
-) -> _Search:
+) -> _ModuleSearch:
     if args is not None and not isinstance(args, Tensor | tuple | list | Mapping):
         raise InputError(f"args is of type {type(args).__name__}; give a tensor, or a tuple of what the model takes")
     inputs = None
     if args is not None or kwargs:
         positional = () if args is None else tuple(args) if isinstance(args, tuple | list) else (args,)
-        inputs = observe.Inputs(positional, kwargs or {})
-    found = _Search(model, inputs, on_progress or (lambda _: None))
+        inputs = observe.ModelInputs(positional, kwargs or {})
+    found = _ModuleSearch(model, inputs, on_progress or (lambda _: None))
     found.visit(model)
     return found
 
 
-class _Search:
-    """A walk from the top, children after their parent has failed."""
+class _ModuleSearch:
+    """Search from the top; visits children if their parent is no SimAM."""
 
-    def __init__(self, model: nn.Module, inputs: observe.Inputs | None, say: Say) -> None:
+    def __init__(self, model: nn.Module, inputs: observe.ModelInputs | None, say: Say) -> None:
         self._model, self._inputs, self._say = model, inputs, say
         self._names: dict[int, list[str]] = {}
         self._name(model, "", ())
@@ -174,16 +173,16 @@ class _Search:
             modules = [m for m in model.modules() if not isinstance(m, torch.jit.ScriptModule)]
             self._seen, self._outputs = observe.calls(model, inputs, [m for m in modules if _is_candidate(m)])
         self._visited: dict[int, bool] = {}
-        self.proven: list[tuple[nn.Module, Row]] = []
+        self.accepted: list[tuple[nn.Module, AdoptedModule]] = []
         self.left_alone: list[LeftAlone] = []
 
     def swap(self) -> Swap:
-        return Swap(self._model, [(old, take_over(old, SimAM(e_lambda=row.e_lambda))) for old, row in self.proven])
+        return Swap(self._model, [(old, take_over(old, SimAM(e_lambda=row.e_lambda))) for old, row in self.accepted])
 
     def put_in(self, swap: Swap) -> None:
-        """Put ours in, and run the model again. Raises InputError if its results are others."""
+        """Insert ours and run the model again. Raises InputError if its results differ."""
         swap.put_in()
-        if self._inputs is None or not self.proven:
+        if self._inputs is None or not self.accepted:
             return
         self._say("run the model with our SimAM in it")
         got: list[Tensor] | None = None
@@ -196,7 +195,7 @@ class _Search:
             return
         swap.put_back()
         if got is None or not self._is_excused(got):
-            replaced = "\n".join(f"  {shown(row.names)} ({row.class_name})" for _, row in self.proven)
+            replaced = "\n".join(f"  {shown(row.names)} ({row.class_name})" for _, row in self.accepted)
             raise InputError(
                 f"the model is another one with our SimAM in it: {why}\n"
                 f"its code does more with a module that was replaced than call it; replaced were:\n{replaced}\n"
@@ -205,27 +204,29 @@ class _Search:
         swap.put_in()
 
     def _is_excused(self, got: list[Tensor]) -> bool:
-        """Whether the model as it was given is random, or differs no more than by 16-bit statistics, which ours has
-        not. Outputs that are compared are those of the same model, unchanged, with statistics in float32."""
+        """Whether a difference is allowed: the original is random, or has 16-bit statistics and ours has not.
+
+        Compares with the original model with statistics in float32.
+        """
         assert self._inputs is not None
         try:
-            with observe.statistics_in_float32([old for old, _ in self.proven]):
+            with observe.statistics_in_float32([old for old, _ in self.accepted]):
                 one, other = (observe.outputs(self._model, self._inputs) for _ in range(2))
-        except Exception:  # it runs now and then
+        except Exception:  # it fails at random
             return False
         most = self._tolerance()
         return bool(observe.difference(one, other, most)) or not observe.difference(one, got, most)
 
     def _tolerance(self) -> float:
-        return observe.tolerance(self._model, self._inputs or observe.Inputs(()), self._outputs)
+        return observe.tolerance(self._model, self._inputs or observe.ModelInputs(()), self._outputs)
 
     def report(self, model: nn.Module) -> Adopted:
-        return Adopted(model, tuple(row for _, row in self.proven), tuple(self.left_alone))
+        return Adopted(model, tuple(row for _, row in self.accepted), tuple(self.left_alone))
 
     def visit(self, module: nn.Module, sealed: str = "") -> bool:
-        """Look at `module` and below; return whether there is anything to say about it. sealed : why it must stay."""
+        """Visit `module` and below. Returns whether it is in the report. sealed : reason why it must stay."""
         if id(module) not in self._visited:
-            self._visited[id(module)] = False  # a module that holds itself, through others
+            self._visited[id(module)] = False  # a module that contains itself
             self._visited[id(module)] = self._look(module, sealed or _sealed(module))
         return self._visited[id(module)]
 
@@ -241,7 +242,7 @@ class _Search:
         if judged is not None and judged.e_lambda is not None:
             against += [*_own_call(module), *_hooked_children(module)]
             if not judged.reasons and not against:
-                self.proven.append((module, Row(names, class_name, judged.e_lambda)))
+                self.accepted.append((module, AdoptedModule(names, class_name, judged.e_lambda)))
                 return True
         below = [self.visit(child, sealed) for child in module.children()]
         if any(below) or not _worth_saying(class_name, judged):
@@ -259,7 +260,7 @@ class _Search:
 
 
 def _is_candidate(module: nn.Module) -> bool:
-    """Worth a trial: no class of torch's, without our SimAM in it, and with next to no state."""
+    """Whether to check a module: no class of torch, no SimAM of ours in it, at most MOST_STATE numbers."""
     if type(module).__module__.startswith(("torch.nn.", "torch._dynamo.")) and "forward" not in vars(module):
         return False
     if any(type(m) is SimAM for m in module.modules()):
@@ -268,7 +269,7 @@ def _is_candidate(module: nn.Module) -> bool:
 
 
 def _sealed(module: nn.Module) -> str:
-    """Why nothing is replaced in `module`; "" if it is an ordinary module."""
+    """Reason against replacement inside `module`; "" for an ordinary module."""
     if isinstance(module, torch.jit.ScriptModule):
         return "it is TorchScript; adopt before torch.jit.script or torch.jit.trace"
     if "_orig_mod" in module._modules or getattr(module, "_compiled_call_impl", None) is not None:
@@ -277,24 +278,26 @@ def _sealed(module: nn.Module) -> str:
 
 
 def _hooked_children(module: nn.Module) -> list[str]:
-    """Its own hooks move to our SimAM; those of its children would never run again."""
+    """Reasons for hooks on children, which would be lost. Hooks of the module itself move to our SimAM."""
     hooked = [name for name, child in module.named_modules() if name and any(hook_dicts(child))]
     return [f"there are hooks on its {name}, which would not run any more" for name in hooked]
 
 
 def _own_call(module: nn.Module) -> list[str]:
-    """The trial runs forward; what a class puts around it in __call__ would be lost. Classes of torch's own that do
-    (GraphModule, TorchScript) run forward and nothing else."""
+    """Reason for a class with its own __call__: the check runs forward alone.
+
+    Classes of torch with a __call__ (GraphModule, TorchScript) run forward and nothing else.
+    """
     home = next(c for c in type(module).__mro__ if "__call__" in vars(c))
     return [] if home.__module__.startswith("torch.") else [f"its class {home.__name__} has a __call__ of its own"]
 
 
-def _worth_saying(class_name: str, judged: Judgement | None) -> bool:
+def _worth_saying(class_name: str, judged: TrialResult | None) -> bool:
     near = judged is not None and (judged.is_gate or judged.e_lambda is not None)
     return near or "simam" in class_name.lower()
 
 
-def _reasons(module: nn.Module, judged: Judgement | None, against: list[str]) -> tuple[str, ...]:
+def _reasons(module: nn.Module, judged: TrialResult | None, against: list[str]) -> tuple[str, ...]:
     if judged is None:
         held = [name for name, _ in (*module.named_parameters(), *module.named_buffers())]
         more = f" and {len(held) - 3} more" if len(held) > 3 else ""

@@ -1,4 +1,4 @@
-"""A model run on example inputs, in eval mode: how it calls its modules, and whether a swap changed its outputs."""
+"""Runs of a model on example inputs in eval mode: calls of its modules, and changes of its outputs."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from simam_deploy.pytorch.to_float64 import HALF
 
 
 @dataclass(frozen=True)
-class Inputs:
-    """What a model is called with: `model(*positional, **keywords)`, nested as it likes."""
+class ModelInputs:
+    """Arguments of a model, `model(*positional, **keywords)`, nested in any way."""
 
     positional: tuple[Any, ...]
     keywords: Mapping[str, Any] = field(default_factory=dict)
 
     def call(self, model: nn.Module) -> Any:
-        """What `model` returns for copies of them, as a model may write into its inputs."""
+        """Call `model` with copies, as it may write into its inputs."""
         args, kwargs = mapped((self.positional, dict(self.keywords)), _copied)
         return model(*args, **kwargs)
 
@@ -37,20 +37,22 @@ def _copied(leaf: Any) -> Any:
 
 
 MOST, MOST_HALF = 1e-3, 5e-2
-"""Most that an output may differ, in parts of its largest magnitude. Both models compute the same formula in another
-order of float operations, about 1e-6 apart in float32 and 1e-2 in 16 bits, and the layers behind amplify that; a
-branch of the model that is taken wrongly changes an output by parts of its own size."""
+"""Tolerance of an output, relative to its largest magnitude. Both models compute the same formula in another order,
+about 1e-6 apart in float32 and 1e-2 in 16 bits, and later layers amplify that. A wrong branch changes an output by a
+large part of its size."""
 
 
-def outputs(model: nn.Module, inputs: Inputs) -> list[Tensor]:
-    """Every tensor in what the model returns, nested too. The model is as before, with the caches that it had."""
+def outputs(model: nn.Module, inputs: ModelInputs) -> list[Tensor]:
+    """All tensors in the result of a model. Leaves the model unchanged, including its caches."""
     with preserved(model), torch.no_grad(), uncompiled():
         returned = inputs.call(to_eval(model))
         return [tensor.clone() for tensor in _tensors(returned)]  # a model may return what it writes into later
 
 
-def calls(model: nn.Module, inputs: Inputs, candidates: Sequence[nn.Module]) -> tuple[dict[int, Seen], list[Tensor]]:
-    """How the candidates of `model` are called when it runs, and its outputs. Raises InputError if it does not."""
+def calls(
+    model: nn.Module, inputs: ModelInputs, candidates: Sequence[nn.Module]
+) -> tuple[dict[int, Seen], list[Tensor]]:
+    """Calls of the candidates in a run of `model`, and its outputs. Raises InputError if it does not run."""
     seen: dict[int, Seen] = {}
 
     def note(module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
@@ -77,7 +79,7 @@ def calls(model: nn.Module, inputs: Inputs, candidates: Sequence[nn.Module]) -> 
 
 @contextmanager
 def statistics_in_float32(modules: Sequence[nn.Module]) -> Iterator[None]:
-    """Inside, the modules compute 16-bit x in float32, as ours does: where theirs overflows they differ by design."""
+    """Inside, the modules compute 16-bit x in float32, as ours does: 16-bit statistics may overflow."""
     dtypes: list[torch.dtype] = []
 
     def widen(_: nn.Module, given: tuple[Any, ...]) -> Any:
@@ -90,7 +92,7 @@ def statistics_in_float32(modules: Sequence[nn.Module]) -> Iterator[None]:
 
     handles: list[RemovableHandle] = []
     try:
-        for module in modules:  # right around forward: hooks of other people see what they saw
+        for module in modules:  # directly around forward: other hooks see the original types
             handles.append(module.register_forward_pre_hook(widen))
             handles.append(module.register_forward_hook(narrow, prepend=True))
         yield
@@ -100,7 +102,7 @@ def statistics_in_float32(modules: Sequence[nn.Module]) -> Iterator[None]:
 
 
 def difference(expected: Sequence[Tensor], got: Sequence[Tensor], most: float) -> str:
-    """How the outputs differ by more than `most`; "" if they do not."""
+    """Description of a difference above `most`, or ""."""
     if len(expected) != len(got):
         return f"it returns {len(got)} tensors in place of {len(expected)}"
     for i, (a, b) in enumerate(zip(expected, got, strict=True)):
@@ -120,8 +122,8 @@ def difference(expected: Sequence[Tensor], got: Sequence[Tensor], most: float) -
     return ""
 
 
-def tolerance(model: nn.Module, inputs: Inputs, results: Sequence[Tensor]) -> float:
-    """The wider one if there are 16 bits anywhere."""
+def tolerance(model: nn.Module, inputs: ModelInputs, results: Sequence[Tensor]) -> float:
+    """MOST_HALF if any tensor has 16 bits, else MOST."""
     held = (*model.parameters(), *model.buffers(), *_tensors((inputs.positional, inputs.keywords)), *results)
     return MOST_HALF if any(t.dtype in HALF for t in held) else MOST
 

@@ -1,4 +1,4 @@
-"""Ours put in the place of theirs, everywhere in a model, and put back."""
+"""Replacement of modules everywhere in a model, and its undoing."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from simam_deploy.pytorch.module import SimAM
 
 
 class Swap:
-    """`put_in` changes the model, and `put_back` undoes that wherever it was interrupted; making one changes nothing.
+    """`put_in` changes the model; `put_back` undoes it, even after an interruption.
 
-    replacements : what to replace, and by what.
+    replacements : pairs of old and new module.
     """
 
     def __init__(self, model: nn.Module, replacements: Iterable[tuple[nn.Module, SimAM]]) -> None:
@@ -28,14 +28,14 @@ class Swap:
                     self._places.append((parent._modules, key, child, new_of[id(child)]))
 
     def put_in(self) -> None:
-        """Ours in every place of theirs."""
+        """Insert the new modules."""
         for children, key, _, new in self._places:
             children[key] = new
         for old, new in self._pairs:
             _rebind_hooks(old, new)
 
     def put_back(self) -> None:
-        """Theirs where they were; may be asked for twice."""
+        """Restore the old modules. May be called twice."""
         for children, key, old, _ in self._places:
             children[key] = old
         for old, _ in self._pairs:
@@ -43,15 +43,14 @@ class Swap:
 
 
 def take_over(old: nn.Module, new: SimAM) -> SimAM:
-    """Give ours what people put on theirs: hooks, the mode, attributes. The very dicts of the hooks move, as the
-    handles that remove hooks refer to them."""
+    """Move hooks, mode and attributes from `old` to `new`. Moves the dicts of hooks, to which handles refer."""
     ours = {"_modules", "forward", "e_lambda", "_compiled_call_impl"}
     vars(new).update({key: value for key, value in vars(old).items() if key not in ours})
     return new
 
 
 def _rebind_hooks(held: nn.Module, module: nn.Module) -> None:
-    """Hooks on load_state_dict hold the module that they are called with, weakly."""
+    """Bind load_state_dict hooks, which hold a weak reference to their module, to `module`."""
     hooks: Iterable[Any] = held._load_state_dict_pre_hooks.values()
     for hook in hooks:
         if getattr(hook, "with_module", False):

@@ -1,9 +1,9 @@
-"""Does a PyTorch module compute SimAM? A copy of it is run by itself in float64, on the planes of equivalence.py.
+"""Equivalence check of a PyTorch module with SimAM: a copy runs by itself in float64 (equivalence.py).
 
-A module passes if it is SimAM with one λ at every size at which it runs, in eval mode and in training mode, gives the
-gradient of SimAM, and does nothing beside: it leaves x and itself as they were, is not random, and keeps x's dtype.
-What it computes in float32 inside (`x.float()`) is computed in float64 here, as a half model may well do so; what it
-rounds to 16 bits inside makes it another function.
+A module passes if it is SimAM with one λ at every size at which it runs, in eval and in training mode, if its
+gradient is that of SimAM, and if it has no side effects: it does not change x or itself, is not random, and keeps
+the dtype. A float32 computation inside (`x.float()`), as in 16-bit models, runs in float64 here. Rounding to 16
+bits inside makes it another function.
 """
 
 from __future__ import annotations
@@ -18,57 +18,56 @@ from torch.overrides import TorchFunctionMode
 
 from simam_deploy.equivalence import Shape4D, check_simam
 from simam_deploy.formula import Float64
-from simam_deploy.pytorch.adopt.isolate import Watch, copied, undisturbed
+from simam_deploy.pytorch.adopt.isolate import AttributeWatch, copied, undisturbed
 from simam_deploy.pytorch.module import SimAM
 from simam_deploy.pytorch.to_float64 import HALF, Widened
 
 SIZES: tuple[Shape4D, ...] = ((2, 3, 5, 7), (1, 3, 8, 8), (1, 2, 33, 65), (1, 65, 3, 5))
-"""What every module is tried at, besides the sizes at which its model was seen to call it. Many channels, as a module
-may treat the first ones alone."""
+"""Shapes for every check, besides those of the calls in the model. One has many channels: a module may treat the
+first ones differently."""
 MOST_CHANNELS = 4096
-"""A larger number among a module's attributes is not taken for a channel count."""
+"""Upper bound on an integer attribute that may be a channel count."""
 OTHER_RANKS = {"(N, C, L)": lambda n, c, h, w: (n, c, h * w), "(N, C, D, H, W)": lambda n, c, h, w: (n, c, h, 1, w)}
 
 
 @dataclass(frozen=True)
 class Seen:
-    """The calls of a module while its model ran: the shapes of x, and how a call was not just `module(x)`."""
+    """Calls of a module in a run of its model: the shapes of x, and differences from `module(x)`."""
 
     shapes: tuple[tuple[int, ...], ...] = ()
     odd: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """λ where the module computes SimAM; it may be replaced only if there are no reasons against it."""
+class TrialResult:
+    """λ if the module computes SimAM. It may be replaced only without reasons against it."""
 
     e_lambda: float | None
     reasons: tuple[str, ...] = ()
     is_gate: bool = False
-    """Whether it is at least a gate with a statistic: y / x in (0, 1), and each y depends on more than its own x."""
+    """Whether it is at least a gate on a statistic: y / x in (0, 1), and each y depends on more than its own x."""
 
 
 class _Unfit(Exception):
-    """What no SimAM does."""
+    """The module does something that SimAM does not."""
 
 
-def judge(module: nn.Module, seen: Seen | None = None) -> Judgement:
-    """Try a module. It and the state of torch's random numbers are not changed; no hook runs; never raises.
+def judge(module: nn.Module, seen: Seen | None = None) -> TrialResult:
+    """Check a module. Changes neither it nor torch's random state; runs no hook; never raises.
 
-    seen : where its model called it; without, a module of a fixed number of channels is tried with the int
-    attributes that it has.
+    seen : its calls in the model. Without them, integer attributes serve as candidates for the number of channels.
     """
     seen = seen or Seen()
     try:
         with undisturbed():
             trial = _Trial(module)
     except Exception as error:
-        return Judgement(None, (f"it cannot be copied, to be tried apart: {_first_line(error)}",))
+        return TrialResult(None, (f"it cannot be copied, to be tried apart: {_first_line(error)}",))
     try:
         with undisturbed():
             judged = trial.judge(seen)
     except Exception as error:  # code of the module that fails now and then
-        return Judgement(None, (f"it does not run by itself: {_first_line(error)}",))
+        return TrialResult(None, (f"it does not run by itself: {_first_line(error)}",))
     others = [s for s in seen.shapes if len(s) != 4]
     against = list(seen.odd)
     if others:
@@ -87,7 +86,7 @@ class _Trial:
         self.failure = ""
         self.ran_at: Shape4D | None = None
 
-    def judge(self, seen: Seen) -> Judgement:
+    def judge(self, seen: Seen) -> TrialResult:
         self.module.eval()
         judged = self._in_this_mode(self._sizes(seen), seen)
         if judged.e_lambda is None:
@@ -103,12 +102,12 @@ class _Trial:
             against += self._gradient(judged.e_lambda)
         return replace(judged, reasons=tuple(against))
 
-    def _in_this_mode(self, sizes: Iterable[Shape4D], seen: Seen) -> Judgement:
-        watch = Watch(self.module)
+    def _in_this_mode(self, sizes: Iterable[Shape4D], seen: Seen) -> TrialResult:
+        watch = AttributeWatch(self.module)
         try:
-            judged = self._prove_all(sizes, seen)
+            judged = self._check_all(sizes, seen)
         except _Unfit as unfit:
-            return Judgement(None, (str(unfit),), self._is_gate())
+            return TrialResult(None, (str(unfit),), self._is_gate())
         # caches of the trial itself aside, a SimAM writes nothing on itself: what it writes, others may read
         written = watch.written()
         if judged.e_lambda is not None and written:
@@ -116,8 +115,8 @@ class _Trial:
             return replace(judged, reasons=(f"it writes its attribute {names} when it runs, which others may read",))
         return judged
 
-    def _prove_all(self, sizes: Iterable[Shape4D], seen: Seen) -> Judgement:
-        """SimAM at every one of the sizes at which the module runs, with one λ."""
+    def _check_all(self, sizes: Iterable[Shape4D], seen: Seen) -> TrialResult:
+        """Check all sizes at which the module runs; they must have one λ."""
         self.ran_at, found = None, None
         for shape in sizes:
             try:
@@ -130,18 +129,18 @@ class _Trial:
             self.ran_at = self.ran_at or shape
             if verdict.e_lambda is None:
                 self._refuse_random()
-                return Judgement(None, self._at_seen_sizes(seen) or verdict.reasons, self._is_gate())
+                return TrialResult(None, self._at_seen_sizes(seen) or verdict.reasons, self._is_gate())
             if found is not None and abs(verdict.e_lambda / found - 1) > 1e-6:
                 raise _Unfit(f"λ depends on the size of the map: {found:g} and {verdict.e_lambda:g}")
             found = verdict.e_lambda if found is None else found
         if found is None:
             reasons = self._at_other_ranks()
-            return Judgement(None, reasons or (self.failure,), bool(reasons))
+            return TrialResult(None, reasons or (self.failure,), bool(reasons))
         self._refuse_random()
-        return Judgement(_stored(found))
+        return TrialResult(_stored(found))
 
     def _sizes(self, seen: Seen) -> Iterator[Shape4D]:
-        """Few channels and small maps where the module takes them; the next is asked for when one was tried."""
+        """Sizes for the check, small ones first. Lazy: the next depends on the results so far."""
         yield from SIZES
         shapes: list[Shape4D] = [s for s in dict.fromkeys(seen.shapes) if len(s) == 4 and s[2] * s[3] > 1]
         for channels in dict.fromkeys(s[1] for s in shapes):
@@ -158,7 +157,7 @@ class _Trial:
                 yield min(n, 2), c, h, w
 
     def _at_seen_sizes(self, seen: Seen) -> tuple[str, ...]:
-        """Say so if a gate is SimAM only where its model called it."""
+        """Reason for a module that is SimAM only at the sizes of its calls."""
         maps = dict.fromkeys(s[1:] for s in seen.shapes if len(s) == 4 and s[2] * s[3] > 1)
         for c, h, w in maps if self._is_gate() else ():
             try:
@@ -216,7 +215,7 @@ class _Trial:
                 raise _Unfit("it draws random numbers")
 
     def _other_dtypes(self) -> Iterator[str]:
-        """Where the module runs in a narrower type, it must keep it; ours does."""
+        """Reasons for narrower types of x that the module accepts but does not return."""
         assert self.ran_at is not None
         for dtype in (torch.float32, *HALF):
             try:
@@ -235,7 +234,7 @@ class _Trial:
             yield f"{', '.join(names)} of it may change, in training or with a checkpoint; ours has constants only"
 
     def _gradient(self, e_lambda: float) -> Iterator[str]:
-        """A gate that is detached is SimAM forwards and something else for training."""
+        """Reason for a gradient other than that of SimAM, as with a detached gate."""
         assert self.ran_at is not None
         rng = np.random.default_rng(3)
         x, weight = (torch.from_numpy(rng.standard_normal(self.ran_at)) for _ in "xw")
@@ -269,7 +268,7 @@ class _Trial:
 
 
 def _stored(e_lambda: float) -> float:
-    """1e-4 for what was recovered as 9.99999999e-5: λ is stored in float32 in a file anyway."""
+    """Round λ to float32, as stored in files: 9.99999999e-5 becomes 1e-4."""
     return float(str(np.float32(e_lambda)))
 
 

@@ -1,4 +1,4 @@
-"""The parts of a checkpoint that may be a model's weights, and the one that fits it best."""
+"""Candidates for the weights of a model in a checkpoint, and the best fit."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from torch.nn.parameter import is_lazy
 
 from simam_deploy.errors import ModelFileError
 
-Found = dict[str, Any]
+Entries = dict[str, Any]
 
 NOT_NEEDED = "num_batches_tracked"
-"""Of BatchNormalization in training; older checkpoints and averaged weights have none."""
+"""Counter of BatchNormalization in training, missing in older checkpoints and averaged weights."""
 
 _DEEPEST = 4  # dicts in dicts
 _LONGEST = 2000  # letters of a name
@@ -28,21 +28,21 @@ _INSIDE = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}  #
 class Part:
     """A dict of tensors in a checkpoint, and a prefix of their names.
 
-    where : the keys that lead to the dict.  entries : all of it.  metadata : that of torch, by module.
-    score : how many names of the model are there with their shapes, and how many at all.
-    changed : what was done to the names of `entries`, in words.
+    where : keys that lead to the dict.  entries : its content.  metadata : of torch, by module.
+    score : number of names of the model with equal shape, and number of common names.
+    changed : changes of the names of `entries`, in words.
     """
 
     where: tuple[str, ...]
     prefix: str
-    entries: Found
+    entries: Entries
     metadata: Mapping[str, Any]
     score: tuple[int, int]
     changed: tuple[str, ...] = ()
 
     @property
     def taken_off(self) -> list[str]:
-        """What is not in the names any more, in words."""
+        """Removed parts of the names, in words."""
         return [*self.changed, *([f'prefix "{shown(self.prefix)}" taken off'] if self.prefix else [])]
 
     @property
@@ -52,29 +52,29 @@ class Part:
 
     @property
     def averaged(self) -> bool:
-        """Whether its name says that it is an exponential moving average."""
+        """Whether it is named as an exponential moving average."""
         return re.search(r"(^|[._])ema([._]|$)", self.label.lower()) is not None
 
     def is_called(self, name: str) -> bool:
-        """Whether `name` names its prefix, so that what is beside that is left out on purpose."""
+        """Whether `name` is its prefix, so that other entries are left out on purpose."""
         return bool(self.prefix) and name in (self.label, self.prefix[:-1])
 
-    def inside(self) -> Found:
+    def inside(self) -> Entries:
         """The entries under the prefix, by their names in the model."""
         return {name[len(self.prefix) :]: v for name, v in self.entries.items() if name.startswith(self.prefix)}
 
-    def with_metadata(self, given: Found) -> Found:
-        """`given` with the metadata of torch, in which modules find the version of their entries."""
+    def with_metadata(self, given: Entries) -> Entries:
+        """`given` with the metadata of torch, which holds the versions of modules."""
         dotted = {f"{place}." if place else "": version for place, version in self.metadata.items()}
         kept = {place[len(self.prefix) : -1]: v for place, v in dotted.items() if place.startswith(self.prefix)}
-        state: Found = OrderedDict(given)
+        state: Entries = OrderedDict(given)
         if kept:
             state._metadata = kept  # type: ignore[attr-defined]
         return state
 
 
 def parts(held: Any, own: Mapping[str, Any]) -> Iterator[Part]:
-    """Every dict of tensors in `held`, with every prefix under which names of the model are found, and with none.
+    """Every dict of tensors in `held`, with no prefix and with every prefix of names of the model.
 
     own : the state_dict of the model.
     """
@@ -100,13 +100,13 @@ def parts(held: Any, own: Mapping[str, Any]) -> Iterator[Part]:
             queue += [((*where, name), entry) for name, entry in named.items()]
 
 
-def _held(wrapper: str, named: Found, entries: Found) -> bool:
-    """Whether the names in the file hold it, and those of `entries` do not."""
+def _held(wrapper: str, named: Entries, entries: Entries) -> bool:
+    """Whether the wrapper is in the names of the file, and not in those of `entries`."""
     return any(wrapper in name.split(".") for name in named.keys() - entries.keys())
 
 
 def _of_some(part: Part, own: Mapping[str, Any]) -> Iterator[Part]:
-    """All entries, without the prefix that some have, if no two become one and they are the model's exactly."""
+    """All entries without the prefix of some, if the names stay unique and match the model exactly."""
     if not part.prefix or len(part.entries) > len(own):
         return
     plain = {name.removeprefix(part.prefix): value for name, value in part.entries.items()}
@@ -119,13 +119,13 @@ def _of_some(part: Part, own: Mapping[str, Any]) -> Iterator[Part]:
         yield Part(part.where, "", plain, {}, score, (*part.changed, words))
 
 
-def without_wrappers(entries: Mapping[str, Any]) -> Found:
-    """The entries, their names without what torch.compile, FSDP and checkpointing put in, if they stay different."""
+def without_wrappers(entries: Mapping[str, Any]) -> Entries:
+    """Entries with names without the wrappers of torch.compile, FSDP and checkpointing, if they stay unique."""
     plain = {".".join(part for part in name.split(".") if part not in _INSIDE): v for name, v in entries.items()}
     return plain if len(plain) == len(entries) else dict(entries)
 
 
-def _scores(entries: Found, own: Mapping[str, Any], deepest: int) -> dict[str, tuple[int, int]]:
+def _scores(entries: Entries, own: Mapping[str, Any], deepest: int) -> dict[str, tuple[int, int]]:
     fits, named = Counter[str](), Counter({"": 0})
     for name, value in entries.items():
         ends = name.split(".") if len(name) < _LONGEST else []
@@ -139,16 +139,16 @@ def _scores(entries: Found, own: Mapping[str, Any], deepest: int) -> dict[str, t
 
 
 def same_shape(value: Any, own: Any) -> bool:
-    """Whether `value` can stand in the place of `own`; as torch does, a tensor of one number may be a scalar."""
+    """Whether the shapes agree. As in torch, a tensor of one number may be a scalar."""
     if not isinstance(own, torch.Tensor) or not isinstance(value, torch.Tensor):
         return not isinstance(own, torch.Tensor)
     return is_lazy(own) or value.shape == own.shape or (own.ndim == 0 and value.shape == (1,))
 
 
 def choose(found: Sequence[Part], own: Mapping[str, Any], path: Path, wanted: str) -> tuple[Part, list[Part]]:
-    """The part that fits best, and others that fit as well and hold other values.
+    """The best fit, and equal fits with other values.
 
-    wanted : the part that the user names, or empty. Raises ModelFileError: there is none, or several fit equally.
+    wanted : the part named by the user, or "". Raises ModelFileError if there is none, or if several fit equally.
     """
     if not found:
         raise ModelFileError(f"{path} holds no state_dict (a dict of tensors by name)")
@@ -178,20 +178,20 @@ def _choice(part: Part, path: Path) -> str:
     return "the names without a prefix, which cannot be chosen by a name: save them to a file of their own"
 
 
-def _values(part: Part, own: Mapping[str, Any]) -> Found:
-    """What the model would take: a tensor of another shape may claim any number of elements."""
+def _values(part: Part, own: Mapping[str, Any]) -> Entries:
+    """Values that the model would load. A tensor of another shape may claim any number of elements."""
     names = {name: v for name, v in part.inside().items() if name in own and not name.endswith(NOT_NEEDED)}
     return {name: value for name, value in names.items() if same_shape(value, own[name])}
 
 
-def _same(one: Found, other: Found) -> bool:
+def _same(one: Entries, other: Entries) -> bool:
     return one.keys() == other.keys() and all(
         one[name] is other[name] or equal(one[name], other[name]) for name in one
     )
 
 
 def equal(one: Any, other: Any) -> bool:
-    """Whether two ordinary tensors hold the same; False for quantised, sparse and meta tensors."""
+    """Whether two ordinary tensors are equal; False for quantised, sparse and meta tensors."""
     both = (one, other)
     if not all(isinstance(t, torch.Tensor) and t.layout == torch.strided and not t.is_quantized for t in both):
         return False
@@ -199,6 +199,6 @@ def equal(one: Any, other: Any) -> bool:
 
 
 def shown(name: str) -> str:
-    """A name of a file as it is printed: cut short, and escaped where it holds what cannot be printed."""
+    """A name from a file for a message: shortened and escaped."""
     text = name if name.isprintable() else ascii(name)[1:-1]
     return text if len(text) <= 100 else f"{text[:97]}..."

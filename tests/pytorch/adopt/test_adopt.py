@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from export_models import digits
 from simam_deploy.errors import InputError
 from simam_deploy.formula import tolerance
-from simam_deploy.pytorch.adopt import Row, adopt, adopted
+from simam_deploy.pytorch.adopt import AdoptedModule, adopt, adopted
 from simam_deploy.pytorch.module import SimAM
 
 
@@ -21,8 +21,8 @@ def test_a_model_with_several() -> None:
     text = repr(model)
     done = adopt(model)
     assert done.rows == (
-        Row(("0.layers.0",), "simam_module", 1e-4),
-        Row(("1.layers.0",), "Spelled", 0.1),
+        AdoptedModule(("0.layers.0",), "simam_module", 1e-4),
+        AdoptedModule(("1.layers.0",), "Spelled", 0.1),
     )
     assert done.left_alone == ()
     assert [type(m) for m in done.model.modules()].count(SimAM) == 3
@@ -55,7 +55,7 @@ def test_inplace_and_with_inputs(args: Tensor | tuple[Tensor] | None) -> None:
 
 def test_the_model_itself_may_be_simam() -> None:
     done = adopt(simam_module())
-    assert done.rows == (Row(("",), "simam_module", 1e-4),)
+    assert done.rows == (AdoptedModule(("",), "simam_module", 1e-4),)
     assert type(done.model) is SimAM
     model = simam_module()
     assert type(adopt(model, inplace=True).model) is SimAM

@@ -16,7 +16,7 @@ from torch import nn
 
 from simam_deploy.pytorch import adopt as adopt_room
 from simam_deploy.pytorch.adopt import adopt, adopted
-from simam_deploy.pytorch.adopt.trial import Judgement
+from simam_deploy.pytorch.adopt.trial import TrialResult
 from simam_deploy.pytorch.module import SimAM
 
 # Hooks
@@ -147,7 +147,7 @@ def test_put_back_also_after_an_exception() -> None:
 
 def test_ctrl_c_at_any_line_leaves_the_model_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     """Python may raise KeyboardInterrupt anywhere: here at each line of adopt/, but for those that undo."""
-    monkeypatch.setattr(adopt_room, "judge", lambda *_: Judgement(1e-4))  # it works on a copy, and takes its time
+    monkeypatch.setattr(adopt_room, "judge", lambda *_: TrialResult(1e-4))  # it works on a copy, and takes its time
     undoing = ("put_back()", "handle.remove()", "in handles", "in training", "module.training")
 
     def state(model: nn.Module) -> object:

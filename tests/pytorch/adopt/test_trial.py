@@ -10,22 +10,22 @@ from helpers.modules import HW, NEAR, SPELLINGS, SimAMWith, simam, simam_module,
 from torch import Tensor
 
 from simam_deploy.formula import reference, tolerance
-from simam_deploy.pytorch.adopt.trial import Judgement, Seen, judge
+from simam_deploy.pytorch.adopt.trial import Seen, TrialResult, judge
 
 
 @pytest.mark.parametrize("e_lambda", [1e-10, 1e-4, 0.1, 0.123456])
 @pytest.mark.parametrize("name", SPELLINGS)
 def test_every_spelling_is_found(name: str, e_lambda: float) -> None:
     module = spelled(SPELLINGS[name], e_lambda)
-    assert judge(module) == Judgement(e_lambda)
+    assert judge(module) == TrialResult(e_lambda)
     x = np.random.default_rng(0).standard_normal((2, 3, 9, 6)).astype(np.float32)
     y = module(torch.from_numpy(x.copy())).numpy()  # it is what is said of it
     assert (np.abs(y - reference(x, e_lambda)) <= tolerance(x, np.float32, e_lambda)).all()
 
 
 def test_the_published_code() -> None:
-    assert judge(simam_module()) == Judgement(1e-4)
-    assert judge(simam_module(64, 0.1)) == Judgement(0.1)
+    assert judge(simam_module()) == TrialResult(1e-4)
+    assert judge(simam_module(64, 0.1)) == TrialResult(0.1)
 
 
 @pytest.mark.parametrize("name", NEAR)
@@ -83,9 +83,9 @@ def test_a_fixed_number_of_channels() -> None:
         def wanted(self) -> int:
             return int(str(getattr(self, "channels", 48)))
 
-    assert judge(Fixed(channels=64, index=-1, far=10**9)) == Judgement(0.1)
+    assert judge(Fixed(channels=64, index=-1, far=10**9)) == TrialResult(0.1)
     says(judge(Fixed(channels="64")), r"does not run on x of shape \(2, 3, 5, 7\): AssertionError: channels")
-    assert judge(Fixed(), Seen(((1, 48, 7, 9),))) == Judgement(0.1)
+    assert judge(Fixed(), Seen(((1, 48, 7, 9),))) == TrialResult(0.1)
 
 
 def test_a_fixed_map() -> None:
@@ -95,7 +95,7 @@ def test_a_fixed_map() -> None:
         flat = x.view(-1, 4, 8 * 9)
         return simam(flat[..., None], e_lambda).view(x.shape[0], 4, 8, 9)
 
-    assert judge(spelled(viewed), Seen(((1, 4, 8, 9),))) == Judgement(1e-4)
+    assert judge(spelled(viewed), Seen(((1, 4, 8, 9),))) == TrialResult(1e-4)
     says(judge(spelled(viewed)), "does not run")
 
     def frozen(x: Tensor, e_lambda: float) -> Tensor:
@@ -153,7 +153,7 @@ def test_the_widest_trial_takes_few_values() -> None:
         sizes.append(x.numel())
         return simam(x, e_lambda)
 
-    assert judge(spelled(f), Seen(((8, 2048, 7, 7), (1, 64, 224, 224)))) == Judgement(1e-4)
+    assert judge(spelled(f), Seen(((8, 2048, 7, 7), (1, 64, 224, 224)))) == TrialResult(1e-4)
     assert max(sizes) == 2 * 224 * 224
     sizes.clear()
 

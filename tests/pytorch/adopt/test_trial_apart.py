@@ -8,7 +8,7 @@ from helpers.adopting import says
 from helpers.modules import simam, simam_module, spelled
 from torch import Tensor, nn
 
-from simam_deploy.pytorch.adopt.trial import Judgement, judge
+from simam_deploy.pytorch.adopt.trial import TrialResult, judge
 
 
 def test_a_trial_leaves_no_trace(capsys: pytest.CaptureFixture[str]) -> None:
@@ -25,7 +25,7 @@ def test_a_trial_leaves_no_trace(capsys: pytest.CaptureFixture[str]) -> None:
     module.register_forward_hook(lambda *_: fired.append("own"))
     module.activaton.register_forward_pre_hook(lambda *_: fired.append("child"))
     with torch.inference_mode():
-        assert judge(module) == Judgement(1e-4)
+        assert judge(module) == TrialResult(1e-4)
     assert capsys.readouterr().out == ""
     assert fired == []
     assert module.training
@@ -41,7 +41,7 @@ def test_hooks_are_not_even_copied() -> None:
 
     module = simam_module()
     module.register_forward_hook(Trainer().hook)
-    assert judge(module) == Judgement(1e-4)
+    assert judge(module) == TrialResult(1e-4)
 
 
 def test_what_cannot_be_copied() -> None:
@@ -93,7 +93,7 @@ def test_whatever_it_raises_is_a_reason() -> None:
 
 def test_compiled_code_is_not_compiled_for_a_trial() -> None:
     compiled = torch.compile(simam, backend=_no_backend)
-    assert judge(spelled(compiled)) == Judgement(1e-4)
+    assert judge(spelled(compiled)) == TrialResult(1e-4)
 
 
 def _no_backend(*_: object) -> None:

@@ -6,7 +6,7 @@ from helpers.adopting import says
 from helpers.modules import HW, SimAMWith, simam, simam_module, squares
 from torch import Tensor, nn
 
-from simam_deploy.pytorch.adopt.trial import Judgement, judge
+from simam_deploy.pytorch.adopt.trial import TrialResult, judge
 
 
 class Stateful(SimAMWith):
@@ -149,7 +149,7 @@ def test_a_memory_in_the_result_is_no_simam() -> None:
 
 
 def test_containers_that_are_only_read_are_no_matter() -> None:
-    assert judge(SimAMWith(sizes=[1, 2], names={"a": torch.ones(2)}, kinds={3})) == Judgement(0.1)
+    assert judge(SimAMWith(sizes=[1, 2], names={"a": torch.ones(2)}, kinds={3})) == TrialResult(0.1)
 
 
 def test_random_numbers_are_those_of_the_trial() -> None:
