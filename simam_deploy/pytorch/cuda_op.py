@@ -1,8 +1,8 @@
 """The CUDA kernel as an operator of PyTorch: torch.ops.simam.SimAM(x, e_lambda), forward only.
 
-Nothing is loaded or registered until `prepare` is called, which a `SimAM(kernel="auto")` does when it is made. The
-operator allocates y, and what the kernels say they need besides, with torch; it does not synchronise and may be
-captured into a CUDA graph once it has run on that device. torch.compile sees one node.
+`prepare` loads and registers it; `SimAM(kernel="auto")` calls that on construction. The operator allocates y and the
+workspace with torch. It does not synchronise, and may be captured into a CUDA graph after a first run on that device.
+torch.compile sees one node.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ DEVICES = ("cuda",)
 TYPES = {torch.float32: cuda_library.F32, torch.float16: cuda_library.F16, torch.bfloat16: cuda_library.BF16}
 LARGEST_LAMBDA = torch.finfo(torch.float32).max
 MOST = 2**30
-"""Planes, and values of a plane: simam_cuda.h."""
+"""Upper bound on planes and on values of a plane, see simam_cuda.h."""
 
 # Of the process: dynamo reads `_missing` while it traces, and makes a guard of it.
 _missing: str | None = None  # why there are no kernels; "" if there are; None: nobody has asked
@@ -47,7 +47,7 @@ def prepare() -> None:
 
 
 def reasons_against(x: Tensor, e_lambda: float) -> list[str]:
-    """Why the operator cannot take x : (N, C, H, W) and λ here and now; empty if it can. Dynamo can trace it."""
+    """Reasons why the operator does not support x : (N, C, H, W) and λ here; none if it does. Traceable by dynamo."""
     reasons = []
     if x.device.type not in DEVICES:
         reasons.append(f"x is on {x.device.type}, not on {' or '.join(DEVICES)}")
@@ -68,8 +68,9 @@ def reasons_against(x: Tensor, e_lambda: float) -> list[str]:
 
 
 def _has_tangent(x: Tensor) -> bool:
-    """Whether x is differentiated forwards, by torch.autograd.forward_ad or torch.func.jvp; or where x cannot be
-    asked, under torch.compile and torch.vmap, whether anything is.
+    """Whether x has a forward-mode derivative (torch.autograd.forward_ad, torch.func.jvp).
+
+    Under torch.compile and torch.vmap, whether any value has one.
     """
     if torch.compiler.is_compiling():  # where none is open it is read a second time, for dynamo to make a guard of it
         return _dual_level() >= 0 or forward_ad._current_level >= 0
@@ -80,14 +81,16 @@ def _has_tangent(x: Tensor) -> bool:
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _dual_level() -> int:
-    """The innermost forward derivative that is open, -1: none. To dynamo a constant without a guard, as the code that
-    it traces may have opened it. So what is first compiled within one stays the formula, outside too.
+    """Level of the innermost open forward derivative; -1 without one.
+
+    A constant without guard for dynamo, as traced code may open it. So code compiled first inside one keeps the
+    formula, outside too.
     """
     return forward_ad._current_level
 
 
 def call(x: Tensor, e_lambda: float) -> Tensor:
-    """The operator. Only where `reasons_against` has none."""
+    """Call the operator. Requires empty `reasons_against`."""
     y: Tensor = torch.ops.simam.SimAM(x, e_lambda)
     return y
 
@@ -97,7 +100,7 @@ def _fake(x: Tensor, e_lambda: float) -> Tensor:
 
 
 def _simam(x: Tensor, e_lambda: float) -> Tensor:
-    """y, in the memory format of x. What is neither contiguous nor channels_last is copied first."""
+    """Compute y in the memory format of x. Copies x unless contiguous or channels_last."""
     if x.dim() != 4 or x.shape[2] * x.shape[3] == 1:
         raise ShapeError(f"{OPERATOR} takes x of shape (N, C, H, W) with H*W >= 2; got {tuple(x.shape)}")
     if not 0 <= e_lambda <= LARGEST_LAMBDA:
@@ -118,7 +121,7 @@ def _simam(x: Tensor, e_lambda: float) -> Tensor:
 
 
 def _launch(x: Tensor, y: Tensor, group: int, e_lambda: float, *, ask: bool = False) -> bool:
-    """Enqueue it. With `ask`, and False, if the kernels do not accept it: nothing was done."""
+    """Enqueue the kernel. With `ask`, return False without a launch if the kernels do not support it."""
     assert _kernels is not None
     params = Params(type=TYPES[x.dtype], group=group, x=x.data_ptr(), y=y.data_ptr(), e_lambda=e_lambda)
     params.images, params.channels, params.pixels = x.shape[0], x.shape[1], x.shape[2] * x.shape[3]
@@ -137,7 +140,7 @@ def _launch(x: Tensor, y: Tensor, group: int, e_lambda: float, *, ask: bool = Fa
 
 
 def _current(device: torch.device) -> AbstractContextManager[object]:
-    """The library works on the current device, as CUDA does."""
+    """Inside, make the device of x current, as the library requires."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 

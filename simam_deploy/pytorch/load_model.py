@@ -1,4 +1,4 @@
-"""PyTorch models by name: `package.module:callable` or `file.py:callable`, with a checkpoint if wanted."""
+"""Load a PyTorch model by name, `package.module:callable` or `file.py:callable`, with an optional checkpoint."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 
 def load(spec: str, weights: str | Path | None = None, notes: list[str] | None = None) -> Built:
-    """Call what `spec` names and return (module, example inputs or None); the module is in eval mode.
+    """Call the function named by `spec`. Returns (module in eval mode, example inputs or None).
 
     The callable takes no arguments and returns a module, or (module, example), an example being one argument of the
     module, or a tuple of them, as `export` takes it.
     weights : a checkpoint to load, see `checkpoint.load`; it is read without executing code.
-    notes : gets a line that says what was taken of the weights.
+    notes : receives a line on the loaded weights.
     Raises InputError or ModelFileError: no such module, file or name, the callable fails, the weights do not fit.
     """
     import torch
@@ -68,9 +68,9 @@ def load(spec: str, weights: str | Path | None = None, notes: list[str] | None =
 
 
 def code_file(spec: str) -> Path | None:
-    """The file that holds what `spec` names, before it is run; None if it is in no file, or not to be found.
+    """The file that defines `spec`, found without running it; None if there is none.
 
-    Of `package.module`, the package itself is imported, as Python does to find a module. Raises InputError as `load`.
+    For `package.module` this imports the package, as Python requires. Raises InputError as `load`.
     """
     place, _ = _parts(spec)
     if place.endswith(".py"):
@@ -84,12 +84,12 @@ def code_file(spec: str) -> Path | None:
 
 
 def imported() -> list[Path]:
-    """The files of all modules that are loaded, those that the model brought with it among them."""
+    """Files of all imported modules, including those of the model."""
     return [Path(file) for file in {getattr(module, "__file__", None) for module in [*sys.modules.values()]} if file]
 
 
 def weights_file(weights: str | Path) -> tuple[Path, str]:
-    """The file and the part that `w.pth` or `w.pth:part` names; the part is empty if none is named."""
+    """File and part of `w.pth` or `w.pth:part`; the part may be empty."""
     head, _, part = str(weights).rpartition(":")
     return (Path(head), part) if is_file(head) and not is_file(weights) else (Path(weights), "")
 
@@ -107,7 +107,7 @@ def _parts(spec: str) -> tuple[str, str]:
 
 
 def _folder(place: str) -> Path:
-    """Where the imports of a model begin: as for `python file.py`, or `python -m package.module`."""
+    """Import folder of a model, as for `python file.py` or `python -m package.module`."""
     if place.endswith(".py"):
         return Path(place).parent
     if "/" in place or "\\" in place or place.startswith("."):
@@ -117,9 +117,9 @@ def _folder(place: str) -> Path:
 
 @contextmanager
 def _standing_in(folder: Path) -> Iterator[None]:
-    """`folder` is first in sys.path inside the block, and last behind it.
+    """Put `folder` first in sys.path inside the block, and last after it.
 
-    So what the model imports later is found, and nothing there takes the place of a library that we import later.
+    So later imports of the model work, and no file there shadows a library that we import later.
     """
     place = str(folder.resolve())
     sys.path.insert(0, place)

@@ -1,4 +1,4 @@
-"""SimAM as a PyTorch module: no parameters, so any published checkpoint loads into it."""
+"""SimAM as a PyTorch module without parameters, so any published checkpoint loads into it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _simam(x: Tensor, e_lambda: float) -> Tensor:
 
 @torch.fx.wrap
 def _simam_by(x: Tensor, e_lambda: float, kernel: str, training: bool) -> Tensor:
-    """SimAM of x, by the kernel where it may and can. One node, as above."""
+    """SimAM of x, by the kernel if allowed and possible. One node, as above."""
     _refuse(x)
     reasons = _reasons_against(x, e_lambda, training)
     if not reasons:
@@ -42,12 +42,12 @@ def _simam_by(x: Tensor, e_lambda: float, kernel: str, training: bool) -> Tensor
 
 
 def _is_leaving() -> bool:
-    """Whether the model is on its way into a file, which has to run where our operator is not."""
+    """Whether the model is being exported or traced: files must run without our operator."""
     return _is_exporting() or torch.onnx.is_in_onnx_export() or torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
 
 
 def _re_check() -> str:
-    """What else to say where torch.jit.trace, once it has traced the formula, runs the module itself to compare."""
+    """Addition to the error if torch.jit.trace runs the module itself, to compare it with the traced formula."""
     frame = None if torch.compiler.is_compiling() else sys._getframe()
     while frame is not None and frame.f_code.co_name != "_check_trace":
         frame = frame.f_back
@@ -155,8 +155,9 @@ class SimAM(nn.Module):
         self._kernel = kernel
 
     def kernel_use(self, x: Tensor) -> str:
-        """What forward(x) would run: `kernel`, or `formula: ` and every reason; `nothing: ` and the reasons where
-        kernel="require" makes of them an error. Raises ShapeError where forward does.
+        """Implementation that forward(x) runs: `kernel`, or `formula: ` with every reason.
+
+        `nothing: ` with the reasons if kernel="require" makes them an error. Raises ShapeError as forward does.
         """
         _refuse(x)
         reasons = ["kernel='off'"] if self._kernel == "off" else _reasons_against(x, self.e_lambda, self.training)
@@ -170,7 +171,7 @@ class SimAM(nn.Module):
         return _simam_by(x, self.e_lambda, self._kernel, self.training)
 
     def extra_repr(self) -> str:
-        """λ, as in `SimAM(e_lambda=0.1)`, and the kernel if it may run."""
+        """λ, as in `SimAM(e_lambda=0.1)`, and `kernel` unless it is off."""
         return f"e_lambda={self.e_lambda}" + (f", kernel={self._kernel}" if self._kernel != "off" else "")
 
     def __setstate__(self, state: dict[str, Any]) -> None:

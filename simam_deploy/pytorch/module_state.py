@@ -1,4 +1,4 @@
-"""PyTorch modules that are run without a trace: what a forward writes on them is taken back."""
+"""Run PyTorch modules without lasting changes: restore what a forward writes on them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ from simam_deploy.pytorch.nested import named
 
 @contextmanager
 def preserved(model: nn.Module, *, values: bool = False) -> Iterator[None]:
-    """On exit each module in `model` has the class and the attributes that it had, the very objects: mode, caches,
-    hooks, children.
+    """On exit, restore class and attributes of each module in `model`: mode, caches, hooks, children.
 
-    Lists, dicts and sets among them hold what they held. values : tensors that were written into, as buffers, get
-    their old values back too, and parameters their requires_grad; this costs a copy of all but the parameters.
+    Restores the contents of lists, dicts and sets too. values : also restore tensors written in place, such as
+    buffers, and requires_grad of parameters; costs a copy of all tensors but the parameters.
     """
     modules = list(model.modules())
     scripted = [(m, m.training) for m in modules if isinstance(m, torch.jit.ScriptModule)]
@@ -59,7 +58,7 @@ def preserved(model: nn.Module, *, values: bool = False) -> Iterator[None]:
 
 
 def refuse_without_weights(model: nn.Module, *, meta: bool = True) -> None:
-    """Raise InputError for a Lazy module that did not run yet; meta : and for parameters on the meta device."""
+    """Raise InputError for a Lazy module before its first run. meta : also for parameters on the meta device."""
     for name, module in model.named_modules():
         which = f"{name or 'the model itself'} ({type(module).__name__})"
         held = [*module._parameters.values(), *module._buffers.values()]
@@ -70,7 +69,7 @@ def refuse_without_weights(model: nn.Module, *, meta: bool = True) -> None:
 
 
 def to_eval(model: nn.Module) -> nn.Module:
-    """`model.eval()`. The module of a torch.export program refuses that; its mode is in its graph."""
+    """`model.eval()`, except for the module of a torch.export program, whose mode is in its graph."""
     try:
         return model.eval()
     except NotImplementedError:
@@ -80,8 +79,10 @@ def to_eval(model: nn.Module) -> nn.Module:
 
 
 def leave_inference_mode(model: nn.Module) -> None:
-    """Put ordinary copies in the place of parameters and buffers that were made in inference mode, which torch.export
-    refuses. `preserved` puts them back."""
+    """Replace parameters and buffers of inference mode, which torch.export refuses, by ordinary copies.
+
+    `preserved` restores them.
+    """
     for module in model.modules():
         for name, parameter in module._parameters.items():
             if parameter is not None and parameter.is_inference():
@@ -92,7 +93,7 @@ def leave_inference_mode(model: nn.Module) -> None:
 
 
 def opened(model: nn.Module) -> nn.Module:
-    """The module that torch.compile wrapped, without the wrapper; `model` itself if it is none.
+    """The module inside the wrapper of torch.compile; `model` itself without one.
 
     Raises InputError for hooks on the wrapper, which would be lost, as they are in a copy of it.
     """
@@ -108,9 +109,10 @@ def opened(model: nn.Module) -> nn.Module:
 
 
 def uncompile(model: nn.Module) -> bool:
-    """Make each module in `model` compute what it did before torch.compile; return whether one was compiled.
+    """Undo torch.compile for each module in `model`; return whether one was compiled.
 
-    `preserved` puts back what was. Functions outside the modules stay compiled. Raises InputError as `opened`.
+    `preserved` restores the compiled state. Functions outside the modules stay compiled. Raises InputError as
+    `opened`.
     """
     found = False
     for module in [m for m in model.modules() if not isinstance(m, torch.jit.ScriptModule)]:
@@ -130,12 +132,12 @@ def uncompile(model: nn.Module) -> bool:
 
 
 def _of_class(kind: type) -> dict[str, Any]:
-    """All its methods, and what else its classes hold."""
+    """Names of all attributes of its classes."""
     return {name: value for held in reversed(kind.__mro__) for name, value in vars(held).items()}
 
 
 def deep_copy(model: nn.Module) -> nn.Module:
-    """A deep copy. Tensors that a forward left behind with their history, which torch does not copy, are detached."""
+    """Deep copy. Detaches tensors with a gradient history, which torch does not copy."""
     memo: dict[int, Any] = {}
     modules = list(model.modules())
     known = set(map(id, modules))
@@ -168,7 +170,7 @@ def _refill(container: Any, before: Any) -> None:
 
 
 def _written(model: nn.Module, attributes: list[tuple[Any, dict[str, Any]]]) -> list[tuple[Tensor, int, Tensor]]:
-    """Tensors, their versions and values; a tensor of inference mode has no version, and cannot be written into."""
+    """Tensors with versions and values, without tensors of inference mode, which are read-only."""
     kept = {id(t): t for t in model.buffers()}
     for _, before in attributes:
         kept.update({id(leaf): leaf for _, leaf in named(list(before.values())) if isinstance(leaf, Tensor)})

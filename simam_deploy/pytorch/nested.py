@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 PLAIN = (type(None), bool, int, float, complex, str, bytes)
-"""Types of values that may stand beside tensors, and are constants in an export."""
+"""Types of values beside tensors. They are constants in an export."""
 
 
 def named(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     """The leaves of nested tuples, lists, dicts and dataclasses, with their names.
 
-    A leaf at the top is `output`, the items of a tuple or list `output_0`, `output_1`, those of a dict, a named tuple
-    or a dataclass have their keys; deeper ones are joined with `_`. With a name, that stands in front.
+    A single leaf is `output`; items of a tuple or list are `output_0`, `output_1`; items of a dict, named tuple or
+    dataclass have their keys; deeper levels are joined with `_`. `name` precedes all, if given.
     """
     items = _items(value)
     if items is None:
@@ -27,14 +27,14 @@ def named(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def keyed(value: Any) -> bool:
-    """Whether the names of all leaves are made of keys alone, so that they are the author's own."""
+    """Whether the names of all leaves consist of keys alone, chosen by the author of the model."""
     items = _items(value)
     sequence = isinstance(value, list | tuple) and not hasattr(value, "_fields")
     return items is not None and not sequence and all(_items(item) is None or keyed(item) for _, item in items)
 
 
 def mapped(value: Any, change: Callable[[Any], Any]) -> Any:
-    """`value` with `change(leaf)` for each leaf, called in the order of `named`; itself where no leaf changes."""
+    """`value` with `change(leaf)` for each leaf, in the order of `named`; `value` itself if no leaf changes."""
     items = _items(value)
     if items is None:
         return change(value)
@@ -54,7 +54,7 @@ def mapped(value: Any, change: Callable[[Any], Any]) -> Any:
 
 
 def unique(names: Iterable[str], taken: Iterable[str] = ()) -> list[str]:
-    """The names as identifiers, with `_` in place of other characters and a number where one was there before."""
+    """The names as unique identifiers: `_` for other characters, a number for duplicates."""
     known, result = set(taken), []
     for given in names:
         plain = "".join(c if c.isalnum() or c == "_" else "_" for c in given)

@@ -1,4 +1,4 @@
-"""PyTorch code in float64, whatever narrower type it names inside, and with random roundings of float32."""
+"""Run PyTorch code in float64, despite casts inside, or with random float32 roundings."""
 
 from __future__ import annotations
 
@@ -29,15 +29,14 @@ _CASTS = (torch.Tensor.to, torch.Tensor.type, torch.Tensor.type_as, torch.Tensor
 
 
 _ANY_ORDER = (torch.ops.aten.topk, torch.ops.aten.sort)
-"""These may take equal numbers in any order."""
+"""Operators that may order equal numbers either way."""
 _FLOAT32 = torch.finfo(torch.float32)
 
 
 class Widened(TorchFunctionMode):
-    """Inside, float32 is float64: casts to float32 and new tensors become float64, and so does what is fed to a
-    function. halves : float16 and bfloat16 too, and autocast does nothing, as it leaves float64 alone.
+    """Inside, replace float32 by float64 in casts, new tensors and arguments.
 
-    Operators inside TorchScript are not seen.
+    halves : also float16 and bfloat16; disables autocast. Does not reach operators inside TorchScript.
     """
 
     def __init__(self, *, halves: bool = False) -> None:
@@ -45,9 +44,9 @@ class Widened(TorchFunctionMode):
         self._wide = _IN_32_BITS | _IN_16_BITS if halves else _IN_32_BITS
         self._halves = halves
         self.narrowed = False
-        """Whether anything was of 16 bits and stayed so."""
+        """Whether a 16-bit tensor stayed."""
         self.left_out: set[str] = set()
-        """What was not done: casts by the type that they name, and autocast."""
+        """Skipped casts, by their target type, and autocast."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -97,9 +96,11 @@ def _writes(func: Any) -> bool:
 
 
 class Rounded(TorchDispatchMode):
-    """Inside, each operator reads its floats with random relative errors of up to one eps of float32, as in Monte
-    Carlo arithmetic. Whole numbers stay, but for operators that may take equal numbers in any order. What an operator
-    writes into, or returns a view of, stays too.
+    """Inside, each operator reads floats with random relative errors of up to one float32 eps (Monte Carlo
+    arithmetic).
+
+    Integers stay exact, except in operators that may order equal numbers either way. Tensors that an operator writes
+    into, or returns a view of, stay exact too.
     """
 
     def __init__(self, seed: int) -> None:

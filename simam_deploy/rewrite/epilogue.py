@@ -1,8 +1,9 @@
-"""How far what follows a SimAM block folds into one operator of ours: SimAM, BatchNormalization, add, activation.
+"""Fold the epilogue of a SimAM block into one operator: SimAM, BatchNormalization, add, activation.
 
-From y on, what one of `formula.OPS` does as well is taken in, as long as nothing else uses what is between: any
-number of affine steps with a constant per channel, then the addition of a residual, then an activation. The new scale
-and bias are computed in float64 and rounded once, and the result is compared with what was there (match/epilogue.py).
+From y on, the search follows the steps of `formula.OPS`, as long as no other node uses a value in between: affine
+steps with constants per channel, in any number, then the addition of a residual, then an activation. The new scale
+and bias are computed in float64 and rounded once. The result is checked against the original operators
+(match/epilogue.py).
 """
 
 from __future__ import annotations
@@ -20,21 +21,21 @@ from simam_deploy.match.dataflow import Flow
 from simam_deploy.match.epilogue import difference, steps
 
 MAP = (3, 5)
-"""Of the probes: behind SimAM no position looks at another."""
+"""Map size of the probes. Positions behind SimAM are independent."""
 
 
 def with_epilogues(model: ir.Model, blocks: list[Block]) -> tuple[list[Block], list[str]]:
-    """The blocks, each with what folds into it, and notes on what looked as if it would and does not.
+    """Extend blocks by their epilogues. Returns the blocks, and notes on epilogues that stay.
 
-    blocks : of `model`, in graph order. Those on float32 (N, C, H, W) with C fixed, outside of functions, may grow.
+    blocks : of `model`, in graph order. Extends blocks on float32 (N, C, H, W) with fixed C, outside functions.
     """
-    search = _Search(model, blocks)
+    search = _EpilogueSearch(model, blocks)
     return [search.grown(block) for block in blocks], search.notes
 
 
 @dataclass
 class _Path:
-    """What was taken in so far, and where it ends."""
+    """The epilogue found so far, and its end y."""
 
     y: ir.Value
     scale: Float64
@@ -48,7 +49,7 @@ class _Path:
         self.y = nodes[-1].outputs[0]
 
 
-class _Search:
+class _EpilogueSearch:
     def __init__(self, model: ir.Model, blocks: Iterable[Block]) -> None:
         self.notes: list[str] = []
         self._flow = Flow(model)
@@ -56,7 +57,7 @@ class _Search:
         self._taken = {node for block in blocks for node in block.inside}
 
     def grown(self, block: Block) -> Block:
-        """The block with its epilogue, or itself."""
+        """The block extended by its epilogue, or the block itself."""
         channels = block.shape[1] if len(block.shape) == 4 else None
         if block.epilogue is not None or block.function is not None or not isinstance(channels, int):
             return block
@@ -78,7 +79,7 @@ class _Search:
         return replace(block, y=path.y, inside=(*block.inside, *path.nodes), epilogue=epilogue)
 
     def _walk(self, path: _Path, block: Block) -> str | None:
-        """Go as far as it goes; the reason why not further, where that is worth a word."""
+        """Follow the epilogue to its end. Returns a reason if a step nearly fits."""
         while (node := self._next(path.y)) is not None:
             step = self._affine(node, path.y, len(path.scale))
             if isinstance(step, str):
@@ -107,19 +108,19 @@ class _Search:
         return None
 
     def _next(self, y: ir.Value) -> ir.Node | None:
-        """The only user of y, if it is free to be taken."""
+        """The only user of y, if it may join the epilogue."""
         users = self._users(y)
         return users[0] if len(users) == 1 else None
 
     def _users(self, y: ir.Value) -> list[ir.Node]:
-        """The nodes that use y, once per use; none if it leaves its graph, or a block has one of them."""
+        """Users of y, once per use; none if y leaves its graph, or if a block holds one of them."""
         maker, users = y.producer(), [use.node for use in y.uses()]
         assert maker is not None
         free = all(node.graph is maker.graph and not node.domain and node not in self._taken for node in users)
         return users if free and not y.is_graph_output() else []
 
     def _silu(self, y: ir.Value) -> tuple[ir.Node, ...]:
-        """The nodes that make y * sigmoid(y) of y, where nothing else uses y."""
+        """The nodes that compute y * sigmoid(y), if y has no other use."""
         users = self._users(y)
         if len(users) == 1 and users[0].op_type == "Swish" and _number(users[0], "alpha", 1.0) == 1:
             return (users[0],)
@@ -130,7 +131,7 @@ class _Search:
         return ()
 
     def _affine(self, node: ir.Node, y: ir.Value, channels: int) -> tuple[Float64, Float64] | str | None:
-        """Scale and bias that do what `node` does to y; None if none do, a reason where they nearly would."""
+        """Scale and bias equivalent to `node` on y. None if there are none; a reason if the node nearly fits."""
         one, zero = np.ones(channels), np.zeros(channels)
         if node.op_type == "Identity" or (node.op_type == "Dropout" and self._flow.does_nothing(node)):
             return one, zero
@@ -162,9 +163,9 @@ class _Search:
         return (scale, bias) if np.isfinite(scale).all() else f"{node.name!r} divides by 0"
 
     def _per_channel(self, value: ir.Value | None, channels: int, *, flat: bool = False) -> Float64 | None:
-        """A constant as one number for each channel of (N, C, H, W); None if it is none.
+        """A constant as one number per channel of (N, C, H, W); None for other values.
 
-        flat : it has the shape (C,); otherwise one that broadcasts to (1, C, 1, 1).
+        flat : expect the shape (C,); otherwise one that broadcasts to (1, C, 1, 1).
         """
         tensor = self._flow.held(value)
         if tensor is None or tensor.dtype != ir.DataType.FLOAT or tensor.size not in (1, channels):
@@ -176,9 +177,9 @@ class _Search:
         return np.broadcast_to(np.asarray(tensor.numpy(), dtype=np.float64).reshape(-1), (channels,))
 
     def _same_shape(self, residual: ir.Value, block: Block) -> bool:
-        """Whether a value has the shape of the block's x: declared so, or the same at every size that is tried.
+        """Whether a value has the shape of the block's x, as declared, or in every trial.
 
-        The latter counts where the sizes of one image are all that is not fixed: those of two are not tried apart.
+        Trials count with one dynamic input only: they do not vary two inputs independently.
         """
         dims = self._shapes.declared(residual)
         if dims == block.shape and not is_open(dims):
@@ -189,7 +190,7 @@ class _Search:
         return len(free) == 1 and len(pairs) > 1 and all(a == b is not None for a, b in pairs)
 
     def _difference(self, path: _Path, epilogue: Epilogue, block: Block) -> str | None:
-        """Why the epilogue is not what was there; None if it is."""
+        """Difference between the epilogue and the original operators, or None."""
         inputs = [block.y, *([] if path.residual is None else [path.residual])]
         made = {v for node in path.nodes for v in node.outputs} | {*inputs}
         held = dict.fromkeys(v for node in path.nodes for v in node.inputs if v is not None and v not in made)
@@ -200,12 +201,12 @@ class _Search:
         try:
             compute = steps(self._flow.model, path.nodes, inputs, list(held), path.y)
             return difference(run, epilogue, block.e_lambda, [(2, len(epilogue.scale), *MAP)])
-        except Exception as error:  # whatever the evaluator says of what it cannot do
+        except Exception as error:  # the evaluator raises many types
             return f"they do not run by themselves: {error}"
 
 
 def _number(node: ir.Node, name: str, default: float) -> float | None:
-    """An attribute, or its default; None if it is no number, or comes from a call."""
+    """An attribute, or its default; None if it is no number, or refers to a function attribute."""
     attribute = node.attributes.get(name)
     if attribute is None:
         return default

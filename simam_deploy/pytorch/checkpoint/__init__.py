@@ -1,4 +1,4 @@
-"""Weights of a PyTorch model: read without running code, matched to the model's names, or refused in words."""
+"""Load weights of a PyTorch model without running code, matched to the names of the model."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ __all__ = ["load"]
 MOST_SHOWN = 5
 MOST_COMPARED = 500
 LONGEST_COMPARED = 120
-"""Names among which the nearest is looked for, and their letters: the time goes with the square of these."""
+"""Upper bounds on names and their length in the search for the nearest name; its cost grows with their square."""
 
 
 def load(module: nn.Module, path: Path, wanted: str = "") -> str:
-    """Load a checkpoint into `module`, and return a line that says what was loaded.
+    """Load a checkpoint into `module`. Returns a summary in one line.
 
-    path : a file of torch.save or safetensors. Dicts that hold the state_dict are looked through (state_dict, model,
-    params, ...), and a prefix of the names (`module.`, `model.`, ...) is taken off: those are chosen that fit the
-    module's names and shapes best. A prefix of some names is taken off where the whole is the module's exactly then.
-    Where several fit, the moving average (state_dict_ema, params_ema) is taken, as
-    timm and BasicSR evaluate it. wanted : the dict or the prefix to take, as `params` or `state_dict.model`.
-    Floats of another size are converted to the module's.
+    path : a file of torch.save or safetensors. Searches nested dicts (state_dict, model, params, ...) and prefixes of
+    names (`module.`, `model.`, ...) for the best fit to the module's names and shapes. Removes a prefix of some names
+    if the names then match exactly. Prefers the moving average (state_dict_ema, params_ema), as timm and BasicSR do
+    in evaluation.
+    wanted : the dict or the prefix to take, such as `params` or `state_dict.model`.
+    Converts floats of another width to that of the module.
     Raises ModelFileError: no such file, or of another kind; no state_dict in it; names or shapes that do not fit;
     integer, complex, quantised, sparse or meta values for a float; NaN or infinity where the module has none; several
     parts that fit. RuntimeUnavailable if safetensors is not installed.
@@ -59,14 +59,14 @@ def load(module: nn.Module, path: Path, wanted: str = "") -> str:
 
 
 def _counts(name: str, value: Any) -> bool:
-    """Whether an entry is no weight: `n_averaged` of an AveragedModel, a step, an epoch that is no tensor."""
+    """Whether an entry is a counter: `n_averaged` of an AveragedModel, a step, an epoch."""
     if not isinstance(value, torch.Tensor):
         return True
     return "." not in name and value.numel() <= 1 and not value.is_floating_point()
 
 
 def _is_of_the_model(name: str, part: Part, others: Sequence[Part]) -> bool:
-    """Whether an entry outside the prefix may be a weight of the model: no count, nothing of another whole model."""
+    """Whether an entry outside the prefix may be a weight of the model: no counter, not part of another model."""
     value = part.entries[name]
     twins = tuple(other.prefix for other in others if other.entries is part.entries and other.prefix)
     if not isinstance(value, torch.Tensor) or name.startswith(twins):
@@ -75,7 +75,7 @@ def _is_of_the_model(name: str, part: Part, others: Sequence[Part]) -> bool:
 
 
 def _put(module: nn.Module, given: dict[str, Any], part: Part, path: Path) -> tuple[list[str], list[str]]:
-    """Load, and return the names that are missing and those that are left over."""
+    """Load; return missing and unused names."""
     try:
         result = module.load_state_dict(part.with_metadata(given), strict=False)
     except Exception as error:  # of a module that reads its own entries, in any type

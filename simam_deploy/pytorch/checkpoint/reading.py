@@ -1,4 +1,4 @@
-"""A file of weights, read without running code."""
+"""Read a file of weights without running code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TAKES = "--weights takes a file of torch.save or of safetensors that holds a sta
 
 
 def read(path: Path) -> Any:
-    """The object in a file of torch.save, or the dict in one of safetensors.
+    """Read the object of a torch.save file, or the dict of a safetensors file.
 
     Raises ModelFileError: no such file, truncated, of another kind, or with a pickled class in it, as reading such
     runs code. RuntimeUnavailable if safetensors is not installed.

@@ -1,4 +1,4 @@
-"""Whether a value of a checkpoint may be put into a model as it is."""
+"""Compatibility of a checkpoint value with an entry of the model."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from simam_deploy.pytorch.checkpoint.parts import equal, same_shape, shown
 
 
 def misfit(value: Any, own: Any) -> str:
-    """Why `value` cannot take the place of `own`, an entry of the model's state_dict; empty if it can.
+    """Reason why `value` cannot replace `own`, an entry of the model's state_dict; "" if it can.
 
-    Floats take floats of any size, unless NaN or infinity comes in where the model has none: a mask of -inf is fine.
-    Integers and booleans take what they hold exactly, as a count saved as float32.
+    Floats accept floats of any width, without new NaN or infinity: a mask of -inf is valid. Integers and booleans
+    accept values that they represent exactly, such as a count saved as float32.
     """
     if not isinstance(own, torch.Tensor):
         return ""
@@ -76,7 +76,7 @@ def _not_finite(value: torch.Tensor, own: torch.Tensor) -> str:
 
 
 def torn(given: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
-    """A line for each value that differs from another, although the model keeps both in one tensor."""
+    """A line for each pair of different values for one tensor of the model."""
     first: dict[object, str] = {}
     pairs = [(name, first.setdefault(place(own.get(name)) or name, name)) for name in given]
     return [
@@ -87,7 +87,7 @@ def torn(given: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
 
 
 def place(held: Any) -> object:
-    """The same for entries of a model that are one tensor; None for what has no memory of its own."""
+    """Key of the memory of a tensor, equal for shared tensors; None without memory of its own."""
     if not isinstance(held, torch.Tensor) or is_lazy(held) or held.is_meta or not held.numel():
         return None
     return held.data_ptr(), held.shape

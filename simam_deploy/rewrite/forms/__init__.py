@@ -1,14 +1,14 @@
-"""How a SimAM block is written in ONNX. A form is a module with
+"""The forms of a SimAM block in ONNX. A form is a module with
 
     NAME
     reasons_against(block) -> list[str]      why this form cannot lower `block`; empty if it can
     nodes(block, opset, types) -> list[ir.Node]      nodes and constants from block.x to the output of the last one;
                                                      names start with block.node, the last node has that very name
-    functions(opset, ops, types) -> list[ir.Function]    what the file must carry besides, for these of formula.OPS
+    functions(opset, ops, types) -> list[ir.Function]    functions that the file must carry, for these of formula.OPS
     EPILOGUE                                       whether `nodes` also writes block.epilogue; else epilogue.py does
 
 opset : of the file, from versions.OLDEST_OPSET on.  types : of x, of all blocks in the file.
-Adding one: its file, its line in FORMS, its test.
+To add one: its file, its line in FORMS, its test.
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ FORMS: dict[str, ModuleType] = {form.NAME: form for form in (function, primitive
 
 
 def form_named(name: str, *, epilogue: bool = False) -> ModuleType:
-    """The form of that name. Raises InputError, listing the names, if there is none, or if it must hold an
-    epilogue and has no node for one."""
+    """The form of that name. Raises InputError if there is none.
+
+    epilogue : also raise InputError if the form has no node with an epilogue.
+    """
     if name not in FORMS:
         raise InputError(f"there is no form {name!r}; the forms are {', '.join(FORMS)}")
     if epilogue and not FORMS[name].EPILOGUE:
@@ -41,10 +43,10 @@ def form_named(name: str, *, epilogue: bool = False) -> ModuleType:
 
 
 def alone(form: str, shape: Dims, e_lambda: float = DEFAULT_LAMBDA, *, opset: int = 18) -> ir.Model:
-    """A model x -> y that is one float32 SimAM block, to try a runtime on.
+    """A model x -> y of one float32 SimAM block, to test a runtime.
 
-    shape : (N, C, L), (N, C, H, W) or (N, C, D, H, W); a name in place of a number makes that axis dynamic.
-    Raises ShapeError for another rank, FormError when the form cannot carry it.
+    shape : (N, C, L), (N, C, H, W) or (N, C, D, H, W); a name makes an axis dynamic.
+    Raises ShapeError for another rank, FormError if the form cannot lower it.
     """
     chosen = form_named(form)
     if not 3 <= len(shape) <= 5:

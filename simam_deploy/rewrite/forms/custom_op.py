@@ -1,6 +1,6 @@
-"""SimAM as one node simam::SimAM without a body, for hosts that bring the kernel and dislike functions.
+"""SimAM as one node simam::SimAM without a fallback definition, for hosts with a kernel that reject functions.
 
-Older TensorRT, `trtexec --dynamicPlugins`, ONNX Runtime with the op library. Nothing else can run the file.
+Older TensorRT, `trtexec --dynamicPlugins`, ONNX Runtime with the op library. No other host can run the file.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ NAME = "custom_op"
 
 
 def nodes(block: Block, opset: int, types: Collection[ir.DataType] = ()) -> list[ir.Node]:
-    """The node of `function`, which takes each type by itself."""
+    """The node of form `function`. It accepts each type."""
     del types
     return function.nodes(block, opset)
 
 
 def functions(opset: int, ops: Iterable[str], types: Collection[ir.DataType]) -> list[ir.Function]:
-    """None: that is what sets it apart."""
+    """None, in contrast to form `function`."""
     del opset, ops, types
     return []

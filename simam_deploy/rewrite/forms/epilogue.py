@@ -1,4 +1,4 @@
-"""What follows SimAM, written out: as inputs of our operator, in the body of that, or as operators of its own."""
+"""Lowering of the epilogue: as inputs of our operator, in its fallback definition, or as standard operators."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ FLOAT = ir.DataType.FLOAT
 
 
 def names(op: Op) -> list[str]:
-    """Of the inputs behind x."""
+    """Names of the inputs behind x."""
     return ["scale", "bias"] * op.affine + ["residual"] * op.residual
 
 
 def inputs(write: Writer, epilogue: Epilogue) -> list[ir.Value]:
-    """The inputs of our operator behind x."""
+    """Inputs of our operator behind x."""
     held = [
         write.constant(values, name, FLOAT) for name, values in (("scale", epilogue.scale), ("bias", epilogue.bias))
     ]
     return held if epilogue.residual is None else [*held, epilogue.residual]
 
 
-def in_body(write: Writer, y: ir.Value, op: Op, given: Sequence[ir.Value], *, cast: bool) -> ir.Value:
-    """activation(scale * y + bias + residual) in float32, where scale and bias are values of shape (C,).
+def in_definition(write: Writer, y: ir.Value, op: Op, given: Sequence[ir.Value], *, cast: bool) -> ir.Value:
+    """Write activation(scale * y + bias + residual) in float32, with scale and bias of shape (C,).
 
-    cast : the residual, to float32.
+    cast : whether to cast the residual to float32.
     """
     scale, bias = (write.squeeze("Unsqueeze", v, [1, 2], f"{v.name}_of_plane") for v in given[:2])
     y = write.op("Add", write.op("Mul", y, scale, name="scaled"), bias, name="affine")
@@ -42,7 +42,7 @@ def in_body(write: Writer, y: ir.Value, op: Op, given: Sequence[ir.Value], *, ca
 
 
 def activated(write: Writer, y: ir.Value, activation: str) -> ir.Value:
-    """y behind an activation of formula.ACTIVATIONS."""
+    """Apply an activation of formula.ACTIVATIONS to y."""
     match activation:
         case "relu":
             return write.op("Relu", y, name="relu")
@@ -52,8 +52,11 @@ def activated(write: Writer, y: ir.Value, activation: str) -> ir.Value:
 
 
 def nodes(block: Block, y: ir.Value, opset: int) -> list[ir.Node]:
-    """The epilogue of `block` behind y, in standard operators; half types are widened in between. New names start
-    with block.node. BatchNormalization with mean 0, variance 1 and epsilon 0 is exactly scale * y + bias."""
+    """The epilogue of `block` behind y, in standard operators. 16-bit types are cast to float32 and back.
+
+    New names start with block.node. BatchNormalization with mean 0, variance 1 and epsilon 0 is
+    exactly scale * y + bias.
+    """
     assert block.epilogue is not None
     epilogue, write, half = block.epilogue, Writer(f"{block.node}/behind", opset), block.dtype in HALF
     residual = epilogue.residual

@@ -1,24 +1,25 @@
-"""SimAM as one node simam::SimAM whose body, in primitive operators, travels in the file as a model-local function.
+"""SimAM as one node simam::SimAM, with a fallback definition: a model-local function of primitive operators.
 
-A runtime that has a kernel of that name takes the node; every other one runs the body. Statistics are float32. One
-body serves all blocks of a file: M - 1 comes from the shape of x at run time, and the types of all x make the body:
+A runtime with a kernel of that name runs the kernel; every other one runs the fallback definition. Statistics are
+float32. One definition serves all blocks of a file: it computes M - 1 from the shape of x at run time. The types of
+all x determine its casts:
 
-| x of all blocks    | opset    | the body                                                             |
-|--------------------|----------|----------------------------------------------------------------------|
-| float32            | any      | has no cast                                                          |
-| one 16-bit type    | any      | casts x to float32, and y to that type                               |
-| more than one type | from 15  | casts x to float32, and y to the type of x (CastLike)                |
-| more than one type | up to 14 | is that for float32, and casts stand around the nodes on 16-bit maps |
+| x of all blocks    | opset    | fallback definition                                            |
+|--------------------|----------|----------------------------------------------------------------|
+| float32            | any      | no cast                                                        |
+| one 16-bit type    | any      | casts x to float32, and y to that type                         |
+| more than one type | from 15  | casts x to float32, and y to the type of x (CastLike)          |
+| more than one type | up to 14 | that for float32; casts stand around the nodes on 16-bit maps  |
 
 Converters without CastLike (pnnx) read the first two. A file of the first kind that another tool converts to float16
-does not load as it is: ONNX Runtime, OpenVINO, TensorRT-RTX and the onnx checker find float16 and float32 in one
-operator (a kernel of that name computes it right). `fuse` then writes the body for the new type.
+does not load: ONNX Runtime, OpenVINO, TensorRT-RTX and the onnx checker find float16 and float32 in one operator (a
+kernel of that name computes it correctly). `fuse` then writes the definition for the new type.
 Before opset 13 no Constant takes its value from an attribute of the function: λ is the alpha of a Gemm of ones.
 
-The op is 4-D. A block on (N, C, L) gets an axis H = 1 in front of it and loses it behind; with W = 1 ONNX Runtime
-took ten times as long, (1, 64, 16000) on a CPU, as it broadcasts along the last axis. A block on (N, C, D, H, W) is
-reshaped to (N, C, D, H*W) and back, to constants where H and W are fixed and to the shape of x where not; then an
-empty batch is refused at run time, as the -1 that stands for H*W could be anything.
+The op is 4-D. A block on (N, C, L) gains an axis H = 1 in front of it and loses it behind. With W = 1 instead, ONNX
+Runtime took ten times as long, (1, 64, 16000) on a CPU, as it broadcasts along the last axis. A block on
+(N, C, D, H, W) is reshaped to (N, C, D, H*W) and back: to constants for fixed H and W, else to the shape of x. In the
+latter case an empty batch fails at run time, as the -1 for H*W is ambiguous.
 """
 
 from __future__ import annotations
@@ -34,32 +35,32 @@ from simam_deploy.formula import DEFAULT_LAMBDA, OP_DOMAIN, OP_NAME, OPS, Op
 from simam_deploy.match.op_sets import HALF
 from simam_deploy.rewrite.forms import epilogue
 from simam_deploy.rewrite.forms.node_builder import Writer
-from simam_deploy.rewrite.forms.primitive import body, runtime_n
+from simam_deploy.rewrite.forms.primitive import runtime_n, simam
 
 NAME = "function"
 EPILOGUE = True
 CAST_LIKE = 15
 """The first opset with CastLike."""
 CONSTANT_OF_ATTRIBUTE = 13
-"""From here on a Constant takes a number from an attribute of the function. In opset 12 OpenVINO cannot."""
+"""The first opset whose Constant takes a number from an attribute of the function. OpenVINO fails in opset 12."""
 FLOAT = ir.DataType.FLOAT
 HW = (2, 3)
-"""The axes of a plane, as the op has them."""
+"""Axes of a plane of the op."""
 
 
 def reasons_against(block: Block) -> list[str]:
-    """A float64 block has no body: it would be computed in float32."""
+    """Reject float64: the fallback definition computes in float32."""
     fits = block.dtype in (FLOAT, *HALF)
     return [] if fits else [f"x is {block.dtype.name}, the op takes FLOAT, FLOAT16 and BFLOAT16"]
 
 
 def nodes(block: Block, opset: int, types: Collection[ir.DataType] = ()) -> list[ir.Node]:
-    """One node; where x is not 4-D, one more in front and one behind, and what those need.
+    """One node. If x is not 4-D, one more in front and one behind, and their constants.
 
-    types : of x of the blocks that share a body. Where that is for another type, casts stand around.
+    types : of x of the blocks that share a fallback definition. Casts surround the node if that is for another type.
     """
     write = Writer(block.node, opset)
-    if len(types) > 1 and block.dtype != FLOAT and _type_of_body(types, opset) == FLOAT:
+    if len(types) > 1 and block.dtype != FLOAT and _type_of_definition(types, opset) == FLOAT:
         write.op("Cast", _node(write, _cast(write, block)), name="y_half", to=block.dtype)
     else:
         _node(write, block)
@@ -68,7 +69,7 @@ def nodes(block: Block, opset: int, types: Collection[ir.DataType] = ()) -> list
 
 
 def _cast(write: Writer, block: Block) -> Block:
-    """`block` with x, and a residual, in float32."""
+    """Cast x and the residual of `block` to float32."""
     behind = block.epilogue
     if behind is not None and behind.residual is not None:
         behind = replace(behind, residual=write.op("Cast", behind.residual, name="residual_float", to=FLOAT))
@@ -76,7 +77,7 @@ def _cast(write: Writer, block: Block) -> Block:
 
 
 def _node(write: Writer, block: Block) -> ir.Value:
-    """The node, and what it needs around it; its result."""
+    """Write the node and the reshapes around it; return the result."""
     e_lambda = block.e_lambda
     if len(block.shape) == 4:
         behind = [] if block.epilogue is None else epilogue.inputs(write, block.epilogue)
@@ -92,7 +93,7 @@ def _node(write: Writer, block: Block) -> ir.Value:
 
 
 def _sizes(write: Writer, block: Block) -> tuple[ir.Value, ir.Value]:
-    """What x : (N, C, D, H, W) is reshaped to, and y back. A 0 keeps the size that is there."""
+    """Shapes for the reshape of x : (N, C, D, H, W) and back. A 0 keeps the size."""
     h, w = block.shape[3:]
     int64 = ir.DataType.INT64
     if isinstance(h, int) and isinstance(w, int):
@@ -101,25 +102,25 @@ def _sizes(write: Writer, block: Block) -> tuple[ir.Value, ir.Value]:
 
 
 def functions(opset: int, ops: Iterable[str], types: Collection[ir.DataType]) -> list[ir.Function]:
-    """The bodies of `ops`, names of formula.OPS, for x : (N, C, H, W). types : of x of the blocks that share them."""
-    return [_body(name, OPS[name], opset, _type_of_body(types, opset)) for name in ops]
+    """Fallback definitions of `ops`, names of formula.OPS, for x : (N, C, H, W). types : of x of all their blocks."""
+    return [_definition(name, OPS[name], opset, _type_of_definition(types, opset)) for name in ops]
 
 
-def _type_of_body(types: Collection[ir.DataType], opset: int) -> ir.DataType | None:
-    """The type of x in a body that serves `types`; None if it takes each."""
+def _type_of_definition(types: Collection[ir.DataType], opset: int) -> ir.DataType | None:
+    """Type of x in a definition for `types`; None if it accepts each."""
     if len(types) == 1:
         return next(iter(types))
     return None if opset >= CAST_LIKE else FLOAT
 
 
-def _body(name: str, op: Op, opset: int, dtype: ir.DataType | None) -> ir.Function:
-    """simam::SimAM(x; e_lambda), or with an epilogue (x, scale, bias[, residual]; e_lambda). It calls no other."""
+def _definition(name: str, op: Op, opset: int, dtype: ir.DataType | None) -> ir.Function:
+    """simam::SimAM(x; e_lambda), or with an epilogue (x, scale, bias[, residual]; e_lambda). Calls no function."""
     x, *given = inputs = [ir.Value(name=input_) for input_ in ("x", *epilogue.names(op))]
     write = Writer("", opset)
     wide = x if dtype == FLOAT else write.op("Cast", x, name="float", to=FLOAT)
-    y = body(write, wide, HW, runtime_n(write, x, HW, FLOAT), _lambda(write, opset), FLOAT)
+    y = simam(write, wide, HW, runtime_n(write, x, HW, FLOAT), _lambda(write, opset), FLOAT)
     if op.affine:
-        y = epilogue.in_body(write, y, op, given, cast=dtype != FLOAT)
+        y = epilogue.in_definition(write, y, op, given, cast=dtype != FLOAT)
     if dtype is None:
         y = write.op("CastLike", y, x, name="y_like_x")
     elif dtype != FLOAT:
@@ -129,7 +130,7 @@ def _body(name: str, op: Op, opset: int, dtype: ir.DataType | None) -> ir.Functi
 
 
 def _lambda(write: Writer, opset: int) -> ir.Value:
-    """λ, from the attribute of the function."""
+    """Value of λ, from the attribute of the function."""
     float_ = ir.AttributeType.FLOAT
     if opset >= CONSTANT_OF_ATTRIBUTE:
         return write.op("Constant", name="e_lambda", value_float=ir.RefAttr("value_float", "e_lambda", float_))

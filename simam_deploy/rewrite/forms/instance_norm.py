@@ -21,11 +21,11 @@ NAME = "instance_norm"
 EPILOGUE = False
 FLOAT = ir.DataType.FLOAT
 AXES = {3: "CL", 4: "CHW", 5: "CDHW"}
-"""Those behind N, by rank."""
+"""Axes behind N, by rank."""
 
 
 def reasons_against(block: Block) -> list[str]:
-    """All axes but N must be numbers, as scale and epsilon depend on them; float64 has no kernel in ONNX Runtime."""
+    """Reject dynamic axes but N, as scale and epsilon depend on them; float64 has no kernel in ONNX Runtime."""
     reasons = [
         f"{axis} is not fixed"
         for axis, size in zip(AXES[len(block.shape)], block.shape[1:], strict=True)
@@ -43,7 +43,7 @@ def functions(opset: int, ops: Iterable[str], types: Collection[ir.DataType]) ->
 
 
 def nodes(block: Block, opset: int, types: Collection[ir.DataType] = ()) -> list[ir.Node]:
-    """Five operators, two more with casts; float16 and bfloat16 are computed in float32."""
+    """Five operators, two more with casts. float16 and bfloat16 are computed in float32."""
     del types
     write = Writer(block.node, opset)
     c, m = block.shape[1], block.map_size

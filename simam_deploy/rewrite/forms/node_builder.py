@@ -1,4 +1,4 @@
-"""Writes the nodes of one block, naming them and hiding what changed between opsets."""
+"""Builder of the nodes of one block: names them, and hides differences between opsets."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 import onnx_ir as ir
 
 CONSTANTS_OF_ANY_TYPE = 9
-"""The first opset whose Constant is not of floats alone."""
+"""The first opset with Constants of any type; before, floats only."""
 Number = float | Sequence[int] | np.ndarray[Any, np.dtype[Any]]
 
 
 class Writer:
     """Collects nodes in order, in `nodes`.
 
-    prefix : goes before every name, with a slash, unless empty.  opset : of the default domain, from 7 on.
+    prefix : precedes every name, with a slash, unless empty.  opset : of the default domain, from 7 on.
     """
 
     def __init__(self, prefix: str, opset: int) -> None:

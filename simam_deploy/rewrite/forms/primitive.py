@@ -1,9 +1,9 @@
 """SimAM in eleven primitive operators, for any runtime. M = H*W; a constant where all axes from 2 on are fixed.
 
     c = x - ReduceMean(x);  d = c*c;  y = x * Sigmoid(d / (4 (ReduceSum(d) / (M-1) + λ)) + 1/2)
-Where one is dynamic, M - 1 is computed from Shape(x) as an integer and cast to the statistics' type. float16 and
-bfloat16 are cast to float32 in front and back behind: M - 1 and the sums do not fit into them. Of (N, C, L) and
-(N, C, D, H, W) the axes from 2 on are reduced as they are, and M is their product.
+With a dynamic axis, M - 1 is computed from Shape(x) as an integer and cast to the type of the statistics. float16
+and bfloat16 are cast to float32 and back: M - 1 and the sums exceed their range. For (N, C, L) and (N, C, D, H, W)
+the axes from 2 on are reduced directly, and M is their product.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ EPILOGUE = False
 
 
 def reasons_against(block: Block) -> list[str]:
-    """Always empty: this form carries every block."""
+    """Always empty: this form can lower every block."""
     del block
     return []
 
@@ -41,7 +41,7 @@ def nodes(block: Block, opset: int, types: Collection[ir.DataType] = ()) -> list
     x = write.op("Cast", block.x, name="float", to=dtype) if block.dtype in HALF else block.x
     m = block.map_size
     n = write.constant(m - 1, "n", dtype) if m is not None else runtime_n(write, block.x, axes, dtype)
-    y = body(write, x, axes, n, write.constant(block.e_lambda, "e_lambda", dtype), dtype)
+    y = simam(write, x, axes, n, write.constant(block.e_lambda, "e_lambda", dtype), dtype)
     if block.dtype in HALF:
         write.op("Cast", y, name="half", to=block.dtype)
     write.nodes[-1].name = block.node
@@ -49,7 +49,7 @@ def nodes(block: Block, opset: int, types: Collection[ir.DataType] = ()) -> list
 
 
 def runtime_n(write: Writer, x: ir.Value, axes: Sequence[int], dtype: ir.DataType) -> ir.Value:
-    """M - 1, with M the product of x's sizes along `axes`, at run time."""
+    """Compute M - 1 at run time, with M the product of the sizes of x along `axes`."""
     which = write.constant(axes, "hw_axes", ir.DataType.INT64)
     hw = write.op("Gather", write.op("Shape", x, name="shape"), which, name="hw")
     m = write.op("ReduceProd", hw, name="m", keepdims=0)
@@ -57,10 +57,10 @@ def runtime_n(write: Writer, x: ir.Value, axes: Sequence[int], dtype: ir.DataTyp
     return write.op("Cast", less, name="n", to=dtype)
 
 
-def body(
+def simam(
     write: Writer, x: ir.Value, axes: Sequence[int], n: ir.Value, e_lambda: ir.Value, dtype: ir.DataType
 ) -> ir.Value:
-    """The formula, of x in the type of its statistics. axes : those of a plane.  n : M - 1."""
+    """Write the formula for x, in the type of the statistics. axes : of a plane.  n : M - 1."""
     c = write.op("Sub", x, write.reduce("ReduceMean", x, axes, "mean"), name="c")
     d = write.op("Mul", c, c, name="d")
     v = write.op("Div", write.reduce("ReduceSum", d, axes, "sum"), n, name="v")
