@@ -4,6 +4,7 @@ import argparse
 import resource
 import time
 from collections import Counter
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from collection.making import make_all
@@ -13,10 +14,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m collection", description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--all", action="store_true", help="the whole cross product")
-    parser.add_argument("--only", default="*", help="names of exports, as in file names: 'published-*'")
+    parser.add_argument("--only", default="*", help="names of files: 'published-*'")
     options = parser.parse_args()
     start = time.time()
-    index = make_all(options.folder, options.all, options.only)
+    index = make_all(options.folder, options.all, lambda name: fnmatchcase(name, options.only))
     for label, count in Counter(entry["label"] for entry in index.values()).most_common():
         print(f"{count:5} {label}")
     used = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import fnmatch
 import json
 import multiprocessing
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,32 +19,47 @@ from collection.postprocess import POSTS
 
 Entry = dict[str, Any]
 """What index.json says of a file: see `_entry`."""
+FEW = 12
+"""Exports that take no longer than two processes take to import torch."""
 
 
-def make_all(folder: Path, everything: bool = False, only: str = "*", processes: int = 2) -> dict[str, Entry]:
-    """Write all files and index.json into `folder`; returns the index, by name. Same versions, same files."""
+def make_all(
+    folder: Path, everything: bool = False, wanted: Callable[[str], bool] = lambda name: True
+) -> dict[str, Entry]:
+    """Write all files whose name is wanted, those they are made of, and index.json into `folder`; returns the index.
+
+    Same versions, same files. In two processes; a few files in this one, where torch may be imported already."""
     folder.mkdir(parents=True, exist_ok=True)
-    names = [recipe.name for recipe in recipes(everything) if fnmatch.fnmatchcase(recipe.name, only)]
-    context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-    with context.Pool(processes, initializer=_start, initargs=(str(folder), everything)) as pool:
-        made = [entry for entries in pool.imap(_make_named, names, chunksize=4) for entry in entries]
+    asked = [
+        replace(recipe, posts=tuple(post for post in recipe.posts if wanted(f"{recipe.name}-{post}")))
+        for recipe in recipes(everything)
+        if any(map(wanted, recipe.names))
+    ]
+    if len(asked) <= FEW:
+        made = [entry for recipe in asked for entry in make(recipe, folder)]
+    else:
+        names = [(recipe.name, recipe.posts) for recipe in asked]  # what else is in a recipe is not sent to others
+        context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+        with context.Pool(2, initializer=_start, initargs=(folder, everything)) as pool:
+            made = [entry for entries in pool.imap(_make_named, names, chunksize=4) for entry in entries]
     (folder / "index.json").write_text(json.dumps(made, indent=1, ensure_ascii=False), encoding="utf-8")
     return {entry["name"]: entry for entry in made}
 
 
-def _start(folder: str, everything: bool) -> None:
+def _start(folder: Path, everything: bool) -> None:
     import torch._export.utils
     import torch.onnx._internal.exporter._registration
     from helpers import torch_lookups
 
     torch.set_num_threads(1)
     torch_lookups.keep()
-    _start.folder = Path(folder)  # type: ignore[attr-defined]
+    _start.folder = folder  # type: ignore[attr-defined]
     _start.recipes = {recipe.name: recipe for recipe in recipes(everything)}  # type: ignore[attr-defined]
 
 
-def _make_named(name: str) -> list[Entry]:
-    return make(_start.recipes[name], _start.folder)  # type: ignore[attr-defined]
+def _make_named(asked: tuple[str, tuple[str, ...]]) -> list[Entry]:
+    name, posts = asked
+    return make(replace(_start.recipes[name], posts=posts), _start.folder)  # type: ignore[attr-defined]
 
 
 def make(recipe: Recipe, folder: Path) -> list[Entry]:

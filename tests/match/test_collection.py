@@ -10,7 +10,9 @@ import fnmatch
 import json
 import os
 from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import onnx_ir as ir
@@ -40,31 +42,46 @@ NAMES = (
 )
 
 
+class Collection(NamedTuple):
+    """Files in a folder, and what is true of each, by name."""
+
+    folder: Path
+    index: dict[str, Entry]
+
+
 @pytest.fixture(scope="session")
-def collection(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Entry]]:
-    """Made once for all workers of pytest-xdist: the first to come makes it, others wait for its lock."""
+def collection(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Collection:
+    """What the selected tests need, made once for all workers of pytest-xdist: the first to come makes it."""
     if GIVEN:
-        return Path(GIVEN), _index(Path(GIVEN))
+        return Collection(Path(GIVEN), _index(Path(GIVEN)))
+    wanted = _wanted(request.session.items)
     if "PYTEST_XDIST_WORKER" not in os.environ:
         folder = tmp_path_factory.mktemp("collection")
-        return folder, make_all(folder)
+        return Collection(folder, make_all(folder, wanted=wanted))
     import fcntl
 
     folder = tmp_path_factory.getbasetemp().parent / "collection"
     with folder.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "index.json").exists():  # it is written last
-            make_all(folder)
-    return folder, _index(folder)
+            make_all(folder, wanted=wanted)
+    return Collection(folder, _index(folder))
+
+
+def _wanted(items: Iterable[pytest.Item]) -> Callable[[str], bool]:
+    """The files that `items` ask for by name; all of them where a test asks for the whole collection."""
+    asking = [item for item in items if isinstance(item, pytest.Function) and "collection" in item.fixturenames]
+    names = {item.callspec.params["name"] if hasattr(item, "callspec") else None for item in asking}
+    return lambda name: None in names or name in names
 
 
 def _index(folder: Path) -> dict[str, Entry]:
     return {entry["name"]: entry for entry in json.loads((folder / "index.json").read_text(encoding="utf-8"))}
 
 
-def test_what_is_made_and_what_is_not(collection: tuple[Path, dict[str, Entry]]) -> None:
+def test_what_is_made_and_what_is_not(collection: Collection) -> None:
     """Exporters and tools refuse some; if they refuse more, the collection shrinks, and this says so."""
-    counts = Counter(entry["label"] for entry in collection[1].values())
+    counts = Counter(entry["label"] for entry in collection.index.values())
     assert counts["true"] >= 400, counts
     assert counts["miss"] >= 150, counts
     assert counts["failed"] <= 0.1 * counts.total(), counts
@@ -118,12 +135,11 @@ def _parameters() -> list[object]:
 
 
 @pytest.mark.parametrize("name", _parameters())
-def test_file(name: str, collection: tuple[Path, dict[str, Entry]]) -> None:
-    folder, index = collection
-    entry = index[name]
+def test_file(name: str, collection: Collection) -> None:
+    entry = collection.index[name]
     if entry["label"] == "failed":
         pytest.skip(entry["reason"])
-    JUDGES[entry["label"]](onnx_file.load(folder / f"{name}.onnx"), entry)
+    JUDGES[entry["label"]](onnx_file.load(collection.folder / f"{name}.onnx"), entry)
 
 
 def judge_true(model: ir.Model, entry: Entry) -> None:
