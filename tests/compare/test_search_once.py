@@ -19,14 +19,14 @@ from simam_deploy.rewrite.fuse import fuse
 def searches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The number of nodes of each model that is searched, but for fallback definitions: those are one node."""
     seen: list[int] = []
-    init = finder._Search.__init__
+    init = finder._BlockSearch.__init__
 
-    def counting(self: finder._Search, model: ir.Model, say: object) -> None:
+    def counting(self: finder._BlockSearch, model: ir.Model, say: object) -> None:
         if len(model.graph) > 1:
             seen.append(len(model.graph))
         init(self, model, say)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(finder._Search, "__init__", counting)
+    monkeypatch.setattr(finder._BlockSearch, "__init__", counting)
     return seen
 
 
