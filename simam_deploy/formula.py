@@ -233,6 +233,15 @@ def epilogue_tolerance(
     return bound
 
 
+def shortest(e_lambda: float) -> float:
+    """The shortest decimal within 2e-7 (relative) of λ.
+
+    An epsilon is a rounded multiple of λ. With this, λ stays the same over repeated writing and reading.
+    """
+    rounded = (float(f"{e_lambda:.{digits}g}") for digits in range(1, 10))
+    return next(near for near in rounded if abs(near - e_lambda) <= 2e-7 * e_lambda)
+
+
 def as_maps(x: NDArray[Any]) -> NDArray[Any]:
     """x with each of its planes as a map: what SimAM of another rank than 4 is defined by.
 

@@ -1,6 +1,8 @@
 """A room imports only from lower ranks: the tree of the package, kept true."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -93,3 +95,12 @@ def test_an_arrow_that_points_up_is_seen(code: str) -> None:
 def test_arrows_that_may_be() -> None:
     code = "from simam_deploy import __version__, errors\nfrom simam_deploy.graph import onnx_file\nimport numpy\n"
     assert not arrows_up(code + "from simam_deploy.match import judge", "match")
+
+
+@pytest.mark.parametrize("room", ["block", "rewrite.forms", "compare.verify", "compare.gates", "engines.builder"])
+def test_what_holds_data_imports_no_search(room: str) -> None:
+    code = f"import sys, simam_deploy.{room}; print([name for name in sys.modules if name.endswith('match.find')])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"

@@ -16,7 +16,7 @@ from simam_deploy.equivalence import Shape4D, float64_tolerance, planes
 from simam_deploy.formula import STEEPEST, Float64
 from simam_deploy.graph.evaluator import KERNELS, evaluator
 from simam_deploy.graph.to_float64 import widen
-from simam_deploy.match.run_subgraph import called, inline_functions, renamed, widened
+from simam_deploy.match.subgraph_model import called, inline_functions, renamed, widened
 
 EPS = float(np.finfo(np.float32).eps)
 """Scale and bias are rounded to float32 once, by at most eps / 2."""

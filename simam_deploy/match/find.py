@@ -8,7 +8,6 @@ close is reported as a near miss, with the reasons.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -18,25 +17,23 @@ import onnx_ir as ir
 
 from simam_deploy.block import Block, Found, NearMiss
 from simam_deploy.equivalence import NO_GATE
+from simam_deploy.formula import shortest
 from simam_deploy.graph.shapes import Dims, Shapes
+from simam_deploy.match.candidates import DeadEnd, candidates_at, gates_at, same_numbers
 from simam_deploy.match.dataflow import Flow
 from simam_deploy.match.epilogue_nodes import EpilogueNodes, has_epilogue
-from simam_deploy.match.infer_rank import rank_near
 from simam_deploy.match.judge import Judge, Judgement
-from simam_deploy.match.op_sets import FLOATS
+from simam_deploy.match.operand import Operands, alike, unfit
 from simam_deploy.match.quantised import Unrounded, is_quantised
-from simam_deploy.match.subgraph import DeadEnd, Subgraph, candidates_at, gates_at, is_simam_node, same_numbers
+from simam_deploy.match.subgraph import Subgraph, is_simam_node
 from simam_deploy.match.unverifiable import doubts
 
-RANKS = (3, 4, 5)
 MOST_TRIES = 16
 """Candidate subgraphs that are checked for one gate."""
 MOST_STEPS = 500_000
 """Nodes visited in one search. Networks have up to some ten thousand."""
 MOST_LETTERS = 1000
 """Length of a name."""
-MOST_CHANNELS = 2**20
-"""Channels of x. Some forms store one number for each; networks have up to some thousands."""
 MOST_NAMED = 2
 """Failed candidates of one gate for which the search names the value that the gate belongs to."""
 
@@ -80,15 +77,6 @@ def _with_quantised(found: Found, model: ir.Model) -> Found:
     return Found(found.blocks, (*(miss for miss in found.near_misses if miss.node not in covered), *more.values()))
 
 
-def shortest(e_lambda: float) -> float:
-    """The shortest decimal within 2e-7 (relative) of λ.
-
-    An epsilon is a rounded multiple of λ. With this, λ stays the same over repeated writing and reading.
-    """
-    rounded = (float(f"{e_lambda:.{digits}g}") for digits in range(1, 10))
-    return next(near for near in rounded if abs(near - e_lambda) <= 2e-7 * e_lambda)
-
-
 @dataclass(eq=False)
 class _Miss:
     near_miss: NearMiss
@@ -104,6 +92,7 @@ class _BlockSearch:
         self._say = say
         self._flow = Flow(model)
         self._shapes = Shapes(model)
+        self._operands = Operands(self._shapes)
         self._judge = Judge(self._flow, self._shapes)
         self._epilogue_nodes = EpilogueNodes(self._flow)
         self._blocks: list[Block] = []
@@ -155,7 +144,7 @@ class _BlockSearch:
         for subgraph in gates_at(gate, self._flow):
             if same_numbers(subgraph.x, self._flow) is same_numbers(other, self._flow):
                 return None
-            dtype, variants = self._given(subgraph, function)
+            dtype, variants = self._operands.given(subgraph, function)
             if self._judgement(subgraph, dtype, variants, function).e_lambda is not None:
                 return subgraph.x
         return None
@@ -227,8 +216,11 @@ class _BlockSearch:
     def _of(self, candidates: list[Subgraph], function: ir.Function | None) -> Block | _Miss:
         """The widest candidate that is SimAM, or the reasons against the narrowest."""
         judgement = Judgement(None)
-        for subgraph in (*reversed([c for c in candidates[1:] if self._same_type(c, function)]), candidates[0]):
-            dtype, variants = self._given(subgraph, function)
+        for subgraph in (
+            *reversed([c for c in candidates[1:] if self._operands.same_type(c, function)]),
+            candidates[0],
+        ):
+            dtype, variants = self._operands.given(subgraph, function)
             judgement = self._judgement(subgraph, dtype, variants, function)
             found = judgement.e_lambda or judgement.once_n_is_right
             form = _form_of(subgraph, self._model)
@@ -239,7 +231,7 @@ class _BlockSearch:
                     _name(subgraph.inside[-1]),
                     subgraph.x,
                     subgraph.y,
-                    _alike(variants),
+                    alike(variants),
                     dtype,
                     shortest(found) if form == "instance_norm" else float(str(np.float32(found))),
                     form,
@@ -261,27 +253,27 @@ class _BlockSearch:
         epilogue, e_lambda, reasons = None, 0.0, ["it takes nothing"]
         if x is not None:
             subgraph = Subgraph(x, y, (node,), (), (), (), (), (node,))
-            dtype, variants = self._given(subgraph, function)
-            unfit = _unfit(dtype, variants)
-            if unfit is not None or dtype is None:
-                reasons = [unfit or ""]
+            dtype, variants = self._operands.given(subgraph, function)
+            misfit = unfit(dtype, variants)
+            if misfit is not None or dtype is None:
+                reasons = [misfit or ""]
             else:
                 epilogue, e_lambda, reasons = self._epilogue_nodes.read(node, dtype, variants)
             if epilogue is not None and dtype is not None:
                 form = _form_of(subgraph, self._model)
                 return Block(
-                    _name(node), x, y, _alike(variants), dtype, e_lambda, form, (node,), (), (), function, epilogue
+                    _name(node), x, y, alike(variants), dtype, e_lambda, form, (node,), (), (), function, epilogue
                 )
         return _Miss(NearMiss(_name(node), tuple(reasons)), frozenset({node}), node, function)
 
     def _judgement(
         self, subgraph: Subgraph, dtype: ir.DataType | None, variants: list[Dims], function: ir.Function | None
     ) -> Judgement:
-        unfit = _unfit(dtype, variants)
-        if unfit is not None or dtype is None:
-            return Judgement(None, (unfit or "",))
+        misfit = unfit(dtype, variants)
+        if misfit is not None or dtype is None:
+            return Judgement(None, (misfit or "",))
         reasons = doubts(subgraph)
-        if len(types := self._types(subgraph, function)) > 1:
+        if len(types := self._operands.types(subgraph, function)) > 1:
             reasons += (f"x and y have two types: {', '.join(sorted(t.name for t in types))}",)
         if subgraph.narrowest < dtype.bitwidth:
             reasons += (f"it rounds to {subgraph.narrowest} bits inside, and x has {dtype.bitwidth}",)
@@ -291,67 +283,6 @@ class _BlockSearch:
                 reasons += ("it has no fallback definition, and no attribute e_lambda > 0",)
         judged = self._judge.judge(subgraph, variants)
         return Judgement(None, (*judged.reasons, *reasons)) if reasons else judged
-
-    def _given(self, subgraph: Subgraph, function: ir.Function | None) -> tuple[ir.DataType | None, list[Dims]]:
-        """Type and shapes of x: one shape per call of its function. Type None if the calls differ.
-
-        Falls back on y, which has the shape of x. An unknown shape has no axes.
-        """
-        near = rank_near(subgraph.x, self._shapes) or rank_near(subgraph.y, self._shapes) or 0
-        dtype = (
-            self._shapes.known_dtype(subgraph.x) or self._shapes.known_dtype(subgraph.y) or subgraph.type_of_constants
-        )
-        unknown = (dtype or ir.DataType.UNDEFINED, (None,) * (4 if is_simam_node(subgraph.inside[0]) else near))
-        if function is None:
-            dims = self._shapes.declared(subgraph.x) or self._shapes.declared(subgraph.y) or unknown[1]
-            return unknown[0], [dims]
-        called = self._shapes.inside(function) or [{}]
-        calls = {values.get(str(subgraph.x.name), values.get(str(subgraph.y.name), unknown)) for values in called}
-        alike = len({(dtype, len(dims)) for dtype, dims in calls}) == 1
-        return (next(iter(calls))[0] if alike else None), sorted((dims for _, dims in calls), key=str)
-
-    def _types(self, subgraph: Subgraph, function: ir.Function | None) -> set[ir.DataType]:
-        """Known types of x and y; in a function, over all its calls."""
-        ends = (subgraph.x, subgraph.y)
-        if function is None:
-            return {dtype for dtype in map(self._shapes.known_dtype, ends) if dtype is not None}
-        called = self._shapes.inside(function)
-        return {values[str(v.name)][0] for values in called for v in ends if str(v.name) in values}
-
-    def _same_type(self, subgraph: Subgraph, function: ir.Function | None) -> bool:
-        """Whether x and y may have one shape and type."""
-        a, b = self._shapes.declared(subgraph.x), self._shapes.declared(subgraph.y)
-        if len(self._types(subgraph, function)) > 1:
-            return False
-        if a is None or b is None:
-            return True
-        fixed = [(i, j) for i, j in zip(a, b, strict=False) if isinstance(i, int) and isinstance(j, int)]
-        return len(a) == len(b) and len(a) in RANKS and all(i == j for i, j in fixed)
-
-
-def _unfit(dtype: ir.DataType | None, variants: list[Dims]) -> str | None:
-    """Reason why SimAM does not take such an x; None if it does."""
-    dims = variants[0]
-    sizes = [[d if isinstance(d, int) else 2 for d in dims] for dims in variants]
-    channels = max((size[1] for size in sizes if len(size) > 1), default=0)
-    reasons = {
-        "the function that it is in is called with more than one type or rank of x": dtype is None,
-        "the file does not tell how many axes x has; infer its shapes before": not dims,
-        "the file does not tell the type of x; infer its types before": dtype == ir.DataType.UNDEFINED,
-        f"x is {dtype.name if dtype else '?'}; SimAM takes {', '.join(t.name for t in FLOATS)}": dtype not in FLOATS,
-        f"x is {len(dims)}-D; SimAM takes (N, C, H, W), (N, C, L) or (N, C, D, H, W)": len(dims) not in RANKS,
-        f"x has {channels:,} channels; up to {MOST_CHANNELS:,} are taken": channels > MOST_CHANNELS,
-        f"x is empty: {'x'.join(map(str, dims))}": any(d < 1 for size in sizes for d in size),
-        "its map is 1x1, where SimAM is 0/0 (M - 1 = 0); take SimAM out there": any(
-            math.prod(size[2:]) == 1 for size in sizes
-        ),
-    }
-    return next((reason for reason, holds in reasons.items() if holds), None)
-
-
-def _alike(variants: list[Dims]) -> Dims:
-    """The sizes that all variants share; None for the others."""
-    return tuple(sizes[0] if len(set(sizes)) == 1 else None for sizes in zip(*variants, strict=True))
 
 
 def _name(node: ir.Node) -> str:

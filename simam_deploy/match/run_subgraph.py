@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from hashlib import sha256
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import onnx
 import onnx.inliner
 import onnx_ir as ir
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
 from simam_deploy.errors import InputError
 from simam_deploy.formula import OP_DOMAIN, OP_NAME, Array, Float64
 from simam_deploy.graph.evaluator import KERNELS, evaluator
 from simam_deploy.graph.shapes.propagate import propagate
-from simam_deploy.graph.shapes.types import Identifier
 from simam_deploy.graph.shapes.work import work_of
 from simam_deploy.graph.to_float64 import widen
 from simam_deploy.graph.traverse import say_defaults
 from simam_deploy.match.dataflow import Flow, constant
-from simam_deploy.match.op_sets import FLOATS, MEASURES
 from simam_deploy.match.subgraph import MOST_AROUND, Subgraph
+from simam_deploy.match.subgraph_model import (
+    called,
+    computing,
+    inline_functions,
+    kind,
+    measure,
+    placed,
+    renamed,
+    widened,
+)
 
-MOST_CONSTANTS = 2**24
-"""Upper bound on a constant, in bytes. A SimAM block has constants of a few numbers."""
 MOST_VALUES = 2**23
 """Upper bound on the values of a tensor inside. The evaluator would allocate what a file asks for."""
 MOST_NUMBERS = 2**20
@@ -96,7 +100,7 @@ class SubgraphRunner:
         if functions:
             self._model = inline_functions(self._model)
         self._model = widen(self._model)
-        self.kind = _kind(self._model)
+        self.kind = kind(self._model)
         """Equal for subgraphs that differ in scalar float constants alone."""
         self.spent = 0
         """Work of all runs so far, in the unit of MOST_WORK."""
@@ -111,7 +115,7 @@ class SubgraphRunner:
             (names[v], tuple(t.shape.numpy())) for v in subgraph.constants if (t := constant(v)) is not None
         ]
         self._measured = subgraph.sizes
-        self._computes = _computing(self._model)
+        self._computes = computing(self._model)
         self._numbers: dict[tuple[object, ...], list[Array] | None] = {}
         self._evaluator: ReferenceEvaluator | None = None
 
@@ -145,7 +149,7 @@ class SubgraphRunner:
     def _sizes(self, measured: Sequence[tuple[int, ...]]) -> dict[str, Array]:
         """Outputs of the nodes in `subgraph.sizes`, by name."""
         pairs = zip(self._measured, measured, strict=True)
-        return {f"size{i}": _measure(node, shape) for i, (node, shape) in enumerate(pairs)}
+        return {f"size{i}": measure(node, shape) for i, (node, shape) in enumerate(pairs)}
 
     def numbers(self, size: tuple[int, ...], measured: Sequence[tuple[int, ...]] = ()) -> list[Array]:
         """Numbers computed from sizes that enter the data, such as M - 1, for x of that size. No integers."""
@@ -169,7 +173,7 @@ class SubgraphRunner:
         if self._computes is None:
             return None
         sizes = self._sizes(measured)
-        known = propagate(_placed(self._computes, size, sizes), levels=0)
+        known = propagate(placed(self._computes, size, sizes), levels=0)
         for name in (name for node in self._computes.graph.node for name in node.output):
             if name not in known or np.prod(known[name][1], dtype=float) > MOST_NUMBERS:
                 return None  # the whole subgraph does not run then either
@@ -182,7 +186,7 @@ class SubgraphRunner:
 
     def reason_against(self, size: tuple[int, ...], measured: Sequence[tuple[int, ...]] = ()) -> str | None:
         """Reason not to run it on x of that size: wrong shapes, or too much memory or work. None if it may run."""
-        model = _placed(self._model, size, self._sizes(measured))
+        model = placed(self._model, size, self._sizes(measured))
         found = propagate(model, levels=0)  # work in a call would not be counted
         known = {name: shape for name, (_, shape) in found.items()}
         shown = "x".join(map(str, size))
@@ -208,64 +212,6 @@ class SubgraphRunner:
         return [i for i in range(len(self._two_sided)) if not all(self._shown.get(i, [False]))]
 
 
-def inline_functions(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Inline the functions of `model` and convert them to its opset.
-
-    Without conversion the inliner leaves a body of another opset, and the evaluator would go by the operator's name.
-    Raises InputError if a call is left.
-    """
-    say_defaults(model)
-    inlined = onnx.inliner.inline_local_functions(model, convert_version=True)
-    if left := inlined.functions:
-        raise InputError(f"the body of {left[0].domain}::{left[0].name} cannot be inlined")
-    del inlined.graph.value_info[:]  # what a function declares may be wrong
-    return inlined
-
-
-def _kind(model: onnx.ModelProto) -> bytes:
-    masked = onnx.ModelProto()
-    masked.CopyFrom(model)
-    attributes = [a for node in masked.graph.node if node.op_type == "Constant" for a in node.attribute]
-    for tensor in (*masked.graph.initializer, *(a.t for a in attributes if a.HasField("t"))):
-        if tensor.data_type == TensorProto.DOUBLE and math.prod(tensor.dims) == 1:
-            tensor.ClearField("raw_data")
-    for attribute in attributes:
-        attribute.ClearField("f")
-    return sha256(masked.SerializeToString(deterministic=True)).digest()
-
-
-def _placed(model: onnx.ModelProto, size: tuple[int, ...], sizes: Mapping[str, Array]) -> onnx.ModelProto:
-    """A copy with x of that size and constants for the sizes measured elsewhere."""
-    placed = onnx.ModelProto()
-    placed.CopyFrom(model)
-    placed.graph.input[0].CopyFrom(helper.make_tensor_value_info("x", TensorProto.DOUBLE, size))
-    placed.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in sizes.items())
-    return placed
-
-
-def _computing(model: onnx.ModelProto) -> onnx.ModelProto | None:
-    """The part that computes from sizes of x and constants alone; None if the data does not use it."""
-    known = {tensor.name for tensor in model.graph.initializer} | {value.name for value in model.graph.input[1:]}
-    nodes = []
-    made: set[str] = set()
-    used: set[str] = set()
-    for node in model.graph.node:
-        if (node.op_type in MEASURES and node.input[0] == "x") or all(name in known for name in node.input if name):
-            nodes.append(node)
-            known |= set(node.output)
-            made |= set(node.output)
-        else:
-            used |= made & set(node.input)
-    if not used:
-        return None
-    part = onnx.ModelProto()
-    part.CopyFrom(model)
-    del part.graph.node[:], part.graph.output[:]
-    part.graph.node.extend(nodes)
-    part.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(used))
-    return part
-
-
 def _is_padded(node: onnx.NodeProto) -> bool:
     return any(
         (a.name == "pads" and any(a.ints)) or (a.name == "auto_pad" and b"SAME" in a.s) for a in node.attribute
@@ -281,73 +227,3 @@ def _sides(kind: str, near: float, a: Array, b: Array | None = None, c: Array | 
         return [a, ~a]
     bounds = [bound for bound in (b, c) if bound is not None] if kind == "Clip" else [np.zeros(1) if b is None else b]
     return [side for bound in bounds for side in (a <= bound + near, a >= bound - near)]
-
-
-def renamed(node: ir.Node, names: dict[ir.Value, str]) -> onnx.NodeProto:
-    """A copy of `node` with these names for its values, without name and metadata."""
-    made = ir.serde.serialize_node(node)
-    outside = _outside(node)
-    for attribute in made.attribute:
-        if attribute.name in outside:
-            attribute.t.CopyFrom(ir.serde.serialize_tensor(outside[attribute.name]))
-    made.name = ""
-    made.doc_string = ""
-    del made.metadata_props[:]
-    made.input[:] = ["" if v is None or not v.name else names[v] for v in node.inputs]
-    made.output[:] = [names[v] if v.name else "" for v in node.outputs]
-    return made
-
-
-def widened(value: ir.Value, name: str) -> TensorProto:
-    """A constant with that name, floats as float64."""
-    tensor = constant(value)
-    assert tensor is not None
-    array = _small(tensor, value.name).numpy()
-    return numpy_helper.from_array(array.astype(np.float64) if tensor.dtype in FLOATS else array, name)
-
-
-def called(nodes: Iterable[ir.Node], model: ir.Model) -> list[onnx.FunctionProto]:
-    """The functions that `nodes` call, directly or through others."""
-    found: dict[Identifier, ir.Function] = {}
-    queue = list(nodes)
-    while queue:
-        identifier = queue.pop().op_identifier()
-        if identifier in model.functions and identifier not in found:
-            found[identifier] = model.functions[identifier]
-            queue.extend(found[identifier].all_nodes())
-    return [_serialised(model.functions[identifier]) for identifier in sorted(found)]
-
-
-def _serialised(function: ir.Function) -> onnx.FunctionProto:
-    copy = function.clone()
-    for node in copy.all_nodes():
-        for name, tensor in _outside(node).items():
-            node.attributes[name] = ir.AttrTensor(name, tensor)
-    return ir.serde.serialize_function(copy)
-
-
-def _outside(node: ir.Node) -> dict[str, ir.TensorProtocol]:
-    """Tensor attributes stored in another file, loaded."""
-    tensors = {
-        name: attribute.as_tensor()
-        for name, attribute in node.attributes.items()
-        if attribute.type is ir.AttributeType.TENSOR and not attribute.is_ref()
-    }
-    return {
-        name: ir.Tensor(_small(tensor, node.name).numpy(), dtype=tensor.dtype)
-        for name, tensor in tensors.items()
-        if isinstance(tensor, ir.ExternalTensor)
-    }
-
-
-def _small(tensor: ir.TensorProtocol, name: str | None) -> ir.TensorProtocol:
-    if tensor.nbytes > MOST_CONSTANTS:
-        raise InputError(f"its constant {name!r} has {tensor.size:,} values; SimAM has no weights")
-    return tensor
-
-
-def _measure(node: ir.Node, shape: tuple[int, ...]) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
-    if node.op_type == "Size":
-        return np.array(np.prod(shape), dtype=np.int64)
-    start, end = (node.attributes[k].as_int() if k in node.attributes else None for k in ("start", "end"))
-    return np.array(shape[start:end], dtype=np.int64)

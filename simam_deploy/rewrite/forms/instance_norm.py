@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from simam_deploy.block import Block
-from simam_deploy.match.find import shortest
+from simam_deploy.formula import shortest
 from simam_deploy.match.op_sets import HALF
 from simam_deploy.rewrite.forms.node_builder import Writer
 
