@@ -4,24 +4,16 @@ without a change to what lies around.
 `make hostile` runs every file through every command.
 """
 
-import json
 import os
 import re
-import subprocess
-import sys
-from collections.abc import Iterable, Sequence
-from hashlib import sha256
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
-from hostile import HOSTILE, bulk
+from hostile import HOSTILE, LARGE
+from hostile.shell import Shell, faults, shell
 
-SECONDS, MIB = 10, 1000
-"""Of CPU, and of memory, for each file."""
 EVERY = "SIMAM_HOSTILE"
 """Set in the environment, every file goes through every command."""
-MEANT = {"verify": (0, 1, 2)}
-"""Exit statuses of a command, if not 0 and 2."""
 SAID = {
     "circle": "wait for each other",
     "own_output": "wait for each other",
@@ -83,95 +75,43 @@ RUN = (
     "x_of_type_7",
 )
 """Files that also go through the commands that run them."""
+STATUSES = {"names_with_control_characters": {0}, "weights_the_folder": {2}}
+"""Exit statuses of one that runs and of one that is refused."""
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="each file gets a process that is forked")
 
 
-def answers(names: Iterable[str], commands: Sequence[str], folder: Path) -> list[dict[str, object]]:
-    """Of the commands, run in folder/models/work; there may be changes to what is below it alone."""
-    models = folder / "models"
-    for part in ("models/work", "home", "temporary"):
-        (folder / part).mkdir(parents=True)
-    files = [HOSTILE.write(name, models) for name in names]
-    for part in (folder, folder / "home", models):
-        (part / "precious.txt").write_text("as it was")
-    before = contents(folder)
-    runner = Path(__file__).with_name("hostile") / "runner.py"
-    python_path = os.pathsep.join((str(runner.parents[1]), os.environ.get("PYTHONPATH", "")))
-    run = subprocess.run(
-        [sys.executable, str(runner), str(models / "work"), ",".join(commands), *map(str, files)],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-        cwd=models,
-        env={
-            **os.environ,
-            "PYTHONPATH": python_path,
-            "HOME": str(folder / "home"),
-            "TMPDIR": str(folder / "temporary"),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "ORT_DISABLE_TELEMETRY": "1",  # the runner imports it before this package does
-        },
-    )
-    given: list[dict[str, object]] = [json.loads(line) for line in run.stdout.splitlines()]
-    killed = [
-        (answer["command"], answer["file"], answer["status"]) for answer in given if int(str(answer["status"])) < 0
-    ]
-    assert contents(folder) == before, f"killed: {killed}"  # these leave temporary files
-    made = [path.name for path in (models / "work").rglob("*")]
-    assert [name for name in made if not re.fullmatch(r".*\.(fuse|build)\.out(\.json)?", name)] == []
-    return given
+@pytest.fixture(scope="session")
+def hostile_shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    with shell(tmp_path_factory.mktemp("hostile")) as running:
+        yield running
 
 
-def contents(folder: Path) -> dict[str, str]:
-    """Of each file, by a hash, and the folders; without those that the commands may write."""
-    paths = [path for path in folder.rglob("*") if "work" not in path.relative_to(folder).parts]
-    return {str(path): sha256(path.read_bytes()).hexdigest() if path.is_file() else "" for path in paths}
+@pytest.mark.parametrize("name", HOSTILE)
+def test_fuse_answers(name: str, hostile_shell: Shell) -> None:
+    """And inspect, where fuse read the file: of the others it says the same once more."""
+    (answer,) = given = hostile_shell.answers(name, ["fuse"])
+    assert answer["file"] == name
+    assert not faults(given)
+    assert re.search(SAID.get(name, ""), str(answer["said"]))
+    if answer["status"] == 0 and (name not in LARGE or name in INSPECTED):
+        assert not faults(hostile_shell.answers(name, ["inspect"]))
 
 
-def faults(answer: dict[str, object]) -> list[str]:
-    found = []
-    command, status = str(answer["command"]), answer["status"]
-    if status not in MEANT.get(command, (0, 2)) or (status == 1) != ("FAIL" in str(answer["printed"])):
-        found.append(f"status {status}: {answer['said']}")
-    if "Traceback" in str(answer["said"]) + str(answer["printed"]):
-        found.append(f"a trace: {answer['said']}")
-    if status == 2 and "error: " not in str(answer["said"]):
-        found.append(f"status 2 without words: {answer['said']}")
-    if float(str(answer["seconds"])) > SECONDS or float(str(answer["mib"])) > MIB:
-        found.append(f"{answer['seconds']} s, {answer['mib']} MiB")
-    if answer["left"]:
-        found.append("a process is left")
-    return found
-
-
-def expect_answers(given: list[dict[str, object]]) -> None:
-    """Fails with a line for each answer that is none."""
-    found = ((answer, faults(answer)) for answer in given)
-    wrong = [f"{answer['command']} {answer['file']}: {'; '.join(lines)}" for answer, lines in found if lines]
-    if wrong:
-        pytest.fail("\n".join(wrong))
-
-
-def test_every_file_gets_an_answer(tmp_path: Path) -> None:
-    given = answers(HOSTILE, ["fuse"], tmp_path)
-    assert {answer["file"] for answer in given} == HOSTILE.keys()
-    expect_answers(given)
-    said = {str(answer["file"]): str(answer["said"]) for answer in given}
-    for name, words in SAID.items():
-        assert re.search(words, said[name]), said[name]
-    read = [str(answer["file"]) for answer in given if answer["status"] == 0]  # the others: the same once more
-    read = [name for name in read if name not in bulk.FILES or name in INSPECTED]
-    expect_answers(answers(read, ["inspect"], tmp_path / "read"))
-
-
-def test_files_that_are_run(tmp_path: Path) -> None:
-    given = answers(RUN, ["verify", "bench", "build"], tmp_path)
-    expect_answers(given)
-    assert {answer["status"] for answer in given} >= {0, 2}
+@pytest.mark.parametrize("name", RUN)
+def test_commands_that_run_a_file_answer(name: str, hostile_shell: Shell) -> None:
+    given = hostile_shell.answers(name, ["verify", "bench", "build"])
+    assert not faults(given)
+    assert {answer["status"] for answer in given} >= STATUSES.get(name, set())
 
 
 @pytest.mark.skipif(EVERY not in os.environ, reason="make hostile")
-def test_every_file_in_every_command(tmp_path: Path) -> None:
-    given = answers(HOSTILE, ["inspect", "fuse", "verify", "bench", "build"], tmp_path)
-    assert len(given) == 5 * len(HOSTILE) >= 5 * 180
-    expect_answers(given)
+@pytest.mark.parametrize("name", HOSTILE if EVERY in os.environ else ("each",))
+def test_every_command_answers(name: str, hostile_shell: Shell) -> None:
+    given = hostile_shell.answers(name, ["inspect", "fuse", "verify", "bench", "build"])
+    assert len(given) == 5
+    assert not faults(given)
+
+
+def test_files_that_are_named_are_there() -> None:
+    assert len(HOSTILE) >= 180
+    assert HOSTILE.keys() >= {*SAID, *INSPECTED, *RUN, *STATUSES}

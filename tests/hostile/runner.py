@@ -1,5 +1,5 @@
-"""python runner.py FOLDER COMMAND,... FILE... : the command line on each file, in FOLDER, each in a process
-of its own that is forked once everything is imported. Prints a line of JSON each: what it did, and what it took."""
+"""Reads lines of JSON, [command, file, folder]: the command line on that file, in that folder, each in a process of
+its own that is forked once everything is imported. Prints a line of JSON for each: its answer, and what it took."""
 
 import json
 import os
@@ -36,6 +36,7 @@ def run(command: str, file: str, folder: Path) -> dict[str, object]:
             resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 1))
             resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
             os.dup2(printed.fileno(), 1)
             os.dup2(said.fileno(), 2)
             os.chdir(folder)
@@ -77,7 +78,6 @@ def _left(group: int) -> bool:
     return True
 
 
-folder, commands, *files = sys.argv[1:]
-for file in files:
-    for command in commands.split(","):
-        print(json.dumps(run(command, file, Path(folder))), flush=True)
+while line := sys.stdin.readline():
+    command, file, folder = json.loads(line)
+    print(json.dumps(run(command, file, Path(folder))), flush=True)
