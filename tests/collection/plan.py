@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from collection import (
+    miss_axes,
     miss_formula,
     miss_gate,
     spelling_gates,
@@ -26,7 +27,7 @@ from collection.postprocess import POSTS
 from collection.wrapped import WRAPPED, Wrapped
 
 FILLED_BY = (
-    miss_formula, miss_gate, spelling_gates, spelling_layouts, spelling_statistics, wrapped_branches,
+    miss_axes, miss_formula, miss_gate, spelling_gates, spelling_layouts, spelling_statistics, wrapped_branches,
     wrapped_functions, wrapped_torch,
 )  # fmt: skip
 """Importing these fills SPELLINGS, MISSES and WRAPPED."""

@@ -1,13 +1,12 @@
 """Inputs and outputs of two sessions: matched by name, by position, or not at all."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import onnx
 import pytest
 from helpers.command_line import Run
+from helpers.exchanged import EXCHANGED, report, save
 from onnx import parser
 
 from simam_deploy.compare.matching import Names
@@ -74,53 +73,6 @@ def test_names_that_a_module_shares_must_be_in_the_same_places() -> None:
         with pytest.raises(InputError, match="some names are the same"):
             module().match("a", theirs)
     assert Names("inputs", "a", ["x", "m"]).match("the truth", ["x", "n"], named=False) == (["x", "n"], "")
-
-
-# files
-
-CHAIN = """
-   mean = ReduceMean <axes = [2, 3], keepdims = 1> (x)
-   c = Sub (x, mean)
-   d = Mul (c, c)
-   s = ReduceSum <keepdims = 1> (d, hw)
-   v = Div (s, n)
-   t = Add (v, lam)
-   q = Mul (t, four)
-   e = Div (d, q)
-   z = Add (e, half)
-   g = Sigmoid (z)
-   boxes = Mul (x, g)
-   scores = Sub (boxes, u)
-"""
-SHAPE = "float[2, 3, 5, 7]"
-
-
-def save(
-    path: Path, inputs: Sequence[str] = ("x", "u"), outputs: Sequence[str] = ("boxes", "scores"), **rename: str
-) -> Path:
-    """boxes = simam(x), scores = boxes - u. rename : other names for values."""
-    text = f"""<ir_version: 8, opset_import: ["": 17]>
-    net ({", ".join(f"{SHAPE} {name}" for name in inputs)}) => ({", ".join(f"{SHAPE} {name}" for name in outputs)})
-    <int64[2] hw = {{2, 3}}, float n = {{34}}, float lam = {{0.0001}}, float four = {{4}}, float half = {{0.5}}>
-    {{ {CHAIN} }}"""
-    model = parser.parse_model(text)
-    graph = model.graph
-    names = [names for node in graph.node for names in (node.input, node.output)]
-    for held in names:
-        held[:] = [rename.get(name, name) for name in held]
-    for value in (*graph.input, *graph.output):
-        value.name = rename.get(value.name, value.name)
-    onnx.checker.check_model(model)
-    onnx.save(model, path)
-    return path
-
-
-EXCHANGED = {"boxes": "scores", "scores": "boxes"}
-
-
-def report(out: str) -> tuple[bool, list[str]]:
-    read = json.loads(out)
-    return read["passed"], read["notes"]
 
 
 @pytest.mark.parametrize("options", ["", " --gates", " --forms all --gates", " --forms function"])
@@ -219,152 +171,3 @@ def test_bench_feeds_by_name(tmp_path: Path, run: Run) -> None:
     status, out, err = run(f"bench {a} {d} --runtimes ort --seconds 0.01")
     assert status == 2
     assert "u_: expected 1 dimensions, got shape (2, 3)" in err
-
-
-# a PyTorch module as the truth
-
-MODULES = """
-import torch
-from torch import nn
-from simam_deploy import SimAM
-
-class Net(nn.Module):
-    def __init__(self, give):
-        super().__init__()
-        self.simam, self.give = SimAM(), give
-    def forward(self, {inputs}):
-        boxes = self.simam(x)
-        return self.give(boxes, boxes - u)
-
-def as_tuple(): return Net(lambda b, s: (b, s))
-def as_dict(): return Net(lambda b, s: {{"scores": s, "boxes": b}})
-def in_order(): return Net(lambda b, s: {{"boxes": b, "scores": s}})
-def nested(): return Net(lambda b, s: {{"a": {{"boxes": b}}, "scores": s}})
-def listed(): return Net(lambda b, s: {{"a": [b, s]}})
-def partly(): return Net(lambda b, s: {{"scores": s, "other": b}})
-def moved(): return Net(lambda b, s: {{"other": b, "boxes": s}})
-"""
-
-
-@pytest.mark.parametrize("inputs", ["x, u", "u, x"])
-@pytest.mark.parametrize("build", ["as_tuple", "as_dict"])
-def test_a_module_and_files_in_any_order(tmp_path: Path, run: Run, build: str, inputs: str) -> None:
-    (tmp_path / "nets.py").write_text(MODULES.format(inputs=inputs))
-    files = [save(tmp_path / "a.onnx"), save(tmp_path / "b.onnx", outputs=("scores", "boxes"), inputs=("u", "x"))]
-    status, out, err = run(
-        f"verify {files[0]} {files[1]} --against {tmp_path}/nets.py:{build} --json --runtimes ort --gates"
-    )
-    assert (status, err) == (0, "")
-    assert report(out) == (True, [])
-    wrong = save(tmp_path / "c.onnx", outputs=("scores", "boxes"), **EXCHANGED)
-    status, out, err = run(
-        f"verify {files[0]} {wrong} --against {tmp_path}/nets.py:{build} --json --runtimes ort --inputs plain"
-    )
-    assert (status, err) == (1, "")
-
-
-@pytest.mark.parametrize("build", ["partly", "moved"])
-def test_a_module_that_shares_a_name_in_another_place_is_refused(tmp_path: Path, run: Run, build: str) -> None:
-    (tmp_path / "nets.py").write_text(MODULES.format(inputs="x, u"))
-    file = save(tmp_path / "a.onnx")
-    status, out, err = run(f"verify {file} --against {tmp_path}/nets.py:{build} --runtimes ort --inputs plain")
-    assert (status, out) == (2, "")
-    assert "some names are the same and others are not" in err
-
-
-def test_parameters_of_other_names_are_taken_by_position(tmp_path: Path, run: Run) -> None:
-    (tmp_path / "nets.py").write_text(MODULES.format(inputs="x, u"))
-    file = save(tmp_path / "a.onnx", x="images", u="offset")
-    status, out, err = run(
-        f"verify {file} --against {tmp_path}/nets.py:as_tuple --json --runtimes ort --inputs plain"
-    )
-    assert (status, err) == (0, "")
-    assert report(out) == (True, ["the truth has the inputs x, u; the first file has images, offset: " + BY_PLACE])
-
-
-BY_PLACE = "matched by position, as no name is the same"
-SAME_BUT_CASE = "matched by name, whatever the case of the letters"
-
-
-@pytest.mark.parametrize(
-    ("build", "other", "notes"),
-    [
-        ("as_tuple", {"boxes": "found", "scores": "sure"}, []),
-        ("listed", {"boxes": "found", "scores": "sure"}, []),
-        ("as_tuple", {"boxes": "output_0"}, []),
-        (
-            "in_order",
-            {"boxes": "found", "scores": "sure"},
-            ["outputs found, sure; the truth has boxes, scores: " + BY_PLACE],
-        ),
-        (
-            "nested",
-            {"boxes": "found", "scores": "sure"},
-            ["outputs found, sure; the truth has a_boxes, scores: " + BY_PLACE],
-        ),
-        ("in_order", {"scores": "Scores"}, ["outputs boxes, Scores; the truth has boxes, scores: " + SAME_BUT_CASE]),
-        ("as_tuple", {"x": "X"}, ["inputs x, u; the first file has X, u: " + SAME_BUT_CASE]),
-    ],
-)
-def test_a_module_and_a_file_go_by_names_as_two_files_do(
-    tmp_path: Path, run: Run, build: str, other: dict, notes: list[str]
-) -> None:
-    (tmp_path / "nets.py").write_text(MODULES.format(inputs="x, u"))
-    file = save(tmp_path / "a.onnx", **other)
-    status, out, err = run(f"verify {file} --against {tmp_path}/nets.py:{build} --json --runtimes ort --inputs plain")
-    assert (status, err) == (0, "")
-    passed, said = report(out)
-    assert passed
-    assert [note.partition(" has the ")[2] for note in said] == notes
-
-
-@pytest.mark.parametrize(
-    ("build", "other"),
-    [("in_order", {"boxes": "one"}), ("in_order", {"scores": "one"}), ("as_tuple", {"u": "one"}), ("nested", {})],
-    ids=str,
-)
-def test_a_module_and_a_file_that_share_some_names_are_refused(
-    tmp_path: Path, run: Run, build: str, other: dict
-) -> None:
-    (tmp_path / "nets.py").write_text(MODULES.format(inputs="x, u"))
-    file = save(tmp_path / "a.onnx", **other)
-    status, out, err = run(f"verify {file} --against {tmp_path}/nets.py:{build} --runtimes ort --inputs plain")
-    assert (status, out) == (2, "")
-    assert "some names are the same and others are not" in err
-
-
-NPZ = {
-    "by name": (("u", "x"), 0, None),
-    "with more": (
-        ("u", "x", "labels"),
-        0,
-        "in.npz: left out, as the model has no inputs of these names: labels",
-    ),
-    "in order": (None, 0, None),
-    "other names": (
-        ("image", "offset"),
-        0,
-        "in.npz has the inputs image, offset; the model has x, u: matched by position",
-    ),
-    "some names": (
-        ("u", "offset"),
-        2,
-        "in.npz has the inputs u, offset; the model has x, u: some names are the same",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", NPZ)
-def test_arrays_of_an_npz(tmp_path: Path, run: Run, case: str) -> None:
-    names, expected, words = NPZ[case]
-    arrays = [np.random.default_rng(i).standard_normal((2, 3, 5, 7)).astype(np.float32) for i in range(3)]
-    if names is None:
-        np.savez(tmp_path / "in.npz", *arrays[:2])
-    else:
-        np.savez(tmp_path / "in.npz", **dict(zip(names, arrays, strict=False)))
-    files = f"{save(tmp_path / 'a.onnx')} {save(tmp_path / 'b.onnx', inputs=('u', 'x'))}"
-    status, out, err = run(f"verify {files} --json --runtimes ort --inputs {tmp_path / 'in.npz'}")
-    assert status == expected
-    assert words is None or words in out + err
-    if words is None:
-        assert report(out) == (True, [])

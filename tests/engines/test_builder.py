@@ -1,17 +1,15 @@
 """Engines are really built where tensorrt_rtx is installed; what is refused, is refused in words."""
 
-import errno
 import hashlib
 import json
 import os
-import sys
-import time
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from helpers.small_onnx import CALL, HEAD, names, save
 from onnx import numpy_helper, parser
 
 from simam_deploy.engines import builder
@@ -20,63 +18,7 @@ from simam_deploy.engines.shape_ranges import Given, ShapeRange, parse_shapes, s
 from simam_deploy.errors import BuildError, InputError, ModelFileError, OutputError, RuntimeUnavailable
 
 needs_builder = pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="tensorrt_rtx is not installed")
-
-HEAD = '<ir_version: 8, opset_import: ["" : 18, "simam" : 1]>'
-BODY = """
-<domain: "simam", opset_import: ["" : 18]>
-SimAM <e_lambda>(x) => (y) {
-  axes = Constant<value_ints: ints = [2, 3]>()
-  f = Cast<to: int = 1>(x)
-  mean = ReduceMean<keepdims: int = 1>(f, axes)
-  c = Sub(f, mean)
-  d = Mul(c, c)
-  s = ReduceSum<keepdims: int = 1>(d, axes)
-  hw = Shape<start: int = 2, end: int = 4>(x)
-  m = ReduceProd<keepdims: int = 0>(hw)
-  one = Constant<value_int: int = 1>()
-  n = Sub(m, one)
-  nf = Cast<to: int = 1>(n)
-  v = Div(s, nf)
-  lambda = Constant<value_float: float = @e_lambda>()
-  vl = Add(v, lambda)
-  four = Constant<value_float: float = 4.0>()
-  q = Mul(vl, four)
-  e = Div(d, q)
-  half = Constant<value_float: float = 0.5>()
-  z = Add(e, half)
-  g = Sigmoid(z)
-  o = Mul(f, g)
-  y = CastLike(o, x)
-}
-"""
-CALL = "g (float[N,3,H,W] x) => (float[N,3,H,W] y) { [block] y = simam.SimAM<e_lambda: float = 0.1>(x) }"
 RANGE = parse_shapes(["x:1x3x16x16,1x3x32x32,8x3x64x64"])
-
-
-def save(folder: Path, text: str) -> Path:
-    path = folder / "model.onnx"
-    onnx.save(parser.parse_model(HEAD + text), path)
-    return path
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
-
-
-@pytest.fixture
-def dynamic(tmp_path: Path) -> Path:
-    return save(tmp_path, CALL + BODY)
-
-
-@pytest.fixture
-def static(tmp_path: Path) -> Path:
-    return save(tmp_path, "g (float[1,3,8,8] x) => (float[1,3,8,8] y) { y = Sigmoid(x) }")
-
-
-def speak(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
-    """Let `script` be the builder process."""
-    head = "import json, os, signal, sys, time\ndef say(**line): print(json.dumps(line), flush=True)\n"
-    monkeypatch.setattr(builder, "WORKER", (sys.executable, "-c", head + script))
 
 
 # ---- engines
@@ -308,61 +250,3 @@ def test_shapes_out_of_order() -> None:
 def test_shapes_that_cannot_be(texts: list[str], words: str) -> None:
     with pytest.raises(InputError, match=words):
         parse_shapes(texts)
-
-
-# ---- the builder process
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
-def test_an_abort_of_the_builder_ends_in_words(static: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    out = static.with_name("e")
-    out.write_bytes(b"old")
-    speak(
-        monkeypatch,
-        "import resource; resource.setrlimit(resource.RLIMIT_CORE, (0, 0))\n"
-        "open(json.load(sys.stdin)['engine'], 'wb').write(b'half')\n"
-        "say(log='ERROR: this is wrong'); sys.stdout.write('{\"do'); sys.stdout.flush()\n"
-        "sys.stderr.write('terminate called\\n'); sys.stderr.flush(); os.abort()",
-    )
-    with pytest.raises(BuildError, match=r"(?s)ended by SIGABRT; .*ERROR: this is wrong\n  terminate called"):
-        build_engine(static, out, targets=["sm86"])
-    assert out.read_bytes() == b"old"
-    assert names(static.parent) == ["e", "model.onnx"]
-
-
-def test_a_builder_that_ends_without_a_result(static: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    speak(monkeypatch, "say(stage='parse'); sys.exit(3)")
-    with pytest.raises(BuildError, match=r"ended with status 3, no result; its last lines:\n  none"):
-        build_engine(static, static.with_name("e"), targets=["sm86"])
-
-
-def test_a_builder_that_takes_too_long(static: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    speak(monkeypatch, "time.sleep(60)")
-    start = time.monotonic()
-    with pytest.raises(BuildError, match=r"was stopped after 0\.3 s"):
-        build_engine(static, static.with_name("e"), targets=["sm86"], timeout_s=0.3)
-    assert time.monotonic() - start < 30
-    assert names(static.parent) == ["model.onnx"]
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="looks for the process as POSIX does")
-def test_ctrl_c_ends_the_builder(static: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pids: list[int] = []
-
-    def interrupt(stage: str) -> None:
-        pids.append(int(stage))
-        raise KeyboardInterrupt
-
-    speak(monkeypatch, "say(stage=str(os.getpid())); time.sleep(60)")
-    with pytest.raises(KeyboardInterrupt):
-        build_engine(static, static.with_name("e"), targets=["sm86"], on_progress=interrupt)
-    with pytest.raises(ProcessLookupError):
-        os.kill(pids[0], 0)
-    assert names(static.parent) == ["model.onnx"]
-
-
-def test_a_disk_that_is_full_for_the_builder(static: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    speak(monkeypatch, f"say(os_error=[{errno.ENOSPC}, 'No space left on device'])")
-    with pytest.raises(OutputError, match="the disk is full"):
-        build_engine(static, static.with_name("e"), targets=["sm86"])
-    assert names(static.parent) == ["model.onnx"]

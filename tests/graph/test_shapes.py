@@ -7,7 +7,7 @@ import onnx
 import onnx_ir as ir
 import onnxruntime as ort
 import pytest
-from helpers.onnx_models import CHAIN
+from helpers.onnx_models import chain
 from onnx import TensorProto, helper, numpy_helper, parser
 
 from simam_deploy.graph import onnx_file
@@ -27,16 +27,6 @@ OURS = {
     "all": {"Conv", "MaxPool", "Upsample", "ReorderInput", "ReorderOutput", "FusedMatMul", "QuickGelu", "Gelu"},
 }
 """Operators of ONNX Runtime's own that each level puts in."""
-
-
-def chain(x: str, y: str, tag: str) -> str:
-    """CHAIN from x to y, with inner names of its own."""
-    inner = ["mean", "c", "d", "s", "v", "t", "q", "e", "z", "g"]
-    text = CHAIN.replace("(x, ", "(X, ").replace("(s, n)", f"(s, n_{tag})")
-    for name in inner:
-        for before, after in ((" ", " "), ("(", ","), ("(", ")"), (" ", ")")):
-            text = text.replace(f"{before}{name}{after}", f"{before}{tag}_{name}{after}")
-    return text.replace("(X,", f"({x},").replace("   y =", f"   {y} =")
 
 
 def network(size: str) -> onnx.ModelProto:

@@ -3,8 +3,8 @@
 import onnx
 import onnx_ir as ir
 import pytest
+from helpers.onnx_models import chain
 from onnx import parser
-from test_shapes import chain
 
 from simam_deploy.graph.shapes.propagate import MOST_INSIDE, propagate
 from simam_deploy.match.find import find

@@ -75,3 +75,13 @@ PART = f"""<domain: "m", opset_import: ["": 18]>
         out = Relu (y)
     }}"""
 """A function of another domain with SimAM of 5x7 maps in it."""
+
+
+def chain(x: str, y: str, tag: str) -> str:
+    """CHAIN from x to y, with inner names of its own."""
+    inner = ["mean", "c", "d", "s", "v", "t", "q", "e", "z", "g"]
+    text = CHAIN.replace("(x, ", "(X, ").replace("(s, n)", f"(s, n_{tag})")
+    for name in inner:
+        for before, after in ((" ", " "), ("(", ","), ("(", ")"), (" ", ")")):
+            text = text.replace(f"{before}{name}{after}", f"{before}{tag}_{name}{after}")
+    return text.replace("(X,", f"({x},").replace("   y =", f"   {y} =")

@@ -1,7 +1,7 @@
 """What torch looks up anew for every export by torch.export, looked up once: an export takes half as long.
 
 The tables of torchlib (each function's source is parsed) and the operators that C++ registered depend on the versions
-that are installed, not on the model. `test_export.py` compares the files with and without.
+that are installed, not on the model. `test_torch_lookups.py` compares the files with and without.
 """
 
 from __future__ import annotations

@@ -1,106 +1,34 @@
-"""A file laid out for this machine's CPU: the same numbers, operators in the blocked layout, refused elsewhere."""
+"""A file laid out for this machine's CPU: the same numbers, operators in the blocked layout."""
 
-import json
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+from helpers.blocked import NETWORKS, SIMAM, network, outputs, saved
 from helpers.command_line import Run
 from onnx import parser
 
-from simam_deploy import cli, native
-from simam_deploy.artifacts import manifest
+from simam_deploy import cli
 from simam_deploy.errors import (
     FormError,
-    InputError,
     ModelFileError,
-    OutputError,
-    RuntimeUnavailable,
     VerificationError,
 )
+from simam_deploy.formula import BLOCKED_DOMAIN
 from simam_deploy.graph import onnx_file
 from simam_deploy.match import find
-from simam_deploy.ort_cpu import blocked_layout, specialise
-from simam_deploy.rewrite.fuse import fuse_file
+from simam_deploy.ort_cpu import specialise
 from simam_deploy.runtimes import open_session
 
 pytestmark = pytest.mark.usefixtures("library")
-BLOCKED = specialise.BLOCKED_DOMAIN
-SIMAM = """
-    mean{0} = ReduceMean <axes = [2, 3]> ({1})
-    c{0} = Sub ({1}, mean{0})
-    d{0} = Mul (c{0}, c{0})
-    sum{0} = ReduceSum (d{0}, axes)
-    v{0} = Div (sum{0}, n)
-    e{0} = Add (v{0}, l{3})
-    q{0} = Mul (e{0}, four)
-    r{0} = Div (d{0}, q{0})
-    z{0} = Add (r{0}, half)
-    g{0} = Sigmoid (z{0})
-    {2} = Mul ({1}, g{0})
-"""
-"""Of M = 120. {0} : a name, {1} : x, {2} : y, {3} : which λ."""
-
-
-def network(between: str, channels: int = 32, size: str = "N,3,12,10") -> onnx.ModelProto:
-    """conv -> `between`, from a to b -> conv, with constants and a BatchNorm's parameters at hand."""
-    rng = np.random.default_rng(channels)
-    text = f"""<ir_version: 8, opset_import: ["" : 17]>
-    g (float[{size}] x) => (float[N,4,12,10] y)
-    <float n = {{119}}, float l0 = {{0.1}}, float l1 = {{0.001}}, float four = {{4}}, float half = {{0.5}},
-     int64[2] axes = {{2, 3}}> {{
-        a = Conv <pads = [1, 1, 1, 1]> (x, w0)
-        {between}
-        y = Conv (b, w1)
-    }}"""
-    model = parser.parse_model(text)
-    weights = {
-        "w0": rng.standard_normal((channels, 3, 3, 3)) / 4,
-        "w1": rng.standard_normal((4, channels, 1, 1)) / channels,
-        "w2": rng.standard_normal((channels, channels, 1, 1)) / channels**0.5,
-        "gamma": 1 + 0.3 * rng.standard_normal(channels),
-        "beta": rng.standard_normal(channels),
-        "mu": rng.standard_normal(channels),
-        "var": rng.random(channels) + 0.5,
-    }
-    for name, value in weights.items():
-        model.graph.initializer.append(onnx.numpy_helper.from_array(value.astype(np.float32), name))
-    return model
-
-
-BN = "BatchNormalization ({}, gamma, beta, mu, var)"
-NETWORKS = {
-    "alone": SIMAM.format("", "a", "b", 0),
-    "affine": SIMAM.format("", "a", "s", 0) + f"b = {BN.format('s')}\n",
-    "affine, relu": SIMAM.format("", "a", "s", 0) + f"t = {BN.format('s')}\n b = Relu (t)\n",
-    "residual": "o = Conv (a, w2)\n"
-    + SIMAM.format("", "o", "s", 0)
-    + f"t = {BN.format('s')}\n u = Add (t, a)\n b = Relu (u)\n",
-    "residual first": "o = Conv (a, w2)\n" + SIMAM.format("", "o", "s", 0) + "u = Add (a, s)\n b = Relu (u)\n",
-    "two λ of one x": SIMAM.format("0", "a", "s", 0) + SIMAM.format("1", "a", "t", 1) + "b = Add (s, t)\n",
-    "equal ones": SIMAM.format("0", "a", "s", 0) + SIMAM.format("1", "a", "t", 0) + "b = Add (s, t)\n",
-    "in a row": SIMAM.format("0", "a", "s", 0) + SIMAM.format("1", "s", "b", 1),
-}
-
-
-def saved(model: onnx.ModelProto, folder: Path) -> Path:
-    onnx.save(model, folder / "portable.onnx")
-    return folder / "portable.onnx"
 
 
 def ours(path: Path) -> Counter[str]:
     nodes = onnx.load(path).graph.node
     return Counter(node.domain for node in nodes if node.domain.startswith("simam"))
-
-
-def outputs(path: Path, batch: int = 2) -> np.ndarray:
-    with open_session(path, "ort", threads=2) as session:
-        x = np.random.default_rng(7).standard_normal((batch, 3, 12, 10)).astype(np.float32)
-        return session.run({"x": x})["y"]
 
 
 @pytest.mark.parametrize("channels", [16, 48])
@@ -111,93 +39,10 @@ def test_the_numbers_stay_and_the_layout_is_used(what: str, channels: int, tmp_p
     made = specialise.specialise_file(source, target, check=False)
     exact = outputs(source)
     assert np.abs(outputs(target) - exact).max() <= 1e-5 * np.abs(exact).max()
-    assert ours(target)[BLOCKED] == len(made.rows) - len(made.notes)
+    assert ours(target)[BLOCKED_DOMAIN] == len(made.rows) - len(made.notes)
     kinds = Counter(node.op_type for node in onnx.load(target).graph.node)
     assert kinds["ReorderInput"] == 0
     assert kinds["ReorderOutput"] == 1  # for the output of the network
-
-
-@pytest.fixture
-def portable(tmp_path: Path) -> Path:
-    return saved(network(NETWORKS["residual"]), tmp_path)
-
-
-@pytest.fixture
-def target(portable: Path, tmp_path: Path) -> Path:
-    specialise.specialise_file(portable, tmp_path / "cpu.onnx")
-    return tmp_path / "cpu.onnx"
-
-
-def test_the_kernel_runs_and_the_file_is_marked(target: Path, library: native.Library) -> None:
-    mark = {"machine": library.machine, "block": blocked_layout.block_size(), "onnxruntime": blocked_layout.version()}
-    assert json.loads(Path(f"{target}.json").read_text())[manifest.SPECIALISED] == mark
-    with open_session(target, "ort") as session:
-        assert session.notes == []
-        use = session.kernel_use({"x": np.zeros((1, 3, 12, 10), np.float32)})
-    assert (use.ran, use.of) == (1, 1)
-
-
-def test_the_source_stays_as_it_was(portable: Path, tmp_path: Path) -> None:
-    before = portable.read_bytes()
-    specialise.specialise_file(portable, tmp_path / "cpu.onnx")
-    assert portable.read_bytes() == before
-    with pytest.raises(OutputError, match="same file as the input"):
-        specialise.specialise_file(portable, portable)
-
-
-def test_without_an_epilogue_simam_alone_is_blocked(portable: Path, tmp_path: Path) -> None:
-    specialise.specialise_file(portable, tmp_path / "cpu.onnx", epilogue=False)
-    nodes = onnx.load(tmp_path / "cpu.onnx").graph.node
-    assert [node.op_type for node in nodes if node.domain == BLOCKED] == ["SimAM"]
-    assert np.abs(outputs(tmp_path / "cpu.onnx") - outputs(portable)).max() < 1e-5
-
-
-def remarked(target: Path, machine: str, inside: str | None = None) -> None:
-    """As if the file had been specialised for another machine; `inside` : what the operators say."""
-    model = onnx.load(target)
-    for entry in model.metadata_props:
-        if entry.key == manifest.PROPERTY:
-            held = json.loads(entry.value)
-            held[manifest.SPECIALISED]["machine"] = machine
-            entry.value = json.dumps(held)
-    for node in model.graph.node:
-        for attribute in node.attribute:
-            if attribute.name == "machine" and inside is not None:
-                attribute.s = inside.encode()
-    onnx.save(model, target)
-
-
-def test_a_session_refuses_the_file_of_another_machine(target: Path) -> None:
-    remarked(target, "x86_64 other")
-    with pytest.raises(RuntimeUnavailable, match=r"specialised for 'x86_64 other' and this machine is"):
-        open_session(target, "ort")
-
-
-def test_the_operators_refuse_it_too(target: Path, library: native.Library) -> None:
-    """Whoever loads the file without this package is told by the library."""
-    remarked(target, library.machine, "x86_64 other")
-    with pytest.raises(RuntimeUnavailable, match=r"specialised for 'x86_64 other'.*ship the original"):
-        open_session(target, "ort")
-
-
-@pytest.mark.parametrize("runtime", ["onnx_reference", "openvino"])
-def test_other_runtimes_refuse_it(target: Path, runtime: str) -> None:
-    with pytest.raises(RuntimeUnavailable, match="specialised for ONNX Runtime on"):
-        open_session(target, runtime)
-
-
-def test_without_the_library_it_is_refused(target: Path, no_library: None) -> None:
-    with pytest.raises(RuntimeUnavailable, match="no kernel library"):
-        open_session(target, "ort")
-    with pytest.raises(RuntimeUnavailable, match="no kernel library"):
-        specialise.specialise_file(target.with_name("portable.onnx"), target)
-
-
-@pytest.mark.parametrize("again", [specialise.specialise_file, fuse_file])
-def test_a_specialised_file_is_not_worked_on_again(target: Path, again: Callable[..., object]) -> None:
-    with pytest.raises(InputError, match="specialised"):
-        again(target, target.with_name("again.onnx"))
-    assert not target.with_name("again.onnx").exists()
 
 
 def test_where_no_convolution_is_there_is_nothing_to_gain(tmp_path: Path) -> None:
@@ -323,7 +168,7 @@ def test_a_block_in_a_branch_is_not_called_blocked(tmp_path: Path) -> None:
     source = saved(model, tmp_path)
     made = specialise.specialise_file(source, tmp_path / "cpu.onnx")
     assert sorted(row.form for row in made.rows) == ["blocked", "custom_op"]
-    assert ours(tmp_path / "cpu.onnx")[BLOCKED] == 1
+    assert ours(tmp_path / "cpu.onnx")[BLOCKED_DOMAIN] == 1
 
 
 def test_the_command_line_says_what_differs(

@@ -1,4 +1,4 @@
-"""The PyTorch module: signatures, dtypes, memory formats, gradients, compilers and exporters."""
+"""The PyTorch module: signatures, dtypes, memory formats, gradients."""
 
 import copy
 import pickle
@@ -12,11 +12,12 @@ from helpers.cases import INPUTS, LAMBDAS, make
 
 torch = pytest.importorskip("torch")
 
+from helpers.tensors import share, tensor  # noqa: E402
+
 from simam_deploy import SimAM, formula, simam_module  # noqa: E402
 from simam_deploy.errors import ShapeError  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
-SHAPE = (2, 3, 5, 7)
 HALF = [torch.float16, torch.bfloat16]
 
 
@@ -34,19 +35,6 @@ class Published(torch.nn.Module):
         square = (x - x.mean(dim=[2, 3], keepdim=True)).pow(2)
         y = square / (4 * (square.sum(dim=[2, 3], keepdim=True) / n + self.e_lambda)) + 0.5
         return x * self.act(y)
-
-
-def tensor(name, shape=SHAPE, dtype=torch.float32):
-    return torch.from_numpy(make(name, shape)).to(dtype)
-
-
-def share(y, x, e_lambda=1e-4):
-    """The largest error of y as a share of the tolerance; infinite where y is not a number."""
-    a = x.detach().double().numpy()
-    error = np.abs(y.detach().double().numpy() - formula.reference(a, e_lambda))
-    return np.nan_to_num(
-        error / formula.tolerance(a, str(x.dtype).removeprefix("torch."), e_lambda), nan=np.inf
-    ).max()
 
 
 # Making one
@@ -272,69 +260,6 @@ def test_gradient_in_half_precision_is_finite_where_the_sum_would_overflow(dtype
     exact = x.detach().double().requires_grad_()
     SimAM()(exact).sum().backward()
     torch.testing.assert_close(x.grad.double(), exact.grad, rtol=0, atol=2 * torch.finfo(dtype).eps)
-
-
-# Compilers and exporters
-
-DYNAMIC = {"x": dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)}
-OTHER_SIZES = [SHAPE, (4, 3, 9, 2), (1, 3, 1, 2)]
-
-
-def test_export_with_fixed_sizes():
-    x = tensor("plain")
-    program = torch.export.export(SimAM(0.1), (x,))
-    assert torch.equal(program.module()(x), SimAM(0.1)(x))
-    assert program.state_dict == {}
-
-
-@pytest.mark.parametrize("strict", [False, True])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
-def test_export_with_dynamic_sizes(strict, dtype):
-    program = torch.export.export(SimAM(0.1), (tensor("plain", dtype=dtype),), dynamic_shapes=DYNAMIC, strict=strict)
-    for shape in OTHER_SIZES:
-        x = tensor("large", shape, dtype)
-        assert torch.equal(program.module()(x), SimAM(0.1)(x))
-    assert (
-        program.module()(torch.ones(1, 3, 1, 1, dtype=dtype)).isnan().all()
-    )  # the sizes are not known, as documented
-
-
-def test_export_of_a_single_pixel_is_refused():
-    with pytest.raises(ShapeError, match="1x1 map is 0/0"):
-        torch.export.export(SimAM(), (torch.zeros(1, 3, 1, 1),))
-
-
-@pytest.mark.filterwarnings("ignore:`torch.jit.trace(_method)?` is deprecated:DeprecationWarning")
-def test_trace_keeps_sizes_dynamic():
-    traced = torch.jit.trace(SimAM(), tensor("plain"))
-    for shape in OTHER_SIZES:
-        x = tensor("plain", shape)
-        assert torch.equal(traced(x), SimAM()(x))
-
-
-def test_fx_sees_one_node():
-    graph = torch.fx.symbolic_trace(torch.nn.Sequential(torch.nn.ReLU(), SimAM(0.1)))
-    assert [node.op for node in graph.graph.nodes] == ["placeholder", "call_module", "call_function", "output"]
-    x = tensor("plain")
-    assert torch.equal(pickle.loads(pickle.dumps(graph))(x), SimAM(0.1)(x.relu()))
-    with pytest.raises(ShapeError, match="1x1 map is 0/0"):
-        graph(torch.zeros(1, 8, 1, 1))
-
-
-def test_dynamo_takes_all_of_it_in_one_graph():
-    compiled = torch.compile(SimAM(0.1), fullgraph=True, backend="aot_eager")
-    for shape in OTHER_SIZES:
-        x = tensor("plain", shape)
-        assert torch.equal(compiled(x), SimAM(0.1)(x))
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
-def test_compiled():
-    compiled = torch.compile(SimAM(), fullgraph=True)
-    for name in INPUTS:
-        x = tensor(name)
-        assert share(compiled(x), x) < 1
 
 
 # Importing it

@@ -6,10 +6,8 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from helpers.onnx_models import CHAIN, PART, again, model
-from onnx import parser
+from helpers.onnx_models import CHAIN, again, model
 
-from simam_deploy import native
 from simam_deploy.errors import FormError, InputError, NoBlockError, OutputError
 from simam_deploy.formula import tolerance
 from simam_deploy.graph import onnx_file
@@ -269,40 +267,3 @@ def test_two_blocks_in_a_file_that_tells_no_types_come_back(there: str) -> None:
     source = model(f"{CHAIN} x2 = Relu (y) {again('x2', 'y2')}", after="out = Relu (y2)")
     there_and_back = fuse(fuse(source, there).model, "primitive")
     assert len(there_and_back.rows) == 2
-
-
-def calling(part: str, *functions: str) -> ir.Model:
-    """image -> m.part -> Tanh -> out, where nothing tells the type of what is between."""
-    text = f"""<ir_version: 8, opset_import: ["": 18, "m": 1]>
-    net (float[2,3,5,7] image) => (float[2,3,5,7] out) {{
-        p = m.{part} (image)
-        out = Tanh (p)
-    }}"""
-    return ir.from_proto(parser.parse_model("".join((text, *functions))))
-
-
-def test_a_node_without_a_body_in_a_function_opens_in_ort(tmp_path: Path, library: native.Library) -> None:
-    """ONNX Runtime cannot tell the type of what the function makes: the file does."""
-    source = calling("part", PART)
-    got = {}
-    for form in ("primitive", "custom_op"):
-        onnx_file.save(fuse(source, form).model, tmp_path / f"{form}.onnx")
-        with open_session(tmp_path / f"{form}.onnx", "ort") as session:
-            x = np.random.default_rng(0).standard_normal((2, 3, 5, 7)).astype(np.float32)
-            got[form] = session.run({"image": x})["out"]
-            assert form == "primitive" or session.kernel_use({"image": x}).ran == 1
-    assert source.graph[0].outputs[0].type is None
-    np.testing.assert_allclose(got["custom_op"], got["primitive"], rtol=1e-5, atol=1e-6)
-
-
-def test_a_node_without_a_body_in_a_function_in_a_function_is_refused() -> None:
-    outer = """<domain: "m", opset_import: ["": 18, "m": 1]>
-    outer (x) => (out) {
-        p = m.part (x)
-        out = Relu (p)
-    }"""
-    source = calling("outer", PART, outer)
-    words = r"SimAM block in the function m::part, which the function outer calls: .*\nput .*, or use --form function"
-    with pytest.raises(FormError, match=words):
-        fuse(source, "custom_op")
-    assert [row.form for row in fuse(source, "function").rows] == ["function"]

@@ -1,16 +1,14 @@
 """Every form in every opset from 7 on, for every type of x and mixtures of them: in the file's own opset."""
 
 import math
-from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnx_ir as ir
-import onnxruntime as ort
 import pytest
 from helpers.cases import make
-from helpers.onnx_models import model
+from helpers.opsets import FLOAT, FLOAT16, OPSETS, data, session, two
 from onnx import parser
 from onnx.reference import ReferenceEvaluator
 
@@ -23,9 +21,6 @@ from simam_deploy.rewrite.forms import FORMS, alone, form_named
 from simam_deploy.rewrite.fuse import fuse
 from simam_deploy.runtimes import open_session
 
-NEWEST = onnx.defs.onnx_opset_version()
-OPSETS = [7, 8, 9, 11, 12, 13, 14, 15, 17, 18, NEWEST]
-FLOAT, FLOAT16 = ir.DataType.FLOAT, ir.DataType.FLOAT16
 SIZES: list[tuple[Dims, tuple[int, ...]]] = [
     ((2, 3, 35), (2, 3, 35)),
     (("n", 3, "l"), (2, 3, 35)),
@@ -46,23 +41,6 @@ def one_block(form: str, opset: int, dims: Dims, dtype: ir.DataType) -> onnx.Mod
     y.name, y.type, y.shape = "y", x.type, ir.Shape(dims)
     graph = ir.Graph([x], [y], nodes=nodes, opset_imports={"": opset, "simam": 1}, name="simam")
     return ir.to_proto(ir.Model(graph, ir_version=8, functions=chosen.functions(opset, ["SimAM"], {dtype})))
-
-
-def session(proto: onnx.ModelProto, library: native.Library | None = None) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    if library is not None:
-        options.register_custom_ops_library(str(library.path))
-    return ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-
-
-def data(what: ir.Model) -> bytes:
-    return ir.to_proto(what).SerializeToString(deterministic=True)
-
-
-def body(what: ir.Model, name: str = "SimAM") -> list[str]:
-    """The operators of a body, but for constants."""
-    return [node.op_type for node in what.functions["simam", name, ""] if node.op_type != "Constant"]
 
 
 @pytest.mark.parametrize("dtype", [FLOAT, FLOAT16], ids=lambda dtype: dtype.name)
@@ -149,109 +127,6 @@ def test_an_epilogue_in_every_opset(form: str, opset: int, library: native.Libra
         apart = fuse(fused.model).model
         assert "SimAM" in {node.op_type for node in apart.graph}
         np.testing.assert_allclose(session(ir.to_proto(apart)).run(None, x)[0], want, atol=3e-6)
-
-
-def two(opset: int, first: str, second: str) -> ir.Model:
-    """x -> SimAM -> y in one type, and beside it x2 -> SimAM -> y2 in another."""
-    text = f"""<ir_version: 8, opset_import: ["": {opset}, "simam": 1]>
-    g ({first}[2,3,5,7] x, {second}[2,3,5,7] x2) => ({first}[2,3,5,7] y, {second}[2,3,5,7] y2) {{
-        y = simam.SimAM <e_lambda: float = 0.1> (x)
-        y2 = simam.SimAM <e_lambda: float = 0.1> (x2)
-    }}"""
-    return ir.from_proto(parser.parse_model(text))
-
-
-@pytest.mark.parametrize("opset", [9, 12, 14, 15, 18])
-@pytest.mark.parametrize(
-    "types", [("float", "float"), ("float16", "float16"), ("float", "float16"), ("float16", "float")]
-)
-def test_the_body_is_for_the_types_of_all_blocks(opset: int, types: tuple[str, str], library: native.Library) -> None:
-    fused = fuse(two(opset, *types))
-    mixed = len(set(types)) > 1
-    casts = [operator for operator in body(fused.model) if operator.startswith("Cast")]
-    around = [node.op_type for node in fused.model.graph]
-    if mixed and opset < 15:
-        assert casts == ["Cast"], "of M - 1"
-        assert sorted(around) == ["Cast", "Cast", "SimAM", "SimAM"]
-    else:
-        ends: Collection[str] = ["Cast", "Cast", "CastLike"] if mixed else ["Cast"] * (3 if "float16" in types else 1)
-        assert casts == ends
-        assert around == ["SimAM", "SimAM"]
-    proto = ir.to_proto(fused.model)
-    onnx.checker.check_model(proto, full_check=True)
-    kinds = [{"float": np.float32, "float16": np.float16}[kind] for kind in types]
-    x = make("plain", (2, 3, 5, 7))
-    feeds = {name: x.astype(kind) for name, kind in zip(("x", "x2"), kinds, strict=True)}
-    for opened in (session(proto), session(proto, library)):
-        for y, kind, given in zip(opened.run(None, feeds), kinds, feeds.values(), strict=True):
-            assert y.dtype == kind
-            assert (np.abs(y - reference(given, 0.1)) <= 2 * tolerance(given, kind, 0.1)).all()
-    assert data(fuse(fused.model).model) == data(fused.model)
-    assert data(fuse(fuse(fused.model, "primitive").model).model) == data(fused.model)
-
-
-@pytest.mark.parametrize("opset", [13, 18])
-def test_an_epilogue_in_a_file_of_two_types(opset: int, library: native.Library) -> None:
-    """Below opset 15 the residual of the 16-bit block is cast too."""
-    text = f"""<ir_version: 8, opset_import: ["": {opset}, "simam": 1]>
-    g (float[2,3,5,7] x, float16[2,3,5,7] x2) => (float[2,3,5,7] y, float16[2,3,5,7] y2)
-    <float[3] scale = {{0.5, -2, 1.25}}, float[3] bias = {{0.1, 0.2, -3}}> {{
-        y = simam.SimAMAffineAdd <e_lambda: float = 0.1> (x, scale, bias, x)
-        y2 = simam.SimAMAffineAdd <e_lambda: float = 0.1> (x2, scale, bias, x2)
-    }}"""
-    source = parser.parse_model(text)
-    fused = fuse(ir.from_proto(source), epilogue=True)
-    assert sum(node.op_type == "Cast" for node in fused.model.graph) == (3 if opset < 15 else 0)
-    onnx.checker.check_model(ir.to_proto(fused.model), full_check=True)
-    x = make("plain", (2, 3, 5, 7))
-    feeds = {"x": x, "x2": x.astype(np.float16)}
-    want = session(source, library).run(None, feeds)
-    for opened in (session(ir.to_proto(fused.model)), session(ir.to_proto(fused.model), library)):
-        for got, y, bound in zip(opened.run(None, feeds), want, (3e-6, 1e-2), strict=True):
-            assert got.dtype == y.dtype
-            np.testing.assert_allclose(got, y, atol=bound)
-
-
-@pytest.mark.parametrize("opset", [13, 15])
-@pytest.mark.parametrize("beside", ["Neg", "simam.SimAM <e_lambda: float = 0.1>"])
-def test_bfloat16(opset: int, beside: str, library: native.Library) -> None:
-    text = f"""<ir_version: 8, opset_import: ["": {opset}, "simam": 1]>
-    g (float[2,3,5,7] x) => (float[2,3,5,7] y, float[2,3,5,7] z) {{
-        b = Cast <to = 16> (x)
-        c = simam.SimAM <e_lambda: float = 0.1> (b)
-        y = Cast <to = 1> (c)
-        z = {beside} (x)
-    }}"""
-    fused = fuse(ir.from_proto(onnx.shape_inference.infer_shapes(parser.parse_model(text))))
-    assert fused.rows[0].dtype == "BFLOAT16"
-    onnx.checker.check_model(ir.to_proto(fused.model), full_check=True)
-    x = make("plain", (2, 3, 5, 7))
-    for opened in (session(ir.to_proto(fused.model)), session(ir.to_proto(fused.model), library)):
-        y = opened.run(None, {"x": x})[0]
-        assert np.abs(y - reference(x, 0.1)).max() <= 2.0**-8 * 2 * np.abs(x).max()
-
-
-def test_float32_bodies_have_no_cast_like_in_any_opset() -> None:
-    """Some converters do not know it."""
-    for opset in OPSETS:
-        assert "CastLike" not in body(fuse(two(opset, "float", "float")).model)
-
-
-def test_a_file_converted_to_half_afterwards_is_refused_aloud_and_mended_by_fuse() -> None:
-    """No runtime computes it in silence with the body for float32."""
-    from onnxconverter_common import float16
-
-    source = fuse(model(lam=0.1)).model
-    half = float16.convert_float_to_float16(ir.to_proto(source), keep_io_types=True)
-    with pytest.raises(Exception, match=r"SimAM.*inconsistent type tensor\(float\)"):
-        session(half)
-    with pytest.raises(onnx.shape_inference.InferenceError, match=r"inconsistent type tensor\(float\)"):
-        onnx.checker.check_model(half, full_check=True)
-    mended = fuse(ir.from_proto(half))
-    assert [row.dtype for row in mended.rows] == ["FLOAT16"]
-    x = {"image": make("plain", (2, 3, 5, 7))}
-    (want,) = session(ir.to_proto(source)).run(None, x)
-    np.testing.assert_allclose(session(ir.to_proto(mended.model)).run(None, x)[0], want, rtol=2e-3, atol=1e-3)
 
 
 def test_constants_of_an_old_file_stay_constants() -> None:

@@ -10,7 +10,6 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from helpers import torch_lookups
 from torch import nn
 
 from simam_deploy import SimAM
@@ -279,26 +278,3 @@ def test_weights_beyond_2_gib_go_to_a_file_beside(tmp_path: Path) -> None:
     with open_session(tmp_path / "primitive.onnx") as session, torch.inference_mode():
         (y,) = session.run({"x": x.numpy()}).values()
         assert y == pytest.approx(model(x).item(), rel=1e-4)
-
-
-def test_lookups_that_are_kept_change_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch_lookups.py makes tests faster, not files different: also not the second file, made of what was kept."""
-    from torch.onnx._internal.exporter._registration import ONNXRegistry
-
-    torch_lookups.keep()
-    for name in ("first.onnx", "second.onnx"):
-        export(net(), X, tmp_path / name, check=False)
-    looked_up: list[object] = []
-
-    def look_up(registry: ONNXRegistry, *arguments: object, **named: object) -> object:
-        looked_up.append(registry)
-        return kept.looks_up(*arguments, **named)
-
-    kept = ONNXRegistry.from_torchlib
-    monkeypatch.setattr(ONNXRegistry, "from_torchlib", look_up)
-    operators = torch._export.utils._materialize_cpp_cia_ops
-    monkeypatch.setattr(torch._export.utils, "_materialize_cpp_cia_ops", operators.looks_up)
-    export(net(), X, tmp_path / "looked_up.onnx", check=False)
-    assert looked_up
-    files = [(tmp_path / name).read_bytes() for name in ("first.onnx", "second.onnx", "looked_up.onnx")]
-    assert files[0] == files[1] == files[2]
