@@ -30,7 +30,7 @@ from simam_deploy.cli.options import (
 from simam_deploy.errors import InputError
 
 if TYPE_CHECKING:
-    from simam_deploy.pytorch.adopt import Adopted
+    from simam_deploy.pytorch.adopt.report import Adopted
 
 EXAMPLE = "export net.py:build -o net.onnx --dynamic batch"
 
@@ -151,7 +151,7 @@ def _as_dict(adopted: Adopted) -> dict[str, Any]:
 
 
 def _adopted(adopted: Adopted) -> None:
-    from simam_deploy.pytorch.adopt import shown
+    from simam_deploy.pytorch.adopt.report import shown
 
     rows = [(shown(row.names), row.class_name, f"{row.e_lambda:g}") for row in adopted.rows]
     if rows:

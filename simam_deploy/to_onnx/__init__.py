@@ -17,8 +17,9 @@ from simam_deploy.artifacts.atomic import staging
 from simam_deploy.compare.inputs import DEFAULT
 from simam_deploy.compare.verify import Report
 from simam_deploy.errors import InputError, VerificationError
-from simam_deploy.pytorch.adopt import Adopted, adopted
+from simam_deploy.pytorch.adopt import adopted
 from simam_deploy.pytorch.adopt.isolate import uncompiled
+from simam_deploy.pytorch.adopt.report import Adopted
 from simam_deploy.pytorch.module_state import (
     leave_inference_mode,
     opened,

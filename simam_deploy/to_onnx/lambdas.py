@@ -13,7 +13,8 @@ from typing import Any
 from torch import nn
 
 from simam_deploy.errors import InputError, NoBlockError, VerificationError
-from simam_deploy.pytorch.adopt import Adopted, observe, shown
+from simam_deploy.pytorch.adopt import observe
+from simam_deploy.pytorch.adopt.report import Adopted, shown
 from simam_deploy.pytorch.module import SimAM
 from simam_deploy.rewrite.fused import BlockRow
 

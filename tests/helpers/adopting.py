@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from simam_deploy.pytorch.adopt import Adopted
+from simam_deploy.pytorch.adopt.report import Adopted
 from simam_deploy.pytorch.adopt.trial import TrialResult
 
 X = torch.randn(2, 3, 9, 11, generator=torch.Generator().manual_seed(0))

@@ -20,7 +20,7 @@ from simam_deploy.errors import (
 from simam_deploy.formula import BLOCKED_DOMAIN
 from simam_deploy.graph import onnx_file
 from simam_deploy.match import find
-from simam_deploy.ort_cpu import specialise
+from simam_deploy.ort_cpu import compare, specialise
 from simam_deploy.runtimes import open_session
 
 pytestmark = pytest.mark.usefixtures("library")
@@ -174,7 +174,7 @@ def test_a_block_in_a_branch_is_not_called_blocked(tmp_path: Path) -> None:
 def test_the_command_line_says_what_differs(
     portable: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(specialise, "SAME", -1.0)
+    monkeypatch.setattr(compare, "SAME", -1.0)
     monkeypatch.setattr(
         "sys.argv", ["simam-deploy", "fuse", str(portable), "-o", f"{tmp_path}/c.onnx", "--specialise", "cpu"]
     )

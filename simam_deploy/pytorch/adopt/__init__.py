@@ -12,7 +12,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,52 +20,16 @@ from torch import Tensor, nn
 from simam_deploy.errors import InputError
 from simam_deploy.pytorch.adopt import observe
 from simam_deploy.pytorch.adopt.isolate import hook_dicts
+from simam_deploy.pytorch.adopt.report import Adopted, AdoptedModule, LeftAlone, shown
 from simam_deploy.pytorch.adopt.swap import Swap, take_over
 from simam_deploy.pytorch.adopt.trial import Seen, TrialResult, judge
 from simam_deploy.pytorch.module import SimAM
 from simam_deploy.pytorch.module_state import refuse_without_weights
-from simam_deploy.text import Say, on_lines
+from simam_deploy.text import Say
 
 Args = Tensor | tuple[Any, ...] | list[Any] | Mapping[Any, Any]
 MOST_STATE = 4
 """Upper bound on the numbers that a candidate holds: λ and a scale are few."""
-
-
-@dataclass(frozen=True)
-class AdoptedModule:
-    """A module that was replaced."""
-
-    names: tuple[str, ...]
-    """All dotted names of a shared module; "" is the model itself."""
-    class_name: str
-    e_lambda: float
-
-
-@dataclass(frozen=True)
-class LeftAlone:
-    """A module named SimAM, or close to it, that was not replaced, and the reasons."""
-
-    names: tuple[str, ...]
-    class_name: str
-    reasons: tuple[str, ...]
-
-    def __str__(self) -> str:
-        return "\n  ".join((f"{shown(self.names)} ({self.class_name}):", *self.reasons))
-
-
-@dataclass(frozen=True, repr=False)
-class Adopted:
-    """A model with our SimAM in it. rows : replaced modules.  left_alone : near misses. In the order of the model."""
-
-    model: nn.Module
-    rows: tuple[AdoptedModule, ...]
-    left_alone: tuple[LeftAlone, ...]
-
-    def __repr__(self) -> str:
-        """A line for each module that was replaced, and for each that was left alone, with the reasons."""
-        done = (f"adopted {shown(row.names)} ({row.class_name}), λ = {row.e_lambda:g}" for row in self.rows)
-        left = (f"left alone {module}" for module in self.left_alone)
-        return "\n".join(map(on_lines, (*done, *left))) or "adopted no module"
 
 
 def adopt(
@@ -138,11 +101,6 @@ def adopted(
         yield found.report(swap.model)
     finally:
         swap.put_back()
-
-
-def shown(names: tuple[str, ...]) -> str:
-    """Names of one module for a message."""
-    return ", ".join(name or "the model itself" for name in names)
 
 
 def _search(

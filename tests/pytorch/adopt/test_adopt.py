@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from export_models import digits
 from simam_deploy.errors import InputError
 from simam_deploy.formula import tolerance
-from simam_deploy.pytorch.adopt import AdoptedModule, adopt, adopted
+from simam_deploy.pytorch.adopt import adopt, adopted
+from simam_deploy.pytorch.adopt.report import AdoptedModule
 from simam_deploy.pytorch.module import SimAM
 
 
