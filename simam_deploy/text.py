@@ -1,4 +1,4 @@
-"""Texts that came from a file, for a terminal: what is no printable character is shown as it is written in Python."""
+"""Text for a terminal: names from files in printable characters, and tables. Only tables import rich."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 Say = Callable[[str], None]
 """Takes a line on the progress of a task."""
 WIDTH = 100
-"""Columns that a table fits into, unless the terminal says another width."""
+"""Default width of a table, in columns."""
 LEAST = 8
-"""Columns of the shortest name that is left of a longer one."""
+"""Least width of a shortened name."""
 LONGEST = 2000
-"""Characters of one line; of a longer one the middle is left out."""
+"""Upper bound on the characters of a line. A longer one loses its middle."""
 
 
 def on_one_line(text: str) -> str:
-    r"""`text` in printable characters: \x1b stands for an ESC, \n for an end of a line, \u202e turns no line round.
+    r"""Escape the characters of `text` that are not printable, as in \x1b and \n, and shorten it to LONGEST.
 
-    Controls, marks of direction, surrogates and separators other than the space are no printable characters.
+    Controls, direction marks, surrogates and separators other than the space are not printable.
     """
     if len(text) > LONGEST:
         half = LONGEST // 2
@@ -26,16 +26,16 @@ def on_one_line(text: str) -> str:
 
 
 def on_lines(text: str) -> str:
-    """The same of each line of a text of ours with names in it."""
+    """Apply `on_one_line` to each line of a text."""
     return "\n".join(map(on_one_line, text.split("\n")))
 
 
 def as_table(
     columns: Sequence[str], rows: Iterable[Sequence[object]], right: Collection[str] = (), width: int = WIDTH
 ) -> str:
-    """Columns side by side, two spaces apart, in printable characters, within `width` where that can be done.
+    """Format a table with two spaces between columns, within `width` if possible.
 
-    right : the columns of numbers, which stay whole. The widest of the others are shortened, down to LEAST.
+    right : columns of numbers, aligned right and never shortened. The widest others are shortened, down to LEAST.
     """
     from rich.cells import cell_len
 
@@ -51,7 +51,7 @@ def as_table(
 
 
 def shortened(text: str, width: int) -> str:
-    """`text` in `width` columns of a terminal: of a longer one the middle is left out, as its end tells it apart."""
+    """Shorten `text` to `width` terminal columns by leaving out its middle."""
     from rich.cells import cell_len, set_cell_size
 
     if cell_len(text) <= width:
@@ -61,7 +61,7 @@ def shortened(text: str, width: int) -> str:
 
 
 def shape(dims: Sequence[int | str | None] | None) -> str:
-    """As in 2x64x56x56; an axis is ? where it is dynamic and its name is an expression."""
+    """Shape as text: 2x64x56x56, with ? for a dynamic axis whose name is an expression."""
     if dims is None:
         return "?"
     return "x".join(
@@ -70,7 +70,7 @@ def shape(dims: Sequence[int | str | None] | None) -> str:
 
 
 def counted(count: int, what: str) -> str:
-    """As in `1 near miss`, `2 near misses`."""
+    """Count with noun: `1 near miss`, `2 near misses`."""
     ending = "" if count == 1 else "es" if what.endswith("s") else "s"
     return f"{count} {what}{ending}"
 

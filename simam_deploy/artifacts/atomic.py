@@ -1,9 +1,9 @@
-"""Files are written beside the place they are for, then renamed: whole, or not at all.
+"""Atomic output: files are written beside their target, then renamed, as a whole or not at all.
 
     with staging("out/model.onnx") as path:      # out/.simam-deploy-x1y2z3/model.onnx
         save(model, path)                        # and model.onnx.<hash>.data, model.onnx.json, ... next to it
 
-A process that is killed leaves at most a folder `.simam-deploy-*`, which may be deleted; what existed is whole.
+A killed process leaves at most a folder `.simam-deploy-*`, which may be deleted. Existing files stay intact.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ _FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used
 
 @contextmanager
 def staging(target: str | os.PathLike[str]) -> Iterator[Path]:
-    """A path to write to in place of `target`: in a new folder beside it, with the same file name.
+    """Yield a path to write instead of `target`: in a new folder beside it, with the same file name.
 
-    At the end of the block every file in that folder is flushed to disk and renamed into the folder of `target`,
-    `target` itself last: a new target never names side files that are not there yet. Weights beside it have names of
-    their own, so the old target keeps its own until then. After any exception, Ctrl-C included, the folder is removed
-    and what existed is as it was. A symbolic link is written through, as `cp` does: the file that it leads to is
-    written, and the others beside that. Raises OutputError: no such folder, no permission, `target` is a folder or a
-    device, `<target>.json` is there and no manifest of ours, the disk is full, the block wrote nothing.
+    At the end of the block, every file in that folder is flushed to disk and renamed into the folder of `target`,
+    `target` itself last, so that a new target never refers to missing side files. Weight files have unique names, so
+    an old target keeps its own until then. After any exception, including Ctrl-C, the folder is removed and existing
+    files are unchanged. Follows a symbolic link, as `cp` does: writes the file that it leads to, and the others
+    beside that file.
+    Raises OutputError: no such folder, no permission, `target` is a folder or a device, `<target>.json` exists and is
+    no manifest of ours, the disk is full, the block wrote nothing.
     """
     given = Path(target)
     with _as_output_error(given, given.parent.absolute()):
@@ -56,10 +57,9 @@ def staging(target: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def refuse_overwriting_inputs(target: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]]) -> None:
-    """Raise OutputError if `target`, or a side file it may bring, is the same file as one of `inputs`.
+    """Raise OutputError if `target` or one of its side files is the same file as one of `inputs`.
 
-    Links count as the file they lead to. Pass the weight files of a model along with the model; the manifest beside
-    an input is safe too.
+    Follows links. Pass the weight files of a model along with it. Protects the manifest beside an input too.
     """
     final = _led_to(Path(target))
     ours = [final, final.with_name(final.name + manifest.SUFFIX)]
@@ -83,7 +83,7 @@ def _same_file(a: Path, b: Path) -> bool:
 
 
 def _led_to(path: Path) -> Path:
-    """The file that a symbolic link leads to, whether it is there or not; other paths as they are."""
+    """Target of a symbolic link, existing or not; other paths unchanged."""
     if not path.is_symlink():
         return path
     try:
@@ -96,7 +96,7 @@ def _led_to(path: Path) -> Path:
 
 
 def _refuse_foreign(final: Path) -> None:
-    """Raise OutputError if the manifest of `final` would take the place of somebody else's file."""
+    """Raise OutputError if the manifest of `final` would replace a foreign file."""
     beside = final.with_name(final.name + manifest.SUFFIX)
     _refuse_special(beside)
     if beside.is_symlink() or (beside.exists() and manifest.read(final) is None):
@@ -137,7 +137,7 @@ def _publish(staged: Path, place: Path) -> None:
 
 
 def _flush(folder: Path) -> None:
-    """The renames in it, to the disk. Windows has no handle for a folder."""
+    """Flush the renames in a folder to disk. Windows has no handle for a folder."""
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -148,7 +148,7 @@ def _flush(folder: Path) -> None:
 
 @contextmanager
 def _as_output_error(final: Path, folder: Path) -> Iterator[None]:
-    """Put an OSError about something in `folder`, or about a lack of room, into words. Others pass."""
+    """Convert an OSError about a path in `folder`, or about a full disk, to OutputError. Others pass."""
     try:
         yield
     except OSError as error:

@@ -1,6 +1,6 @@
-"""Files that are not ONNX: their kind, told by their bytes, and the commands that make ONNX of them.
+"""Kinds of files other than ONNX, detected by their bytes, and the commands that convert them to ONNX.
 
-Nothing in a file is run, and no framework is imported.
+Does not run code in a file, and imports no framework.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from simam_deploy.artifacts.pickles import (
 )
 
 MOST_READ = 2**20
-"""Bytes of a pickle that are looked at. That of a detector with its optimiser has some 300,000."""
+"""Upper bound on the bytes read of a pickle. A detector with its optimiser has some 300,000."""
 MOST_DIRECTORY = 2**24
-"""Bytes of a zip's directory; a checkpoint has some 60 for each tensor."""
+"""Upper bound on a zip directory in bytes. A checkpoint has some 60 for each tensor."""
 
 # {file}, {onnx} and so on: its name with another suffix, {folder} the one it is in; all quoted for a shell
 _FUSE = "\n  simam-deploy fuse {onnx} -o {simam}"
@@ -98,13 +98,13 @@ _BY_HEAD = (
 _OF_WEIGHTS = {"torch", "torch._utils", "torch._tensor", "torch.nn.parameter", "torch.storage", "torch.serialization"}
 _OF_WEIGHTS |= {"collections", "builtins", "__builtin__", "copyreg", "copy_reg", "_codecs"}
 _FIELDS = b"\x12\x1a\x22\x28\x32\x3a\x42\x72"
-"""Tags of what may follow the IR version in an ONNX file."""
+"""Field tags that may follow the IR version in an ONNX file."""
 _WRAPPERS = ("state_dict", "model_state_dict", "state_dict_ema", "params_ema", "params")
 _SETTINGS = ("hyper_parameters", "args", "cfg", "config", "opt", "options")
 
 
 def what_is(path: str | os.PathLike[str]) -> str:
-    """`x.pt is ...`, and the commands that do the job, for a file that is not ONNX; empty if its bytes do not tell.
+    """Describe a file that is not ONNX, with commands to convert it: `x.pt is ...`; "" if unknown.
 
     Reads at most 1 MiB, and the directory of a zip. Raises nothing.
     """
@@ -121,7 +121,7 @@ def what_is(path: str | os.PathLike[str]) -> str:
 
 
 def is_file(path: str | os.PathLike[str]) -> bool:
-    """Whether there is a regular file of that name; False also for a name that is too long for one."""
+    """Whether a regular file of that name exists; False for names that are too long."""
     return os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises
 
 
@@ -133,8 +133,11 @@ def is_safetensors(path: str | os.PathLike[str]) -> bool:
 
 
 def looks_like_onnx(path: str | os.PathLike[str]) -> bool:
-    """Whether a file of which `what_is` says nothing may be ONNX: by its name, or as it begins with a small IR
-    version and another field of a model. Raises OSError."""
+    """Whether a file unknown to `what_is` may be ONNX, by its name, or by an IR version and another field at its
+    start.
+
+    Raises OSError.
+    """
     with Path(path).open("rb") as stream:
         head = stream.read(3)
     begins = len(head) == 3 and head[0] == 8 and head[1] < 32 and head[2] in _FIELDS
@@ -192,7 +195,7 @@ def _zipped(stream: io.BufferedReader) -> str:
 
 
 def _directory_size(stream: io.BufferedReader) -> int:
-    """Bytes of the zip's directory, which zipfile reads as a whole; the largest of all that may be meant."""
+    """Size of the zip directory in bytes, which zipfile reads at once; the largest of all candidates."""
     stream.seek(0, os.SEEK_END)
     stream.seek(max(0, stream.tell() - 2**17))
     end, sizes = stream.read(), [0]
@@ -207,7 +210,7 @@ def _directory_size(stream: io.BufferedReader) -> int:
 
 
 def _pickled(data: bytes, *, zipped: bool = False) -> str:
-    """Of torch.save: one pickle in a zip, or several in a row; or of others."""
+    """Description of pickles: of torch.save, one in a zip or several in a row, or of other programs."""
     found = outlines(data)
     in_a_row = bool(found) and found[0].value == TORCH_MAGIC
     saved = next(iter(found[3 * in_a_row :]), Outline())
@@ -241,7 +244,7 @@ def _pickled(data: bytes, *, zipped: bool = False) -> str:
 
 
 def _weights_in(value: object) -> tuple[tuple[str | int, ...], str]:
-    """The keys of the best weights or module in it, and how weights are taken from there; "" if there are none."""
+    """Keys of the best weights or module in a value, and the expression that extracts weights from it, or ""."""
     found: list[tuple[int, tuple[str | int, ...], str]] = []
     for keys, held in places(value):
         last = keys[-1] if keys else ""
@@ -258,7 +261,7 @@ def _weights_in(value: object) -> tuple[tuple[str | int, ...], str]:
 
 
 def _held(saved: Outline, foreign: list[str]) -> str:
-    """In words, without weights that can be named."""
+    """Description of the content without extractable weights."""
     value = saved.value
     inside = value.items if isinstance(value, Thing) and value.kind != "object" else []
     kind = _shown((value.name or value.kind) if isinstance(value, Thing) else type(value).__name__)

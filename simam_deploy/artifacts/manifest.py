@@ -1,8 +1,7 @@
-"""What was made, from what, with which versions and numbers: `<file>.json` next to each file we write.
+"""Manifest `<file>.json` of each written file: content, origin, versions, figures.
 
-The part that does not depend on when and from where a file was made (form, blocks, λ) is also in the file itself, as
-the ONNX metadata property `simam_deploy`, so that it travels along. The manifest holds the SHA-256 of the file, and
-of the one with its weights where that is beside it.
+The part that does not depend on time and origin (form, blocks, λ) is also in the file itself, as the ONNX metadata
+property `simam_deploy`. The manifest holds the SHA-256 of the file and of its weight file, if any.
 """
 
 from __future__ import annotations
@@ -20,31 +19,31 @@ from simam_deploy.artifacts.opening import opened, opened_below, sha256
 from simam_deploy.errors import InputError
 
 PROPERTY = "simam_deploy"
-"""Of the ONNX file; and the first key of a manifest, by which it is known as one of ours."""
+"""Property of the ONNX file, and first key of a manifest, which identifies it as ours."""
 SUFFIX = ".json"
 LARGEST = 64 * 2**20
-"""Bytes of a manifest that are read."""
+"""Upper bound on the bytes read of a manifest."""
 _DATA = re.compile(r"[^/\\]+\.[0-9a-f]{16}\.data", re.DOTALL)
 SPECIALISED = "specialised"
 _OLD_MODEL = {"version", "form", "blocks", "source", "versions", "parity"}
 _OLD_BLOCK = {"node", "shape", "dtype", "e_lambda"}
 _OLD_ENGINE = {"source", "engine", "targets", "profiles", "strongly_typed", "versions"}
-"""The keys of manifests without a mark."""
+"""Keys of old manifests, without PROPERTY."""
 Record = dict[str, Any]
 
 
 def about(form: str, blocks: Sequence[Mapping[str, Any]]) -> Record:
-    """The part that travels in the file. blocks : node, op, shape, dtype, e_lambda of each."""
+    """The part stored in the file. blocks : node, op, shape, dtype, e_lambda of each."""
     return {"version": __version__, "form": form, "blocks": [dict(block) for block in blocks]}
 
 
 def specialisation(machine: str, block: int, onnxruntime: str) -> Record:
-    """What `about` has besides in a file that was laid out for one kind of processor; see specialise.py."""
+    """Addition to `about` in a file specialised for one kind of processor; see ort_cpu/specialise.py."""
     return {SPECIALISED: {"machine": machine, "block": block, "onnxruntime": onnxruntime}}
 
 
 def specialised(properties: Mapping[str, str]) -> Record | None:
-    """That part, from a file's metadata properties; None if the file is portable."""
+    """The record of `specialisation` in the metadata properties of a file; None if it is portable."""
     try:
         held = json.loads(properties.get(PROPERTY, "{}"))
     except (ValueError, RecursionError):
@@ -54,7 +53,7 @@ def specialised(properties: Mapping[str, str]) -> Record | None:
 
 
 def record(made: Record, source: Record, packages: Sequence[str]) -> Record:
-    """The whole manifest: `about`, where it came from, the versions it was made with; parity is not measured yet."""
+    """The whole manifest: `about`, origin, versions. Parity is None until measured."""
     from importlib import metadata  # takes longer than all else here together
 
     versions = {"python": platform.python_version()}
@@ -67,14 +66,14 @@ def record(made: Record, source: Record, packages: Sequence[str]) -> Record:
 
 
 def write(manifest: Record, beside: Path) -> None:
-    """Write `<beside>.json` for the file `beside` and its weights, which are there: a path inside `files.staging`."""
+    """Write `<beside>.json` for the existing file `beside` and its weights, inside `atomic.staging`."""
     held = [{"file": path.name, "sha256": _sha256(path)} for path in (beside, *_data_files(beside))]
     text = as_json({PROPERTY: "manifest", **manifest, "files": held}) + "\n"
     beside.with_name(beside.name + SUFFIX).write_text(text, encoding="utf-8")
 
 
 def read(beside: Path) -> Record | None:
-    """The manifest `<beside>.json`; None if there is none, or if that file is no manifest of ours."""
+    """Read the manifest `<beside>.json`; None without a manifest of ours."""
     try:
         with opened(beside.with_name(beside.name + SUFFIX)) as stream:
             held = json.loads(stream.read(LARGEST))
@@ -86,7 +85,7 @@ def read(beside: Path) -> Record | None:
 
 
 def _is_old(held: Record) -> bool:
-    """Whether a file has all that ours had before they had a mark, and nothing else."""
+    """Whether the keys are exactly those of our old manifests, without PROPERTY."""
     parts = (held.get("source"), held.get("versions"))
     if not all(isinstance(part, dict) for part in parts) or not {"python", "onnx"} <= held["versions"].keys():
         return False
@@ -99,9 +98,9 @@ def _is_old(held: Record) -> bool:
 
 
 def disagreements(path: Path) -> list[str]:
-    """Why the manifest of `path` is not of this file, or of these weights; empty if it is, or if there is none.
+    """Differences between the manifest of `path` and its files; none without a manifest.
 
-    Reads the files that the manifest names, two at most.
+    Reads the files that the manifest names, at most two.
     """
     home = path.resolve()  # where it was written: see files.staging
     held = (read(home) or {}).get("files")
@@ -126,7 +125,7 @@ def disagreements(path: Path) -> list[str]:
 
 
 def stale(path: Path) -> list[str]:
-    """A line for each file of weights that an earlier `path` had and the present one has not."""
+    """A line for each weight file of an earlier `path` that the present one does not use."""
     home = path.resolve()
     held = (read(home) or {}).get("files", ())
     used = {entry.get("file") for entry in held if isinstance(entry, dict)}
@@ -138,7 +137,7 @@ def stale(path: Path) -> list[str]:
 
 
 def data_file(path: Path, digest: str) -> Path:
-    """The file for the weights of `path`, named after their SHA-256."""
+    """Path of the weight file of `path`, named after its SHA-256."""
     return path.with_name(f"{path.name}.{digest[:16]}.data")
 
 
@@ -148,10 +147,9 @@ def _data_files(path: Path) -> list[Path]:
 
 
 def as_json(value: Any, default: Callable[[Any], Any] | None = None, *, ascii_only: bool = False) -> str:
-    """`value` as JSON for every reader and every terminal.
+    """`value` as JSON, safe for terminals.
 
-    Infinity and NaN are null. Letters are themselves, and what a terminal may act on is escaped.
-    ascii_only : escape all that is not ASCII.
+    Infinity and NaN become null. Escapes control characters; ascii_only : escapes all non-ASCII characters.
     """
     text = json.dumps(finite(value), indent=2, ensure_ascii=ascii_only, allow_nan=False, default=default)
     if text.replace("\n", "").isprintable():
@@ -160,7 +158,7 @@ def as_json(value: Any, default: Callable[[Any], Any] | None = None, *, ascii_on
 
 
 def finite(value: Any) -> Any:
-    """What JSON can hold of `value`: infinity and NaN become None."""
+    """`value` with None for infinity and NaN, which JSON does not support."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):

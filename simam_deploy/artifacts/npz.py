@@ -1,8 +1,8 @@
-"""Files of numpy.savez, read without believing what they say of themselves.
+"""Read files of numpy.savez without trust in their headers.
 
-NumPy allocates what the header of an array claims before it reads any of it, and a few kilobytes of deflated zeros
-become gigabytes. Here an array is what its entry in the archive has room for, and an archive holds at most MOST_RATIO
-times its own size.
+NumPy allocates the size in the header of an array before it reads data, and a few kilobytes of deflated zeros expand
+to gigabytes. Here an array has at most the size of its archive entry, and an archive expands at most MOST_RATIO
+times.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 MOST_RATIO = 100
-"""Of the arrays to the file: deflate reaches 1000, on zeros."""
+"""Upper bound on the expansion of a file. Deflate reaches 1000, on zeros."""
 FREE = 2**26
-"""Bytes that any file may become."""
+"""Bytes that any file may expand to."""
 BROKEN = (
     OSError,
     ValueError,
@@ -32,12 +32,12 @@ BROKEN = (
     zipfile.BadZipFile,
     zlib.error,
 )
-"""Raised for what is no such file; the RuntimeError for one with a password."""
+"""Exceptions for a file of another kind; RuntimeError for one with a password."""
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
 def arrays(stream: BinaryIO) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Name and array, one after the other. Raises what is in BROKEN."""
+    """Yield name and array. Raises the exceptions in BROKEN."""
     size = os.fstat(stream.fileno()).st_size
     with zipfile.ZipFile(stream) as archive:
         entries = archive.infolist()

@@ -1,7 +1,7 @@
-"""Files that somebody gave, opened for reading: regular ones alone, and below a folder those alone that lie there.
+"""Open untrusted paths for reading: regular files only, optionally restricted to a folder.
 
-Opening a pipe waits for its other end, and opening a device may do anything, so neither is opened. The descriptor
-itself is asked too: between a look at a name and its use another file may have taken the name.
+Opening a pipe blocks, and opening a device may have any effect, so neither is opened. The open descriptor is tested
+too, as another file may take the name between test and use.
 """
 
 from __future__ import annotations
@@ -22,14 +22,13 @@ _FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_DIRECTORY", 0) | g
 
 
 class SpecialFileError(OSError):
-    """It is neither a regular file nor a folder; or, below a folder, it is a symbolic link."""
+    """Neither a regular file nor a folder; or a symbolic link below a folder."""
 
 
 def opened(path: str | os.PathLike[str], kind: type[InputError] = InputError, what: str = "file") -> BinaryIO:
-    """Open a file for reading; symbolic links are followed.
+    """Open a file for reading. Follows symbolic links.
 
-    Raises `kind`, in words: no such file, a folder (`what` names what to give instead), a device or a pipe, no
-    permission.
+    Raises `kind`: no such file, a folder (`what` names the expected file), a device or a pipe, no permission.
     """
     source = Path(path)
     try:
@@ -48,7 +47,7 @@ def opened(path: str | os.PathLike[str], kind: type[InputError] = InputError, wh
 
 
 def sha256(stream: BinaryIO) -> str:
-    """Of the bytes that are left in `stream`, in hexadecimal."""
+    """SHA-256 of the rest of `stream`, in hexadecimal."""
     digest = hashlib.sha256()
     while block := stream.read(2**20):
         digest.update(block)
@@ -56,7 +55,7 @@ def sha256(stream: BinaryIO) -> str:
 
 
 def opened_below(folder: Path, parts: Sequence[str]) -> BinaryIO:
-    """Open the file at `parts` below `folder`; no part may be a symbolic link. `folder` itself may be behind one.
+    """Open the file at `parts` below `folder`. No part may be a symbolic link, except `folder` itself.
 
     Raises OSError: SpecialFileError for a link, a device or a pipe, IsADirectoryError, FileNotFoundError, others.
     """

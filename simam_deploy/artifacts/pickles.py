@@ -1,7 +1,7 @@
-"""The outline of a pickle, read without running anything: which containers, and objects of which classes, hold which.
+"""Outline of a pickle, read without running it: its containers and the classes of its objects.
 
-A pickle is a program for a stack machine that may call whatever it names. Here a name stays a name, and a call is
-noted as an object of that name.
+A pickle is a program for a stack machine that may call any function. Here a name stays a name, and a call is recorded
+as an object of that name.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 TORCH_MAGIC = 0x1950A86A20F9469CFC6C
-"""The first of the pickles in a row that torch.save wrote before it wrote zips; the fourth is what was saved."""
+"""First pickle of an old torch.save file, before the zip format. The fourth is the saved object."""
 
 
 MOST_OPERATIONS = 100_000
-"""That are read. The pickle of a detector with its optimiser has fewer."""
+"""Upper bound on the operations read. A detector with its optimiser has fewer."""
 LONGEST_KEY = 100
-"""Letters of a key, or of a name, that is written down."""
+"""Upper bound on the length of a recorded key or name."""
 
 
 @dataclass(eq=False)
@@ -30,7 +30,7 @@ class Thing:
     """dict, list, set, tuple, global or object."""
     name: str = ""
     items: list[Any] = field(default_factory=list)
-    """The values; in a dict they follow their keys. Of an object, the arguments and then its state."""
+    """The values. In a dict each follows its key; an object has its arguments, then its state."""
 
     def entries(self) -> Iterator[tuple[Any, Any]]:
         """Keys and values of a dict."""
@@ -39,7 +39,7 @@ class Thing:
 
 @dataclass
 class Outline:
-    """What one pickle holds; all names in it, in their order; whether it was read to its end."""
+    """Content of one pickle; its names in order; whether it was read to the end."""
 
     value: Any = None
     names: list[str] = field(default_factory=list)
@@ -47,7 +47,7 @@ class Outline:
 
 
 def outlines(data: bytes) -> list[Outline]:
-    """Of the pickles in a row, as far as they can be read: the last may be cut off. Raises nothing."""
+    """Outlines of consecutive pickles; the last may be truncated. Raises nothing."""
     stream = io.BytesIO(data)
     found: list[Outline] = []
     left = MOST_OPERATIONS
@@ -76,7 +76,7 @@ class _Machine:
         self._memo: dict[int, Any] = {}
 
     def end(self) -> Outline:
-        """With what is still open put where it would have gone."""
+        """Close the open containers, for a truncated pickle."""
         while self._marks or len(self._stack) > 1:
             above = self._above() if self._marks else [self._stack.pop()]
             if self._stack and isinstance(self._stack[-1], Thing):
@@ -132,7 +132,7 @@ class _Machine:
         self._stack.append(Thing("object", name, self._above()) if operation == "INST" else Thing("global", name))
 
     def _top(self, count: int) -> list[Any]:
-        """The last values, taken off."""
+        """Pop the last values."""
         if (start := len(self._stack) - count) < 0:
             raise IndexError
         held = self._stack[start:]
@@ -140,7 +140,7 @@ class _Machine:
         return held
 
     def _above(self) -> list[Any]:
-        """What is above the last mark, taken off with it."""
+        """Pop the last mark and the values above it."""
         mark = self._marks.pop()
         held = self._stack[mark:]
         del self._stack[mark:]
@@ -149,9 +149,9 @@ class _Machine:
 
 _KINDS = {"EMPTY_DICT": "dict", "DICT": "dict", "EMPTY_LIST": "list", "LIST": "list", "EMPTY_SET": "set"}
 _KINDS |= {"FROZENSET": "set", **dict.fromkeys(("EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"), "tuple")}
-"""Of what the operations make."""
+"""Upper bound on the recorded values."""
 _COUNTS = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3, **{name: 0 for name in _KINDS if name.startswith("EMPTY_")}}
-"""How many values each takes; the others take those above the last mark."""
+"""Number of stack values of each operation; the others take those above the last mark."""
 
 
 def _called(called: Any, given: list[Any]) -> Thing:
@@ -167,41 +167,41 @@ def _called(called: Any, given: list[Any]) -> Thing:
 
 
 def is_tensor(value: Any) -> bool:
-    """A tensor or a parameter of PyTorch."""
+    """Whether it is a tensor or a parameter of PyTorch."""
     return isinstance(value, Thing) and value.name.startswith(("torch._utils._rebuild_", "torch._tensor._rebuild_"))
 
 
 def is_array(value: Any) -> bool:
-    """An array of NumPy."""
+    """Whether it is an array of NumPy."""
     made = (".multiarray._reconstruct", ".numeric._frombuffer")
     return isinstance(value, Thing) and value.name.startswith("numpy.") and value.name.endswith(made)
 
 
 def is_module(value: Any) -> bool:
-    """An nn.Module: an object whose state has its dicts."""
+    """Whether it is an nn.Module: an object whose state has the dicts of one."""
     states = [item for item in value.items if isinstance(item, Thing)] if isinstance(value, Thing) else []
     keys = [key for state in states if value.kind == "object" and state.kind == "dict" for key, _ in state.entries()]
     return "_parameters" in keys or "_modules" in keys
 
 
 def is_optimizer(value: Any) -> bool:
-    """The state_dict of an optimizer."""
+    """Whether it is the state_dict of an optimizer."""
     return is_dict(value) and {"state", "param_groups"} <= {key for key, _ in value.entries() if isinstance(key, str)}
 
 
 def is_dict(value: Any) -> bool:
-    """A dict, or an object that is one as well."""
+    """Whether it is a dict, or an object of a subclass."""
     return isinstance(value, Thing) and value.kind == "dict"
 
 
 def has_names(value: Any, are: Callable[[Any], bool]) -> bool:
-    """A dict from texts to values some of which `are`, a function of one, such."""
+    """Whether it is a dict from strings to values, some of which satisfy `are`."""
     pairs = list(value.entries()) if is_dict(value) else []
     return all(isinstance(key, str) for key, _ in pairs) and any(are(held) for _, held in pairs)
 
 
 def places(value: Any, depth: int = 3) -> Iterator[tuple[tuple[str | int, ...], Thing]]:
-    """Each thing that is reached through keys that can be written down, with these keys; what is near comes first."""
+    """Yield each value reachable by plain keys, with these keys, nearest first."""
     level: list[tuple[tuple[str | int, ...], Any]] = [((), value)]
     seen: set[int] = set()  # a dict may hold itself
     for _ in range(depth):

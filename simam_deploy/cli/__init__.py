@@ -40,11 +40,11 @@ app = typer.Typer(
 
 
 class _Ended(SystemExit):
-    """A command came to its end, with this exit status. No other SystemExit comes from us."""
+    """End of a command, with its exit status. No other SystemExit comes from this package."""
 
 
 def _ending(command: Callable[..., None]) -> Callable[..., None]:
-    """The command, ended by its exit status, so that nothing around it gives another meaning to what it raises."""
+    """Wrap a command so that it ends with its exit status, and typer does not interpret its exceptions."""
 
     @wraps(command)
     def run(*args: Any, **options: Any) -> None:
@@ -62,7 +62,7 @@ def _status(command: Callable[[], None]) -> int:
 
 
 def _meaning(error: BaseException) -> int:
-    """The exit status of what a command raises, put into words on stderr."""
+    """Report the exception of a command on stderr; return the exit status."""
     status, words = UNUSABLE, ""
     match error:
         case typer.Exit():  # verify, when a row failed: all is printed
@@ -123,7 +123,7 @@ def _before(
 
 
 def main() -> None:
-    """Run the command line; ends with SystemExit. SIGTERM and Ctrl-C remove half-made files on the way."""
+    """Run the command line. Ends with SystemExit. Removes partial files on SIGTERM and Ctrl-C."""
     gc.set_threshold(100_000, 50, 100)  # on a graph of 100,000 nodes the collector would take half of the time
     silence()  # frameworks that the code of a model imports, too
     signal.signal(signal.SIGTERM, _terminated)

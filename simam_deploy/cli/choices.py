@@ -1,6 +1,6 @@
-"""Names that options take, without the frameworks behind them, and their completion in a shell.
+"""Valid names for options, without importing frameworks, and shell completion.
 
-tests/cli/test_choices.py holds each of them against its registry.
+tests/cli/test_choices.py compares each list with its registry.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def one_of(names: Sequence[str]) -> Complete:
 
 
 def list_of(names: Sequence[str]) -> Complete:
-    """Complete the last name of a comma-separated list by one that is not in it yet."""
+    """Complete the last name of a comma-separated list with a new one."""
 
     def complete(incomplete: str) -> list[str]:
         before, comma, last = incomplete.rpartition(",")
@@ -49,7 +49,7 @@ def list_of(names: Sequence[str]) -> Complete:
 
 
 def file_of(suffix: str) -> Complete:
-    """Complete the path of such a file. Where none begins so, shells complete any path by themselves."""
+    """Complete paths of files with that suffix. Without a match, shells complete any path."""
 
     def complete(incomplete: str) -> list[str]:
         folder, slash, start = incomplete.rpartition("/")

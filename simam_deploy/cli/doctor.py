@@ -1,4 +1,4 @@
-"""What is installed, what each runtime can do here, and the line that mends what is missing. Tried, not assumed."""
+"""Tests of the installed runtimes and libraries, with a command to install each missing one."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ PACKAGES = {
     "tensorrt_rtx": ("tensorrt-rtx", ("tensorrt-rtx-cu13", "tensorrt-rtx")),
     "tensorrt": ("tensorrt", ("tensorrt",)),
 }
-"""Room -> the extra of this package that brings it, and the names it has on PyPI."""
+"""Runtime -> extra of this package that installs it, and its names on PyPI."""
 
 
 @dataclass(frozen=True)
 class DoctorRow:
-    """One thing that may be here."""
+    """Result for one runtime or library."""
 
     name: str
     version: str
     works: bool
     detail: str
-    """What it was seen to do; or why it does not work, and in further lines the command that mends it."""
+    """Observed result; or the reason why it does not work, then the command to repair it."""
 
 
 def doctor(
@@ -68,7 +68,7 @@ def doctor(
 
 
 def _show(title: str, columns: Sequence[str], rows: Sequence[DoctorRow]) -> None:
-    """A table, and below it all of what does not work: reasons and commands are nothing to shorten."""
+    """Print a table, then reasons and commands in full for all that does not work."""
     details = [row.detail.splitlines()[0] if row.works else "see below" for row in rows]
     works = ["yes" if row.works else "no" for row in rows]
     render.table(title, columns, [(r.name, r.version, w, d) for r, w, d in zip(rows, works, details, strict=True)])
@@ -76,7 +76,7 @@ def _show(title: str, columns: Sequence[str], rows: Sequence[DoctorRow]) -> None
 
 
 def examine(on_progress: Callable[[str], None] | None = None) -> list[DoctorRow]:
-    """Try everything. Nothing is raised for what is missing; a one-block file is run on each runtime."""
+    """Test everything; run a file with one block on each runtime. Raises nothing for a missing one."""
     from simam_deploy.graph import onnx_file
     from simam_deploy.rewrite.forms import alone
 
@@ -108,14 +108,14 @@ def examine(on_progress: Callable[[str], None] | None = None) -> list[DoctorRow]
 
 
 def examine_experimental() -> list[DoctorRow]:
-    """Whether all is here that the parts need which have never run on a GPU. They are not tried."""
+    """Test the requirements of the experimental parts, which have never run on a GPU. Does not run them."""
     from simam_deploy.experimental.ahead_of_time.ready import ready
 
     return [_attempt("tensorrt, kernels ahead of time", lambda _: ready(), Path(), "ahead-of-time")]
 
 
 def _library(file: Path) -> DoctorRow:
-    """The compiled kernel: found, asked, and seen to run."""
+    """Test the kernel library: location, properties, one run."""
     from simam_deploy import native
     from simam_deploy.compare.kernel_use import kernel_in
 
@@ -132,7 +132,7 @@ def _library(file: Path) -> DoctorRow:
 
 
 def _cuda_kernels() -> DoctorRow:
-    """The CUDA kernels as PyTorch takes them: found, loaded, and seen to run where there is a GPU."""
+    """Test the CUDA kernels in PyTorch: location, loading, and one run if there is a GPU."""
     from simam_deploy.native import cuda_library
 
     name = "CUDA kernels"
@@ -196,7 +196,7 @@ def _try_torch(_: Path) -> str:
 
 
 def _try_session(file: Path, runtime: str, provider: str | None = None, kernel: str | None = None) -> str:
-    """kernel : "off" for ort itself, as the kernel library has a row of its own."""
+    """Run the file in a runtime. kernel : "off" for ort itself, as the kernel library has its own row."""
     from simam_deploy.runtimes import open_session
 
     x = _example()

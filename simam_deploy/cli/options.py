@@ -1,4 +1,4 @@
-"""Options that several commands share, and reading their texts. Nothing here imports a framework."""
+"""Options shared by several commands, and their parsing. Imports no framework."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from simam_deploy.cli import choices
 from simam_deploy.errors import InputError, ModelFileError, OutputError
 
 LARGEST = 2**30
-"""Numbers in one input; 4 GiB of float32."""
+"""Upper bound on the numbers of one input: 4 GiB of float32."""
 FORM_NAMES = ", ".join(choices.FORMS)
 DEFAULT_INPUTS = ",".join(choices.DEFAULT_INPUTS)
 
@@ -26,7 +26,7 @@ def _named(path: Path) -> Path:
 
 
 def _there(path: Path) -> Path:
-    """Refuse a file that is not there before anything is imported to read it."""
+    """Refuse a missing file before any framework is imported."""
     opened(path, ModelFileError, ".onnx file").close()
     return path
 
@@ -73,7 +73,7 @@ FoldEpilogueOption = Annotated[
     ),
 ]
 OldFoldEpilogueOption = Annotated[bool | None, typer.Option("--neighbours/--no-neighbours", hidden=True)]
-"""The name that `--epilogue` had before."""
+"""Hidden alias: the former name of `--epilogue`."""
 WeightsOption = Annotated[
     Path | None, typer.Option(help="Checkpoint to load into the model: FILE, or FILE:PART for one part of it.")
 ]
@@ -119,12 +119,12 @@ LimitsOption = Annotated[
 
 
 def parts(text: str) -> list[str]:
-    """The items of a comma-separated text."""
+    """Items of a comma-separated string."""
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def sizes(texts: Sequence[str] | None) -> list[tuple[int, ...]] | None:
-    """One size per text such as 1,3,224,224, () for ''; None for no texts. Raises InputError for what is no size."""
+    """Parse sizes such as 1,3,224,224, with () for ''; None without any. Raises InputError."""
     if not texts:
         return None
     try:
@@ -139,7 +139,7 @@ def sizes(texts: Sequence[str] | None) -> list[tuple[int, ...]] | None:
 
 
 def named_runtimes(text: str | None) -> list[str] | None:
-    """The runtimes that are named; None for all that are installed. Raises InputError for a list of none."""
+    """Named runtimes; None for all installed ones. Raises InputError for an empty list."""
     if text is not None and not parts(text):
         raise InputError("--runtimes names none; leave it out for all that are installed")
     return None if text is None else parts(text)

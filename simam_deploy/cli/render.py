@@ -1,6 +1,6 @@
-"""Rows as tables and stages as progress, for people at a terminal.
+"""Tables and progress for a terminal.
 
-All that is printed passes here, and is escaped here: names in a file may hold what a terminal acts on.
+All output passes through here and is escaped: names in a file may hold control characters.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
     from simam_deploy.rewrite.fused import Fused
 
 _IN_A_LOG = None if sys.stdout is not None and sys.stdout.isatty() else int(os.environ.get("COLUMNS") or WIDTH)
-"""A log has no width of its own."""
+"""Width for a log."""
 out = Console(width=_IN_A_LOG, emoji=False)
 err = Console(stderr=True, emoji=False)
 MOST_ROWS = 40
-"""A longer parity table is shown as the worst row of each session."""
+"""Upper bound on the rows of a parity table. A longer one shows the worst row of each session."""
 
 
 @contextmanager
 def progress(quiet: bool = False) -> Iterator[Callable[[str], None]]:
-    """A function that says what is being done: a spinner on a terminal, else a line for what lasts. On stderr.
+    """Yield a function that shows progress on stderr: a spinner on a terminal, else a line for each long stage.
 
-    quiet : say nothing, and let no warning of a library through.
+    quiet : show nothing, and suppress warnings of libraries.
     """
     if quiet:
         with warnings.catch_warnings():
@@ -63,8 +63,7 @@ def _line_on_stderr(what: str) -> None:
 
 
 def parity(report: Report) -> None:
-    """The rows of a verification; where there are many, the worst of each session, and all that failed. At the end
-    whether it passed, of all rows."""
+    """Print the rows of a verification, or, of many, the worst of each session and all failures; then the result."""
     columns = ("session", "case", "output", "max error", "of tolerance", "SNR dB", "worst element", "")
     rows = _worst(report.rows)
     cells = [
@@ -95,7 +94,7 @@ def parity(report: Report) -> None:
 
 
 def timing(title: str, rows: Sequence[TimingRow]) -> None:
-    """The rows of a benchmark: times in microseconds, ratios to the first session and to a copy of the input."""
+    """Print the rows of a benchmark: times in us, ratios to the first session and to a copy of the input."""
     columns = ("", "median us", "p20 us", "p80 us", "calls", "of the first", "of a copy", "SimAM by")
     cells = [
         (
@@ -135,9 +134,9 @@ def _title(what: str, shown: int, count: int) -> str:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[str] = ()) -> None:
-    """Print a table in the width of the terminal, or of a log. A cell that is True or False becomes pass or FAIL.
+    """Print a table in the width of the terminal or log. True and False become pass and FAIL.
 
-    right : the columns of numbers. Names that are too long lose their middle; --json has all of them.
+    right : columns of numbers. Long names lose their middle; --json has them in full.
     """
     head, *body = as_table(columns, [[_cell(value) for value in row] for row in rows], right, out.width).split("\n")
     for bold in (shortened(on_one_line(title), out.width), head):
@@ -150,12 +149,12 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], 
 
 
 def verdict(text: str) -> None:
-    """Print the last line of a command: in words and of how many, what came out."""
+    """Print the result of a command in its last line."""
     out.print(Text(on_one_line(text), "bold red" if text.startswith("FAILED") else "bold"), soft_wrap=True)
 
 
 def lines(texts: Sequence[str], title: str = "") -> None:
-    """Print lines below a title; nothing if there are none. The lines of a text behind its first are indented."""
+    """Print lines below a title; nothing without lines. Indents continuation lines."""
     if texts and title:
         out.print(title, style="bold", markup=False)
     for text in texts:
@@ -170,20 +169,20 @@ def error(text: str) -> None:
 
 
 def json(value: object) -> None:
-    """Print JSON on stdout; infinity and NaN become null. In ASCII where stdout is not in Unicode."""
+    """Print JSON on stdout, in ASCII unless stdout is Unicode. Infinity and NaN become null."""
     unicode = "utf" in (getattr(sys.stdout, "encoding", None) or "utf-8").lower()
     print(as_json(value, default=str, ascii_only=not unicode))
 
 
 def fused(done: Fused, title: str) -> None:
-    """What became of each block, and what was left alone."""
+    """Print the rows of the blocks, and the near misses."""
     table(title, *done.table, right=("λ",))
     near_misses(done.near_misses)
     lines(done.notes)
 
 
 def near_misses(misses: Sequence[NearMiss]) -> None:
-    """What came close, with the reasons."""
+    """Print the near misses with their reasons."""
     lines([str(miss) for miss in misses], f"{counted(len(misses), 'near miss')}, left alone:")
 
 

@@ -1,4 +1,4 @@
-"""Which stage a long job is in, for a log: a line for each that lasts."""
+"""Progress of a long job for a log: a line for each stage that lasts."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def lasting(show: Callable[[str], None], after: float = 2.0, again: float = 30.0) -> Iterator[Callable[[str], None]]:
-    """A function that takes the stage that begins. `show` gets its name once it has lasted `after` seconds, and with
-    the time that it has taken each time that it has lasted `again` seconds more. `show` runs in a thread of its own.
+    """Yield a function that announces the next stage.
+
+    `show` receives its name after `after` seconds, and then its duration every `again` seconds, in a separate thread.
     """
     ended = threading.Event()
     current: list[tuple[str, float]] = []

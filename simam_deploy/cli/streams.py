@@ -1,4 +1,4 @@
-"""stdout and stderr that a command can print to whatever they are: ASCII, full, closed, a pipe that nobody reads."""
+"""Safe stdout and stderr: for ASCII, a full disk, a closed stream, a pipe without a reader."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ from contextlib import contextmanager, suppress
 from typing import Any, TextIO, cast
 
 CANNOT_PRINT, NOBODY_READS = 74, 141
-"""Exit status where all was done but the printing: EX_IOERR of sysexits.h, and the shell's for SIGPIPE."""
+"""Exit status if only printing failed: EX_IOERR of sysexits.h, and that of shells for SIGPIPE."""
 
 
 class Stream:
-    """A text stream that never raises: what cannot be encoded is escaped, what cannot be written is dropped, and the
-    first failure is kept."""
+    """Text stream that never raises: escapes characters that it cannot encode, records its first failure."""
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
         self.failure: OSError | None = None if stream is not None else OSError(0, "it is closed")
 
     def write(self, text: str) -> int:
-        """Write, as far as that can be done."""
+        """Write, if possible."""
         if self._stream is not None and self.failure is None:
             try:
                 self._stream.write(text)
@@ -34,14 +33,14 @@ class Stream:
         return len(text)
 
     def flush(self) -> None:
-        """Flush, as far as that can be done."""
+        """Flush, if possible."""
         if self._stream is not None and self.failure is None:
             with self._kept():
                 self._stream.flush()
 
     @property
     def encoding(self) -> str:
-        """As the stream beneath has it; UTF-8 if there is none."""
+        """Encoding of the underlying stream; UTF-8 without one."""
         return getattr(self._stream, "encoding", None) or "utf-8"
 
     def isatty(self) -> bool:
@@ -59,7 +58,7 @@ class Stream:
             self._fail(error)
 
     def _fail(self, error: OSError) -> None:
-        """Keep the failure. What the stream still holds goes nowhere: Python would try again at its end."""
+        """Record the failure and discard buffered output: Python would try again at exit."""
         self.failure = error
         with suppress(OSError, ValueError, AttributeError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -69,10 +68,10 @@ class Stream:
 
 @contextmanager
 def standing_in() -> Iterator[Stream]:
-    """Streams that never raise in the place of stdout and stderr; yields the former.
+    """Replace stdout and stderr by streams that never raise; yields stdout.
 
-    Where 0, 1 or 2 is closed it is opened to nowhere: the next file would get that number, and with it all that a
-    library in C prints.
+    Opens a closed descriptor 0, 1 or 2 to the null device. Otherwise the next file would get that number, and the
+    output of C libraries with it.
     """
     for number in range(3):
         try:
@@ -91,7 +90,7 @@ def standing_in() -> Iterator[Stream]:
 
 
 def status_after(out: Stream, status: int) -> int:
-    """The exit status where `status` is that of the work: a failure to print changes 0 alone. Says so on stderr."""
+    """Final exit status: a printing failure replaces a `status` of 0. Reports it on stderr."""
     out.flush()
     if out.failure is None:
         return status

@@ -1,1 +1,1 @@
-"""Engines of TensorRT-RTX, each built in a process of its own."""
+"""TensorRT-RTX engines, each built in a separate process."""

@@ -1,10 +1,10 @@
-"""ONNX model -> TensorRT-RTX engine bytes and manifest. No GPU is needed; the targets are named.
+"""Build a TensorRT-RTX engine and its manifest from an ONNX model, for named targets, without a GPU.
 
     build_engine("model.onnx", "model.engine", targets=["sm86", "sm89"], shapes={"x": (1, 3, 224, 224)})
 
-Types are those in the graph (a strongly typed network). The bytes stay pure; what made them is told in
-`model.engine.json`. The builder runs in a process of its own, `engine_worker`, because it may abort; another
-builder is another worker that speaks the same lines.
+Types are those of the graph (a strongly typed network). The engine file holds the engine alone; `model.engine.json`
+describes its origin. The builder runs in a separate process, engines/worker.py, because it may abort. Another builder
+would be another worker with the same protocol.
 """
 
 from __future__ import annotations
@@ -40,20 +40,20 @@ from simam_deploy.text import on_one_line
 WORKER = python_command("simam_deploy.engines.worker")
 KINDS = {kind.__name__: kind for kind in (InputError, RuntimeUnavailable, BuildError)}
 MOST_NODES = 5_000
-"""With all functions in place. The builder takes a millisecond and 200 KB for each, and much more for some."""
+"""Upper bound on nodes after inlining. The builder takes a millisecond and 200 KB for each, and more for some."""
 A_CALL = 3
-"""Nodes that take the builder as long as the call of a function does."""
+"""Cost of a function call for the builder, in nodes."""
 MANY_INPUTS = 16
-"""Of one node, as of a Sum or Concat. The builder makes a layer for each of so many."""
+"""Number of inputs of one node, such as Sum or Concat, above which the builder makes a layer for each."""
 MOST_FOLDED = 2**24
-"""Numbers that are made of constants and sizes alone, besides as many as there are weights. The builder computes them
-beforehand, and keeps them in the engine."""
+"""Upper bound on numbers computed from constants and sizes alone, in addition to the number of weights. The builder
+folds them into the engine."""
 _KNOWN_DOMAINS = ("", "ai.onnx", "trt")
 
 
 @dataclass(frozen=True)
 class EngineReport:
-    """What was built. `log` holds the builder's warnings and errors; `build_s` is without parsing and writing."""
+    """Result of a build. `log` : warnings and errors of the builder.  `build_s` : without parsing and writing."""
 
     path: Path
     targets: tuple[str, ...]
@@ -81,10 +81,10 @@ def build_engine(
     shapes : for each input with a dynamic size its sizes, as (1, 3, 224, 224), or three of them: the smallest, the
     best and the largest.
     on_progress : called with "parse", "build sm86, sm89", "write".  timeout_s : of the builder process.
-    limits : refuse more than MOST_NODES nodes, and more than MOST_FOLDED numbers made of constants.
-    Raises InputError (ModelFileError for the file) before the builder starts, as for too many nodes, or for a target
-    it does not know; RuntimeUnavailable without tensorrt_rtx; OutputError; BuildError if the builder
-    refuses, dies or takes too long.
+    limits : refuse more than MOST_NODES nodes, and more than MOST_FOLDED folded numbers.
+    Raises InputError (ModelFileError for the file) before the builder starts, for instance for too many nodes or an
+    unknown target; RuntimeUnavailable without tensorrt_rtx; OutputError; BuildError if the builder refuses, dies or
+    exceeds the time.
     """
     model_path, engine_path = Path(model_path), Path(engine_path)
     wanted = [target.lower() for target in targets]
@@ -161,20 +161,20 @@ def _manifest(report: EngineReport, source: manifest.Record) -> manifest.Record:
 
 
 def _refuse_unknown_nodes(model: onnx.ModelProto, path: Path) -> None:
-    """TensorRT-RTX takes no plugins, and its parser goes by the name alone: it takes foo::Relu for Relu."""
-    bodies = {(function.domain, function.name) for function in model.functions}
+    """Refuse operators of other domains without a function: the parser would read foo::Relu as Relu."""
+    defined = {(function.domain, function.name) for function in model.functions}
     for node in nodes(model):
-        if node.domain not in _KNOWN_DOMAINS and (node.domain, node.op_type) not in bodies:
+        if node.domain not in _KNOWN_DOMAINS and (node.domain, node.op_type) not in defined:
             op = on_one_line(f"{node.domain}::{node.op_type}")
-            what = f"{path}: node {node.name or node.output[0]!r} is {op}, and no body for it"
+            what = f"{path}: node {node.name or node.output[0]!r} is {op}"
             if node.domain == OP_DOMAIN:
                 raise BuildError(
-                    f"{what} is in the file (form custom_op); TensorRT-RTX takes no plugins in its networks; put the "
-                    f"body in with: simam-deploy fuse {path} -o OUT.onnx --form function"
+                    f"{what}, and no fallback definition is in the file (form custom_op); TensorRT-RTX takes no "
+                    f"plugins in its networks; put it in with: simam-deploy fuse {path} -o OUT.onnx --form function"
                 )
             raise BuildError(
-                f"{what} is in the file; TensorRT-RTX goes by the name alone, so it would not know {op} "
-                f"or take it for ONNX's own; export the model without {op}"
+                f"{what}, and no function for it is in the file; TensorRT-RTX goes by the name alone, so it would "
+                f"not know {op} or take it for ONNX's own; export the model without {op}"
             )
 
 
@@ -187,7 +187,7 @@ def _started(job: Mapping[str, object], given: IO[bytes], stderr: IO[bytes]) -> 
 def _run(
     job: Mapping[str, object], on_progress: Callable[[str], None] | None, timeout_s: float | None
 ) -> tuple[dict[str, Any], list[str]]:
-    """Run the worker to its end, whichever way it ends. Returns what it has done, and the builder's log."""
+    """Run the worker to its end. Returns its result and the log of the builder."""
     log: list[str] = []
     last: dict[str, Any] = {}
     end = time.monotonic() + (threading.TIMEOUT_MAX if timeout_s is None else timeout_s)

@@ -1,11 +1,11 @@
-"""Builds one TensorRT-RTX engine, in a process of its own: a builder may abort, and then only this process ends.
+"""Build one TensorRT-RTX engine in a separate process: a builder may abort, and then only this process ends.
 
     <python_command("simam_deploy.engines.worker")> '{"model", "engine", "targets", "profiles", "functions"}'
 
-Talks to `simam_deploy.engines.builder` in JSON lines on stdout: {"stage": text} and {"log": text}, any number of
+Reports to `simam_deploy.engines.builder` in JSON lines on stdout: {"stage": text} and {"log": text}, any number of
 each, then one {"done": {"version", "layers", "targets", "build_s"}}, or {"error": [kind, text]} with a kind from
-`builder.KINDS`, or {"os_error": [errno, text]} if the engine cannot be written. Whatever the libraries print goes
-to stderr.
+`builder.KINDS`, or {"os_error": [errno, text]} if the engine cannot be written. Output of the libraries goes to
+stderr.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class _Refused(Exception):
 
 
 def main(argument: str) -> None:
-    """Do the job in `argument`, as the module's docstring says."""
+    """Run the job in `argument`; see the docstring of the module."""
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as channel:
         os.dup2(2, 1)
 
@@ -79,7 +79,7 @@ def _build(job: dict[str, Any], tell: Tell) -> dict[str, object]:
         raise _Refused(
             "BuildError",
             f"{name} has a function called {taken[0]}; TensorRT-RTX {trt.__version__} would use its own operator of "
-            "that name and not read the body; give the function another name, or inline it (onnx.inliner)",
+            "that name and not read the function; give the function another name, or inline it (onnx.inliner)",
         )
     if not parser.parse_from_file(job["model"]):
         lines = "".join(f"\n  {parser.get_error(i)}" for i in range(parser.num_errors))

@@ -1,4 +1,4 @@
-"""Never run on a GPU: code that was tried on fakes, emulators and compilers alone. `doctor --all` looks at it.
+"""Code that has never run on a GPU: tested on fakes, emulators and compilers alone. `doctor --all` covers it.
 
 `ahead_of_time` : SimAM's kernels inside a TensorRT engine.
 """

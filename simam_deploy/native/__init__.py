@@ -1,8 +1,8 @@
-"""The compiled op libraries: where they are, and what they say of themselves.
+"""The compiled op libraries: their location and properties.
 
-A library is looked for in this order: the file that its variable names, the one that `pip install` built into the
-package, the one that `make native` or `make native-cuda` built in this checkout. The first that is there is the one:
-if it cannot be used, that is an error. Where there is none, `why_not` says how to get one.
+Search order: the file named by the variable, the library in the installed package, the one that `make native` or
+`make native-cuda` built in this checkout. The first found is used; if it is unusable, that is an error. Without one,
+`why_not` explains how to get it.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 @dataclass(frozen=True)
 class Compiled:
-    """A library that is built from plugins/.
+    """A library built from plugins/.
 
-    what     : it is called in messages.
-    variable : of the environment; it may name the file.
+    what     : its name in messages.
+    variable : environment variable that may name the file.
     command  : builds it in a checkout.
     """
 
@@ -39,7 +39,7 @@ class Compiled:
     command: str
 
     def find(self) -> Path | None:
-        """The file, or None. Raises NativeError if the variable names no file."""
+        """Path of the library, or None. Raises NativeError if the variable names no file."""
         if named := os.environ.get(self.variable):
             if not Path(named).is_file():
                 raise NativeError(f"{self.variable} is {named!r}, which is no file; unset it, or name a {self.name}")
@@ -48,7 +48,7 @@ class Compiled:
         return next((folder / self.name for folder in folders if (folder / self.name).is_file()), None)
 
     def load(self, path: Path) -> ctypes.CDLL:
-        """Raises NativeError if it cannot be."""
+        """Load the library. Raises NativeError."""
         self._refuse_cut_off(path)
         try:
             return ctypes.CDLL(str(path))
@@ -56,7 +56,7 @@ class Compiled:
             raise NativeError(f"{path} cannot be loaded: {error}; {self.mend(path)}") from error
 
     def why_not(self) -> str:
-        """Why there is none, and how to get one: one line."""
+        """Reason why there is none, and how to get one, in one line."""
         built = f"build it with `{self.command}` in a checkout of simam-deploy"
         if self.name == NAME:  # what is missing for the others cmake does not write down
             notes = (folder / "missing.txt" for folder in (PACKAGE, CHECKOUT))
@@ -67,16 +67,16 @@ class Compiled:
         return f"no {self.what}: {built}; or name its file with {self.variable}"
 
     def mend(self, path: Path) -> str:
-        """What to do about a library that cannot be used: that depends on where it was found."""
+        """Remedy for an unusable library, depending on its location."""
         if os.environ.get(self.variable):
             return f"{self.variable} names it: unset that, or let it name another"
         how = self.command if path.parent in (CHECKOUT, CHECKOUT_CUDA) else "pip install ."
         return f"build it again: `{how}` in a checkout of simam-deploy"
 
     def _refuse_cut_off(self, path: Path) -> None:
-        """Raise NativeError unless the file is ELF and whole: loading one that was cut off kills the process.
+        """Raise NativeError unless the file is complete ELF: loading a truncated one kills the process.
 
-        What the linker writes last is the table of sections: where it is and how long stands in the first 64 bytes.
+        The linker writes the section table last; its offset and size are in the first 64 bytes.
         """
         with path.open("rb") as file:
             head = file.read(64)
@@ -92,16 +92,16 @@ LIBRARIES = {
     CPU: Compiled(NAME, "kernel library", VARIABLE, "make native"),
     CUDA: Compiled("libsimam_onnxruntime_cuda.so", "kernel library for CUDA", VARIABLE, "make native-cuda"),
 }
-"""Execution provider -> the library that is built for it. That for CUDA has the operators for the CPU too."""
+"""Execution provider -> its library. The CUDA library also has the CPU operators."""
 
 
 @dataclass(frozen=True)
 class Library:
-    """A library that was loaded and asked.
+    """A loaded library and its properties.
 
-    target    : the instructions its kernels for the CPU use here: avx512, avx2 or baseline.
-    machine   : what a file specialised here is marked with, as in `x86_64 avx512f`.
-    providers : of ONNX Runtime, that it has operators for.
+    target    : instruction set of its CPU kernels here: avx512, avx2 or baseline.
+    machine   : mark of files specialised here, such as `x86_64 avx512f`.
+    providers : execution providers of ONNX Runtime with operators in it.
     """
 
     path: Path
@@ -120,7 +120,7 @@ def library(provider: str = CPU) -> Library | None:
 
 
 def why_not(provider: str = CPU) -> str:
-    """Why there is no library for an execution provider, and how to get one: one line."""
+    """Reason why an execution provider has no library, and how to get one, in one line."""
     compiled = LIBRARIES[provider]
     if named := os.environ.get(compiled.variable):
         return f"{compiled.variable} names {named}, which has no operators for {provider}; unset it, or name another"

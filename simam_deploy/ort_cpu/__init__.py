@@ -1,1 +1,1 @@
-"""A model laid out for ONNX Runtime on one kind of CPU."""
+"""Specialisation of a model for ONNX Runtime on one kind of CPU."""

@@ -1,8 +1,8 @@
-"""ONNX Runtime's blocked layout NCHWc: an offline optimisation that uses it, and how it looks on this machine.
+"""ONNX Runtime's blocked layout NCHWc: offline optimisation, and block size on this machine.
 
-On a CPU ONNX Runtime runs convolutions on tensors whose channels are split into blocks, (N, C/b, H, W, b) in memory
-with the shape (N, C, H, W), and puts a ReorderOutput in front of every operator that does not know it, and a
-ReorderInput behind. The operators that know it are of the domain `com.microsoft.nchwc`, or work element by element.
+On a CPU, ONNX Runtime runs convolutions on tensors with channels in blocks: (N, C/b, H, W, b) in memory, with shape
+(N, C, H, W). It puts a ReorderOutput in front of every operator without support, and a ReorderInput behind.
+Supported are operators of the domain `com.microsoft.nchwc` and elementwise operators.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NO_LOG = 4
 
 
 def optimise(source: Path, target: Path, library: Library) -> None:
-    """Write the graph that ONNX Runtime makes of the file for this machine's CPU, layout included.
+    """Write the graph that ONNX Runtime optimises for the CPU of this machine, in its layout.
 
     Raises RuntimeUnavailable if ONNX Runtime is not installed, ModelFileError if it refuses the file.
     """
@@ -42,14 +42,14 @@ def optimise(source: Path, target: Path, library: Library) -> None:
 
 
 def version() -> str:
-    """Of the installed ONNX Runtime."""
+    """Version of the installed ONNX Runtime."""
     return str(framework("onnxruntime", "ort", "ort").__version__)
 
 
 def block_size() -> int:
-    """How many channels lie side by side in this machine's layout: seen by reordering 32 channels of two pixels.
+    """Block size of this machine's layout, from a reordering of 32 channels of two pixels.
 
-    Raises RuntimeUnavailable where ONNX Runtime has no such layout, as on processors without AVX.
+    Raises RuntimeUnavailable on processors without this layout, such as those without AVX.
     """
     ort = framework("onnxruntime", "ort", "ort")
     numbers = np.arange(_CHANNELS * 2, dtype=np.float32).reshape(1, _CHANNELS, 1, 2)
@@ -73,10 +73,10 @@ def block_size() -> int:
 
 
 def blocked_values(model: ir.Model) -> set[ir.Value]:
-    """The values of an optimised graph that are in the blocked layout.
+    """Values of an optimised graph in the blocked layout.
 
-    ONNX Runtime reorders what it gives to any operator that does not know the layout. So what such an operator is
-    given blocked, and what it makes of it, is element by element.
+    ONNX Runtime reorders inputs of operators without support. So an operator of another domain with a blocked input
+    is elementwise, and its output is blocked too.
     """
     found: set[ir.Value] = set()
     for node in model.graph:

@@ -26,7 +26,7 @@ channel or parameter makes errors as large as the values."""
 
 
 def compare(portable: ir.Model, specialised: ir.Model, sizes: Sequence[StaticShape] | None) -> None:
-    """Raise VerificationError where an output differs."""
+    """Raise VerificationError if an output differs."""
     with tempfile.TemporaryDirectory(prefix="simam-deploy-") as folder:
         paths = [Path(folder, "portable.onnx"), Path(folder, "specialised.onnx")]
         onnx_file.save(portable, paths[0])

@@ -1,13 +1,13 @@
-"""ONNX model -> the same model for one processor: ONNX Runtime's optimised graph, with SimAM in its blocked layout.
+"""Specialise an ONNX model for one kind of CPU: ONNX Runtime's optimised graph, with SimAM in its blocked layout.
 
-SimAM in NCHW costs a network more than its own time: ONNX Runtime reorders what it reads and what it writes, and the
-convolutions around lose what they would have taken in (see runtimes/ort_layout.py). Here every SimAM stands, while
-ONNX Runtime optimises the graph, as a MaxPool over 1x1: an operator that knows the layout, that no transposition is
-moved through, and that is like no other one, as each has a dilation of its own, which over 1x1 means nothing. A
-residual comes in by a Mul behind it. Then they become `simam.nchwc::SimAM...`, which works in that layout.
+SimAM in NCHW costs a network more than its own time: ONNX Runtime reorders its input and output, and adjacent
+convolutions lose their fusions (see blocked_layout.py). So while ONNX Runtime optimises the graph, a marker replaces
+every SimAM: a MaxPool over 1x1, which supports the layout. No transposition moves through it, and a dilation of its
+own, without effect over 1x1, keeps it unique. A residual enters by a Mul behind it. Then the markers become
+`simam.nchwc::SimAM...`, which works in that layout.
 
-The file holds weights laid out for one kind of processor and needs the op library. It is marked with the machine, and
-refused elsewhere, by `open_session` and by the operators themselves.
+The file runs only on CPUs with the same vector width and needs the op library. Elsewhere, `open_session` and the
+operators raise an error.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ from simam_deploy.rewrite.fused import BlockRow, Fused
 from simam_deploy.text import Say, on_one_line
 
 FIRST_MARK = 1_000_003
-"""The dilation of the first MaxPool that stands for an operator of ours."""
+"""Dilation of the first marker."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Specialised(Fused):
-    """The new model and its report. The form of a row is `blocked`, or `custom_op` where a block keeps to NCHW."""
+    """The new model and its report. The form of a row is `blocked`, or `custom_op` for a block that stays in NCHW."""
 
     machine: str
-    """As the op library names it; the file runs on such machines alone."""
+    """Name in the op library. The file runs only on such machines."""
     block: int
-    """Channels that lie side by side."""
+    """Channels per block."""
 
 
 def specialise(
@@ -55,13 +55,13 @@ def specialise(
     check: bool = True,
     sizes: Sequence[StaticShape] | None = None,
 ) -> Specialised:
-    """Fuse `model` and lay it out for this machine's CPU. `model` is not changed.
+    """Fuse `model` and specialise it for the CPU of this machine. Does not change `model`.
 
-    check : run it on random inputs, and compare the y of every operator of ours, and every output of floats, with
-    the portable model's.  sizes : one per input, for its dynamic axes; see inputs.cases.
-    Raises as `fuse`; RuntimeUnavailable where ONNX Runtime, its blocked layout or the op library is missing;
-    FormError if a node of our name is another operator, if no block lies where ONNX Runtime uses that layout, or if
-    it cannot load what it made;
+    check : compare the y of every operator of ours, and every float output, with the portable model on random inputs.
+    sizes : one per input, for its dynamic axes; see inputs.cases.
+    Raises as `fuse`; RuntimeUnavailable without ONNX Runtime, its blocked layout or the op library; FormError if a
+    node with our name is another operator, if no block is in the blocked part of the graph, or if ONNX Runtime cannot
+    load the result;
     VerificationError if a value differs by more than the share compare.SAME.
     """
     say = on_progress or (lambda _: None)
@@ -108,13 +108,13 @@ def specialise(
 
 @dataclass(frozen=True)
 class _Place:
-    """Where an operator of ours goes in the optimised graph."""
+    """Position of an operator of ours in the optimised graph."""
 
     node: ir.Node
-    """The operator, in the portable model."""
+    """The operator in the portable model."""
     pool: ir.Node
     end: ir.Node
-    """What makes y as long as it is a mark: the MaxPool, or the Mul behind it that brings the residual."""
+    """The marker node that makes y: the MaxPool, or the Mul behind it with the residual."""
 
     @property
     def residual(self) -> ir.Value | None:
@@ -122,9 +122,9 @@ class _Place:
 
 
 def _with_marks(model: ir.Model, wanted: Container[str]) -> tuple[ir.Model, dict[int, ir.Node]]:
-    """A copy in which the `wanted` operators of ours are marks; the marks' dilations -> the operators.
+    """Copy with markers for the `wanted` operators, and dilation -> operator.
 
-    Those in subgraphs and functions stay, and those with computed parameters.
+    Operators in subgraphs and functions, and those with computed parameters, stay.
     """
     copy = model.clone()
     ours: dict[int, ir.Node] = {}
@@ -146,7 +146,7 @@ def _with_marks(model: ir.Model, wanted: Container[str]) -> tuple[ir.Model, dict
 
 
 def _replace(graph: ir.Graph, old: ir.Node, made: list[ir.Node]) -> None:
-    """Put nodes in the place of one; its output keeps name, type and shape."""
+    """Replace a node by others. Its output keeps name, type and shape."""
     y, new = old.outputs[0], made[-1].outputs[0]
     new.name, new.type, new.shape = y.name, y.type, y.shape
     graph.insert_before(old, made)
@@ -155,7 +155,7 @@ def _replace(graph: ir.Graph, old: ir.Node, made: list[ir.Node]) -> None:
 
 
 def _places(model: ir.Model, ours: Mapping[int, ir.Node]) -> dict[int, _Place]:
-    """The marks that ONNX Runtime left as they were and took into the blocked layout."""
+    """Markers that ONNX Runtime moved unchanged into the blocked layout."""
     blocked = blocked_layout.blocked_values(model)
     places = {}
     for pool in model.graph:
@@ -182,13 +182,12 @@ def _has_residual(node: ir.Node) -> bool:
 
 
 def _parameters(node: ir.Node) -> tuple[ir.Value | None, ...]:
-    """Scale and bias, if it has them."""
+    """Scale and bias, if any."""
     return tuple(node.inputs[1:3]) if len(node.inputs) > 1 else ()
 
 
 def _tell_types(model: ir.Model, rows: Mapping[str, BlockRow]) -> None:
-    """Write the type and shape of the operators that stay, where the file does not tell them: nothing infers them
-    behind the blocked layout."""
+    """Declare type and shape of the operators that stay. No tool infers them behind the blocked layout."""
     for node in model.graph:
         row = rows.get(str(node.name))
         if row is not None and node.domain == OP_DOMAIN:
@@ -241,8 +240,10 @@ def specialise_file(
     check: bool = True,
     sizes: Sequence[StaticShape] | None = None,
 ) -> Specialised:
-    """`specialise` from one ONNX file to another, with a manifest beside it. Raises as `specialise`, `onnx_file.load`
-    and `files.staging` do; nothing is written then, and `source` is never touched."""
+    """`specialise` from file to file, with a manifest beside the result.
+
+    Raises as `specialise`, `onnx_file.load` and `atomic.staging`; nothing is written then. Never changes `source`.
+    """
     model = onnx_file.load(source)
     refuse_overwriting_inputs(target, [source, *onnx_file.weight_files(model, source)])
     with staging(target) as staged, onnx_file.blaming(source):

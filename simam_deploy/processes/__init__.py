@@ -1,1 +1,1 @@
-"""How child processes start, and one function in a process with limits."""
+"""Start of child processes, and one function in a process with limits."""

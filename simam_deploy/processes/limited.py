@@ -1,9 +1,9 @@
-"""One function of this package in a process of its own, with limits: what it runs may never end, or take all memory.
+"""Run one function of this package in a separate process with limits on time and memory.
 
     call("simam_deploy.cli.doctor:see_kernel", "model.onnx", limits=Limits(cpu_s=4, wall_s=8, memory=2**31))
 
-The process gets the arguments and hands back the result as JSON. It imports nothing from the current folder, its
-temporary files are removed with it, and on Linux it is killed when its parent ends, whichever way that is.
+Arguments and result pass as JSON. The process imports nothing from the current folder, and its temporary files are
+removed at its end. On Linux it is killed when its parent ends for any reason.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from simam_deploy.processes.python_command import environment, python_command
 _KILL_WITH_PARENT = 1
 """PR_SET_PDEATHSIG of Linux's prctl."""
 _LAST_BYTES = 2000
-"""Of what the process writes to stderr, for the error."""
+"""Upper bound on the stderr of the process in the error."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """cpu_s : of all threads together.  wall_s : from the start, imports included.  memory : bytes of addresses.
+    """cpu_s : of all threads together.  wall_s : from the start, with imports.  memory : bytes of address space.
 
-    Where there are no resource limits, as on Windows, wall_s alone holds.
+    Without resource limits, as on Windows, wall_s alone applies.
     """
 
     cpu_s: int
@@ -43,10 +43,10 @@ class Limits:
 
 
 def call(function: str, *arguments: object, limits: Limits) -> Any:
-    """The result of `package.module:function` for arguments that JSON can hold.
+    """Call `package.module:function` with arguments that JSON supports.
 
-    Raises LimitError: a limit was met, or the process died. An exception of the function is raised as LimitError too,
-    with its first line.
+    Raises LimitError if the process exceeds a limit or dies, and for an exception of the function, with its first
+    line.
     """
     with tempfile.TemporaryDirectory(prefix="simam-deploy-") as folder:
         answer = Path(folder, "answer.json")
@@ -90,7 +90,7 @@ def _end(status: int, limits: Limits, last: list[str]) -> str:
 
 
 def main() -> None:
-    """What the process does: limits first, then the function."""
+    """Entry point of the process: set limits, then call the function."""
     function, arguments, answer, given, parent = json.loads(sys.argv[1])
     limits = Limits(**given)
     _restrict(limits, parent)

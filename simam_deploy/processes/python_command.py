@@ -1,4 +1,4 @@
-"""Child processes: how they start, so that nothing in the current folder is imported, loaded or run by its name."""
+"""Commands for child processes that import, load and run nothing from the current folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ runpy.run_module({module!r}, run_name="__main__", alter_sys=True)
 
 
 def python_command(module: str) -> tuple[str, ...]:
-    """The command that runs a module of this package as `python -m` does, without the current folder in sys.path.
+    """Command to run a module of this package like `python -m`, without the current folder in sys.path.
 
     `-m` puts the current folder first, so that a `json.py` there would run. Python 3.10 has no `-P`, and `-I` ignores
     PYTHONPATH and the user's packages, which hold the frameworks. The package is loaded from where this file lies.
@@ -32,7 +32,7 @@ def python_command(module: str) -> tuple[str, ...]:
 
 
 def environment() -> dict[str, str]:
-    """The environment, its search paths without the entries that mean the current folder: empty ones and `.`."""
+    """The environment, without entries for the current folder (empty or `.`) in search paths."""
     kept = dict(os.environ)
     for name in SEARCH_PATHS:
         if name in kept:
@@ -43,5 +43,5 @@ def environment() -> dict[str, str]:
 
 
 def find_program(name: str) -> str | None:
-    """As shutil.which, but never in the current folder."""
+    """shutil.which, but never in the current folder."""
     return shutil.which(name, path=environment().get("PATH", os.defpath))

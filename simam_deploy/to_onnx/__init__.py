@@ -1,4 +1,4 @@
-"""PyTorch model -> one ONNX file, proved equal to it: `adopt`, torch.onnx.export, `fuse`, `verify`."""
+"""Export a PyTorch model to an ONNX file, checked against it: `adopt`, torch.onnx.export, `fuse`, `verify`."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ COMPILED = "the model is compiled by torch.compile: the file was made of, and co
 
 @dataclass(frozen=True, repr=False)
 class Exported:
-    """What was written, the parity report, what was adopted (None if not asked for), and what is not in the file."""
+    """Result of an export: the file, the parity report, the adopted modules (None if off), and notes."""
 
     path: Path
     fused: Fused
@@ -90,32 +90,31 @@ def export(
 ) -> Exported:
     """Export `model` to `path` with its SimAM blocks in `form`, and a manifest at `<path>.json`.
 
-    args, kwargs : example inputs, as `model(*args, **kwargs)`; a list of args stands for a tuple, anything else for
-    one argument. They, and what the model returns, may be nested tuples, lists, dicts and dataclasses of tensors. Of
-    what is no tensor, None is left out, and plain values are constants, or left out of the outputs, with a note. An
-    input is named after the parameter of forward, an output `output`, `output_0`, ... or by its key (structure.py).
-    An input that the model does not use is not in the file.
+    args, kwargs : example inputs, as `model(*args, **kwargs)`; a list of args counts as a tuple, anything else as one
+    argument. Inputs and results may be nested tuples, lists, dicts and dataclasses of tensors. None is left out;
+    plain values become constants, or are left out of the outputs, with a note. Inputs have the names of the
+    parameters of forward; outputs are `output`, `output_0`, ... or have their keys (pytorch/nested.py). Unused
+    inputs are not in the file.
     opset : None for the exporter's own default.
     dynamic : "batch", "height", "width", "depth", "time" (or "length") of inputs (N, C, H, W), (N, C, D, H, W) and
     (N, C, T) or (N, T, C); "x:0,2" for any axes of input x; or a mapping as {"x": [0, 2]}, {"x": {0: "batch"}}. Other
-    axes are fixed at the sizes of the example.
+    axes have the sizes of the example.
     exporter : "dynamo" (torch.export, opset >= 18) or "torchscript".
-    check : compare the file with `model` at the example, on `inputs` (as in inputs.cases), and where axes are dynamic
-    at two other sizes, one of them odd where the model takes such; on `runtimes` (all that are installed). The λ of
-    each block is compared with that of its module. For float32 models; the truth is `model` in float64, without the
-    casts to narrower floats in its code. After check_seconds no further inputs are begun, with a note. If a row
-    fails, or a λ, nothing is written, and VerificationError carries the report, or says which λ.
-    adopt : put our SimAM in the place of modules that compute SimAM (pytorch/adopt) while torch exports the model.
-    Ours computes half models in float32 and takes M - 1 from the shape of x. The file is compared with the model as
-    given.
-    epilogue : fold what follows SimAM into its node, see `fuse`.
-    source : how to name the model in the manifest; its class name by default.
-    The model is exported as in eval mode, and is as it was afterwards: modes, hooks, and caches that its forward
-    keeps. Of a compiled model the one before torch.compile is exported, of a torch.export.ExportedProgram its
-    module. Weights beyond 2 GiB go to `<path>.<hash>.data`.
-    Raises InputError (the model does not run on args or at another size, it draws random numbers or remembers earlier
-    runs, a trace would keep values of args, an axis stayed fixed, the exporter refuses), NoBlockError, FormError,
-    OutputError; nothing is written then.
+    check : compare the file with `model` on the example, on `inputs` (as in inputs.cases), and for dynamic axes at
+    two other sizes, one of them odd if the model accepts it; on `runtimes` (all installed ones). Compares the λ of
+    each block with that of its module. For float32 models; the truth is `model` in float64, without casts to narrower
+    floats in its code. Starts no further inputs after check_seconds, with a note. If a row or a λ fails, nothing is
+    written, and VerificationError carries the report or names the λ.
+    adopt : replace modules that compute SimAM by ours (pytorch/adopt) during the export. Ours computes 16-bit
+    models in float32 and takes M - 1 from the shape of x. The file is compared with the original model.
+    epilogue : fold the epilogue of SimAM into its node, see `fuse`.
+    source : name of the model in the manifest; its class name by default.
+    Exports the model in eval mode and leaves it unchanged: modes, hooks, caches of its forward. Exports a compiled
+    model without torch.compile, and the module of a torch.export.ExportedProgram. Weights above 2 GiB go to
+    `<path>.<hash>.data`.
+    Raises InputError (the model does not run on args or at another size, is random or depends on earlier runs, a
+    trace would keep values of args, an axis stayed fixed, the exporter refuses), NoBlockError, FormError,
+    OutputError. Nothing is written then.
     """
     say = on_progress or (lambda _: None)
     if isinstance(model, torch.export.ExportedProgram):
@@ -199,8 +198,7 @@ def _refuse_other_floats(model: nn.Module, call: Call) -> None:
 
 @contextmanager
 def _in_eval_mode(model: nn.Module) -> Iterator[bool]:
-    """In eval mode and not compiled inside, as it was behind it, also what it wrote on itself. Gives whether it was
-    compiled."""
+    """Inside, put the model in eval mode, uncompiled; restore it on exit. Yields whether it was compiled."""
     with torch.inference_mode(False), preserved(model, values=True), uncompiled():
         leave_inference_mode(to_eval(model))
         yield uncompile(model)
@@ -211,7 +209,7 @@ def _resized(call: Call, sizes: InputSizes) -> dict[str, Tensor]:
 
 
 def _runs(model: nn.Module, call: Call, sizes: InputSizes) -> InputError | None:
-    """Why the model does not run at these sizes; None if it does."""
+    """Reason why the model does not run at these sizes, or None."""
     try:
         call.run(model, list(_resized(call, sizes).values()))
     except InputError as error:
@@ -220,7 +218,7 @@ def _runs(model: nn.Module, call: Call, sizes: InputSizes) -> InputError | None:
 
 
 def _why_not(parity: Report, others: Collection[str]) -> str:
-    """Why a file was not written, and how to mend one that is equal to the model at the sizes of the example."""
+    """Reason why the file was not written, and a remedy if it equals the model at the sizes of the example."""
     failed = {row.case for row in parity.rows if not row.passed}
     if not failed:
         return "was not written, as no output tells whether it is equal to the model; see the notes"
@@ -234,8 +232,11 @@ def _why_not(parity: Report, others: Collection[str]) -> str:
 def _at_other_sizes(
     model: nn.Module, call: Call, axes: DynamicAxes
 ) -> tuple[dict[str, dict[str, Tensor]], list[str]]:
-    """Inputs of other sizes, under the name of each, and notes. The model ran on the first last: what it caches by
-    size is then computed in the export. A cache for the size of the example would be a constant in the file."""
+    """Inputs of other sizes, by name of the case, and notes.
+
+    Runs the model on the first of them last. So caches by size are computed again in the export: a cache for the size
+    of the example would become a constant in the file.
+    """
     others: dict[str, dict[str, Tensor]] = {}
     notes: list[str] = []
     for step, sizes in odd_sizes(axes, call.tensors):

@@ -1,7 +1,7 @@
-"""A model as a function of tensors to a tuple of tensors, whatever it takes and returns.
+"""A model as a function from tensors to a tuple of tensors, for any structure of inputs and outputs.
 
-Both exporters, and the session that is compared with, see `Flat`; so nested inputs, *args, None and plain numbers are
-the same for all of them, and inputs and outputs have the same names everywhere.
+Both exporters and the session of the comparison use `Flat`. So they treat nested inputs, *args, None and plain
+numbers alike, and use the same names of inputs and outputs.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _CONSTANTS = (*PLAIN, torch.dtype, torch.device, torch.layout, torch.memory_form
 
 @dataclass(frozen=True)
 class Call:
-    """How a model is called.
+    """Arguments of a model.
 
-    names : one for each tensor in the inputs, in their order; None for one that is a constant.
+    names : one for each tensor in the inputs, in order; None for a constant.
     """
 
     inputs: ModelInputs
@@ -35,19 +35,19 @@ class Call:
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """What varies, by name. A copy of each, as an exporter takes one tensor in two places for one input."""
+        """Copies of the variable tensors, by name. Without copies, an exporter merges inputs with one tensor."""
         return {
             name: leaf.detach().clone() for name, leaf in zip(self.names, _tensors(self.inputs), strict=True) if name
         }
 
     def without(self, names: Sequence[str]) -> Call:
-        """The same with those tensors as constants."""
+        """This call with those tensors as constants."""
         return replace(self, names=tuple(None if name in names else name for name in self.names))
 
     def run(self, model: nn.Module, tensors: Sequence[Tensor] | None = None) -> Any:
-        """What `model` returns, nested as it is. Raises InputError if it does not run.
+        """Run `model`; return its nested result. Raises InputError if it does not run.
 
-        tensors : others in place of the example's, in the order of names.
+        tensors : replacements for those of the example, in the order of names.
         """
         given = list(self.tensors.values()) if tensors is None else tensors
         try:
@@ -60,7 +60,7 @@ class Call:
             raise InputError(f"the model does not run on inputs of shape {sizes}: {error}") from error
 
     def rebuilt(self, tensors: Sequence[Tensor]) -> ModelInputs:
-        """The inputs with these tensors in them, in the order of names."""
+        """The inputs with these tensors, in the order of names."""
         names, given = iter(self.names), iter(tensors)
 
         def put(leaf: Any) -> Any:
@@ -71,9 +71,9 @@ class Call:
 
 
 def call_of(model: nn.Module, args: Any, kwargs: Mapping[str, Any] | None) -> Call:
-    """`model(*args, **kwargs)`: a list of args stands for a tuple, anything else for one argument.
+    """The call `model(*args, **kwargs)`. A list of args counts as a tuple, anything else as one argument.
 
-    Raises InputError if there is no tensor, or something that is neither a tensor nor a plain value.
+    Raises InputError without a tensor, and for values that are neither tensors nor plain.
     """
     inputs = ModelInputs(tuple(args) if isinstance(args, tuple | list) else (args,), dict(kwargs or {}))
     found = list(_leaves(model, inputs))
@@ -91,7 +91,7 @@ def call_of(model: nn.Module, args: Any, kwargs: Mapping[str, Any] | None) -> Ca
 
 
 def _refuse_others(found: Iterable[tuple[str, Any]], demand: str, mend: str) -> None:
-    """Raise InputError for what is neither a tensor nor a plain value."""
+    """Raise InputError for values that are neither tensors nor plain."""
     others = [
         f"{name} is of type {type(v).__name__}" for name, v in found if not isinstance(v, (Tensor, *_CONSTANTS))
     ]
@@ -100,9 +100,9 @@ def _refuse_others(found: Iterable[tuple[str, Any]], demand: str, mend: str) -> 
 
 
 def outputs_of(result: Any, inputs: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Names for the tensors in what a model returned, none of them that of an input; and notes on what is left out.
+    """Names for the tensors in a result, distinct from those of inputs, and notes on other values.
 
-    Raises InputError if there is no tensor, or something that is neither a tensor nor a plain value.
+    Raises InputError without a tensor, and for values that are neither tensors nor plain.
     """
     found = list(named(result))
     _refuse_others(
@@ -119,10 +119,10 @@ def outputs_of(result: Any, inputs: Sequence[str]) -> tuple[list[str], list[str]
 
 
 class Flat(nn.Module):
-    """`model` as forward(*tensors) -> tuple of tensors. It leaves no trace on the model: exporters that trace it put
-    tensors of their own into its caches.
+    """`model` as forward(*tensors) -> tuple of tensors.
 
-    Its children and parameters are the model's own, under their own names, so that the names in the file are those.
+    Restores the model after each run, as tracing exporters put their own tensors into its caches. Children and
+    parameters are those of the model, so the file has their names.
     """
 
     def __init__(self, model: nn.Module, call: Call) -> None:
@@ -136,7 +136,7 @@ class Flat(nn.Module):
         self.training = model.training
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """The tensors in what the model returns, each of them another one than the others and the inputs."""
+        """Run the model; return the tensors of its result, all distinct from each other and from the inputs."""
         inputs = self._flat_call.rebuilt(tensors)
         with preserved(self._flat_model):
             result = self._flat_model(*inputs.positional, **inputs.keywords)
@@ -148,7 +148,7 @@ class Flat(nn.Module):
 
 
 def _leaves(model: nn.Module, inputs: ModelInputs) -> Iterator[tuple[str, Any]]:
-    """With names after the parameters of forward, in the order of `Inputs`."""
+    """Leaves of the inputs, named after the parameters of forward, in the order of `ModelInputs`."""
     parameters = _parameters(model)
     by_position = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     star = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), "input")

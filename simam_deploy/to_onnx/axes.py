@@ -1,4 +1,4 @@
-"""Which axes of which inputs are dynamic, by name or by number, and other sizes to try them at."""
+"""Dynamic axes of the inputs, by name or number, and other sizes for trials."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from simam_deploy.errors import InputError
 
 RequestedAxes = Sequence[str] | Mapping[str, Sequence[int] | Mapping[int, str]]
 DynamicAxes = dict[str, dict[int, str]]
-"""Input -> axis -> the name of the dimension in the file. Every input is in it."""
+"""Input -> axis -> name of the dimension in the file, for every input."""
 InputSizes = dict[str, tuple[int, ...]]
 
 BY_RANK: dict[int, dict[str, int]] = {
     4: {"batch": 0, "height": 2, "width": 3},
     5: {"batch": 0, "depth": 2, "height": 3, "width": 4},
 }
-"""Rank of an input -> its named axes: (N, C, H, W) and (N, C, D, H, W). Others have batch alone, and of 3-D ones
-`time` (or `length`) is axis 2 or 1, as (N, C, T) and (N, T, C) are both in use."""
+"""Rank of an input -> its named axes: (N, C, H, W) and (N, C, D, H, W). Other ranks have batch alone. `time` (or
+`length`) of a 3-D input is axis 2 or 1, for (N, C, T) or (N, T, C)."""
 TIME = ("time", "length")
 NAMES = ("batch", *TIME, "depth", "height", "width")
 LARGEST_STEP = 32
 
 
 def parsed(asked: RequestedAxes) -> tuple[list[str], dict[str, dict[int, str]]]:
-    """The names, and the axes by number of each input, "" for one without a name of its own.
+    """Parse axis names, and axis numbers per input with their labels ("" without one).
 
     asked : names and `INPUT:AXES`, as in ["batch", "x:2", "3"] or "x:2,3"; or a mapping of inputs to axes, or to
     axes with their names.
-    Raises InputError for what is neither.
+    Raises InputError for anything else.
     """
     if isinstance(asked, Mapping):
         pairs = {name: dict(a) if isinstance(a, Mapping) else dict.fromkeys(a, "") for name, a in asked.items()}
@@ -58,10 +58,10 @@ def parsed(asked: RequestedAxes) -> tuple[list[str], dict[str, dict[int, str]]]:
 
 
 def resolved(asked: RequestedAxes, tensors: Mapping[str, Tensor], runs: Callable[[InputSizes], bool]) -> DynamicAxes:
-    """The axes that `asked` means for these inputs.
+    """Resolve `asked` to axes of these inputs.
 
-    runs : whether the model runs at other sizes; asked only where `time` may be one of two axes.
-    Raises InputError for a name that no input has, and for an axis or an input that there is not.
+    runs : tests whether the model runs at other sizes. Used only if `time` may be one of two axes.
+    Raises InputError for a name that no input has, and for an unknown axis or input.
     """
     names, numbers = parsed(asked)
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
@@ -87,28 +87,33 @@ def resolved(asked: RequestedAxes, tensors: Mapping[str, Tensor], runs: Callable
 
 
 def other_sizes(axes: DynamicAxes, tensors: Mapping[str, Tensor]) -> Iterator[InputSizes]:
-    """Larger sizes to try, the likeliest first: one more in the batch, else steps that networks with strides take,
-    powers of two that divide the size. Height and width differ. Inputs keep the ratio of their sizes."""
+    """Larger sizes for trials, the likeliest first.
+
+    The batch grows by one, other axes by steps for networks with strides: powers of two that divide the size. Height
+    and width differ. Inputs keep the ratio of their sizes.
+    """
     for factor in (1, 2, 4):
         yield _changed(axes, tensors, partial(_larger, factor=factor))
 
 
 def odd_sizes(axes: DynamicAxes, tensors: Mapping[str, Tensor]) -> Iterator[tuple[int, InputSizes]]:
-    """Sizes with other remainders than the example's and `other_sizes`, each with the step of which they are odd
-    multiples: 1 first, then what networks with strides take. A batch is 1, or 3 where the example has 1."""
+    """Sizes that are odd multiples of a step, with other remainders than the example and `other_sizes`.
+
+    The step is 1 first, then a power of two for networks with strides. The batch is 1, or 3 if the example has 1.
+    """
     for step in (1, 2, 4, 8, 16) if any(axis for of_input in axes.values() for axis in of_input) else (1,):
         yield step, _changed(axes, tensors, partial(_odd, step=step))
 
 
 def shown(sizes: InputSizes) -> str:
-    """As in `x (1, 3, 65, 67), mask (1, 65)`."""
+    """Sizes as text: `x (1, 3, 65, 67), mask (1, 65)`."""
     return ", ".join(f"{name} {size}" for name, size in sizes.items())
 
 
 def _changed(
     axes: DynamicAxes, tensors: Mapping[str, Tensor], change: Callable[[Sequence[int], int], int]
 ) -> InputSizes:
-    """change : the size of an axis, with the axes before it changed already, and that axis -> its new size."""
+    """Sizes after `change(size, axis)` of each dynamic axis, in order; `size` has the earlier changes."""
     changed: dict[str, tuple[int, int]] = {}
     sizes: InputSizes = {}
     for given, tensor in tensors.items():
@@ -139,7 +144,7 @@ def _odd(size: Sequence[int], axis: int, step: int) -> int:
 
 
 def _axis(name: str, given: str, shapes: InputSizes, runs: Callable[[InputSizes], bool]) -> int | None:
-    """The axis of one input that `name` means, None if it has none."""
+    """Axis of an input with that name, or None."""
     shape = shapes[given]
     if name in TIME:
         return _time_axis(name, given, shapes, runs) if len(shape) == 3 else None
@@ -150,7 +155,7 @@ def _axis(name: str, given: str, shapes: InputSizes, runs: Callable[[InputSizes]
 
 
 def _time_axis(name: str, given: str, shapes: InputSizes, runs: Callable[[InputSizes], bool]) -> int:
-    """The one that the model takes at another size; weights fix the number of channels."""
+    """The axis that the model accepts at another size; weights fix the number of channels."""
 
     def longer(axis: int) -> InputSizes:
         return {
@@ -186,7 +191,7 @@ def _by_number(shapes: InputSizes) -> str:
 
 
 def _one_name_for_one_size(axes: DynamicAxes, shapes: InputSizes) -> DynamicAxes:
-    """Dimensions of one name are equal in a file: where the example has two sizes, the second has another name."""
+    """Rename a dimension with a second size: dimensions of one name are equal in a file."""
     sizes: dict[str, int] = {}
     for given, of_input in axes.items():
         for axis, name in of_input.items():

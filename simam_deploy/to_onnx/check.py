@@ -1,4 +1,4 @@
-"""The file compared with the model it was made from, on every runtime."""
+"""Comparison of an exported file with its model, on every runtime."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MEND = (
     "compute with sizes as tensors, or let forward raise at sizes that it is not for; or leave the axis out of "
     "--dynamic, or try the other exporter"
 )
-"""Against a size that an exporter fixed."""
+"""Remedy for a size that an exporter fixed."""
 
 
 def compare(
@@ -48,11 +48,11 @@ def compare(
     seconds: float | None,
     say: Callable[[str], None],
 ) -> Report:
-    """The file at `path` with dynamic `axes` against `model`: on the example of `call`, on `inputs` as in
-    inputs.cases, and on `others`, inputs of other sizes under the name of each case.
+    """Compare the file at `path` with `model`.
 
-    runtimes : None for all that are installed.
-    seconds : no inputs are begun after that but the example and the other sizes; None : no end.
+    Inputs are the example of `call`, `inputs` as in inputs.cases, and `others`: inputs of other sizes by case name.
+    axes : dynamic axes.  runtimes : None for all installed ones.
+    seconds : time limit for starting `inputs`; None for no limit.
     Raises InputError if the file does not run where the model does, or nothing is left to run it; RuntimeUnavailable
     if a runtime cannot load it.
     """
@@ -112,7 +112,7 @@ def _candidates(path: Path, form: str, runtimes: Sequence[str] | None) -> Candid
 
 
 def _opened(path: Path, runtime: str, open_: Callable[[], Session]) -> Session:
-    """The file at `path`, which nobody knows by that name yet, in a runtime."""
+    """Open the file at `path`, a temporary name, in a runtime."""
     try:
         return open_()
     except (ModelFileError, RuntimeUnavailable) as error:
@@ -129,7 +129,7 @@ def _opened(path: Path, runtime: str, open_: Callable[[], Session]) -> Session:
 
 
 def _narrow(path: Path) -> str:
-    """The 16-bit floats that the file casts to."""
+    """16-bit float types that the file casts to."""
     casts = [node for node in nodes(onnx_file.read(path)) if node.op_type == "Cast"]
     to = {ir.DataType(a.i) for node in casts for a in node.attribute if a.name == "to"}
     return " and ".join(kind.name.lower() for kind in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16) if kind in to)
@@ -141,7 +141,7 @@ def _at_other_size(name: str, call: Call, tensors: Mapping[str, Tensor]) -> Case
 
 
 def _cases(call: Call, axes: DynamicAxes, inputs: Sequence[str]) -> list[Case]:
-    """The example, and the others at its size. Integers are the example's: they may be indices."""
+    """The example, and other inputs of its size with the integers of the example, which may be indices."""
     example = _arrays(call.tensors.values())
     shapes = [tuple(axes[n].get(i, d) for i, d in enumerate(t.shape)) for n, t in call.tensors.items()]
     specs = [TensorSpec(n, a.dtype, shape) for n, a, shape in zip(call.tensors, example, shapes, strict=True)]
@@ -151,7 +151,7 @@ def _cases(call: Call, axes: DynamicAxes, inputs: Sequence[str]) -> list[Case]:
 
 
 def resized(tensor: Tensor, size: Sequence[int], seed: int = 0) -> Tensor:
-    """Random numbers of that size; integers and booleans are those of the tensor, over and over."""
+    """Random numbers of that size; integers and booleans repeat those of the tensor."""
     if tensor.is_floating_point():
         return torch.randn(size, generator=torch.Generator().manual_seed(seed)).to(tensor.device, tensor.dtype)
     count = int(np.prod(size))

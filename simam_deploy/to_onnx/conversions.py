@@ -1,9 +1,9 @@
-"""Values of the inputs that forward takes into Python, as `if x.min() < 0` does. A trace keeps those of the example.
+"""Detect input values that forward converts to Python, as in `if x.min() < 0`. A trace keeps those of the example.
 
-Two observers. `_Followed` follows the inputs through the operators of a run, to tell their values from those of
-sizes, weights and constants; torch cannot trace under it. `Conversions` sees each conversion, also in a trace. A
-value is lost where both runs have one: code that an export skips is in the first alone, sizes in the second alone. An
-`assert` loses nothing that an output depends on.
+Two observers: `_Followed` follows the inputs through the operators of a run, to distinguish their values from sizes,
+weights and constants; torch cannot trace under it. `Conversions` records each conversion, also in a trace. A value is
+lost at a site that both runs report: code that an export skips is in the first alone, sizes are in the second alone.
+Conversions in an `assert` do not count.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ NAMES = {
     **{name: f"torch.{name}()" for name in ("equal", "allclose", "tensor")},
     **{"__array__": "NumPy", "__dlpack__": "DLPack", "__contains__": "in"},
 }
-"""Functions of torch that make Python values, or constants, of tensors; as people know them."""
+"""Functions of torch that turn tensors into Python values or constants, with their usual spelling."""
 MOST_SITES = 5
-"""That an error names."""
+"""Upper bound on the sites that an error names."""
 _LIBRARIES = tuple(f"{Path(str(module.__file__)).parent}/" for module in (torch, np))
 
 
 class ConversionSite(NamedTuple):
-    """Where a tensor is converted: the innermost line that is neither torch's nor NumPy's, and how."""
+    """Site of a conversion: the innermost line outside torch and NumPy, and the function."""
 
     file: str
     line: int
@@ -51,7 +51,7 @@ class ConversionSite(NamedTuple):
 
     @property
     def code(self) -> str:
-        """The line; "" where there is no source."""
+        """The source line, or ""."""
         return on_one_line(linecache.getline(self.file, self.line).strip())
 
     def __str__(self) -> str:
@@ -59,8 +59,10 @@ class ConversionSite(NamedTuple):
 
 
 class Conversions(TorchFunctionMode):
-    """Inside, each conversion of a tensor that `counts` is noted in `sites`. Operators in TorchScript are not seen:
-    a trace keeps their branches."""
+    """Inside, record in `sites` each conversion of a tensor that `counts`.
+
+    Does not see operators in TorchScript: a trace keeps their branches.
+    """
 
     def __init__(self, counts: Callable[[Any], bool] = lambda _: True) -> None:
         super().__init__()
@@ -70,7 +72,7 @@ class Conversions(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Call `func`, and note it."""
+        """Call `func` and record it."""
         name = getattr(func, "__name__", "")
         if name in NAMES and self._counts((args, kwargs or {})):
             self.sites[_site(sys._getframe(1), name)] = None
@@ -78,8 +80,7 @@ class Conversions(TorchFunctionMode):
 
 
 class _Followed(TorchDispatchMode):
-    """Inside, what an operator makes of a followed tensor, or writes into, is followed too: by its memory, so that
-    views are as well."""
+    """Inside, follow tensors through operators, by memory, so that views and in-place results are followed too."""
 
     def __init__(self, tensors: Iterable[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -109,7 +110,7 @@ class _Followed(TorchDispatchMode):
 
 @contextmanager
 def refused(model: nn.Module, call: Call) -> Iterator[None]:
-    """Around a trace of `model` on the example. Raises InputError behind it if a value of the inputs is lost."""
+    """Wrap a trace of `model` on the example. Raises InputError afterwards if an input value is lost."""
     taken = _of_inputs(model, call)
     with Conversions() as traced:
         try:
@@ -121,7 +122,7 @@ def refused(model: nn.Module, call: Call) -> Iterator[None]:
 
 
 def _of_inputs(model: nn.Module, call: Call) -> Collection[ConversionSite]:
-    """Where `model` converts tensors that depend on the values of its inputs, when it runs on the example."""
+    """Sites in a run on the example that convert tensors which depend on input values."""
     tensors = list(call.tensors.values())
     followed = _Followed(tensors)
     conversions = Conversions(followed.holds)

@@ -1,6 +1,6 @@
-"""The λ of each block in a file, compared with that of the module that it came from.
+"""Compare the λ of each block in a file with that of its module.
 
-Outputs do not show a λ that is 1 % off, as float32 itself costs more there. So the modules are asked.
+An error of 1 % in λ is below the float32 error of the outputs, so they cannot reveal it.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from simam_deploy.pytorch.module import SimAM
 from simam_deploy.rewrite.fused import BlockRow
 
 CLOSE = 1e-6
-"""Relative. Files hold λ in float32, by itself or times 4: at most two roundings of 6e-8."""
+"""Relative tolerance. Files hold λ or 4 λ in float32: at most two roundings of 6e-8."""
 TAKEN_FOR_0 = 1e-8
-"""The largest number that onnxscript's optimiser takes for 0, which torch runs on what it exports."""
+"""Largest number that the optimiser of onnxscript, used by torch, replaces by 0."""
 LambdaOfModule = tuple[str, float]
 """The name of a module, and its λ."""
 
@@ -29,12 +29,11 @@ LambdaOfModule = tuple[str, float]
 def compare(
     model: nn.Module, inputs: observe.ModelInputs, adopted: Adopted | None, rows: Sequence[BlockRow]
 ) -> list[str]:
-    """Raise VerificationError where a block has another λ than its module; return notes.
+    """Raise VerificationError if a block has another λ than its module; return notes.
 
-    model : as it was given; it runs once more. Its modules with a known λ are our SimAM and those that were adopted.
-    As many blocks as calls of such modules are compared in order, as exporters write them. Otherwise the file holds
-    SimAM that is no such module, or modules that came to no block; then only those are refused that remain on both
-    sides, once equal λ are paired. Blocks that remain alone are named in the notes.
+    model : the original; runs once more. Modules with a known λ are our SimAM and adopted modules.
+    If the numbers of blocks and calls agree, compares them in order, as exporters write them. Otherwise pairs equal
+    λ, and raises if both blocks and calls remain. Notes name blocks that remain alone.
     """
     calls = _calls(model, inputs, adopted)
     if len(calls) == len(rows):
@@ -60,8 +59,10 @@ def compare(
 
 @contextmanager
 def kept(model: nn.Module, adopted: Adopted | None, rows: Sequence[BlockRow]) -> Iterator[None]:
-    """Around the search for blocks, which fills `rows`. Raises InputError behind it, also if none was found, for a
-    module with a λ that dynamo's optimiser takes for 0, where no block has that λ."""
+    """Wrap the search for blocks, which fills `rows`. Raises InputError afterwards for a lost λ.
+
+    A λ is lost if dynamo's optimiser replaces it by 0 and no block has it.
+    """
     try:
         yield
     except NoBlockError:
@@ -92,7 +93,7 @@ def _close(row: BlockRow, call: LambdaOfModule) -> bool:
 
 
 def _calls(model: nn.Module, inputs: observe.ModelInputs, adopted: Adopted | None) -> list[LambdaOfModule]:
-    """Of the modules whose λ is known, in the order in which the model calls them."""
+    """Names and λ of modules with a known λ, in the order of their calls."""
     known = _known(model, adopted)
     calls: list[LambdaOfModule] = []
 

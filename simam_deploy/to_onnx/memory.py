@@ -1,4 +1,4 @@
-"""Does a model give the same answer to the same input, whatever it saw before? A file holds one answer."""
+"""Check that the result of a model does not depend on earlier inputs, as a file cannot."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from simam_deploy.pytorch.nested import named
 from simam_deploy.to_onnx.arguments import Call
 
 SAME = 1e-3
-"""Of the largest value of an output. Two runs on the CPU differ by roundings, if at all; what a model remembers of an
-input that is all noise changes more than that."""
+"""Tolerance, relative to the largest value of an output. Two runs on the CPU differ by roundings at most; a state
+from a noise input changes more."""
 
 
 def same_answer(model: nn.Module, call: Call) -> Any:
-    """What `model` returns for the example: run on it, on noise, and on it again. The noise is left out where the
-    model does not take it.
+    """Result of `model` for the example. Runs it on the example, on noise (if accepted), and on the example again.
 
-    Raises InputError if the last answer is not the first.
+    Raises InputError if the results for the example differ.
     """
     first = _answers(call.run(model))
     noise = torch.Generator().manual_seed(0)
@@ -43,7 +42,7 @@ def same_answer(model: nn.Module, call: Call) -> Any:
 
 
 def _answers(output: Any) -> list[tuple[str, Tensor]]:
-    """Copies, as a forward may hand out its own state."""
+    """Copy the tensors, as a forward may return its own state."""
     found = [(name, leaf) for name, leaf in named(output) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
     return [(name, leaf.detach().double().clone()) for name, leaf in found]
 

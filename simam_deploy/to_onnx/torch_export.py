@@ -1,4 +1,4 @@
-"""torch.onnx.export by either of its exporters, in silence; what was not made as asked for is an error."""
+"""torch.onnx.export with either exporter, without its output. A deviation from the request is an error."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ BY_VALUES = (
     "its code chooses by values of the inputs, and a file holds one choice: use torch.where in place of the branch, "
     "or leave the choice out of the model; torchscript would keep that of the example for every input"
 )
-"""Against a refusal that says so."""
+"""Remedy for a refusal of that kind."""
 
 
 def check_options(opset: int | None, exporter: str) -> None:
-    """Raises InputError for an exporter or an opset that cannot be had."""
+    """Raise InputError for an unsupported exporter or opset."""
     if exporter not in EXPORTERS:
         raise InputError(f"there is no exporter {exporter!r}; the exporters are {', '.join(EXPORTERS)}")
     newest = onnx.defs.onnx_opset_version()
@@ -55,9 +55,10 @@ def torch_export(
     exporter: str,
     folder: Path,
 ) -> ir.Model:
-    """What the exporter makes of `model`, which takes the tensors of `inputs` and returns a tuple; inputs and outputs
-    have these names. Inputs that are not used are not in it. The exporter writes a file to `folder`, which is made;
-    it is read and checked as any other. Large weights stay there.
+    """Export `model`, a function from the tensors of `inputs` to a tuple, with these names of inputs and outputs.
+
+    Leaves out unused inputs. The exporter writes to `folder`, which is created; the file is read and checked as any
+    other. Large weights stay there.
 
     Raises InputError if it refuses, writes an invalid file or another opset, or fixes an axis; OSError if the disk is
     full.
@@ -94,14 +95,14 @@ def torch_export(
 
 
 def _drop_unused(model: ir.Model) -> None:
-    """One exporter keeps them, the other does not; some runtimes lose them."""
+    """Remove unused inputs: one exporter keeps them, and some runtimes lose them."""
     graph = model.graph
     for value in [value for value in graph.inputs if not value.uses() and not value.is_graph_output()]:
         graph.inputs.remove(value)
 
 
 def _check_result(model: ir.Model, opset: int | None, inputs: Mapping[str, torch.Tensor], axes: DynamicAxes) -> None:
-    """What was asked for must be what came out: exporters warn and go on."""
+    """Raise InputError for deviations from the request, for which exporters only warn."""
     got = model.opset_imports.get("")
     if opset is not None and got != opset:
         raise InputError(
@@ -131,7 +132,7 @@ def _check_result(model: ir.Model, opset: int | None, inputs: Mapping[str, torch
 
 
 def _interrupted(error: BaseException | None) -> bool:
-    """Whether Ctrl-C is behind an exception: torch's imports catch it and fail otherwise."""
+    """Whether Ctrl-C caused an exception: torch's imports convert it."""
     while error is not None:
         if isinstance(error, KeyboardInterrupt) or "partially initialized module 'torch" in str(error):
             return True
@@ -140,7 +141,7 @@ def _interrupted(error: BaseException | None) -> bool:
 
 
 def _by_values(error: BaseException | None) -> bool:
-    """Whether an exporter was stopped by values that are not known before the file runs."""
+    """Whether data-dependent values stopped an exporter."""
     while error is not None:
         if type(error).__name__.startswith("DataDependent") or "data-dependent" in str(error).lower():
             return True
@@ -149,7 +150,7 @@ def _by_values(error: BaseException | None) -> bool:
 
 
 def _lack_of_room(error: BaseException | None) -> OSError | None:
-    """The OSError of a full disk that is behind an exception. What torch writes in C++ has its words alone."""
+    """The OSError of a full disk behind an exception. Errors of torch's C++ code have its text alone."""
     while error is not None:
         for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             if (isinstance(error, OSError) and error.errno == code) or os.strerror(code) in str(error):
@@ -159,7 +160,7 @@ def _lack_of_room(error: BaseException | None) -> OSError | None:
 
 
 def _reason(error: BaseException, names: Sequence[str]) -> str:
-    """The first lines of what the exporter was stopped by, without colours; inputs by their names."""
+    """First lines of the exporter's error, without colours and with input names."""
     while error.__cause__ is not None:
         error = error.__cause__
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
@@ -170,7 +171,7 @@ def _reason(error: BaseException, names: Sequence[str]) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hold back what the exporters print and warn of themselves; what matters is checked afterwards."""
+    """Suppress output and warnings of the exporters; later checks cover them."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

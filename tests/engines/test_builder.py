@@ -142,9 +142,11 @@ def no_builder(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("no_builder")
 class TestBefore:
-    def test_simam_without_a_body(self, tmp_path: Path) -> None:
+    def test_simam_without_a_fallback_definition(self, tmp_path: Path) -> None:
         path = save(tmp_path, CALL)
-        words = r"node 'block' is simam::SimAM, and no body .*no plugins.*fuse \S+\.onnx -o OUT\.onnx --form function"
+        words = (
+            r"node 'block' is simam::SimAM, and no fallback .*no plugins.*fuse \S+\.onnx -o OUT\.onnx --form function"
+        )
         with pytest.raises(BuildError, match=words):
             build_engine(path, tmp_path / "e", targets=["sm86"], shapes=RANGE)
         assert names(tmp_path) == ["model.onnx"]
@@ -162,7 +164,7 @@ class TestBefore:
     )
     def test_a_node_the_parser_would_mistake(self, tmp_path: Path, text: str) -> None:
         path = save(tmp_path, text)
-        with pytest.raises(BuildError, match=r"node 'y' is foo::Relu, and no body .*take it for ONNX's own"):
+        with pytest.raises(BuildError, match=r"node 'y' is foo::Relu, and no function .*take it for ONNX's own"):
             build_engine(path, tmp_path / "e", targets=["sm86"])
 
     def test_a_dynamic_input_without_a_shape(self, dynamic: Path) -> None:

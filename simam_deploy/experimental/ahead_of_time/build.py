@@ -1,4 +1,4 @@
-"""ONNX model -> TensorRT engine with the kernels inside, on the GPU that it is for."""
+"""Build a TensorRT engine with the kernels inside from an ONNX model, on its target GPU."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from simam_deploy.runtimes import fallbacks
 
 @dataclass(frozen=True)
 class BuiltEngine:
-    """What was built. nodes : of SimAM, each a plugin.  kernels : compiled for them; TensorRT chose among these."""
+    """Result of a build. nodes : number of SimAM nodes, each a plugin.  kernels : compiled candidates."""
 
     path: Path
     nodes: int
@@ -82,11 +82,11 @@ def build(
 
 
 def mark(model: onnx.ModelProto) -> tuple[onnx.ModelProto, int]:
-    """The model for TensorRT's parser, each SimAM node marked, and their number. `model` is changed.
+    """Prepare the model for TensorRT's parser: mark and count the SimAM nodes. Changes `model`.
 
-    `plugin_namespace` and `aot` lead the parser to the ahead-of-time plugin; the bodies are taken out, so that a
-    parser that does not find it cannot go on without. Functions of others are inlined: a node in them is counted as
-    often as it is called. Raises InputError where a body is not what the plugin computes.
+    `plugin_namespace` and `aot` lead the parser to the ahead-of-time plugin. Removes the fallback definitions, so
+    that the parser cannot use them instead. Inlines other functions; a node in them counts once per call.
+    Raises InputError if a fallback definition differs from the plugin.
     """
     if differs := fallbacks.difference(model):
         raise InputError(f"no plugin can stand for every SimAM node of the model: {differs}")

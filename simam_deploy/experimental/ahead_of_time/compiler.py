@@ -1,4 +1,4 @@
-"""CUDA source -> PTX, with NVRTC or nvcc; and what PTX says of itself. No GPU is needed."""
+"""Compile CUDA source to PTX with NVRTC or nvcc, without a GPU, and read the properties of the PTX."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HOW = '`pip install "nvidia-cuda-nvrtc==13.0.*"`, or put nvcc on the PATH'
 
 @dataclass(frozen=True)
 class Ptx:
-    """What the text says of itself. parameters : of the entry, by type.  shared : bytes that it has by itself."""
+    """PTX and its properties. parameters : types of those of the entry.  shared : bytes of static shared memory."""
 
     text: str
     version: Version
@@ -33,7 +33,7 @@ class Ptx:
 
 
 def read(text: str) -> Ptx:
-    """Raises BuildError if there is not one entry in it."""
+    """Parse PTX. Raises BuildError unless it has one entry."""
     version = re.search(r"^\.version (\d+)\.(\d+)", text, re.M)
     target = re.search(r"^\.target (\w+)", text, re.M)
     entries = re.findall(r"\.entry (\w+)\s*\(([^)]*)\)([^{]*)\{", text)
@@ -63,9 +63,9 @@ class Compiler:
         return str(self.path)
 
     def __call__(self, source: str, *, entry: str, capability: int, headers: Path) -> Ptx:
-        """Compile for the newest architecture that is known and not newer than `capability`.
+        """Compile for the newest known architecture up to `capability`.
 
-        Raises BuildError with the compiler's own words, RuntimeUnavailable if it cannot be run.
+        Raises BuildError with the compiler's message, RuntimeUnavailable if it does not run.
         """
         every = self._architectures()
         if not every:
@@ -159,9 +159,9 @@ class Nvrtc(Compiler):
 
 
 def find(asked: str | os.PathLike[str] | None = None) -> Compiler:
-    """The compiler: `asked`, the file of libnvrtc or of nvcc; else the first of `candidates`.
+    """Find the compiler: `asked`, a libnvrtc or nvcc file, or the first of `candidates`.
 
-    Raises RuntimeUnavailable if there is none, or `asked` is no such file.
+    Raises RuntimeUnavailable if there is none, or if `asked` is no such file.
     """
     if asked is not None:
         path = Path(asked)
@@ -175,7 +175,7 @@ def find(asked: str | os.PathLike[str] | None = None) -> Compiler:
 
 
 def candidates() -> list[Path]:
-    """libnvrtc of Python's packages, of CUDA_HOME and of the system, then nvcc; those that are there."""
+    """Existing libnvrtc of Python packages, of CUDA_HOME and of the system, then nvcc."""
     spec = importlib.util.find_spec("nvidia")
     folders = (
         [

@@ -1,4 +1,4 @@
-"""What is to be known of the GPU that an engine is built on."""
+"""Properties of the GPU that an engine is built on."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Device:
     """A GPU and its driver.
 
     capability : 10 * major + minor.  l2 : bytes.  newest_ptx : the newest version that the driver loads.
-    Raises InputError for what is no such number.
+    Raises InputError for an invalid number.
     """
 
     multiprocessors: int
@@ -60,7 +60,7 @@ class Device:
 
 
 def expect_version(name: str, value: object) -> None:
-    """Raise InputError unless `value` is two integers, of which none is negative."""
+    """Raise InputError unless `value` is two non-negative integers."""
     if not (isinstance(value, tuple) and len(value) == 2 and all(type(each) is int and each >= 0 for each in value)):
         raise InputError(f"{name} is {value!r}; it must be two integers, as (9, 0) for 9.0")
 
@@ -71,7 +71,7 @@ def _expect(name: str, value: object, least: int, most: int, what: str) -> None:
 
 
 def newest_ptx_of(major: int, minor: int) -> Version:
-    """The newest PTX that a driver of CUDA `major.minor` loads: 13.x 9.x, 12.6 8.5, 11.x 7.x."""
+    """Newest PTX version for a driver of CUDA `major.minor`: 9.x for 13.x, 8.5 for 12.6, 7.x for 11.x."""
     if major == 12:
         return 8, _PTX_OF_12.get(minor, max(_PTX_OF_12.values()))
     return major - 4, minor

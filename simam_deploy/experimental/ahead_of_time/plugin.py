@@ -1,4 +1,4 @@
-"""The operators as plugins of `tensorrt.plugin`: what they are, which layouts they take, and the kernel for each."""
+"""The operators as plugins of `tensorrt.plugin`: signatures, layouts and kernels."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ _ONE_POINTER = "u64"
 
 @dataclass(frozen=True)
 class Options:
-    """How kernels are made.
+    """Options for the kernels.
 
-    device : None for the current GPU.  compiler : the file of libnvrtc or nvcc, None for the first that is found.
-    newest_ptx : of the driver that will load the engine, as (9, 0); None for that of `device`.  tactics : which may
-    be offered to TensorRT, names of TACTICS, one at least. Raises InputError for what is not as said here; whether
-    the compiler is there is seen when it is needed, and is RuntimeUnavailable.
+    device : None for the current GPU.  compiler : file of libnvrtc or nvcc, None for the first found.
+    newest_ptx : of the driver that will load the engine, such as (9, 0); None for that of `device`.
+    tactics : tactics to offer to TensorRT, at least one name of TACTICS.
+    Raises InputError for invalid values. A missing compiler raises RuntimeUnavailable on first use.
     """
 
     device: Device | None = None
@@ -69,7 +69,7 @@ class Options:
 
 @dataclass(frozen=True)
 class CompiledKernel:
-    """What goes into the engine. Its parameters are pointers: the inputs, then y. by : the compiler."""
+    """A kernel in the engine. Its parameters are pointers: the inputs, then y. by : the compiler."""
 
     case: KernelCase
     source: Source
@@ -80,8 +80,7 @@ class CompiledKernel:
 class Plugins:
     """The operators of formula.OPS, registered as `simam::NAME`.
 
-    kernels : made so far, by their entry's name.  refusal : the first error that was raised inside TensorRT, which
-    puts only its text into the log.
+    kernels : compiled so far, by entry name.  refusal : first error raised inside TensorRT, which only logs its text.
     """
 
     def __init__(self, tensorrt: ModuleType, options: Options) -> None:
@@ -95,17 +94,17 @@ class Plugins:
 
     @cached_property
     def device(self) -> Device:
-        """That of the options, or the current one."""
+        """Device of the options, or the current one."""
         return self.options.device or Device.here()
 
     @cached_property
     def _compiler(self) -> compiler.Compiler:
         return compiler.find(self.options.compiler)
 
-    # What TensorRT calls ------------------------------------------------------------------------------------------
+    # Callbacks of TensorRT ------------------------------------------------------------------------------------------
 
     def _register(self, name: str, op: Op) -> None:
-        """The signatures are made here: TensorRT reads the names and types of the arguments from them."""
+        """Register one operator with generated signatures: TensorRT reads argument names and types from them."""
         desc = self._plugin.TensorDesc
         identity = f"{OP_DOMAIN}::{name}"
         inputs = dict.fromkeys(input_names(op), desc)
@@ -136,7 +135,7 @@ class Plugins:
             raise
 
     def _combinations(self, op: Op, inputs: Sequence[Any], e_lambda: float) -> list[Any]:
-        """The layouts and, of each, the tactics that have a kernel."""
+        """Supported layouts, each with the tactics that have a kernel."""
         shape, kind = self._shape(op, inputs), self._type(inputs[0])
         found, reasons = [], []
         for layout, group in groups(shape[1], kind).items():
@@ -157,7 +156,7 @@ class Plugins:
         return found
 
     def _implement(self, op: Op, inputs: Sequence[Any], e_lambda: float, tactic: int) -> tuple[str, str, Any, Any]:
-        """Name, PTX, launch and further arguments, of which there are none: all numbers are in the kernel."""
+        """Name, PTX, launch, and no further arguments: the kernel holds all numbers."""
         shape, kind = self._shape(op, inputs), self._type(inputs[0])
         layouts = {str(layout): layout for layout in (inputs[i].format for i in (0, -1) if i == 0 or op.residual)}
         known = {getattr(self.tensorrt.TensorFormat, name): group for name, group in groups(shape[1], kind).items()}
@@ -170,10 +169,10 @@ class Plugins:
         launch.shared_mem = kernel.source.shared
         return name, kernel.ptx.text, launch, self._plugin.SymIntExprs(0)
 
-    # What it is made of ---------------------------------------------------------------------------------------------
+    # Kernels ---------------------------------------------------------------------------------------------
 
     def kernel(self, case: KernelCase) -> tuple[str, CompiledKernel]:
-        """The entry's name and the kernel, compiled once. Raises BuildError, RuntimeUnavailable."""
+        """Entry name and kernel, compiled once. Raises BuildError, RuntimeUnavailable."""
         source = source_of(case, self.device)
         name = f"simam_{hashlib.sha256(source.text.encode()).hexdigest()[:16]}"
         if name not in self.kernels:
@@ -214,11 +213,11 @@ _registered: dict[ModuleType, Plugins] = {}
 
 
 def register(tensorrt: ModuleType | None = None, options: Options | None = None) -> Plugins:
-    """Register the operators with TensorRT's Python plugins, once in a process; the same again is what there is.
+    """Register the operators with TensorRT's Python plugins, once per process. Later calls return the same object.
 
-    tensorrt : the module, imported if None.  Raises TypeError for what is no module or no Options;
-    RuntimeUnavailable: there is none, it is too old, or it is TensorRT-RTX; InputError: they are registered already,
-    with other options.
+    tensorrt : the module, imported if None.
+    Raises TypeError for another type of argument; RuntimeUnavailable if TensorRT is missing, too old, or
+    TensorRT-RTX; InputError if they are registered with other options.
     """
     if not isinstance(tensorrt, ModuleType | None):
         raise TypeError(
@@ -241,7 +240,7 @@ def register(tensorrt: ModuleType | None = None, options: Options | None = None)
 
 
 def check(ptx: compiler.Ptx, case: KernelCase, source: Source, name: str, newest: Version, by: str) -> None:
-    """Raise BuildError unless the PTX is what the launch expects, and the driver loads its version."""
+    """Raise BuildError unless the PTX fits the launch and the driver supports its version."""
     if ptx.version > newest:
         got, most = (".".join(map(str, version)) for version in (ptx.version, newest))
         raise BuildError(
@@ -261,7 +260,7 @@ def check(ptx: compiler.Ptx, case: KernelCase, source: Source, name: str, newest
 
 
 def input_names(op: Op) -> tuple[str, ...]:
-    """Of an operator, in the order of its inputs."""
+    """Names of the inputs of an operator, in order."""
     return ("x", *(("scale", "bias") if op.affine else ()), *(("residual",) if op.residual else ()))
 
 
@@ -271,17 +270,17 @@ def is_tensor(name: str) -> bool:
 
 
 def groups(channels: int, kind: str) -> dict[str, int]:
-    """The layouts of a type, names of tensorrt.TensorFormat, and how many channels lie side by side in each."""
+    """Layouts of a type: name in tensorrt.TensorFormat -> channels per group."""
     return {"LINEAR": 1} if kind == "FP32" else {"LINEAR": 1, "HWC8": math.ceil(channels / 8) * 8}
 
 
 def plugin_module(tensorrt: ModuleType) -> Any:
-    """Its `tensorrt.plugin`, which can take kernels ahead of time. Raises RuntimeUnavailable."""
+    """The module `tensorrt.plugin` with ahead-of-time support. Raises RuntimeUnavailable."""
     version = str(getattr(tensorrt, "__version__", "unknown"))
     if tensorrt.__name__ == "tensorrt_rtx":
         raise RuntimeUnavailable(
             f"TensorRT-RTX {version} has no ahead-of-time plugins, and no plugin in its networks; "
-            "build with `simam-deploy build`, which uses the operators' bodies, or with TensorRT 10.9 or newer"
+            "build with `simam-deploy build`, which uses the fallback definitions, or with TensorRT 10.9 or newer"
         )
     try:
         numbers = tuple(int(part) for part in version.split(".")[:2])
@@ -302,7 +301,7 @@ def plugin_module(tensorrt: ModuleType) -> Any:
 
 
 def import_tensorrt() -> ModuleType:
-    """TensorRT. Raises RuntimeUnavailable."""
+    """Import TensorRT. Raises RuntimeUnavailable."""
     try:
         return importlib.import_module("tensorrt")
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Is all here that kernels ahead of time need: for `simam-deploy doctor --all`."""
+"""Requirements of ahead-of-time kernels, for `simam-deploy doctor --all`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from simam_deploy.experimental.ahead_of_time import compiler, plugin, source
 
 
 def ready() -> str:
-    """What they would be made with. Nothing is compiled.
+    """Description of the installed tools. Compiles nothing.
 
-    Raises RuntimeUnavailable (NativeError for our own library) for the first of TensorRT, compiler, headers and
-    planner that is not here.
+    Raises RuntimeUnavailable (NativeError for our own library) for the first missing one of TensorRT, compiler,
+    headers and planner.
     """
     tensorrt = plugin.import_tensorrt()
     plugin.plugin_module(tensorrt)

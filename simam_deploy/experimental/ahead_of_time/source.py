@@ -1,4 +1,4 @@
-"""One kernel as CUDA source, for one shape, type, layout and λ: what libsimam_ahead.so writes. No GPU is needed."""
+"""CUDA source of one kernel for one shape, type, layout and λ, written by libsimam_ahead.so without a GPU."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ HEADER = "ahead_of_time.cuh"
 TYPES = {"FP32": F32, "FP16": F16, "BF16": BF16}
 """TensorRT's names of the types."""
 TACTICS = {cuda_library.TACTICS.index(name): name for name in ("registers", "cluster")}
-"""SimamTactic of plugins/cuda/simam_cuda.h: a plane in one block's registers, or in those of a cluster of blocks."""
+"""SimamTactic of plugins/cuda/simam_cuda.h: a plane in the registers of one block, or of a cluster of blocks."""
 MOST_SHARED = 48 * 1024
-"""Bytes of a block's memory that a kernel has without asking for more: TensorRT gives no way to ask."""
+"""Shared memory of a block, in bytes, without an opt-in, which TensorRT does not offer."""
 MOST_CLUSTER = 8
 _ALIGNED = 256  # of TensorRT's tensors
 
@@ -41,7 +41,7 @@ class _Ahead(ctypes.Structure):
 
 @dataclass(frozen=True)
 class Source:
-    """A translation unit with the entry SIMAM_ENTRY, and its launch. shared : bytes of a block's dynamic memory."""
+    """A translation unit with the entry SIMAM_ENTRY, and its launch. shared : bytes of dynamic shared memory."""
 
     text: str
     blocks: int
@@ -52,7 +52,7 @@ class Source:
 
 @dataclass(frozen=True)
 class KernelCase:
-    """What a kernel is for. shape : (N, C, H, W).  type : a name of TYPES.  group : channels side by side."""
+    """Problem of a kernel. shape : (N, C, H, W).  type : a name of TYPES.  group : channels per group."""
 
     op: Op
     shape: tuple[int, int, int, int]
@@ -68,7 +68,7 @@ class KernelCase:
 
 
 def source_of(case: KernelCase, device: Device) -> Source:
-    """The kernel that the plugin library would launch. Raises BuildError where it is no single one."""
+    """Source of the kernel that the plugin library would launch. Raises BuildError unless it is a single one."""
     images, channels, height, width = case.shape
     fields = {
         "type": TYPES[case.type],
