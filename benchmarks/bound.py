@@ -1,7 +1,7 @@
-"""Sessions for timing one operator: inputs and outputs lie where they lie, so that nothing is copied around it.
+"""Sessions with bound inputs and outputs, to time one operator without copies.
 
-A runtime's Python interface hands out arrays of its own and copies into them, which for one SimAM takes as long as
-SimAM itself. Here ONNX Runtime and OpenVINO write into an array that is there already; torch allocates as it does.
+The Python interface of a runtime copies results into new arrays, which takes as long as one SimAM. Here ONNX Runtime
+and OpenVINO write into an existing array; torch allocates as usual.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FLOAT32 = np.dtype(np.float32)
 
 
 class Bound(Session):
-    """`call` on the array `x` of a fixed shape. What it returns is not looked at."""
+    """`call` on the array `x` of a fixed shape. Ignores its result."""
 
     def __init__(self, label: str, shape: tuple[int, ...], prepare: Callable[[Array], Callable[[], object]]) -> None:
         super().__init__(label)

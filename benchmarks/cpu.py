@@ -1,4 +1,4 @@
-"""What SimAM costs on a CPU with the kernel and without, alone and in networks: `make bench-cpu`.
+"""Cost of SimAM on a CPU with and without the kernel, alone and in networks: `make bench-cpu`.
 
     python -m benchmarks.cpu [alone | networks]
 

@@ -1,4 +1,4 @@
-"""How fast each form is on each runtime, alone and inside networks: `make bench`.
+"""Speed of each form on each runtime, alone and inside networks: `make bench`.
 
     python -m benchmarks.forms
 

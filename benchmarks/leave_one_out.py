@@ -1,4 +1,4 @@
-"""How far equation (5), with statistics of the whole plane, is from the exact minimum of (2), without t.
+"""Difference between equation (5), with statistics of the whole plane, and the exact minimum of (2), without t.
 
     python -m benchmarks.leave_one_out
 

@@ -1,4 +1,4 @@
-"""How large float32 errors are, in units of PyTorch's own: the measurement behind `verify.tolerance_factor`.
+"""Float32 errors in units of PyTorch's own: the measurement behind `verify.tolerance_factor`.
 
     python -m benchmarks.parity
 

@@ -1,4 +1,4 @@
-"""How long recognising takes, in CPU seconds: a graph of 1,000 nodes with 50 SimAM blocks at five sizes.
+"""CPU time of the search for blocks: a graph of 1,000 nodes with 50 SimAM blocks at five sizes.
 
     python -m benchmarks.recognise
 

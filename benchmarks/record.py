@@ -48,7 +48,7 @@ class Growing:
 
 
 def earlier(path: Path) -> str:
-    """What is in a file that is to grow. Raises OSError or ValueError where it cannot be read, or written beside."""
+    """Rows of a file to extend. Raises OSError or ValueError if it cannot be read, or its folder not written."""
     path.parent.mkdir(parents=True, exist_ok=True)
     _beside(path).touch()
     _beside(path).unlink()
@@ -88,7 +88,7 @@ def _short(value: Any) -> Any:
 
 
 def _commit() -> str:
-    """The commit, with + behind it where files differ from it. COMMIT names it where the checkout is a mere copy."""
+    """The commit, with + for uncommitted changes. COMMIT names it in a copy of a checkout."""
     command = ["git", "describe", "--always", "--dirty=+"]
     try:
         answer = subprocess.run(

@@ -58,7 +58,7 @@ build)
     }
     echo "compiling the CUDA kernels with $nvcc; the first time takes several minutes"
     build "$nvcc" || exit 1
-    sed -n 's/^-- simam: /simam: /p' build/cuda.log  # which doors were left out, and why
+    sed -n 's/^-- simam: /simam: /p' build/cuda.log  # which libraries were left out, and why
     built=$(sed -n 's/^SIMAM_CUDA_ARCHITECTURES:[A-Z]*=//p' $BUILD/CMakeCache.txt)
     echo "built by $nvcc, for the architectures ${built:-that CMake was told}:"
     ls "$PWD"/$BUILD/libsimam_*.so

@@ -22,19 +22,19 @@ from typing import Any
 
 
 class SimAMDeployError(Exception):
-    """Base of every error that is raised on purpose."""
+    """Base of all errors that this package raises on purpose."""
 
 
 class InputError(SimAMDeployError):
-    """What was given cannot be used."""
+    """An input or argument cannot be used."""
 
 
 class ModelFileError(InputError):
-    """A model file cannot be read: missing, truncated, not ONNX, of a newer IR, weights missing."""
+    """A model file cannot be read: missing, truncated, not ONNX, of a newer IR version, without its weights."""
 
 
 class ShapeError(InputError, ValueError):
-    """x has no shape that SimAM takes, as (N, C, H, W) with H*W >= 2."""
+    """The shape of x is invalid for SimAM. Valid is (N, C, H, W) with H*W >= 2."""
 
 
 class NoBlockError(InputError):
@@ -46,15 +46,15 @@ class FormError(SimAMDeployError):
 
 
 class OutputError(SimAMDeployError):
-    """The place to write to cannot be written."""
+    """An output path cannot be written."""
 
 
 class RuntimeUnavailable(SimAMDeployError):
-    """A runtime, provider or library is not installed or did not give what was asked for."""
+    """A runtime, provider or library is not installed, or does not provide the requested feature."""
 
 
 class NativeError(RuntimeUnavailable):
-    """A compiled library of ours is there and cannot be used."""
+    """A compiled library of ours exists but cannot be used."""
 
 
 class BuildError(SimAMDeployError):
@@ -62,11 +62,11 @@ class BuildError(SimAMDeployError):
 
 
 class LimitError(SimAMDeployError):
-    """A process that was started with limits met one of them, or died."""
+    """A process with limits exceeded one of them, or died."""
 
 
 class VerificationError(SimAMDeployError):
-    """A comparison failed. `report` is the `verify.Report` that shows where, None where the message says it all."""
+    """A comparison failed. `report` : the `verify.Report` with the failures, or None if the message is complete."""
 
     def __init__(self, message: str, report: Any) -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""What a machine with a GPU proves: `make gpu`. Checks, sanitizers, speed; a table, and a line in results/gpu.jsonl.
+"""The command `make gpu`: checks, sanitizers, speed; prints a table, and adds a line to results/gpu.jsonl.
 
     python -m benchmarks.gpu                       all three, in 8 minutes
     python -m benchmarks.gpu checks --only HWC8    the checks whose name has HWC8 in it
@@ -108,7 +108,7 @@ def _minutes(text: str) -> float:
 
 
 def _names(parts: Sequence[str]) -> list[str]:
-    """What --only chooses among; the sanitizers run whole."""
+    """Names for --only. It does not apply to the sanitizers."""
     names = list(checks.all_checks()) if "checks" in parts else []
     return names + [row.name for row in all_rows()] if {"speed", "tune"} & set(parts) else names
 

@@ -1,8 +1,7 @@
-"""plugins/cuda/simam_cuda.h in ctypes, and the machine that it runs on.
+"""The machine that kernels run on, and the libraries of the checks in ctypes.
 
-The structure is that of simam_deploy/native/cuda_library.py, which needs NumPy alone and is imported from the
-checkout.
-Pointers are plain addresses; whoever gives them keeps alive what they point to.
+That of plugins/cuda/simam_cuda.h is simam_deploy/native/cuda_library.py, which needs NumPy alone. Pointers are plain
+addresses; the caller keeps their memory alive.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ def kernels_in(path: Path) -> Kernels:
 
 @dataclass(frozen=True)
 class Chip:
-    """What a plan depends on."""
+    """Properties of a GPU that a plan depends on."""
 
     name: str
     multiprocessors: int
@@ -65,7 +64,7 @@ class Planner:
         self._chip = chip
 
     def describe(self, params: Params) -> str:
-        """Kernel, mode, elements held, threads, blocks; '-' where the tactic does not take the shape."""
+        """Kernel, mode, elements held, threads, blocks; '-' if the tactic does not support the shape."""
         line = ctypes.create_string_buffer(200)
         chip = self._chip
         done = self._describe(ctypes.byref(params), chip.multiprocessors, chip.capability, chip.l2, line, 200)
@@ -74,7 +73,7 @@ class Planner:
 
 @dataclass(frozen=True)
 class Machine:
-    """Where kernels run: the first GPU, or the emulator on this processor."""
+    """Device of the kernels: the first GPU, or the emulator on this processor."""
 
     device: torch.device
     kernels: Kernels
@@ -105,7 +104,7 @@ def chip_here() -> Chip:
 
 
 def chip_emulated() -> Chip:
-    """What SIMAM_EMULATED_DEVICE says, as plugins/tests/emulated.cpp reads it. Raises BuildError: it is no device."""
+    """GPU named by SIMAM_EMULATED_DEVICE, as in plugins/tests/emulated.cpp. Raises BuildError."""
     said = os.environ.get("SIMAM_EMULATED_DEVICE", "132,90,62914560")
     numbers = re.fullmatch(r"([1-9]\d{,8}),(\d{1,9}),([1-9]\d{,17})", said)
     if numbers is None:

@@ -1,6 +1,6 @@
-"""What people run today: PyTorch eager, torch.compile, and the primitives on ONNX Runtime's CUDA provider.
+"""Baselines: PyTorch eager, torch.compile, and the primitives on ONNX Runtime's CUDA provider.
 
-Each gives a call on the i-th set of memory, or raises Unavailable with the reason.
+Each returns a call on the i-th set of memory, or raises Unavailable with the reason.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Unavailable(RuntimeError):
 
 
 def first_line(error: Exception) -> str:
-    """What it says first; its kind, where that is not known or it says nothing."""
+    """First line of the message of an error, or its type."""
     said = str(error).strip().partition("\n")[0]
     return said if said and isinstance(error, RuntimeError) else f"{type(error).__name__}: {said}"
 
@@ -58,7 +58,7 @@ def eager(sets: Sequence[Filled]) -> Callable[[int], object]:
 def compiled(sets: Sequence[Filled]) -> Callable[[int], object]:
     """torch.compile in its default mode, for these shapes alone.
 
-    What it finds out by timing is not kept: precompile.py times on a device that others use, and this is a rival.
+    Does not keep its autotuning: precompile.py runs on a busy device.
     """
     function, arguments = _function(sets[0])
     torch._dynamo.reset()

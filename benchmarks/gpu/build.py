@@ -1,6 +1,6 @@
-"""The libraries, built with plain nvcc and g++ into build/gpu, for the device at hand; what is up to date is not.
+"""Build the libraries with plain nvcc and g++ into build/gpu, for the current device, unless up to date.
 
-A library is written beside and renamed, so one that is there is whole.
+A library is written beside its target and renamed, so an existing one is complete.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FORMATS = tuple(name.upper() for name in TYPES)
 
 @dataclass(frozen=True)
 class Libraries:
-    """Where they are. sanitized : a program; none where there is no GPU."""
+    """Paths of the libraries. sanitized : a program; None without a GPU."""
 
     kernels: Path
     probe: Path
@@ -116,7 +116,7 @@ def _cxx() -> str:
 
 
 def _named(variable: str) -> str | None:
-    """The program that a variable names; None where it is not set. Raises BuildError for what is no program."""
+    """The program named by a variable; None if unset. Raises BuildError for an invalid one."""
     named = os.environ.get(variable)
     if named and shutil.which(named) is None:
         raise BuildError(f"{variable} is {named!r}, which is no program here; name one, without options, or unset it")

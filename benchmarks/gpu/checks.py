@@ -31,11 +31,11 @@ SHOWN, KEPT = 5, 30
 
 
 def run_all(machine: Machine, sizes: Sizes, clock: Clock, names: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """A row for each check; where the clock runs out, the check says so and is not ok."""
+    """Yield a row for each check. A check that runs out of time is not ok."""
     for name in names:
         check = all_checks()[name]
         clock.say(f"check: {name}")
-        worst, cases, wrong, cut = 0.0, 0, [], False
+        worst, cases, wrong, late = 0.0, 0, [], False
         try:
             for verdict in check(machine, sizes):
                 cases += 1
@@ -45,7 +45,7 @@ def run_all(machine: Machine, sizes: Sizes, clock: Clock, names: Sequence[str]) 
                     if len(wrong) <= SHOWN:
                         clock.say(f"WRONG {wrong[-1]}")
                 clock.still(f"check: {name}: {cases} cases, {verdict.name}")
-                if cut := clock.left() < 0:
+                if late := clock.left() < 0:
                     break
         except Exception as error:  # the device's: nothing after it can be trusted; or ours: the others are run
             traceback.print_exc()
@@ -60,7 +60,7 @@ def run_all(machine: Machine, sizes: Sizes, clock: Clock, names: Sequence[str]) 
                 "note": "needs a GPU",
             }
             continue
-        notes = [f"{len(wrong)} wrong, the first: {each}" for each in wrong[:1]] + ["cut: no time left"] * cut
+        notes = [f"{len(wrong)} wrong, the first: {each}" for each in wrong[:1]] + ["cut: no time left"] * late
         row = {"table": "check", "check": name, "cases": cases, "worst": worst, "ok": not notes}
         yield {**row, "note": "; ".join(notes), "wrong": wrong[:KEPT]}
 
@@ -142,7 +142,7 @@ def _means(machine: Machine, sizes: Sizes) -> Iterator[Verdict]:
 
 
 def _sums(machine: Machine, sizes: Sizes) -> Iterator[Verdict]:
-    """n * var > 65504, where a float16 sum of squares is infinite and each gate sigmoid(1/2)."""
+    """n * var > 65504: a float16 sum of squares overflows, and each gate becomes sigmoid(1/2)."""
     shapes = {(56, 56): 5.0, (112, 112): 3.0, (224, 224): 1.5, (7, 7): 100.0, (12, 24): 20.0, (24, 32): 20.0}
     for (shape, spread), type, layout in itertools.product(shapes.items(), ("f16", "bf16"), ("NCHW", "HWC8")):
         if sizes.small and shape not in sizes.few:
@@ -282,7 +282,7 @@ def _gates(machine: Machine, square: Tensor, name: str) -> Verdict:
 
 
 def _refused(machine: Machine, sizes: Sizes) -> Iterator[Verdict]:
-    """What is said in simam_cuda.h to be an error is one, and leaves y alone; an empty x is none."""
+    """Errors documented in simam_cuda.h are reported and leave y unchanged; an empty x is valid."""
     nan = math.nan
     wrong: list[tuple[str, dict[str, Any]]] = [
         ("one pixel", {"pixels": 1}),

@@ -24,7 +24,7 @@ class Clock:
         return time.monotonic() - self._begin
 
     def left(self) -> float:
-        """Seconds; below 0 where they are used up."""
+        """Remaining seconds; negative after the end."""
         return self._seconds - self.spent()
 
     def until(self, seconds: float) -> Clock:
@@ -34,7 +34,7 @@ class Clock:
         return other
 
     def say(self, what: str) -> None:
-        """What is done from now on."""
+        """Print the next step."""
         self._said = time.monotonic()
         print(f"[{self.spent():4.0f} s] {what}", file=sys.stderr, flush=True)
 
@@ -45,8 +45,10 @@ class Clock:
 
 
 class Watchdog:
-    """Ends the process with status 1 if the block takes longer than `seconds`: a kernel that does not end holds its
-    thread for ever, and no signal reaches it. `last_words` is called first, in another thread.
+    """End the process with status 1 if the block exceeds `seconds`.
+
+    A kernel that does not end blocks its thread forever, and no signal reaches it. Calls `last_words` first, in
+    another thread.
     """
 
     def __init__(self, seconds: float, last_words: Callable[[], None]) -> None:

@@ -1,7 +1,7 @@
-"""torch.compile of every row ahead of time, by other processes while the kernels are built and checked.
+"""Run torch.compile for every row in other processes, while the kernels are built and checked.
 
-What they leave is the cache of torch.compile on disk. They are a help and no more: whatever fails in them is tried
-again where it is needed, and they are gone when the timing begins.
+The processes fill the cache of torch.compile on disk. They are optional: failures are tried again on use, and they
+end before the timing begins.
 
     python -m benchmarks.gpu.precompile 0 4 f16      rows 0, 4, 8 and so on of those with f16 in their name
 """
@@ -25,7 +25,7 @@ from benchmarks.gpu.clock import Clock
 from benchmarks.gpu.rows import Filled, SpeedRow, all_rows
 
 SAID = INTO / "precompile.txt"
-"""What they write, with their number behind the name."""
+"""Output of the processes, with their number behind the name."""
 
 
 class Ahead:
@@ -92,7 +92,7 @@ def main(first: int, step: int, only: str) -> None:
 
 
 def compile_all(machine: Machine, rows: Sequence[SpeedRow]) -> None:
-    """What cannot be compiled is left out: `speed` will say why."""
+    """Compile each row. Skips failures: `speed` will report them."""
     for row in rows:
         try:
             sets = [Filled(machine, row.filled(speed.Effort.of(row, machine).size), 0)]

@@ -20,7 +20,7 @@ GUARD = 256
 """Bytes on either side of what a kernel may touch."""
 LAYOUTS = ("NCHW", "HWC8", "HWC16", "CHW32", "CHW4")
 GUARDED = {"in": 0xFF, "out": 0x5A}
-"""What lies around: NaN around what is read, a number around what is written."""
+"""Fill of the guards: NaN around inputs, a number around outputs."""
 
 
 PLAIN = Op()
@@ -30,7 +30,7 @@ OPS = (*formula.OPS.values(), Op(False, True), Op(False, False, "silu"))
 
 @dataclass(frozen=True)
 class Values:
-    """What goes in. x, residual : (N, C, M); scale, bias : (C,) float32. The scales of int8 are float32's."""
+    """Inputs. x, residual : (N, C, M); scale, bias : (C,) float32. The scales of int8 are float32."""
 
     type: str
     x: Tensor
@@ -93,7 +93,7 @@ def group_of(layout: str, channels: int) -> int:
 
 
 def lay_out(elements: Tensor, group: int) -> Tensor:
-    """(N, C, M) as it lies in memory, flat; bytes of 255, which are NaN, where channels are padding."""
+    """(N, C, M) in its memory layout, flat. Padding channels hold bytes of 255, which are NaN."""
     images, channels, pixels = elements.shape
     if group == 1:
         return elements.reshape(-1)
@@ -106,7 +106,7 @@ def lay_out(elements: Tensor, group: int) -> Tensor:
 
 
 def take_up(flat: Tensor, images: int, channels: int, pixels: int, group: int) -> tuple[Tensor, Tensor]:
-    """What `lay_out` laid out: (N, C, M), and the padding."""
+    """Inverse of `lay_out`: (N, C, M), and the padding."""
     if group == 1:
         return flat.view(images, channels, pixels), flat[:0]
     groups = -(-channels // group)
@@ -201,7 +201,7 @@ class Run:
         )
 
     def fill(self, of: Values) -> None:
-        """Other values of the same shape, and the output poisoned: NaN, or a number where there is none."""
+        """Set other values of the same shape, and fill the output with NaN, or with a number for int8."""
         self.of = of
         self.x.put(lay_out(encode(of.type, of.x, of.x_scale), self.group))
         if self.way.op.residual:
@@ -214,7 +214,7 @@ class Run:
         return self.machine.kernels.launch(self.params, self.machine.stream())
 
     def output(self) -> Guarded:
-        """Where y is."""
+        """Memory of y."""
         return {"apart": self.y, "on x": self.x, "on residual": self.residual}[self.way.output]
 
     def result(self) -> Tensor:
@@ -224,7 +224,7 @@ class Run:
         return decode(self.of.type, y, self.of.y_scale)
 
     def harm(self) -> str:
-        """What was done to memory that is none of y; empty if nothing."""
+        """Writes outside y, in words, or ""."""
         around = {"x": self.x, "y": self.y, "residual": self.residual, "workspace": self.workspace}
         harmed = [f"written outside {name}" for name, memory in around.items() if not memory.intact()]
         if self.way.output != "on x" and not torch.equal(self._before, self.x.bytes):

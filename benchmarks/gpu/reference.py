@@ -1,6 +1,6 @@
-"""The formula in float64, on the device, and how far from it a kernel may be; simam_cuda.h says it in words.
+"""The formula in float64 on the device, and the tolerance of a kernel, as documented in simam_cuda.h.
 
-`tests/benchmarks/test_gpu_checks.py` and the first check hold it against simam_deploy.formula.
+`tests/benchmarks/test_gpu_checks.py` and the first check compare it with simam_deploy.formula.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def simam(x: Tensor, e_lambda: float) -> Tensor:
 
 
 def expect(of: Values, op: Op, simam_of_x: Tensor) -> Expected:
-    """What the operator gives, and the tolerance:
+    """Expected result of the operator, and the tolerance:
 
     float32   2 eps of the terms of y = scale * simam(x) + bias + residual, which are |scale| max|x|, |bias| and
               |residual|; half as much more behind silu, whose slope is 1.1 and which has a quotient of its own
@@ -76,9 +76,9 @@ def half_ulp(type: str, y: Tensor) -> Tensor:
 
 
 def worst(of: Values, expected: Expected, got: Tensor) -> float:
-    """The largest error beyond the rounding, over what is allowed; infinity for a NaN too many or too few.
+    """Largest error beyond rounding, over the tolerance; infinite for a missing or extra NaN.
 
-    A result beyond the type's largest number may be infinite. int8 has no NaN: nothing is asked of such planes.
+    A result above the largest number of the type may be infinite. int8 has no NaN: skips such planes.
     """
     y = expected.y
     share = ((got - y).abs() - expected.rounding).clamp(min=0) / expected.within

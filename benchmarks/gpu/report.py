@@ -23,7 +23,7 @@ def failed(rows: Sequence[ReportRow]) -> bool:
 
 
 def summary(rows: Sequence[ReportRow]) -> str:
-    """What was met and what was not."""
+    """Summary of checks, targets and notes."""
     lines = []
     if checks := [row for row in rows if row["table"] == "check"]:
         checks = [row for row in checks if row["cases"] or not row["ok"]]  # the others say nothing

@@ -1,4 +1,4 @@
-"""What is timed: a row of the speed table is a type, a layout, a shape, an operator and a target."""
+"""Rows of the speed table: type, layout, shape, operator and target."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ INT8_SCALES = (4 / 127, 4 / 90, 4 / 100)
 
 @dataclass(frozen=True)
 class SpeedRow:
-    """shape : (N, C, H, W); N is 0 where it is to be as many as fill the memory that is asked for."""
+    """shape : (N, C, H, W). N = 0 means as many images as fill the given memory, see `filled`."""
 
     regime: str
     type: str
@@ -50,7 +50,7 @@ class SpeedRow:
         return figure <= self.target if self.regime == "batch 1" else figure >= self.target
 
     def filled(self, size: int) -> SpeedRow:
-        """With so many images that x has about `size` bytes; as it is where their number is given."""
+        """Set N so that x has about `size` bytes, unless N is given."""
         if self.shape[0]:
             return self
         image = math.prod(self.shape[1:]) * TYPES[self.type].itemsize

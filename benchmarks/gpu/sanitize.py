@@ -21,10 +21,10 @@ from benchmarks.gpu.clock import Clock
 
 TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 FOUND = 9
-"""The exit status that compute-sanitizer is told to have where it found something."""
+"""Exit status of compute-sanitizer for a finding."""
 PLANTED_SECONDS = 60.0
 SHOWN = 6000
-"""Characters of what a tool wrote that are shown where it found something."""
+"""Upper bound on the shown output of a tool with a finding."""
 
 
 @dataclass

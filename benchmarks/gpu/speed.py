@@ -1,4 +1,4 @@
-"""How fast, as a share of a copy: a row for each shape, measured together with its copy and its rivals.
+"""Speed as a share of a copy: a row for each shape, measured together with its copy and the baselines.
 
 Throughput: x alone is four times the L2 or more, and what is replayed goes through several sets of memory. The copy
 is the faster of cudaMemcpy and a kernel with vectors of 16 bytes; a row's figure is
@@ -27,11 +27,11 @@ from benchmarks.gpu.timing import Timer, medians
 from simam_deploy.native.cuda_library import TACTICS
 
 COMPILE_SECONDS = 25
-"""What must be left for torch.compile to be tried."""
+"""Least remaining time to try torch.compile."""
 SECONDS = 4
-"""What must be left for a row."""
+"""Least remaining time for a row."""
 OWN_SECONDS = 1
-"""What a row takes without torch.compile: so much is kept for each that is still to come."""
+"""Time of a row without torch.compile, reserved for each remaining row."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Effort:
 
     @staticmethod
     def of(row: SpeedRow, machine: Machine) -> Effort:
-        """What the header of this file says."""
+        """Effort for a row, see the docstring of this file."""
         if row.regime == "batch 1":
             return Effort(0, 64, 4, 30)
         return Effort(max(4 * machine.chip.l2, 64 << 20), 6, 2, 15)
@@ -75,8 +75,8 @@ def _failure(row: SpeedRow, error: Exception) -> dict[str, Any]:
 
 
 def _free() -> None:
-    """What the graphs had."""
-    with suppress(RuntimeError):  # of a device that is lost the next row says so
+    """Free the memory of the graphs."""
+    with suppress(RuntimeError):  # the next row reports a lost device
         torch.cuda.empty_cache()
 
 

@@ -1,6 +1,6 @@
 """Times of several things, interleaved: each in a CUDA graph that is replayed, by events on the device.
 
-The host's clock takes their place where there is no GPU, so that what uses it can be tested; its times mean nothing.
+Without a GPU, the clock of the host replaces them for tests; its times mean nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ WARM_UP = 3
 
 
 def capture(work: Callable[[], object]) -> torch.cuda.CUDAGraph:
-    """What `work` enqueues, on a stream of its own; torch.cuda.graph would collect garbage first, each time."""
+    """Capture the work that `work` enqueues, on a new stream, without the garbage collection of torch.cuda.graph."""
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
     was_enabled = gc.isenabled()

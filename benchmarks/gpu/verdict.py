@@ -1,4 +1,4 @@
-"""What the checks are made of: their sizes, their inputs, and the verdict on a case."""
+"""Parts of the checks: sizes, inputs, and the verdict on a case."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Shape = tuple[int, int]
 
 @dataclass(frozen=True)
 class Sizes:
-    """What is run. few : the shapes of the checks that need not run at every one.  every : numbers of pixels."""
+    """Sizes of the checks. few : shapes for checks that do not need all.  every : numbers of pixels."""
 
     shapes: Sequence[Shape]
     ops: Sequence[Op]
@@ -36,7 +36,7 @@ class Sizes:
         return each[::3] if self.small else each  # 8 by 3: of both layouts, and of three types
 
     def planes(self, shape: Shape) -> tuple[int, int]:
-        """(N, C): more than a GPU has multiprocessors, where that is not too much."""
+        """(N, C): more planes than a GPU has multiprocessors, unless that is too much memory."""
         if self.small:
             return (2, 9) if math.prod(shape) < 100 else (1, 3)
         return (2, 13) if math.prod(shape) > 110_000 else (2, 70)
@@ -80,7 +80,7 @@ def normal(machine: Machine, shape: Sequence[int], seed: int, mean: float = 0.0,
 
 
 def judge(run: Run, name: str, exact: Tensor | None = None) -> Verdict:
-    """Launch once, and compare. exact : simam of x, where it is known."""
+    """Launch once and compare. exact : simam of x, if known."""
     of, op = run.of, run.way.op
     if error := run.launch():
         return Verdict(name, 0.0, f"simam_launch gives error {error}")
@@ -89,7 +89,7 @@ def judge(run: Run, name: str, exact: Tensor | None = None) -> Verdict:
 
 
 def compare(run: Run, name: str, exact: Tensor, op: Op) -> Verdict:
-    """What lies there after a launch."""
+    """Compare the output after a launch."""
     share = reference.worst(run.of, reference.expect(run.of, op, exact), run.result())
     return Verdict(name, share, run.harm())
 

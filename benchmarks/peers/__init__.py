@@ -1,4 +1,4 @@
-"""Other people's packages, run for real with SimAM in their models: `make peers`. A peer is one file here:
+"""Runs of other packages with SimAM in their models: `make peers`. A peer is one file here:
 
     DOCS             the page that has its table
     cases()          name, in parts -> a function of an empty folder that returns figures, and raises what fails

@@ -75,7 +75,7 @@ class _Prepared(Exception):
 
 
 def prepared(yolo: YOLO, **asked: Any) -> tuple[nn.Module, Tensor]:
-    """What their exporter hands to torch.onnx.export: the model, fused, its head in export mode; and its input."""
+    """Arguments of their exporter to torch.onnx.export: the fused model, head in export mode, and its input."""
 
     def stop(exporter: Any) -> None:
         raise _Prepared(exporter.model, exporter.im)

@@ -79,7 +79,7 @@ def _run(asked: argparse.Namespace) -> int:
 
 
 def _tried(tool: trtexec.Trtexec, case: models.EngineCase, say: Say) -> list[report.EngineRow]:
-    """What one form comes to; where trtexec fails, rows that say so, and the next form has its turn."""
+    """Rows of one form. If trtexec fails, the rows say so, and the next form runs."""
     plugin = case.form != models.WITHOUT_PLUGIN
     try:
         say(f"{case.precision} {case.form}: build the engine")

@@ -1,8 +1,8 @@
-"""Reads what trtexec wrote of an engine: its layers, their times, its own time, its outputs.
+"""Read the output of trtexec for an engine: layers, their times, total time, outputs.
 
 Layers as IEngineInspector gives them at the verbosity `detailed`:
 {"Layers": [{"Name", "LayerType", "Inputs": [{"Name", "Format/Datatype"}], "Outputs", "Metadata", ...}, ...], ...}
-with the Metadata "[ONNX Layer: a]\\x1e[ONNX Layer: b]" where a layer came from two nodes of the ONNX file.
+with the Metadata "[ONNX Layer: a]\\x1e[ONNX Layer: b]" for a layer made of two nodes of the ONNX file.
 Fields that are missing count as empty, as they differ between layers and versions.
 """
 
@@ -62,7 +62,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class BlockLayers:
-    """What became of a SimAM block: its layers in order, and the reformats beside them.
+    """Layers of a SimAM block in order, and the reformats beside them.
 
     shared : other nodes are in these layers too.
     """
@@ -117,7 +117,7 @@ def time_of(layers: Iterable[Layer], profile: dict[str, float]) -> float | None:
 
 
 def read_layers(path: Path) -> list[Layer]:
-    """Raises BuildError where there are no layers, or their names alone."""
+    """Read the layers. Raises BuildError without layers, or with names alone."""
     found = _read(path)
     raw = found.get("Layers") if isinstance(found, dict) else None
     if not raw or not all(isinstance(layer, dict) for layer in raw):
@@ -168,7 +168,7 @@ def read_output(folder: Path, name: str, dtype: np.dtype[Any], shape: Sequence[i
 
 
 def short(format: str) -> str:
-    """Channel major FP16 format where channel % 8 == 0 -> FP16 HWC8. What is not known stays as it is."""
+    """Channel major FP16 format where channel % 8 == 0 -> FP16 HWC8. Unknown formats stay unchanged."""
     if found := re.match(r"Row major linear (\S+)", format):
         return f"{found[1]} linear"
     if found := re.match(r"Channel major (\S+) format where (?:channel|C) % (\d+) == 0", format):

@@ -1,4 +1,4 @@
-"""The files that trtexec is given: one model in several forms, with its input and its output in float64."""
+"""Models for trtexec: one model in several forms, with input and output in float64."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ WITHOUT_PLUGIN = "primitive"
 FORMS = ("custom_op", "function", WITHOUT_PLUGIN)
 SHAPE = (4, 3, 224, 224)
 LOUD = 8.0
-"""Times what PyTorch starts the first convolution with: the sum of squares over its planes of 12544 values is then
-beyond float16's 65504, so a kernel that sums in float16 shows."""
+"""Factor on PyTorch's initial weights of the first convolution. The sum of squares over its planes of 12544 values
+then exceeds 65504, which reveals a kernel that sums in float16."""
 MODEL = "model.onnx"
 
 
 @dataclass(frozen=True)
 class EngineCase:
-    """A folder with model.onnx and its inputs in it, and what is known of them.
+    """A folder with model.onnx and its inputs, and their properties.
 
     nodes : the names of the ONNX nodes of each SimAM block, by the block's name; others : those of all other nodes.
     truth : the outputs in float64, of the file's own weights and the very input that was written.

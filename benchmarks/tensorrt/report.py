@@ -1,4 +1,4 @@
-"""What a run of trtexec says of each SimAM block, as rows of a table."""
+"""Table of a trtexec run, with a row for each SimAM block."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from simam_deploy.errors import BuildError
 from simam_deploy.formula import Array
 
 BAR = 64.0
-"""Steps of the type (2^-23, 2^-10) that an output may be off, relative to the largest value. Three convolutions with
+"""Tolerance of an output in steps of the type (2^-23, 2^-10), relative to the largest value. Three convolutions with
 up to 576 products each cost a few (0.8 in float16 and 3.2 in float32 by onnx.reference); a gate that has collapsed to
 sigmoid(1/2) costs 0.43, which is 440 steps of float16. A deep model of yours may need more: compare its row of form
 `primitive`."""

@@ -20,7 +20,7 @@ PLUGIN = Path(__file__).parents[2] / "build/native/cuda/libsimam_tensorrt.so"
 VARIABLE = "SIMAM_TENSORRT_PLUGIN"
 OLDEST = (10, 0)
 BEFORE_11 = ("--useCudaGraph", "--noDataTransfers", "--useSpinWait", "--separateProfileRun")
-"""What TensorRT 11 does unasked, and says so where it is asked."""
+"""Options that TensorRT 11 applies by default, and rejects if given."""
 LINES = 12
 ADVICE = {
     r"Unknown option": "this trtexec has no such option; TensorRT 10.3 to 11.1 have all of them",
@@ -81,7 +81,7 @@ def find(asked: str | None) -> Path:
 
 
 def plugin_library(asked: str | None) -> Path:
-    """What was asked for, what SIMAM_TENSORRT_PLUGIN names, or what was built. Raises RuntimeUnavailable."""
+    """The requested plugin, that of SIMAM_TENSORRT_PLUGIN, or the one built here. Raises RuntimeUnavailable."""
     path = Path(asked or os.environ.get(VARIABLE) or PLUGIN).absolute()
     if not path.is_file():
         raise RuntimeUnavailable(
@@ -92,7 +92,7 @@ def plugin_library(asked: str | None) -> Path:
 
 
 def version_of(path: Path, folder: Path) -> tuple[int, int, int]:
-    """What `trtexec --help` says it is. Raises RuntimeUnavailable for something else, or for one that is too old."""
+    """Version from `trtexec --help`. Raises RuntimeUnavailable for another program, or an old version."""
     try:
         _run("ask trtexec its version", [str(path), "--help"], folder, 60)
     except BuildError as error:

@@ -1,15 +1,13 @@
 // The loops, compiled once per target: SIMAM_TARGET names it, SIMAM_WIDTH is its floats per vector.
 //
-// Statistics: with a shift k near the mean, r = x - k,  mean = k + sum(r) / M,  m2 = sum(r^2) - sum(r)^2 / M. If k
-// turns out far from the mean, the plane is summed again with k = mean: so cancellation costs at most a factor of 4/3
-// (kFar), and a plane is mostly read twice (once for the sums, once for y), which from a cache is nearly as good as
-// once. What comes from memory is asked for beforehand: the place of y during the sums, the next plane of x during the
-// gate.
-// Sums run in float over at most kFlush vectors per lane, and from there in double: equal values, of which a map has
-// many, are all rounded the same way, and over 32 additions instead of 8 that costs four times as much.
-// Gate: c = (x - hi) - lo with mean = hi + lo: where the mean is large against the spread x - hi is exact, so that no
-// digit of c is lost. t log2 e = (c * root)^2 with root = sqrt(log2 e / (4 (v + lambda))) does not overflow where c^2
-// would.
+// Statistics: with a shift k near the mean, r = x - k,  mean = k + sum(r) / M,  m2 = sum(r^2) - sum(r)^2 / M. If k is
+// far from the mean, the plane is summed again with k = mean, so cancellation amplifies the rounding error by at most
+// 4/3 (kFar). A plane is mostly read twice, for the sums and for y; from a cache that costs little more than once.
+// Prefetch: memory of y during the sums, the next plane of x during the gate.
+// Sums are float over at most kFlush vectors per lane, then double. A map has many equal values, which all round the
+// same way: over 32 additions instead of 8, the error is four times as large.
+// Gate: c = (x - hi) - lo with mean = hi + lo. For a mean that is large against the spread, x - hi is exact, so c loses
+// no digit. t log2 e = (c * root)^2 with root = sqrt(log2 e / (4 (v + lambda))) does not overflow, unlike c^2.
 #include "loops.h"
 #include "vector.h"
 
@@ -26,12 +24,12 @@ constexpr int kUnroll = 4;
 constexpr int64_t kFlush = 8 * kUnroll;
 constexpr double kHalfRootLog2e = 0.60056120439322491;  // sqrt(log2 e) / 2
 
-// The shift is far where sum(r)^2 / M is more than this part of sum(r^2). What the two lost to rounding is a few eps of
-// sum(r^2), and that is at most 1 / (1 - kFar) = 4/3 of m2, their difference: so much larger do its roundings get.
+// The shift is far if sum(r)^2 / M exceeds this share of sum(r^2). Below it, sum(r^2) is at most 1 / (1 - kFar) = 4/3
+// of the difference m2, so cancellation amplifies the rounding error by at most 4/3.
 constexpr double kFar = 0.25;
 constexpr int kGuesses = 8;  // elements that the first shift is the mean of
 
-// An address to prefetch, which need not be one of ours.
+// An address to prefetch. It may be outside our memory.
 inline void const* away(void const* from, uintptr_t bytes) {
   return reinterpret_cast<void const*>(reinterpret_cast<uintptr_t>(from) + bytes);
 }

@@ -32,7 +32,7 @@ COLUMNS = ("registers", "stack", "shared", *(f"instructions/element {generation}
 
 @dataclass
 class Build:
-    """What was compiled."""
+    """Compiled kernels."""
 
     nvcc: str  # its version
     code: list[Measured]
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def look(folder: Path, tools: Path) -> Build:
-    """What was compiled below `folder`. It is measured once, and kept in kernels.json beside the objects."""
+    """Kernels compiled below `folder`. Measured once, and stored in kernels.json beside the objects."""
     objects = sorted(folder.glob("cuda/**/kernels.cu.o"))
     if not objects:
         raise SystemExit(f"no kernels.cu.o below {folder}; `make native-cuda` makes them")
@@ -124,7 +124,7 @@ def _missing(build: Build) -> list[str]:
 
 
 def numbers(row: Measured) -> tuple[float, ...]:
-    """What a budget says of a kernel, as COLUMNS; instructions rounded up to tenths, 0 of another generation."""
+    """Budget of a kernel, as COLUMNS; instructions rounded up to tenths, 0 for other generations."""
     own = max(generation for generation in GENERATIONS if generation <= row.arch)
     per_element = math.ceil(10 * row.per_element) / 10
     each = (per_element if generation == own else 0 for generation in GENERATIONS)
@@ -148,7 +148,7 @@ def write_budget(build: Build) -> str:
 
 
 def budget_here() -> tuple[str, Limits]:
-    """That of budget.tsv. SystemExit with the file, the line and what to do where it cannot be read."""
+    """Read budget.tsv. Raises SystemExit with file, line and remedy if it is invalid."""
     try:
         return read_budget(BUDGET.read_text())
     except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""What stands in the kernels' PTX, which a GPU newer than the toolkit compiles for itself."""
+"""Properties of the kernels' PTX, which a GPU newer than the toolkit compiles itself."""
 
 from __future__ import annotations
 

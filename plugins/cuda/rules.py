@@ -1,4 +1,4 @@
-"""What must hold of a compiled kernel, whatever its budget.
+"""Rules for every compiled kernel, independent of its budget.
 
 The kernels that reach memory in vectors move x, the residual and y 16 bytes at a time and no other way, keep them in
 registers, call nothing, and take the special functions that the formula has. `float16` and the like below count
@@ -37,7 +37,7 @@ class Finding:
 
 
 def findings(row: Measured) -> Iterator[Finding]:
-    """What is wrong with a kernel for one architecture."""
+    """Violations of a kernel for one architecture."""
     for what, got, least, most in _rules(row):
         if not least <= got <= most:
             allowed = f"{most:g}" if least in (0, most) else f"{least:g} to {most:g}"
@@ -74,7 +74,7 @@ def _rules(row: Measured) -> Iterator[tuple[str, float, float, float]]:
 
 
 def _moved(row: Measured) -> Iterator[tuple[str, float, float, float]]:
-    """Global memory. What is streamed is loaded past L1 (NA); parameters and the workspace are not."""
+    """Violations in global memory access. Streamed data is loaded past L1 (NA); parameters and workspace are not."""
     kernel, count = row.kernel, row.count
     operands = 2 if kernel.epilogue else 1  # x, and the residual
     streamed, stored = count(r"LDG.*\.NA.*\.128"), count(r"STG.*\.128")
@@ -114,7 +114,7 @@ def _special(row: Measured) -> Iterator[tuple[str, float, float, float]]:
 
 
 def findings_in_ptx(written: Written) -> Iterator[Finding]:
-    """What is wrong with a kernel in PTX."""
+    """Violations of a kernel in PTX."""
     kernel = written.kernel
     rules: list[tuple[str, float, float, float]] = [
         ("PTX: threads of a block", written.threads, *2 * (kernel.threads,)),

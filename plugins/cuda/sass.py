@@ -1,4 +1,4 @@
-"""What nvcc made of the kernels, read from its objects: one row of numbers for each kernel and architecture.
+"""Properties of the compiled kernels, read from the objects: one row for each kernel and architecture.
 
 The text is that of NVIDIA's cuobjdump, which is fetched from PyPI with nvdisasm: no toolkit's wheels have the two.
 """

@@ -64,8 +64,8 @@ int simam_launch(struct SimamParams const* params, void* stream);
 // 1 if params.tactic accepts this shape, type and layout on the current device; pointers count by their alignment only.
 int simam_accepts(struct SimamParams const* params);
 
-// Bytes of workspace for these parameters on the current device; 0 for most. What SIMAM_SPLIT needs never shrinks when
-// images, channels, group or pixels grow, and does not depend on how the pointers are aligned.
+// Bytes of workspace for these parameters on the current device; 0 for most. The workspace of SIMAM_SPLIT never shrinks
+// when images, channels, group or pixels grow, and does not depend on the alignment of the pointers.
 size_t simam_workspace(struct SimamParams const* params);
 
 // Loads the kernels into the current device, so that nothing is loaded during a capture. A cudaError_t.

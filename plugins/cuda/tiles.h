@@ -221,7 +221,7 @@ struct Tiles {
                  over_warps(block, here, p, more_slots));
   }
 
-  // channel(j): that of element j, in its image. What is beyond the last channel is written as zeros.
+  // channel(j): the channel of element j in its image. Elements beyond the last channel are written as zeros.
   template <class Block, class Channel>
   static SIMAM_DEVICE void store(Block const& block, Problem const& p, Chunk const (&held)[kHeld], Tile const& here,
                                  int64_t start, int64_t step, Channel const& channel) {

@@ -1,9 +1,8 @@
 // The operators for the CUDA provider. A run enqueues on the session's stream and does nothing else: it may be captured
 // into a CUDA graph.
-#include "../cuda/simam_cuda.h"
-
 #include <new>
 
+#include "../common/activation.h"
 #include "node.h"
 
 namespace simam::ort {
@@ -25,15 +24,6 @@ int32_t type_of(cpu::Type type) {
   return SIMAM_F32;
 }
 
-int32_t activation_of(Activation activation) {
-  switch (activation) {
-    case Activation::relu: return SIMAM_RELU;
-    case Activation::silu: return SIMAM_SILU;
-    case Activation::none: break;
-  }
-  return SIMAM_NONE;
-}
-
 // The kernels are loaded here, as nothing may be loaded in a capture.
 OrtStatus* create(OrtCustomOp const* op, OrtApi const*, OrtKernelInfo const* info, void** kernel) {
   CustomOp const& custom_op = CustomOp::of(op);
@@ -41,8 +31,8 @@ OrtStatus* create(OrtCustomOp const* op, OrtApi const*, OrtKernelInfo const* inf
   SIMAM_RETURN_IF_FAILED(read_lambda(info, custom_op.op.name, made.lambda));
   if (int const error = simam_prepare())
     return fail(ORT_EP_FAIL,
-                "%s: its kernels cannot be loaded into this GPU: cudaError_t %d; without the library the body in the "
-                "file runs",
+                "%s: its kernels cannot be loaded into this GPU: cudaError_t %d; without the library the fallback "
+                "definition in the file runs",
                 custom_op.op.name, error);
   *kernel = new (std::nothrow) Kernel(made);
   return *kernel != nullptr ? nullptr : fail(ORT_FAIL, "%s: out of memory", custom_op.op.name);

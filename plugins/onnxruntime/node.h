@@ -23,7 +23,7 @@ inline constexpr size_t kRank = 4;  // of x, (N, C, H, W)
 // The attribute e_lambda, or its default.
 OrtStatus* read_lambda(OrtKernelInfo const* info, char const* name, float& lambda);
 
-// A node in a run: where its values are, in the memory of its provider. What the operator has not is null.
+// Addresses of the values of a node in a run, in the memory of its provider. Null for values that the operator lacks.
 struct Values {
   void const* x = nullptr;
   void const* residual = nullptr;

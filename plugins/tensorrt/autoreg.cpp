@@ -3,8 +3,8 @@
 //
 // IPluginRegistry is not laid out alike in TensorRT 10 and 11, so there is one of these for each, and each looks at the
 // version of the process before it calls anything. The plugin library is opened by its path, not linked: `getCreators`
-// is what every plugin library calls its door, and the linker would take the first that the process has. What does not
-// go well is said in one line on stderr, since there is no logger yet, and nothing else happens.
+// is the entry point of every plugin library, and the linker would take the first in the process. A failure is reported
+// in one line on stderr, since there is no logger yet, and has no other effect.
 #include <cstdarg>
 #include <cstdio>
 #include <cstring>

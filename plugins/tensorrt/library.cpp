@@ -1,5 +1,5 @@
-// The two doors of the plugin library: what TensorRT asks of a file that it is given (trtexec --dynamicPlugins,
-// IPluginRegistry::loadLibrary, load_library in Python). Loading the file does nothing by itself.
+// The two entry points of the plugin library, which TensorRT calls after it has loaded the file (trtexec
+// --dynamicPlugins, IPluginRegistry::loadLibrary, load_library in Python). Loading alone has no effect.
 #include <iterator>
 #include <new>
 

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <new>
 
+#include "common/activation.h"
 #include "logger.h"
 
 namespace simam::trt {
@@ -30,15 +31,6 @@ Result guarded(Op const& op, char const* where, Result failure, Body body) noexc
     refuse(op.name, "%s: an exception came out of the kernels", where);
     return failure;
   }
-}
-
-int activation_of(Op const& op) {
-  switch (op.activation) {
-    case Activation::relu: return SIMAM_RELU;
-    case Activation::silu: return SIMAM_SILU;
-    case Activation::none: break;
-  }
-  return SIMAM_NONE;
 }
 
 char const* input_name(Op const& op, int32_t input) {
@@ -170,7 +162,7 @@ bool Plugin::describe(PluginTensorDesc const* inputs, PluginTensorDesc const& y,
   if (group > INT32_MAX) return refuse(op_.name, "%lld channels are too many", static_cast<long long>(sizes.channels));
   params = {};
   params.type = layout->simam_type;
-  params.activation = activation_of(op_);
+  params.activation = activation_of(op_.activation);
   params.tactic = SIMAM_AUTOMATIC;
   params.group = static_cast<int32_t>(group);
   params.images = sizes.images;
@@ -246,7 +238,7 @@ size_t Plugin::getWorkspaceSize(DynamicPluginTensorDesc const* inputs, int32_t c
   });
 }
 
-// TensorRT adds shapes, types and formats. What lambda and the scales are makes nothing faster.
+// TensorRT adds shapes, types and formats. Times do not depend on lambda and the scales.
 char const* Plugin::getTimingCacheID() noexcept {
   std::snprintf(timing_id_, sizeof timing_id_, "simam%d;%s", kVersion, op_.name);
   return timing_id_;
