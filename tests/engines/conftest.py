@@ -1,0 +1,5 @@
+"""Files that the builder is given."""
+
+from helpers.small_onnx import dynamic, static
+
+__all__ = ["dynamic", "static"]
