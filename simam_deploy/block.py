@@ -103,13 +103,13 @@ class Found:
 
     @property
     def table(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
-        """The columns, and a row for each block."""
+        """Column names, and a row for each block."""
         rows = [(b.node, shape(b.shape), b.dtype.name, f"{b.e_lambda:g}", b.form, b.op) for b in self.blocks]
         return ("node", "x", "type", "λ", "form", "operator"), rows
 
     @property
     def verdict(self) -> str:
-        """In one line, how many there are."""
+        """Numbers of blocks and near misses, in one line."""
         return f"found: {counted(len(self.blocks), 'SimAM block')}, {counted(len(self.near_misses), 'near miss')}"
 
     def __repr__(self) -> str:
@@ -118,7 +118,7 @@ class Found:
         return "\n".join((*blocks, *map(str, self.near_misses), self.verdict))
 
     def in_clone(self, model: ir.Model, clone: ir.Model) -> Found:
-        """The same blocks and near misses in `clone`, a clone of `model` that nothing has changed."""
+        """The same blocks and near misses in `clone`, an unchanged clone of `model`."""
         nodes: dict[ir.Node, ir.Node] = {}
         values: dict[ir.Value, ir.Value] = {}
         functions = dict(zip(model.functions.values(), clone.functions.values(), strict=True))

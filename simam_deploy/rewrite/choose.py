@@ -1,4 +1,4 @@
-"""Which of the blocks that were found `fuse` writes, with which epilogue, and why not."""
+"""Selection of the blocks and epilogues for `fuse`, and reasons against others."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from simam_deploy.rewrite.functions import scope_of, scopes
 
 @dataclass(frozen=True)
 class Chosen:
-    """What is to be written."""
+    """Selection of blocks to write."""
 
     blocks: tuple[Block, ...]
-    """In the order in which they end."""
+    """In the order of their ends."""
     ops: frozenset[str]
-    """The operators of formula.OPS that they become."""
+    """Names in formula.OPS of their new operators."""
     near_misses: tuple[NearMiss, ...]
-    """What is left alone."""
+    """Near misses, which stay unchanged."""
     kept: tuple[ir.Node, ...]
-    """Nodes with the names of our operators that are none of the blocks. They stay, and so do their functions."""
+    """Nodes with names of our operators that are not in a block. They and their functions stay."""
     notes: tuple[str, ...]
 
 
 def choose(model: ir.Model, found: Found, form: str, *, repair: bool, epilogue: bool) -> Chosen:
-    """The blocks of `found` to write in `form`. `model` is not changed.
+    """Choose the blocks of `found` to write in `form`. Does not change `model`.
 
     repair, epilogue : as in `fuse`.
-    Raises NoBlockError when there is no block; FormError when the form cannot write one, with every block and reason,
-    or would change a node that is no block.
+    Raises NoBlockError without a block; FormError if the form cannot lower a block, with every block and reason, or
+    if it would change a node that is no block.
     """
     repaired = [miss for miss in found.near_misses if repair and miss.repaired is not None]
     misses = tuple(miss for miss in found.near_misses if miss not in repaired)
@@ -62,7 +62,7 @@ def choose(model: ir.Model, found: Found, form: str, *, repair: bool, epilogue: 
 
 
 def _in_order(model: ir.Model, blocks: list[Block]) -> list[Block]:
-    """As their results come in the graph, then in the functions."""
+    """Sort by the position of y, in the graph and then in the functions."""
     order = {node: i for i, node in enumerate(node for scope in scopes(model) for node in scope.all_nodes())}
     return sorted(blocks, key=lambda block: order[block.inside[-1]])
 
@@ -74,7 +74,7 @@ def _nodes_of_our_names(model: ir.Model, blocks: list[Block]) -> list[ir.Node]:
 
 
 def _refuse(form: str, blocks: list[Block], model: ir.Model) -> None:
-    """Raise FormError, with every block and reason, if the form cannot write one of them."""
+    """Raise FormError, with every block and reason, if the form cannot lower one of them."""
     refuse_old([model.graph, *(scope_of(block, model) for block in blocks)])
     chosen = form_named(form)
     refusals = [(block, chosen.reasons_against(block)) for block in blocks]

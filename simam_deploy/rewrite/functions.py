@@ -1,4 +1,4 @@
-"""The model-local functions and the imports of a model that `fuse` writes."""
+"""Model-local functions and opset imports of the models that `fuse` writes."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from simam_deploy.graph.shapes import Shapes
 from simam_deploy.text import on_one_line
 
 FALLBACKS = {(OP_DOMAIN, name, "") for name in OPS}
-"""The identifiers of the functions that are the fallback definitions of our operators."""
+"""Identifiers of the fallback definitions of our operators."""
 
 NameScope = ir.Graph | ir.Function
 
 
 def scopes(model: ir.Model) -> list[NameScope]:
-    """What has names and opsets of its own: the graph, and each function but our fallback definitions."""
+    """Scopes of names and opsets: the graph, and each function except our fallback definitions."""
     return [model.graph, *(f for f in model.functions.values() if f.identifier() not in FALLBACKS)]
 
 
 def scope_of(block: Block, model: ir.Model) -> NameScope:
-    """The one of `scopes` that the block is in."""
+    """The scope that holds the block."""
     return model.graph if block.function is None else block.function
 
 
 def called(model: ir.Model) -> set[tuple[str, str, str]]:
-    """The functions of the model that the graph or another function calls."""
+    """Functions of the model that the graph or another function calls."""
     names = {node.op_identifier() for scope in scopes(model) for node in scope.all_nodes()}
     return names & model.functions.keys()
 
 
 def declare_calls(model: ir.Model, blocks: Iterable[Block]) -> None:
-    """Declare the types of what functions with a bare node make, as ONNX Runtime cannot infer them.
+    """Declare the output types of functions that hold a custom node, which ONNX Runtime cannot infer.
 
-    Raises FormError where another function calls such a function: there no type can be declared.
+    Raises FormError if another function calls such a function: a type cannot be declared there.
     """
     holding = {block.function.identifier() for block in blocks if block.function is not None}
     for scope in scopes(model)[1:]:
@@ -47,7 +47,7 @@ def declare_calls(model: ir.Model, blocks: Iterable[Block]) -> None:
                 raise FormError(
                     f"form 'custom_op' cannot lower the SimAM block in the function {name}, "
                     f"which the function {caller} calls: ONNX Runtime does not open such a file\n"
-                    "put the functions in place first (onnx.inliner), or use --form function"
+                    "inline the functions first (onnx.inliner), or use --form function"
                 )
     shapes = Shapes(model)
     for node in model.graph.all_nodes() if holding else ():
@@ -62,10 +62,10 @@ def clean_functions(
     called_before: set[tuple[str, str, str]],
     kept: Collection[ir.Node],
 ) -> None:
-    """Give `model` the functions that `written` needs, and remove those that nothing calls any more.
+    """Add the functions in `written` to `model`, and remove those without a call.
 
-    called_before : only what was called before `fuse` may go; the user's unused functions stay.
-    kept : nodes with the names of our operators that are none; the functions behind them stay.
+    called_before : functions called before `fuse`. Only these are removed; unused functions of the user stay.
+    kept : nodes with names of our operators that are not ours. Their functions stay.
     """
     for identifier in FALLBACKS - {node.op_identifier() for node in kept}:
         model.functions.pop(identifier, None)
@@ -76,7 +76,7 @@ def clean_functions(
 
 
 def clean_imports(model: ir.Model) -> None:
-    """Import the domain of our operators where a node or a function needs it, and nowhere else."""
+    """Import the domain of our operators exactly in the scopes that need it."""
     for scope in scopes(model):
         version = scope.opset_imports.pop(OP_DOMAIN, OP_VERSION)
         ours = any(f.domain == OP_DOMAIN for f in model.functions.values()) and scope is model.graph

@@ -1,4 +1,4 @@
-"""The result of `fuse`: the new model, and what became of each block."""
+"""Result of `fuse`: the new model, and a row for each block."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from simam_deploy.text import as_table, counted, on_lines, shape
 
 @dataclass(frozen=True)
 class BlockRow:
-    """What became of one block."""
+    """Row of one block."""
 
     node: str
     shape: Dims
     dtype: str
     e_lambda: float
     found: str
-    """The form it had."""
+    """Form in the original file."""
     form: str
-    """The form it has now."""
+    """Form in the new file."""
     op: str
-    """The operator of formula.OPS that it is: SimAM, or one with the epilogue in it."""
+    """Name in formula.OPS: SimAM, or an operator with the epilogue."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -36,30 +36,30 @@ class Fused:
     model: ir.Model
     rows: tuple[BlockRow, ...]
     near_misses: tuple[NearMiss, ...]
-    """What came close to a block, and was left alone."""
+    """Near misses, which stay unchanged."""
     notes: tuple[str, ...]
     blocks: tuple[Block, ...] = ()
-    """The blocks as they stand in `model`; none where ONNX Runtime has written it anew."""
+    """The blocks in `model`; none if ONNX Runtime has rewritten it."""
 
     @property
     def found(self) -> Found:
-        """What a search of `model` would find."""
+        """Result of a search of `model`."""
         return Found(self.blocks, self.near_misses)
 
     @property
     def table(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
-        """The columns, and a row for each block."""
+        """Column names, and a row for each block."""
         rows = [(r.node, shape(r.shape), r.dtype, f"{r.e_lambda:g}", r.found, r.form, r.op) for r in self.rows]
         return ("node", "x", "type", "λ", "was", "is", "operator"), rows
 
     def __repr__(self) -> str:
-        """The table, what was left alone, the notes, and the verdict."""
+        """The table, the near misses, the notes, and the verdict."""
         misses = map(str, self.near_misses)
         return "\n".join((as_table(*self.table, right=("λ",)), *misses, *map(on_lines, self.notes), self.verdict))
 
     @property
     def verdict(self) -> str:
-        """In one line, how many blocks were written, and how many near misses were not."""
+        """Numbers of written blocks and of near misses, in one line."""
         left = f", {counted(len(self.near_misses), 'near miss')} left alone" if self.near_misses else ""
         return f"written: {counted(len(self.rows), 'SimAM block')}{left}"
 

@@ -1,4 +1,4 @@
-"""Put the nodes of a form in the place of blocks. Only what a block alone used goes."""
+"""Replace blocks by the nodes of a form. Removes only nodes that no other node uses."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from simam_deploy.rewrite.unique_names import make_unique, name_blocks
 
 @dataclass(frozen=True)
 class Lowered:
-    """What was written."""
+    """Result of the lowering."""
 
     sources: tuple[Block, ...]
-    """The blocks as they were found, under the names that they were written with."""
+    """The original blocks, with the names of the new nodes."""
     blocks: tuple[Block, ...]
-    """The same blocks as they stand in the model now."""
+    """The same blocks in the new model."""
     nodes: frozenset[ir.Node]
-    """All nodes that were written."""
+    """All new nodes."""
     inner: frozenset[ir.Value]
-    """The values between them."""
+    """Values between the new nodes."""
     notes: tuple[str, ...]
 
 
@@ -69,7 +69,7 @@ def lower(model: ir.Model, blocks: Sequence[Block], form: ModuleType, *, epilogu
 
 
 def clean_names(model: ir.Model, lowered: Lowered) -> None:
-    """Give what was written names that nothing else in its graph or function has."""
+    """Give new nodes and values unique names in their graph or function."""
     for scope in scopes(model):
         make_unique(scope, lowered.nodes, lowered.inner)
 
@@ -77,7 +77,7 @@ def clean_names(model: ir.Model, lowered: Lowered) -> None:
 def _nodes(
     form: ModuleType, block: Block, opset: int, types: set[ir.DataType], epilogue: bool
 ) -> tuple[list[ir.Node], list[ir.Node]]:
-    """The block in a form, and its epilogue behind it where it has one that is not inside the node."""
+    """Nodes of the block in a form, and of its epilogue behind it unless the node holds it."""
     if block.epilogue is None or epilogue:
         return list(form.nodes(block, opset, types)), []
     core: list[ir.Node] = form.nodes(replace(block, epilogue=None), opset, types)
@@ -87,7 +87,7 @@ def _nodes(
 
 
 def _replace(block: Block, nodes: Sequence[ir.Node]) -> ir.Value:
-    """Put `nodes` where the block was, and remove what the block alone used. Returns the new y, of the old name."""
+    """Replace a block by `nodes`, and remove nodes that only the block used. Returns the new y, with the old name."""
     last = block.inside[-1]
     graph = last.graph
     assert graph is not None
@@ -101,7 +101,7 @@ def _replace(block: Block, nodes: Sequence[ir.Node]) -> ir.Value:
 
 
 def _remove_unused(last: ir.Node) -> None:
-    """Remove `last` and whatever only it used, constants and initialisers included."""
+    """Remove `last` and all that only it used, including constants and initialisers."""
     queue = [last]
     unused: dict[ir.Node, ir.Graph | ir.Function] = {}
     while queue:
@@ -123,7 +123,7 @@ def _remove_unused(last: ir.Node) -> None:
 
 
 def _with_new_values(block: Block, new_value: dict[ir.Value, ir.Value]) -> Block:
-    """The block, where x or the residual is the y of another one that was replaced."""
+    """The block with x and residual updated to the new y of other blocks."""
     epilogue = block.epilogue
     if epilogue is not None and epilogue.residual is not None:
         epilogue = replace(epilogue, residual=new_value.get(epilogue.residual, epilogue.residual))
@@ -131,7 +131,7 @@ def _with_new_values(block: Block, new_value: dict[ir.Value, ir.Value]) -> Block
 
 
 def _shared(blocks: Sequence[Block]) -> list[str]:
-    """What stays of replaced blocks, as others use it."""
+    """Notes on nodes of replaced blocks that stay, as others use them."""
     return [
         f"{block.node}: {', '.join(block.shared)}; so that stays, and is computed twice"
         for block in blocks
@@ -140,7 +140,7 @@ def _shared(blocks: Sequence[Block]) -> list[str]:
 
 
 def _defaults(blocks: Sequence[Block]) -> list[str]:
-    """Inputs of the graph that stay, and are of no use any more."""
+    """Notes on graph inputs that stay without a use."""
     return [
         f"{block.node}: judged with the defaults of the inputs {', '.join(map(repr, block.defaults))}; "
         "these may be fed as before, and change nothing in it any more"

@@ -63,7 +63,7 @@ class Exported:
     notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        """What was adopted, the blocks, the notes, and the parity report."""
+        """The adopted modules, the blocks, the notes, and the parity report."""
         adopted = () if self.adopted is None else (repr(self.adopted),)
         parity = "not compared with the model" if self.parity is None else str(self.parity)
         return "\n".join((str(self.path), *adopted, repr(self.fused), *map(on_lines, self.notes), parity))

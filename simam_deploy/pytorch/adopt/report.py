@@ -40,7 +40,7 @@ class Adopted:
     left_alone: tuple[LeftAlone, ...]
 
     def __repr__(self) -> str:
-        """A line for each module that was replaced, and for each that was left alone, with the reasons."""
+        """A line for each replaced module, and for each near miss with its reasons."""
         done = (f"adopted {shown(row.names)} ({row.class_name}), λ = {row.e_lambda:g}" for row in self.rows)
         left = (f"left alone {module}" for module in self.left_alone)
         return "\n".join(map(on_lines, (*done, *left))) or "adopted no module"
