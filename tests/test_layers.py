@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[1] / "simam_deploy"
+TESTS = Path(__file__).parent
+PACKAGE = TESTS.parent / "simam_deploy"
 RANKS = [
     {"errors", "text"},
     {"formula", "artifacts", "processes"},
@@ -24,6 +25,8 @@ RANKS = [
 RANK = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}
 ANYWHERE = {"__version__"}
 """Of the package itself, which is above all its rooms."""
+NO_ROOM = {"helpers", "collection", "hostile", "fuzz", "yolo", "plugins", "benchmarks", "docs"}
+"""Folders of tests/ that mirror no room."""
 
 
 def room_of(path: Path) -> str:
@@ -74,6 +77,19 @@ def test_every_room_has_a_rank() -> None:
     rooms = {room_of(path) for path in PACKAGE.rglob("*.py")} - {"__init__"}
     assert rooms == RANK.keys()
     assert len(rooms) <= 20
+
+
+def folders(parent: Path) -> set[str]:
+    """Those with Python files in them, at any depth."""
+    return {str(path.parent.relative_to(parent)) for path in parent.rglob("*.py")} - {"."}
+
+
+def test_folders_of_the_tests_are_those_of_the_package() -> None:
+    """A room that is one file has its tests in tests/ itself."""
+    mirrored = {name for name in folders(TESTS) if name.split("/")[0] not in NO_ROOM}
+    assert mirrored <= folders(PACKAGE)
+    assert {name for name in folders(PACKAGE) if "/" not in name} <= mirrored
+    assert {name.split("/")[0] for name in folders(TESTS)} >= NO_ROOM
 
 
 @pytest.mark.parametrize(
