@@ -124,3 +124,23 @@ def test_commands_that_are_asked_for_exist() -> None:
     assert {"doctor", "inspect", "fuse", "verify"} <= commands
     assert not {command for command in commands if not re.search(rf"^\W+{command}\b", shown, re.MULTILINE)}
     assert set(re.findall(r"make ([a-z][\w-]+)", (ROOT / "RELEASE.md").read_text())) <= targets()
+
+
+def test_paths_in_the_readme_of_the_tests_exist() -> None:
+    """A file without a folder lies in that of the last one named."""
+    text, folder = (ROOT / "tests/README.md").read_text(), ROOT
+    named = re.findall(r"\b(?:(?:tests|simam_deploy)/[\w/]+(?:\.\w+)?|\w+\.py\b)", text)
+    assert len(named) > 20
+    for name in named:
+        path = ROOT / name if "/" in name else folder / name
+        assert path.exists() or name == "conftest.py", name
+        folder = path.parent
+
+
+def test_names_in_the_readme_of_the_tests_exist() -> None:
+    """Those that it sends readers to, as `FORMS` or `WRONG`, and the tests that it runs alone."""
+    text = (ROOT / "tests/README.md").read_text()
+    code = "\n".join(path.read_text() for path in sorted((ROOT / "tests").rglob("*.py")) if path != Path(__file__))
+    names = set(re.findall(r"`@?([A-Z_]+)`", text)) | set(re.findall(r"-k \"?(\w+)", text)) - {"its_name"}
+    assert {"FORMS", "WRONG", "billion_laughs", "multiplied_out"} <= names
+    assert not {name for name in names if not re.search(rf"\b{name}\b", code)}
