@@ -1,5 +1,16 @@
-"""Files that the builder is given."""
+"""A file of fixed sizes, and one of dynamic sizes with SimAM in it."""
 
-from helpers.small_onnx import dynamic, static
+from pathlib import Path
 
-__all__ = ["dynamic", "static"]
+import pytest
+from helpers.small_onnx import BODY, CALL, save
+
+
+@pytest.fixture
+def dynamic(tmp_path: Path) -> Path:
+    return save(tmp_path, CALL + BODY)
+
+
+@pytest.fixture
+def static(tmp_path: Path) -> Path:
+    return save(tmp_path, "g (float[1,3,8,8] x) => (float[1,3,8,8] y) { y = Sigmoid(x) }")

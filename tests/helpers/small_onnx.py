@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import onnx
-import pytest
 from onnx import parser
 
 HEAD = '<ir_version: 8, opset_import: ["" : 18, "simam" : 1]>'
@@ -45,13 +44,3 @@ def save(folder: Path, text: str) -> Path:
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
-
-
-@pytest.fixture
-def dynamic(tmp_path: Path) -> Path:
-    return save(tmp_path, CALL + BODY)
-
-
-@pytest.fixture
-def static(tmp_path: Path) -> Path:
-    return save(tmp_path, "g (float[1,3,8,8] x) => (float[1,3,8,8] y) { y = Sigmoid(x) }")
