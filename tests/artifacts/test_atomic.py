@@ -29,7 +29,7 @@ def test_target_and_side_files_arrive_and_nothing_else(target: Path) -> None:
     assert names(target.parent) == ["model.onnx", "model.onnx.json"]
 
 
-def test_a_relative_target_and_a_body_that_changes_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_target_and_a_block_that_changes_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)
     with staging("model.onnx") as path:

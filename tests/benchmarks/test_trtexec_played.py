@@ -88,7 +88,7 @@ def test_reformats_are_counted_and_timed(play: Callable[..., tuple]) -> None:
     assert rows[0]["format_in"] == "FP16 HWC8"
 
 
-def test_a_body_that_was_expanded_is_no_plugin(play: Callable[..., tuple]) -> None:
+def test_a_fallback_definition_that_was_expanded_is_no_plugin(play: Callable[..., tuple]) -> None:
     status, rows, said = play("body", "--forms", "function")
     assert (status, rows[0]["ok"], rows[0]["found"]) == (1, False, "2: Reduce, PointWiseV2")
     assert "alone function simam: the parser or the builder did not give this block to the plugin" in said

@@ -80,7 +80,7 @@ def test_other_numbers_of_outputs_or_inputs_are_an_input_error() -> None:
     ],
     ids=str,
 )
-def test_slack_is_the_root_of_the_largest_plane(shapes: list[tuple[int, ...]], root: float) -> None:
+def test_the_tolerance_factor_is_the_root_of_the_largest_plane(shapes: list[tuple[int, ...]], root: float) -> None:
     assert tolerance_factor(Case("plain", (tuple(np.zeros(shape, np.float32) for shape in shapes),))) == root
 
 

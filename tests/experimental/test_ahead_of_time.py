@@ -111,7 +111,7 @@ def test_the_network_is_strongly_typed_and_ahead_of_time(tmp_path: Path, trt: Mo
     assert {each.by for each in report.kernels} == {"echo"}
 
 
-def test_nodes_are_marked_and_bodies_are_out() -> None:
+def test_nodes_are_marked_and_fallback_definitions_are_out() -> None:
     proto = model("SimAM", (1, 8, 14, 14), e_lambda=0.1)
     outer = helper.make_function(
         "other", "Twice", ["a"], ["c"],

@@ -240,7 +240,7 @@ def random(x: Tensor, e_lambda: float) -> Tensor:
 
 
 def rarely_random(x: Tensor, e_lambda: float) -> Tensor:
-    """Far less than what the proof allows."""
+    """Far less than what the equivalence check allows."""
     return simam(x, e_lambda) * (1 + 1e-15 * torch.rand(x.shape))
 
 

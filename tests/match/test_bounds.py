@@ -27,7 +27,7 @@ def test_the_search_has_a_number_of_steps(monkeypatch: pytest.MonkeyPatch) -> No
     assert "the search ended here, after 10 steps" in miss.reasons[0]
 
 
-def test_pieces_that_all_differ_have_so_much_work_together(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_subgraphs_that_all_differ_have_so_much_work_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judge, "MOST_WORK_IN_ALL", 1)
     alike = model(CHAIN + again("y", "w"), after="out = Relu (w)")
     assert len(find(alike).blocks) == 2

@@ -85,7 +85,7 @@ def distance(run: Run, shapes: list[tuple[int, ...]]) -> tuple[float, float]:
     return worst, e_lambda
 
 
-def piece(model: ir.Model, x: ir.Value, y: ir.Value) -> Run:
+def subgraph(model: ir.Model, x: ir.Value, y: ir.Value) -> Run:
     """The graph from x to y as a function."""
     cut = ir.convenience.extract(model.graph, inputs=[x], outputs=[y])
     cut.opset_imports.update(model.opset_imports)
@@ -109,7 +109,7 @@ def judge(mutant: onnx.ModelProto, shapes: list[tuple[int, ...]], same: float, o
         return "invalid" if np.isnan(far) else "raises", f"find raises {type(error).__name__}: {str(error)[:80]}"
     wrong = ""
     for block in blocks:
-        inner, true_lambda = distance(piece(model, block.x, block.y), shapes)
+        inner, true_lambda = distance(subgraph(model, block.x, block.y), shapes)
         if not inner <= other or abs(block.e_lambda / true_lambda - 1) > max(1e-3, same):
             wrong = f"found with λ = {block.e_lambda:g}, and is {inner:.2g} away from SimAM of λ = {true_lambda:g}"
     if np.isnan(far):

@@ -121,7 +121,7 @@ def test_a_session_on_cuda_takes_the_library_for_cuda(
     assert cuda_runtime.registered.count(NAME) == 4
 
 
-def test_without_it_the_body_runs_and_says_so(
+def test_without_it_the_fallback_definition_runs_and_says_so(
     nowhere: Path, library: native.Library, cuda_runtime: SimpleNamespace
 ) -> None:
     shutil.copy(library.path, nowhere / "PACKAGE" / native.NAME)  # that for the CPU would copy to the host and back
@@ -136,7 +136,7 @@ def test_without_it_the_body_runs_and_says_so(
     assert cuda_runtime.registered == []
 
 
-def test_kernels_that_cannot_be_loaded_leave_the_body(
+def test_kernels_that_cannot_be_loaded_leave_the_fallback_definition(
     nowhere: Path, fake_cuda: Path, cuda_runtime: SimpleNamespace
 ) -> None:
     shutil.copy(fake_cuda, nowhere / "PACKAGE" / NAME)

@@ -100,7 +100,7 @@ def test_auto_require_and_off(tmp_path: Path, library: native.Library) -> None:
 
 
 @pytest.mark.usefixtures("no_library")
-def test_without_a_library_the_body_runs_and_says_so(tmp_path: Path) -> None:
+def test_without_a_library_the_fallback_definition_runs_and_says_so(tmp_path: Path) -> None:
     x = make("plain", (1, 3, 5, 7))
     with open_session(file(tmp_path)) as session:
         assert session.notes == [f"SimAM runs as the fallback definition in the file: {native.why_not()}"]
@@ -119,7 +119,7 @@ def test_without_a_library_the_body_runs_and_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("library")
-def test_a_type_that_the_kernel_does_not_take_runs_as_the_body(tmp_path: Path) -> None:
+def test_a_type_that_the_kernel_does_not_take_runs_as_the_fallback_definition(tmp_path: Path) -> None:
     path = file(tmp_path)
     model = onnx.load(path)
     casting = function.functions(18, ["SimAM"], {ir.DataType.FLOAT, ir.DataType.FLOAT16})  # for two types

@@ -99,7 +99,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_body_is_not_trusted_for_its_name(name: str) -> None:
+def test_a_fallback_definition_is_not_trusted_for_its_name(name: str) -> None:
     source = fuse(net(f"a = {BN}\n out = Relu (a)"), epilogue=True).model
     proto = ir.to_proto(source)
     kind, change = CHANGES[name]
@@ -112,7 +112,9 @@ def test_a_body_is_not_trusted_for_its_name(name: str) -> None:
 
 
 @pytest.mark.parametrize(("kind", "instead", "found"), [("", "", 1), ("Relu", "Abs", 0), ("Sigmoid", "Tanh", 0)])
-def test_a_body_of_another_opset_is_not_trusted_for_its_name(kind: str, instead: str, found: int) -> None:
+def test_a_fallback_definition_of_another_opset_is_not_trusted_for_its_name(
+    kind: str, instead: str, found: int
+) -> None:
     """The operators in it are the same in both opsets."""
     proto = ir.to_proto(fuse(net(f"a = {BN}\n out = Relu (a)"), epilogue=True).model)
     (body,) = proto.functions
@@ -123,7 +125,7 @@ def test_a_body_of_another_opset_is_not_trusted_for_its_name(kind: str, instead:
     assert len(find(ir.from_proto(proto)).blocks) == found
 
 
-def test_a_near_miss_keeps_its_body_and_refuses_another() -> None:
+def test_a_near_miss_keeps_its_fallback_definition_and_refuses_another() -> None:
     """One body serves the whole file."""
     proto = ir.to_proto(fuse(net(f"a = {BN}\n out = Relu (a)"), epilogue=True).model)
     relu = next(n for n in proto.functions[0].node if n.op_type == "Relu")
@@ -169,7 +171,7 @@ def test_half_types_come_apart_in_float32(half: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("runtime", ["ort", "onnx_reference", "openvino"])
 @pytest.mark.parametrize("op", [name for name, op in OPS.items() if op.affine])
-def test_every_runtime_runs_the_body(op: str, runtime: str, tmp_path: Path) -> None:
+def test_every_runtime_runs_the_fallback_definition(op: str, runtime: str, tmp_path: Path) -> None:
     after = next(after for after, made in FOLDS.values() if made == op)
     source = net(after)
     got = run(fuse(source, epilogue=True).model, tmp_path, runtime)
@@ -177,7 +179,7 @@ def test_every_runtime_runs_the_body(op: str, runtime: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("op", [name for name, op in OPS.items() if op.affine])
-def test_an_engine_is_built_from_the_body(op: str, tmp_path: Path) -> None:
+def test_an_engine_is_built_from_the_fallback_definition(op: str, tmp_path: Path) -> None:
     """And no name is one of TensorRT's own operators, which would be taken in place of the body."""
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
     after = next(after for after, made in FOLDS.values() if made == op)

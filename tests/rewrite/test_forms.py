@@ -146,7 +146,7 @@ def test_a_wrong_constant_would_show(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("opset", [9, 12, 18, 20])
-def test_the_tensorrt_rtx_parser_takes_every_form_with_a_body(opset: int) -> None:
+def test_the_tensorrt_rtx_parser_takes_every_form_with_a_fallback_definition(opset: int) -> None:
     trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
     bodies = ("function", "primitive", "instance_norm")
     sizes: list[Dims] = [(2, 3, 5, 7), (2, 3, 35), (2, 3, 2, 5, 7)]

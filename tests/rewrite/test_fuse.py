@@ -123,7 +123,7 @@ def test_a_block_at_the_edges_of_the_graph(form: str, tmp_path: Path) -> None:
     onnx.checker.check_model(ir.to_proto(fused), full_check=True)
 
 
-def test_two_blocks_share_one_body_and_keep_their_lambda() -> None:
+def test_two_blocks_share_one_fallback_definition_and_keep_their_lambda() -> None:
     first = CHAIN.replace("y = Mul (x, g)", "y1 = Mul (x, g)")
     second = CHAIN.replace(" x", " y1").replace("(x", "(y1")
     names = ["mean", "c", "d", "s", "v", "t", "q", "e", "z", "g"]
@@ -161,7 +161,7 @@ def test_no_block_names_the_nearest_miss() -> None:
         fuse(model("y = Relu (x)"))
 
 
-def test_a_near_miss_of_our_own_name_keeps_its_body() -> None:
+def test_a_near_miss_of_our_own_name_keeps_its_fallback_definition() -> None:
     """Two nodes simam::SimAM, one on 1x1 maps: the file's only body belongs to both."""
     source = alone("function", (2, 3, 5, 7))
     pooled = ir.node("GlobalAveragePool", [source.graph.inputs[0]], name="pool")

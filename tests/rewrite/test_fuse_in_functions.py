@@ -25,7 +25,9 @@ def calling(part: str, *functions: str) -> ir.Model:
     return ir.from_proto(parser.parse_model("".join((text, *functions))))
 
 
-def test_a_node_without_a_body_in_a_function_opens_in_ort(tmp_path: Path, library: native.Library) -> None:
+def test_a_node_without_a_fallback_definition_in_a_function_opens_in_ort(
+    tmp_path: Path, library: native.Library
+) -> None:
     """ONNX Runtime cannot tell the type of what the function makes: the file does."""
     source = calling("part", PART)
     got = {}
@@ -39,7 +41,7 @@ def test_a_node_without_a_body_in_a_function_opens_in_ort(tmp_path: Path, librar
     np.testing.assert_allclose(got["custom_op"], got["primitive"], rtol=1e-5, atol=1e-6)
 
 
-def test_a_node_without_a_body_in_a_function_in_a_function_is_refused() -> None:
+def test_a_node_without_a_fallback_definition_in_a_function_in_a_function_is_refused() -> None:
     outer = """<domain: "m", opset_import: ["": 18, "m": 1]>
     outer (x) => (out) {
         p = m.part (x)

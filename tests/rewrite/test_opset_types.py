@@ -20,7 +20,9 @@ from simam_deploy.rewrite.fuse import fuse
 @pytest.mark.parametrize(
     "types", [("float", "float"), ("float16", "float16"), ("float", "float16"), ("float16", "float")]
 )
-def test_the_body_is_for_the_types_of_all_blocks(opset: int, types: tuple[str, str], library: native.Library) -> None:
+def test_the_fallback_definition_is_for_the_types_of_all_blocks(
+    opset: int, types: tuple[str, str], library: native.Library
+) -> None:
     fused = fuse(two(opset, *types))
     mixed = len(set(types)) > 1
     casts = [operator for operator in body(fused.model) if operator.startswith("Cast")]
@@ -86,7 +88,7 @@ def test_bfloat16(opset: int, beside: str, library: native.Library) -> None:
         assert np.abs(y - reference(x, 0.1)).max() <= 2.0**-8 * 2 * np.abs(x).max()
 
 
-def test_float32_bodies_have_no_cast_like_in_any_opset() -> None:
+def test_float32_fallback_definitions_have_no_cast_like_in_any_opset() -> None:
     """Some converters do not know it."""
     for opset in OPSETS:
         assert "CastLike" not in body(fuse(two(opset, "float", "float")).model)

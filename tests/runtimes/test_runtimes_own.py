@@ -43,7 +43,7 @@ def test_custom_op_needs_a_kernel(runtime: str, custom_op_file: Path) -> None:
         open_session(custom_op_file, runtime)
 
 
-def test_a_body_in_another_opset_than_the_file(tmp_path: Path) -> None:
+def test_a_fallback_definition_in_another_opset_than_the_file(tmp_path: Path) -> None:
     """ONNX Runtime and the evaluator take it."""
     model = simam()
     model.functions[0].opset_import[0].version += 2
@@ -123,7 +123,7 @@ def test_reference_normalises_each_place_with_statistics_of_its_own(tmp_path: Pa
     np.testing.assert_allclose(got, s * (x - m) / np.sqrt(v + 0.01) + b, rtol=0, atol=2e-6)
 
 
-def test_reference_uses_the_body_where_there_is_one(tmp_path: Path) -> None:
+def test_reference_uses_the_fallback_definition_where_there_is_one(tmp_path: Path) -> None:
     twice = '<domain: "simam", opset_import: ["" : 18]> SimAM <e_lambda: float = 1.0> (x) => (y) { y = Add (x, x) }'
     model = simam(form="custom_op")
     model.functions.extend(parse("g (float x) => (float y) { y = Identity (x) }", twice).functions)
@@ -259,7 +259,7 @@ def test_every_option_belongs_to_a_runtime() -> None:
     assert {runtime for having in OPTIONS.values() for runtime in having} <= set(RUNTIMES)
 
 
-def test_body_has_every_node_of_ours() -> None:
+def test_fallback_definition_has_every_node_of_ours() -> None:
     assert without_fallback(simam()) == []
     assert BODY.count("=>") == 1
 
