@@ -20,9 +20,9 @@ from simam_deploy.runtimes import Session, open_session
 from simam_deploy.runtimes.session import is_float
 
 SAME = 1e-3
-"""How far each operator's y, and each output, may be from the portable file's, as a share of its largest value. Both
-are one program in one runtime, whose sums run in another order: 1e-6 to 1e-4 after fifty layers. A wrong layout,
-channel or parameter makes errors as large as the values."""
+"""Tolerance of each y and each output against the portable file, relative to its largest value. Both are one program
+in one runtime with another order of sums: 1e-6 to 1e-4 after fifty layers. A wrong layout, channel or parameter makes
+errors as large as the values."""
 
 
 def compare(portable: ir.Model, specialised: ir.Model, sizes: Sequence[StaticShape] | None) -> None:
@@ -60,7 +60,7 @@ def _opened(path: Path) -> Session:
 
 
 def tapped(model: ir.Model, channels: Mapping[str, int | str | None]) -> ir.Model:
-    """A copy with the y of the operators that `channels` names among its outputs, in NCHW."""
+    """Copy with the y of the operators in `channels` as additional outputs, in NCHW."""
     copy = model.clone()
     for node in list(copy.graph):
         count = channels.get(str(node.name))
