@@ -48,7 +48,9 @@ def test_a_node_without_a_fallback_definition_in_a_function_in_a_function_is_ref
         out = Relu (p)
     }"""
     source = calling("outer", PART, outer)
-    words = r"SimAM block in the function m::part, which the function outer calls: .*\nput .*, or use --form function"
+    words = (
+        r"SimAM block in the function m::part, which the function outer calls: .*\ninline .*or use --form function"
+    )
     with pytest.raises(FormError, match=words):
         fuse(source, "custom_op")
     assert [row.form for row in fuse(source, "function").rows] == ["function"]
