@@ -27,13 +27,18 @@ from simam_deploy.processes.silent import silence
 FAILED, UNUSABLE, DEFECT, INTERRUPTED, TERMINATED = 1, 2, 70, 130, 143
 
 PROGRAM = "simam-deploy"
+OLD_NAMES = {"neighbours": "epilogue", "no-neighbours": "no-epilogue"}
+"""Names that options had before. They still work, and no help lists them."""
 app = typer.Typer(
     name=PROGRAM,
     help="Put models with SimAM attention into production: one verified ONNX file for every runtime.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "token_normalize_func": lambda name: OLD_NAMES.get(name, name),
+    },
     epilog="Exit status: 0, 1 when a comparison failed, 2 for input that cannot be used, 70 for a defect of ours, "
     "74 when all was done and could not be printed.",
 )

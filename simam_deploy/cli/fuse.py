@@ -13,7 +13,6 @@ from simam_deploy.cli.options import (
     FoldEpilogueOption,
     FormOption,
     JsonOption,
-    OldFoldEpilogueOption,
     OutputOption,
     QuietOption,
     ShapesOption,
@@ -29,7 +28,6 @@ def fuse(
     output: OutputOption,
     form: FormOption = "function",
     epilogue: FoldEpilogueOption = False,
-    neighbours: OldFoldEpilogueOption = None,
     repair: Annotated[
         bool, typer.Option("--repair", help="Where M - 1 is a constant for another size, take it from the shape.")
     ] = False,
@@ -58,7 +56,7 @@ def fuse(
                 output,
                 form=form,
                 repair=repair,
-                epilogue=epilogue if neighbours is None else neighbours,
+                epilogue=epilogue,
                 on_progress=lambda node: say(f"check the block at {node}"),
             )
         else:

@@ -72,8 +72,6 @@ FoldEpilogueOption = Annotated[
         help="Fold the epilogue of SimAM (BatchNormalization, add, activation) into its node.",
     ),
 ]
-OldFoldEpilogueOption = Annotated[bool | None, typer.Option("--neighbours/--no-neighbours", hidden=True)]
-"""Hidden alias: the former name of `--epilogue`."""
 WeightsOption = Annotated[
     Path | None, typer.Option(help="Checkpoint to load into the model: FILE, or FILE:PART for one part of it.")
 ]
