@@ -185,7 +185,7 @@ def tolerance(x: ArrayLike, dtype: DTypeLike, e_lambda: float = DEFAULT_LAMBDA) 
 
     Outside fall: float32 sums that run through a plane value by value (3.8 times the bound on standard normal planes
     of 160x160, as k grows with M), E[x²] - E[x]² (more than 100 times, at mean 1000), and every wrong formula of
-    tests/test_formula.py. Not covered: planes whose Σ (x - mean)² is beyond float32 (3e38).
+    tests/test_formula_tolerance.py. Not covered: planes whose Σ (x - mean)² is beyond float32 (3e38).
 
     A float16 or bfloat16 result is rounded once more: half its own eps of max|x|, or half the smallest subnormal.
     A float64 result has the same bound with eps = 2^-52, twice: the reference is float64 and rounds as well.
