@@ -88,10 +88,15 @@ def __getattr__(name: str) -> Any:
     home = _HOME.get(name, "errors" if name in __all__ else "")
     if not home:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{home}"), name)
+    try:
+        value = getattr(import_module(f"{__name__}.{home}"), name)
+    except ModuleNotFoundError as error:
+        from simam_deploy.errors import without_torch
+
+        raise without_torch(error, name) or error from error
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return __all__

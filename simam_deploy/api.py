@@ -89,8 +89,7 @@ def specialise(
 
 
 def verify(
-    files: OnePath | Sequence[OnePath],
-    *,
+    *files: OnePath | Sequence[OnePath],
     against: Any = None,
     weights: OnePath | None = None,
     runtimes: Sequence[str] | None = None,
@@ -106,7 +105,7 @@ def verify(
 ) -> Report:
     """Run the same inputs through ONNX files, forms and runtimes, and compare each output with the float64 truth.
 
-    files : of float32 models, all with the same inputs and outputs.
+    files : paths, or lists of them, of float32 models, all with the same inputs and outputs.
     against : the model whose results are the truth: a torch.nn.Module, or text as `package.module:callable`; by
     default the first file, in float64.  weights : a checkpoint for a model named by text.
     runtimes : "onnx_reference", "ort", "openvino"; by default those that are installed.
@@ -127,7 +126,10 @@ def verify(
     for file in paths:
         proto, model = onnx_file.both(file)
         if half := onnx_file.half_types(model):
-            raise InputError(f"verify compares float32 files; {file} holds {', '.join(half)}")
+            raise InputError(
+                f"verify compares float32 files; {file} holds {', '.join(half)}\n"
+                "compare the float32 file that it was converted from; inspect, fuse and bench take this one"
+            )
         if limits:
             refuse_many_parts(file, proto)
     with tempfile.TemporaryDirectory() as folder:
@@ -180,8 +182,7 @@ def verify(
 
 
 def bench(
-    files: OnePath | Sequence[OnePath],
-    *,
+    *files: OnePath | Sequence[OnePath],
     runtimes: Sequence[str] | None = None,
     forms: Sequence[str] = (),
     inputs: Inputs = ("plain",),
@@ -227,11 +228,12 @@ def bench(
     return Timing(tuple(rows), tuple(chosen.skipped), threads)
 
 
-def _paths(files: OnePath | Sequence[OnePath]) -> list[Path]:
-    given = [files] if isinstance(files, str | os.PathLike) else list(files)
-    if not given:
+def _paths(files: Sequence[OnePath | Sequence[OnePath]]) -> list[Path]:
+    """One path after another, or lists of them."""
+    paths = [Path(file) for given in files for file in ([given] if isinstance(given, str | os.PathLike) else given)]
+    if not paths:
         raise InputError("no file is given; give one ONNX file or more")
-    return [Path(file) for file in given]
+    return paths
 
 
 def _runtimes(asked: Sequence[str] | None, provider: str | None) -> list[str]:

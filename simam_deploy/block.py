@@ -40,7 +40,7 @@ class Epilogue:
         return bool((self.scale != 1).any() or (self.bias != 0).any())
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Block:
     """A SimAM block in an onnx_ir model that passed the equivalence check."""
 
@@ -64,6 +64,10 @@ class Block:
     """The model-local function whose body holds it; None in the graph and in the bodies of If and Loop."""
     epilogue: Epilogue | None = None
     """The epilogue between SimAM and y, if one of our operators holds both."""
+
+    def __repr__(self) -> str:
+        words = f"x {shape(self.shape)} {self.dtype.name}, λ = {self.e_lambda:g}, {self.form}, {self.op}"
+        return f"<SimAM block at {on_one_line(self.node)}: {words}>"
 
     @property
     def op(self) -> str:

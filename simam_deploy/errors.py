@@ -71,3 +71,10 @@ class VerificationError(SimAMDeployError):
     def __init__(self, message: str, report: Any) -> None:
         super().__init__(message)
         self.report = report
+
+
+def without_torch(error: ImportError, what: str) -> RuntimeUnavailable | None:
+    """The error for a user whose environment lacks PyTorch, if that is why an import failed. what : needs it."""
+    if error.name not in ("torch", "onnxscript"):
+        return None
+    return RuntimeUnavailable(f'{what} needs {error.name}, which is not installed\npip install "simam-deploy[torch]"')

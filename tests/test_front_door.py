@@ -82,7 +82,7 @@ def test_a_module_and_arrays(tmp_path: Path) -> None:
     other = nn.Sequential(nn.Conv2d(3, 4, 3), sd.SimAM()).eval()
     report = sd.verify(tmp_path / "m.onnx", against=other, runtimes=["ort"], inputs=["plain"])
     assert not report.passed
-    assert str(report).endswith("FAILED: 1 of 1 comparisons")
+    assert str(report).endswith("FAILED: 1 of 1 comparison")
     with pytest.raises(sd.InputError, match=r"an array of shape \(1, 3, 9, 12\) does not fit 'input'"):
         sd.verify(tmp_path / "m.onnx", inputs={"input": np.zeros((1, 3, 9, 12), np.float32)})
     with pytest.raises(sd.InputError, match="no file is given"):
@@ -108,3 +108,44 @@ def test_an_export_prints_its_parts(tmp_path: Path) -> None:
     assert lines[1] == "adopted no module"
     assert "written: 1 SimAM block" in lines
     assert lines[-1] == "passed: all 2 comparisons"
+
+
+def test_without_torch_the_way_to_it_is_named(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "import simam_deploy as sd\n"
+        "for ask in (lambda: sd.SimAM, lambda: sd.export, lambda: sd.adopt,\n"
+        f"            lambda: sd.verify({str(file)!r}, against='export_models.digits:build', runtimes=['ort'])):\n"
+        "    try:\n"
+        "        ask()\n"
+        "    except sd.RuntimeUnavailable as error:\n"
+        "        print(str(error).replace('\\n', ' | '))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True, check=True
+    )
+    needed = 'needs torch, which is not installed | pip install "simam-deploy[torch]"'
+    names = ("SimAM", "export", "adopt", "the model export_models.digits:build")
+    assert done.stdout.splitlines() == [f"{name} {needed}" for name in names]
+
+
+def test_the_command_without_torch_says_so(tmp_path: Path) -> None:
+    code = "import sys; sys.modules['torch'] = None; from simam_deploy.cli import main; main()"
+    command = [sys.executable, "-c", code, "export", "export_models.digits:build", "-o", str(tmp_path / "x.onnx")]
+    done = subprocess.run(command, cwd=PACKAGE.parent, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-2:] == [
+        "error: export needs torch, which is not installed",
+        'pip install "simam-deploy[torch]"',
+    ]
+
+
+def test_files_one_after_another_or_in_a_list(file: Path, tmp_path: Path) -> None:
+    other = tmp_path / "fused.onnx"
+    sd.fuse(file, other)
+    given = {"runtimes": ["ort"], "inputs": ["plain"]}
+    one, two = sd.verify(file, other, **given), sd.verify([file, other], **given)  # type: ignore[arg-type]
+    assert [row.session for row in one.rows] == [row.session for row in two.rows]
+    assert len(sd.bench(file, other, runtimes=["ort"], seconds=0.05).rows) == 3
+    with pytest.raises(sd.InputError, match="no file is given"):
+        sd.verify()

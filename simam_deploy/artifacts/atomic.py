@@ -84,8 +84,13 @@ def _same_file(a: Path, b: Path) -> bool:
 
 def _led_to(path: Path) -> Path:
     """Target of a symbolic link, existing or not; other paths unchanged."""
-    if not path.is_symlink():
-        return path
+    try:
+        if not path.is_symlink():
+            return path
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        raise OutputError(f"cannot write {path}: {error.strerror}") from error
     try:
         led = path.resolve()
     except (OSError, RuntimeError):  # the second before Python 3.13

@@ -26,7 +26,7 @@ from simam_deploy.cli.options import (
     parts,
     sizes,
 )
-from simam_deploy.errors import InputError
+from simam_deploy.errors import InputError, without_torch
 
 if TYPE_CHECKING:
     from simam_deploy.pytorch.adopt.report import Adopted
@@ -80,7 +80,10 @@ def export(
     atomic.refuse_overwriting_inputs(output, read)
     if missing := [path for path in read if not path.exists()]:
         raise InputError(f"there is no file {missing[0]}")
-    from simam_deploy import to_onnx  # imports torch: names that lead nowhere have been refused before
+    try:
+        from simam_deploy import to_onnx  # imports torch: names that lead nowhere have been refused before
+    except ModuleNotFoundError as error:
+        raise without_torch(error, "export") or error from error
 
     notes: list[str] = []
     with render.progress(quiet) as say:

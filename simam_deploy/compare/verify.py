@@ -30,7 +30,7 @@ from simam_deploy.compare.truth import (
     tolerance_factor,
 )
 from simam_deploy.errors import InputError
-from simam_deploy.text import as_table, on_one_line
+from simam_deploy.text import as_table, counted, on_one_line
 
 __all__ = ["LEAST_TOLERANCE_FACTOR", "Report", "run_once", "tolerance_factor", "verify"]
 FIXED = (
@@ -73,10 +73,10 @@ class Report:
         compared: list[OutputRow | GateRow] = [*self.rows, *self.gates]
         failed = sum(not one.passed for one in compared)
         if self.passed:
-            return f"passed: all {len(compared)} comparisons"
+            return f"passed: {'all ' if len(compared) > 1 else ''}{counted(len(compared), 'comparison')}"
         if failed:
-            return f"FAILED: {failed} of {len(compared)} comparisons"
-        return f"FAILED: none of {len(compared)} comparisons tells right from wrong"
+            return f"FAILED: {failed} of {counted(len(compared), 'comparison')}"
+        return f"FAILED: none of {counted(len(compared), 'comparison')} tells right from wrong"
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: infinities become null."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simam_deploy.artifacts.file_kinds import is_file, what_is
-from simam_deploy.errors import InputError, SimAMDeployError
+from simam_deploy.errors import InputError, SimAMDeployError, without_torch
 from simam_deploy.pytorch.nested import named
 
 if TYPE_CHECKING:
@@ -29,8 +29,11 @@ def load(spec: str, weights: str | Path | None = None, notes: list[str] | None =
     notes : receives a line on the loaded weights.
     Raises InputError or ModelFileError: no such module, file or name, the callable fails, the weights do not fit.
     """
-    import torch
-    from torch import nn
+    try:
+        import torch
+        from torch import nn
+    except ModuleNotFoundError as error:
+        raise without_torch(error, f"the model {spec}") or error from error
 
     from simam_deploy.pytorch.module_state import to_eval
 

@@ -171,3 +171,8 @@ def test_a_link_to_nothing_yet(tmp_path: Path) -> None:
     link.symlink_to("nowhere/v1.onnx")
     with pytest.raises(OutputError, match=r"folder does not exist; create it with mkdir -p .*nowhere"), staging(link):
         pytest.fail("the block ran")
+
+
+def test_a_name_that_is_too_long(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"cannot write .*: File name too long"), staging(tmp_path / ("n" * 300)):
+        pass
