@@ -119,6 +119,7 @@ def stand_in(built_kernels: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S
     cuda_op.prepare()
     assert cuda_op._kernels is not None
     monkeypatch.setattr(cuda_op, "_prepared", set())
+    torch._dynamo.reset()  # what other tests have compiled
     yield StandIn(cuda_op._kernels.loaded)
     torch._dynamo.reset()
 

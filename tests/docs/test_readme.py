@@ -34,10 +34,10 @@ def test_what_the_prose_and_the_errors_install_is_in_an_extra() -> None:
 
 def test_contributing_names_every_room() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text()
-    rooms = {
-        p.stem if p.is_file() else f"{p.name}/" for p in (ROOT / "simam_deploy").iterdir() if p.name[0] not in "_."
-    }
-    missing = [room for room in rooms - {"py"} if f"`{room}`" not in text]
+    package = ROOT / "simam_deploy"
+    rooms = {p.parent.name + "/" for p in package.glob("[!_.]*/__init__.py")}
+    rooms |= {p.stem for p in package.glob("[!_]*.py")}
+    missing = [room for room in rooms if f"`{room}`" not in text]
     assert not missing
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from simam_deploy import SimAM
 from simam_deploy.errors import InputError
-from simam_deploy.to_onnx import export, torch_export
+from simam_deploy.to_onnx import export
 
 X = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -75,7 +75,7 @@ def test_a_harmed_file(
         harm(proto)
         onnx.save(proto, file)
 
-    monkeypatch.setattr(torch_export.torch.onnx, "export", harmed)
+    monkeypatch.setattr(torch.onnx, "export", harmed)
     with pytest.raises(InputError, match=rf"^torch\.onnx\.export \({exporter}\) went wrong .*\n  {words}") as caught:
         export(SimAM(), X, tmp_path / "m.onnx", exporter=exporter, check=False)
     assert str(tmp_path) not in str(caught.value)
