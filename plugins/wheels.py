@@ -133,9 +133,8 @@ def check(wheel: Path, architecture: str) -> None:
 def repair(wheel: Path, architecture: str, into: Path) -> Path:
     """The wheel with its manylinux tag, in `into`. Raises WheelError where auditwheel gives it another."""
     here = wheel.parent / "tagged"
-    _run(
-        [sys.executable, "-m", "auditwheel", "repair", "-w", here, wheel]
-    )  # the lowest tag; --plat knows this machine's alone
+    # auditwheel finds the lowest tag by itself; its --plat knows the tags of this machine alone
+    _run([sys.executable, "-m", "auditwheel", "repair", "-w", here, wheel])
     tagged = _only(here)
     if tag(architecture) not in tagged.name:
         raise WheelError(f"auditwheel calls it {tagged.name}, and it should be {tag(architecture)}")

@@ -196,7 +196,8 @@ def bench(
 ) -> Timing:
     """Time ONNX files, forms and runtimes against each other, call by call in turn, and against a plain copy.
 
-    files, forms, inputs, shape, threads, provider, kernel, limits : as in `verify`; one case of inputs.
+    files, forms, shape, threads, provider, kernel, limits : as in `verify`.
+    inputs : one kind, as in `verify`; the first of them are timed.
     runtimes : by default those that are installed, without onnx_reference.  seconds : for all sessions together.
     Returns a Timing: `rows`, `left_out`; print it for its table.
     Raises InputError when files or inputs do not fit each other; RuntimeUnavailable; FormError.
@@ -209,8 +210,11 @@ def bench(
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         chosen = gather(paths, list(forms), names, Path(folder), threads=threads, provider=provider, kernel=kernel)
         _refuse_nothing(chosen)
-        (case,) = _cases(inputs, specs(paths[0]), shape)
-        feed = case.feeds[0]
+        given = _cases(inputs, specs(paths[0]), shape)
+        if len(given) != 1:
+            asked = ", ".join(case.name for case in given)
+            raise InputError(f"bench times one kind of inputs; asked for {asked}\ngive one, as --inputs plain")
+        feed = given[0].feeds[0]
         for file in paths if limits else []:
             say(f"look at the work of {file}")
             refuse_without_end(file, feed, names)

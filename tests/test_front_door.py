@@ -149,3 +149,12 @@ def test_files_one_after_another_or_in_a_list(file: Path, tmp_path: Path) -> Non
     assert len(sd.bench(file, other, runtimes=["ort"], seconds=0.05).rows) == 3
     with pytest.raises(sd.InputError, match="no file is given"):
         sd.verify()
+
+
+@pytest.mark.parametrize(
+    ("inputs", "words"),
+    [(["plain", "uniform"], "one kind of inputs; asked for plain, uniform"), ([], "no inputs are named")],
+)
+def test_bench_times_one_kind_of_inputs(file: Path, inputs: list[str], words: str) -> None:
+    with pytest.raises(sd.InputError, match=words):
+        sd.bench(file, inputs=inputs, runtimes=["ort"], seconds=0.05)

@@ -10,6 +10,7 @@ from simam_deploy.cli import render
 from simam_deploy.cli.options import (
     FilesArgument,
     FormsOption,
+    InputsOption,
     JsonOption,
     KernelOption,
     LimitsOption,
@@ -30,6 +31,7 @@ def bench(
     files: FilesArgument,
     runtimes: RuntimesOption = None,
     forms: FormsOption = "",
+    inputs: InputsOption = "plain",
     shape: ShapesOption = None,
     threads: ThreadsOption = 0,
     provider: ProviderOption = None,
@@ -47,6 +49,7 @@ def bench(
             files,
             runtimes=named_runtimes(runtimes),
             forms=parts(forms),
+            inputs=parts(inputs),
             shape=sizes(shape),
             threads=threads,
             provider=provider,

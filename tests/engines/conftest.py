@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from helpers.small_onnx import BODY, CALL, save
+from helpers.graphs import BODY
+from helpers.small_onnx import CALL, save
 
 
 @pytest.fixture

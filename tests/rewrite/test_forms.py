@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 from helpers.cases import INPUTS, LAMBDAS, SHAPES, Float32, make
+from helpers.forms import DYNAMIC, carries
 
 from simam_deploy.errors import FormError
 from simam_deploy.formula import as_maps, reference, tolerance
@@ -35,11 +36,6 @@ NOT_4D: list[tuple[int, ...]] = [
 def of_any_rank(name: str, shape: tuple[int, ...]) -> Float32:
     """`make` with planes of that shape."""
     return make(name, (*shape[:3], math.prod(shape[3:]))).reshape(shape)
-
-
-def carries(form: str, dims: Dims) -> bool:
-    """Whether `form` can write a block of that shape."""
-    return form != "instance_norm" or all(isinstance(size, int) for size in dims[1:])
 
 
 def share(y: Float32, x: Float32, e_lambda: float) -> float:
@@ -78,18 +74,6 @@ def test_other_ranks_within_tolerance(
         for name in INPUTS:
             x = of_any_rank(name, shape)
             assert share(session.run({"x": x})["y"], x, e_lambda) <= 1, name
-
-
-DYNAMIC: dict[Dims, list[tuple[int, ...]]] = {
-    ("n", 3, 35): [(1, 3, 35), (3, 3, 35), (0, 3, 35)],
-    ("n", 3, "l"): [(1, 3, 2), (2, 3, 35), (0, 3, 35)],
-    (None, None, None): [(1, 3, 35), (2, 1, 2)],
-    ("n", 3, 2, 5, 7): [(1, 3, 2, 5, 7), (3, 3, 2, 5, 7), (0, 3, 2, 5, 7)],
-    ("n", 3, "d", 5, 7): [(1, 3, 1, 5, 7), (2, 3, 4, 5, 7), (0, 3, 4, 5, 7)],
-    (2, 3, 2, "h", 7): [(2, 3, 2, 1, 7), (2, 3, 2, 5, 7)],
-    ("n", "c", "d", "h", "w"): [(1, 3, 2, 5, 7), (2, 1, 2, 1, 1), (2, 4, 3, 20, 9)],
-}
-"""Shapes in the file, and those that are run in one session."""
 
 
 @pytest.mark.parametrize("dims", DYNAMIC, ids=str)
