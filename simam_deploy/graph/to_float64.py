@@ -13,7 +13,7 @@ from simam_deploy.errors import InputError
 from simam_deploy.graph.traverse import graphs, tensors
 
 _NARROW = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
-_NAMES_A_TYPE = ("to", "dtype", "stash_type", "output_dtype", "output_datatype", "softmax_precision", "precision")
+NAMES_A_TYPE = ("to", "dtype", "stash_type", "output_dtype", "output_datatype", "softmax_precision", "precision")
 """Attributes of standard operators whose integer is an element type."""
 _KEEP_STASH_TYPE = ("LayerNormalization", "RMSNormalization")
 """onnx.reference refuses a stash_type other than float32 in these, and computes in the type of x."""
@@ -87,7 +87,7 @@ def _widen_type_attributes(node: onnx.NodeProto, opset: int) -> None:
     if node.op_type in _KEEP_STASH_TYPE:
         return
     given = {attribute.name: attribute for attribute in node.attribute}
-    for name in _NAMES_A_TYPE:
+    for name in NAMES_A_TYPE:
         if name in given and given[name].ref_attr_name:
             raise InputError(
                 f"'{node.name or node.output[0]}' ({node.op_type}) takes its type from attribute "
@@ -99,7 +99,7 @@ def _widen_type_attributes(node: onnx.NodeProto, opset: int) -> None:
         node.attribute.append(helper.make_attribute("value", numpy_helper.from_array(np.zeros(1))))
     if onnx.defs.has(node.op_type):
         for name, attribute in onnx.defs.get_schema(node.op_type, opset).attributes.items():
-            if name in _NAMES_A_TYPE and name not in given and attribute.default_value.i in _NARROW:
+            if name in NAMES_A_TYPE and name not in given and attribute.default_value.i in _NARROW:
                 node.attribute.append(helper.make_attribute(name, TensorProto.DOUBLE))
 
 

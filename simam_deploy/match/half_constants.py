@@ -1,6 +1,7 @@
 """Candidates for the value of a constant before a converter rounded it to 16 bits.
 
 float16 holds every integer up to 2048, bfloat16 up to 256. On larger maps M - 1 is rounded: 6399 becomes 6400 = M.
+From 256x256 on it is infinite in float16, and the gate of such a block is 1 everywhere.
 Without these candidates, a correct SimAM would look like one with a population variance.
 """
 
@@ -43,7 +44,7 @@ def _fitting(value: ir.Value, subgraph: Subgraph, m: int) -> list[float]:
         return []
     array = tensor.numpy()  # 4 stays 4: as a rounded 4 M / (M - 1) it would excuse a population variance
     held = float(array.flat[0])
-    if held in (4, 0.25) or not (np.isfinite(held) and (array == array.flat[0]).all()):
+    if held in (4, 0.25) or not (array == array.flat[0]).all():
         return []
     with np.errstate(over="ignore"):
         return [

@@ -16,24 +16,31 @@ from typing import Any
 from simam_deploy.errors import InputError
 from simam_deploy.runtimes.session import KernelUse, Session, TensorSpec
 
-__all__ = ["OPTIONS", "RUNTIMES", "KernelUse", "Session", "TensorSpec", "installed", "open_session"]
+__all__ = ["OPTIONS", "RUNTIMES", "KernelUse", "Session", "TensorSpec", "for_files", "installed", "open_session"]
 
 RUNTIMES = {
     "eager": "simam_deploy.runtimes.eager",
     "onnx_reference": "simam_deploy.runtimes.onnx_reference",
     "ort": "simam_deploy.runtimes.ort",
     "openvino": "simam_deploy.runtimes.openvino",
+    "onnx_half": "simam_deploy.runtimes.onnx_half",
 }
 """Name -> module. The module's SESSION is the session class, called with the artifact and its options."""
 
-FRAMEWORKS = {"eager": "torch", "onnx_reference": "onnx", "ort": "onnxruntime", "openvino": "openvino"}
+FRAMEWORKS = {
+    "eager": "torch",
+    "onnx_reference": "onnx",
+    "ort": "onnxruntime",
+    "openvino": "openvino",
+    "onnx_half": "onnxruntime",
+}
 """Runtime -> the Python module that it needs."""
 
 MOST_THREADS = 1024
 OPTIONS = {
     "provider": ("ort",),
     "kernel": ("ort",),
-    "threads": ("eager", "ort", "openvino"),
+    "threads": ("eager", "ort", "openvino", "onnx_half"),
     "dtype": ("eager", "onnx_reference"),
 }
 """Option -> the runtimes that support it."""
@@ -42,6 +49,11 @@ OPTIONS = {
 def installed() -> list[str]:
     """Runtimes with an installed framework. Does not import it, so opening may still fail."""
     return [name for name in RUNTIMES if find_spec(FRAMEWORKS[name])]
+
+
+def for_files() -> list[str]:
+    """Installed runtimes that run any ONNX file: all but eager, and onnx_half, the oracle of 16-bit types."""
+    return [name for name in installed() if name not in ("eager", "onnx_half")]
 
 
 def open_session(
@@ -61,9 +73,10 @@ def open_session(
     kernel   : ort only: "auto" (default) runs our compiled kernel if the provider has a library, else adds a line to
                `Session.notes`; "require" raises without it; "off" runs the fallback definitions in the file.
     dtype    : eager: "float32" (default) or "float64".  onnx_reference: as in the file (default) or "float64".
-    Threads may share a session; each gets the results of its own feeds. Their runs are concurrent in ort and
-    onnx_reference, and take turns in eager and openvino. Runs that have begun complete after another thread closes
-    the session.
+    onnx_half : an oracle of float16 and bfloat16 arithmetic, for comparisons. See graph/round_low.py.
+    Threads may share a session; each gets the results of its own feeds. Their runs are concurrent in ort,
+    onnx_half and onnx_reference, and take turns in eager and openvino. Runs that have begun complete after another
+    thread closes the session.
     Raises InputError for a wrong artifact or option, ModelFileError if the file cannot be read, RuntimeUnavailable if
     the framework is missing, cannot run the model or does not provide an option.
     """

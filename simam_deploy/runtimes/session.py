@@ -16,6 +16,8 @@ from simam_deploy.formula import Array
 from simam_deploy.processes.silent import silence
 from simam_deploy.text import on_one_line
 
+HALVES = {"float16", "bfloat16"}
+
 
 @dataclass(frozen=True)
 class TensorSpec:
@@ -174,6 +176,17 @@ class Session(ABC):
 def is_float(dtype: np.dtype[Any]) -> bool:
     """Whether dtype is a float of at least two bytes, including bfloat16 of ml_dtypes."""
     return dtype.kind == "f" or dtype.name == "bfloat16"
+
+
+def in_types_of(session: Session, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    """Feeds with 16-bit floats for inputs of such a type, and wide floats for wide inputs."""
+    made = dict(feeds)
+    for spec in session.inputs:
+        given = made.get(spec.name)
+        floats = isinstance(given, np.ndarray) and is_float(spec.dtype) and is_float(given.dtype)
+        if given is not None and floats and HALVES & {spec.dtype.name, given.dtype.name}:
+            made[spec.name] = given.astype(spec.dtype, copy=False)
+    return made
 
 
 def framework(name: str, runtime: str, extra: str) -> Any:

@@ -21,7 +21,7 @@ from simam_deploy.compare.verify import Report, verify
 from simam_deploy.errors import InputError, ModelFileError, RuntimeUnavailable
 from simam_deploy.graph import onnx_file
 from simam_deploy.graph.traverse import nodes
-from simam_deploy.runtimes import installed
+from simam_deploy.runtimes import for_files
 from simam_deploy.runtimes.eager import EagerSession
 from simam_deploy.runtimes.session import Session, TensorSpec
 from simam_deploy.to_onnx.arguments import Call, Flat
@@ -101,7 +101,7 @@ def compare(
 
 
 def _candidates(path: Path, form: str, runtimes: Sequence[str] | None) -> Candidates:
-    chosen = [name for name in installed() if name != "eager"] if runtimes is None else list(runtimes)
+    chosen = for_files() if runtimes is None else list(runtimes)
     if not chosen:
         raise InputError("no runtime is named to compare the file on; leave runtimes out for all that are installed")
     if (

@@ -82,7 +82,7 @@ def completed(folder: Path, line: str) -> list[str]:
         ("simam-deploy fuse --form ", list(FORMS)),
         ("simam-deploy fuse yolo.onnx --form pri", ["primitive"]),
         ("simam-deploy verify --forms function,", [f"function,{name}" for name in (*FORMS, "all")][1:]),
-        ("simam-deploy bench --runtimes ort,o", ["ort,onnx_reference", "ort,openvino"]),
+        ("simam-deploy bench --runtimes ort,o", ["ort,onnx_reference", "ort,openvino", "ort,onnx_half"]),
         ("simam-deploy verify --inputs plain,out", ["plain,outlier"]),
         ("simam-deploy verify --kernel r", ["require"]),
         ("simam-deploy verify --provider CU", ["CUDAExecutionProvider"]),

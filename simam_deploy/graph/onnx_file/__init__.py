@@ -146,11 +146,14 @@ def weight_bytes(model: ir.Model) -> int:
 
 
 def half_types(model: ir.Model) -> list[str]:
-    """Names of the 16-bit float types of inputs, outputs and weights."""
-    values = [
-        *model.graph.inputs,
-        *model.graph.outputs,
-        *(v for g in model.graphs() for v in g.initializers.values()),
-    ]
-    held = {v.const_value.dtype if v.const_value is not None else v.dtype for v in values}
-    return sorted(dtype.name for dtype in held if dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16))
+    """Names of the 16-bit float types of values, weights and casts, also in functions and subgraphs."""
+    held: set[ir.DataType | None] = {tensor.dtype for tensor in constants.tensors(model)}
+    parts: list[ir.Graph | ir.Function] = [model.graph, *model.functions.values()]
+    for part in parts:
+        held |= {value.dtype for value in (*part.inputs, *part.outputs)}
+        for node in part.all_nodes():
+            held |= {value.dtype for value in node.outputs}
+            to = node.attributes.get("to")
+            if node.op_type == "Cast" and to is not None and not to.is_ref():
+                held.add(ir.DataType(to.as_int()))
+    return sorted(half.name for half in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16) if half in held)
