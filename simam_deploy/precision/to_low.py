@@ -1,0 +1,238 @@
+"""Conversion of a float32 model to float16 or bfloat16, node by node.
+
+A node is low or stays in float32. It stays if `keep` gives a reason, if its operator does not take the type, or if
+the type cannot hold one of its constants: no constant is ever clipped. Casts stand where the types of two nodes meet.
+Values that enter or leave an If, a Loop or a Scan stay float32; the nodes inside are judged like all others.
+Our operators take x and the residual in the low type, scale and bias in float32, and compute in float32 inside: the
+fallback definitions are written anew for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.passes.common import LiftConstantsToInitializersPass
+
+from simam_deploy.formula import OP_DOMAIN, OPS
+from simam_deploy.graph.round_low import inline
+from simam_deploy.graph.shapes import Shapes
+from simam_deploy.precision.low_types import LowType
+from simam_deploy.precision.raise_opset import raise_opset
+from simam_deploy.precision.slots import low_slots
+from simam_deploy.rewrite.forms import function as form
+from simam_deploy.rewrite.functions import FALLBACKS
+
+FLOAT = ir.DataType.FLOAT
+Keep = Callable[[ir.Node], str]
+
+
+@dataclass(frozen=True)
+class KeptRow:
+    """A node that stays in float32."""
+
+    node: str
+    op: str
+    reason: str
+
+
+@dataclass
+class InLow:
+    """The converted model.
+
+    kept : the nodes with float32 inputs or outputs that stay so.  low : number of nodes of the low type.
+    """
+
+    model: ir.Model
+    kept: list[KeptRow] = field(default_factory=list)
+    low: int = 0
+    casts: int = 0
+    notes: list[str] = field(default_factory=list)
+
+
+def to_low(
+    model: ir.Model,
+    low: LowType,
+    *,
+    keep: Keep = lambda _: "",
+    unfit: Mapping[str, str] | None = None,
+    keep_io: bool = False,
+) -> InLow:
+    """Convert a copy of `model`, whose SimAM blocks are nodes of ours or primitive operators.
+
+    keep : node -> reason why it stays in float32, or "".
+    unfit : name of a value that is beyond the type -> reason. Its producer and its users stay in float32.
+    keep_io : keep inputs and outputs float32, with casts behind and before them.
+    Functions of the user are inlined, and an opset without the type is raised, each with a note.
+    Raises InputError if that cannot be done.
+    """
+    result = InLow(model.clone())
+    work = _Conversion(result, low, keep, unfit or {})
+    work.prepare()
+    work.choose()
+    work.convert(keep_io=keep_io)
+    return result
+
+
+class _Conversion:
+    def __init__(self, result: InLow, low: LowType, keep: Keep, unfit: Mapping[str, str]) -> None:
+        self._result, self._model, self._low = result, result.model, low
+        self._keep, self._unfit = keep, unfit
+        self._slots: dict[ir.Node, tuple[set[int], set[int]]] = {}
+        self._casts: dict[tuple[ir.Value, ir.DataType], ir.Value] = {}
+
+    def prepare(self) -> None:
+        """Inline what is not ours, and make every constant an initializer."""
+        others = [name for name in self._model.functions if name not in FALLBACKS]
+        if others:
+            inline(self._model, lambda function: function.identifier() not in FALLBACKS)
+            named = ", ".join(sorted({f"{domain}::{name}" for domain, name, _ in others}))
+            self._result.notes.append(f"functions inlined: {named}")
+        raised = raise_opset(self._model, self._low.opset)
+        if raised is not self._model:
+            before = self._model.opset_imports[""]
+            self._result.notes.append(
+                f"opset raised from {before} to {self._low.opset}, the first for {self._low.name}"
+            )
+            self._result.model = self._model = raised
+        LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(self._model)
+        shapes = Shapes(self._model)
+        for graph in self._model.graphs():
+            for value in (*graph.inputs, *(v for node in graph for v in node.outputs)):
+                if value.type is None and (dtype := shapes.known_dtype(value)) is not None:
+                    value.type = ir.TensorType(dtype)
+
+    def choose(self) -> None:
+        """Decide for each node whether it is low."""
+        opset = self._model.opset_imports[""]
+        for node in self._nodes():
+            touched = [v for v in (*node.inputs, *node.outputs) if v is not None and v.dtype == FLOAT]
+            if not touched or any(a.type == ir.AttributeType.GRAPH for a in node.attributes.values()):
+                continue
+            slots = low_slots(node, opset, self._low.dtype)
+            reason = self._against(node, slots)
+            if reason or slots is None:
+                self._result.kept.append(KeptRow(_name(node), node.op_type, reason))
+            else:
+                self._slots[node] = slots
+        self._result.low = len(self._slots)
+
+    def _against(self, node: ir.Node, slots: tuple[set[int], set[int]] | None) -> str:
+        """Reason why `node` stays in float32, or ""."""
+        if reason := self._keep(node):
+            return reason
+        if slots is None:
+            return f"its operator {node.domain}::{node.op_type} is not known to take {self._low.name}"
+        takes, gives = slots
+        inputs = [(at, v) for at, v in enumerate(node.inputs) if v is not None and v.dtype == FLOAT]
+        outputs = [(at, v) for at, v in enumerate(node.outputs) if v.dtype == FLOAT]
+        if any(at not in gives for at, _ in outputs) or (inputs and not any(at in takes for at, _ in inputs)):
+            return f"{node.op_type} takes no {self._low.name} in opset {self._model.opset_imports['']}"
+        for value in (*(v for _, v in inputs), *(v for _, v in outputs)):
+            if reason := self._unfit.get(str(value.name), ""):
+                return reason
+        for at, value in inputs:
+            held = value.const_value if at in takes else None
+            if held is not None and (misfit := self._low.misfit(held.numpy())):
+                return misfit
+        return ""
+
+    def convert(self, *, keep_io: bool) -> None:
+        """Give every value its type, and insert the casts."""
+        graph = self._model.graph
+        given = [value for value in graph.inputs if value.dtype == FLOAT and value.const_value is None]
+        for value in given:
+            if not keep_io and value.name not in self._unfit:
+                value.type = ir.TensorType(self._low.dtype)
+        for node, (_, gives) in self._slots.items():
+            for at, value in enumerate(node.outputs):
+                if at in gives and value.dtype == FLOAT:
+                    value.type = ir.TensorType(self._low.dtype)
+            to = node.attributes.get("to") or node.attributes.get("dtype")
+            if to is not None and not to.is_ref() and to.value == FLOAT:
+                node.attributes[to.name] = ir.AttrInt64(to.name, self._low.dtype)
+        for node in self._nodes():
+            takes = self._slots.get(node, (set(), set()))[0]
+            for at, entering in enumerate(node.inputs):
+                if entering is not None and entering.dtype in (FLOAT, self._low.dtype):
+                    wanted = self._low.dtype if at in takes else FLOAT
+                    self._feed(node, at, entering, wanted)
+        self._leave(keep_io=keep_io)
+        self._drop_unused_constants()
+        self._define()
+        self._result.casts = sum(node.op_type == "Cast" for node in self._nodes())
+
+    def _feed(self, node: ir.Node, at: int, value: ir.Value, wanted: ir.DataType) -> None:
+        """Let input `at` of `node` be `value` in the type `wanted`."""
+        if value.dtype == wanted:
+            return
+        if node.op_type == "Cast" and not node.domain:
+            return  # it takes either
+        node.replace_input_with(at, self._as(value, wanted))
+
+    def _as(self, value: ir.Value, wanted: ir.DataType) -> ir.Value:
+        """`value` in another type: a rounded constant, or the result of a cast, made once."""
+        key = (value, wanted)
+        if key not in self._casts:
+            name = f"{value.name}/{self._low.name if wanted != FLOAT else 'fp32'}"
+            graph = value.graph
+            if value.const_value is not None and not value.is_graph_input() and isinstance(graph, ir.Graph):
+                array = value.const_value.numpy()
+                with np.errstate(over="ignore"):
+                    made = ir.Value(
+                        name=name,
+                        type=ir.TensorType(wanted),
+                        shape=value.shape,
+                        const_value=ir.Tensor(array.astype(wanted.numpy()), dtype=wanted, name=name),
+                    )
+                graph.register_initializer(made)
+            else:
+                cast = ir.node("Cast", [value], {"to": wanted}, name=f"{name}/cast")
+                made = cast.outputs[0]
+                made.name, made.shape, made.type = name, value.shape, ir.TensorType(wanted)
+                self._insert(cast, value)
+            self._casts[key] = made
+        return self._casts[key]
+
+    def _insert(self, cast: ir.Node, value: ir.Value) -> None:
+        """Behind the producer of `value`, or at the start of the graph that it enters."""
+        producer, graph = value.producer(), value.graph
+        if producer is not None and producer.graph is not None:
+            producer.graph.insert_after(producer, [cast])
+        elif graph is not None and len(graph):
+            graph.insert_before(graph[0], [cast])
+
+    def _leave(self, *, keep_io: bool) -> None:
+        """Cast what leaves a graph: of subgraphs always to float32, of the main graph with `keep_io`."""
+        for graph in self._model.graphs():
+            if graph is self._model.graph and not keep_io:
+                continue
+            for at, value in enumerate(graph.outputs):
+                if value.dtype != self._low.dtype or value.is_graph_input():
+                    continue
+                back = self._as(value, FLOAT)
+                back.name, value.name = value.name, f"{value.name}/{self._low.name}"
+                graph.outputs[at] = back
+
+    def _drop_unused_constants(self) -> None:
+        for graph in self._model.graphs():
+            for name, value in list(graph.initializers.items()):
+                if not value.uses() and not value.is_graph_output() and not value.is_graph_input():
+                    del graph.initializers[name]
+
+    def _define(self) -> None:
+        """Write the fallback definitions of our operators for the types that they now take."""
+        ours = [node for node in self._nodes() if node.domain == OP_DOMAIN and node.op_type in OPS]
+        ours = [node for node in ours if node.op_identifier() in self._model.functions]
+        types: Collection[ir.DataType] = {v.dtype for node in ours if (v := node.inputs[0]) is not None and v.dtype}
+        for function in form.functions(self._model.opset_imports[""], sorted({node.op_type for node in ours}), types):
+            self._model.functions[function.identifier()] = function
+
+    def _nodes(self) -> list[ir.Node]:
+        return [node for graph in self._model.graphs() for node in graph]
+
+
+def _name(node: ir.Node) -> str:
+    return node.name or str(node.outputs[0].name)
