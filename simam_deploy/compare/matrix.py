@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
@@ -32,23 +32,24 @@ NO_KERNEL = "form custom_op has no body; besides onnx_reference only ort runs it
 
 @dataclass
 class Candidates:
-    """What can be opened, by label; the tapped SimAM blocks of each; what was left out, and why."""
+    """What can be opened, by label; the tapped SimAM blocks of each, and its file; what was left out, and why."""
 
     open: dict[str, Callable[[], Session]] = field(default_factory=dict)
     taps: dict[str, list[Tap]] = field(default_factory=dict)
+    files: dict[str, Path] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
 
 
 def gather(
     files: Sequence[Path],
     forms: Sequence[str],
-    runtimes: Sequence[str],
+    runtimes: Sequence[str] | Mapping[Path, Sequence[str]],
     folder: Path,
     *,
     threads: int = 0,
     provider: str | None = None,
     kernel: str | None = None,
-    taps: bool = False,
+    taps: bool | Collection[Path] = False,
     on_progress: Callable[[str], None] | None = None,
 ) -> Candidates:
     """One candidate for each file, form and runtime.
@@ -56,30 +57,35 @@ def gather(
     Of several files, each is named in its label by the shortest end of its path that no other has, as in
     `a/model · ort`. What is named twice is run once; `skipped` says so.
     forms : names of FORMS, to convert each file to; "all" for those that fit it; none for the files as they are.
-    runtimes : names of RUNTIMES without "eager".
+    runtimes : names of RUNTIMES without "eager", for all files or for each.
     folder : where converted and tapped files are put, under numbers of this call; give each call a folder of its own.
-    provider, kernel : for ort, as in open_session.  taps : expose x and y of every SimAM block as outputs.
+    provider, kernel : for ort, as in open_session.
+    taps : expose x and y of every SimAM block as outputs; of all files or of these.
     Raises FormError when a form that was asked for by name cannot carry a file.
     """
-    unknown = [name for name in runtimes if name not in RUNTIMES or name == "eager"]
+    run_on = dict(runtimes) if isinstance(runtimes, Mapping) else dict.fromkeys(files, runtimes)
+    asked_for = [name for names in run_on.values() for name in names]
+    unknown = [name for name in dict.fromkeys(asked_for) if name not in RUNTIMES or name == "eager"]
     if unknown:
         known = ", ".join(name for name in RUNTIMES if name != "eager")
         raise InputError(f"no such runtime for ONNX files: {', '.join(unknown)}; there are {known}")
     result = Candidates()
-    forms, runtimes = (_once(names, names, result) for names in (forms, runtimes))
+    forms = _once(forms, forms, result)
+    run_on = {file: _once(names, names, result) for file, names in run_on.items()}
     files = _once(files, [_place(file) for file in files], result)
     for at, (file, name) in enumerate(zip(files, _short([_place(file) for file in files]), strict=True)):
         stem = f"{name} · " if len(files) > 1 else ""
         with onnx_file.blaming(file):
             lowered, refused = _in_forms(file, forms, folder / str(at), on_progress)
         result.skipped += [f"{stem}{reason}" for reason in refused]
+        wanted = taps if isinstance(taps, bool) else file in taps
         for form, path, fused in lowered:
             with onnx_file.blaming(path):
                 target = folder / f"{at}.{form or 'given'}.taps.onnx"
-                opened, tapped, left = _tapped(path, fused, target) if taps else (path, [], [])
+                opened, tapped, left = _tapped(path, fused, target) if wanted else (path, [], [])
             whose = f"{stem}{form}: " if form else stem.replace(" · ", ": ")
             result.skipped += [f"{whose}{reason}" for reason in left]
-            for runtime in runtimes:
+            for runtime in run_on[file]:
                 label = f"{stem}{form} · {runtime}" if form else f"{stem}{runtime}"
                 if form == "custom_op" and not _has_kernel(runtime, kernel):
                     result.skipped.append(f"{label}: {NO_KERNEL}")
@@ -88,6 +94,8 @@ def gather(
                 options = {k: v for k, v in asked.items() if v and runtime in OPTIONS[k]}
                 result.open[label] = partial(_open, opened, runtime, "" if opened == file else label, options)
                 result.taps[label] = tapped
+                result.files[label] = file
+    result.skipped = list(dict.fromkeys(result.skipped))
     return result
 
 

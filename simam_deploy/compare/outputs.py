@@ -30,6 +30,11 @@ class OutputRow:
     worst_element: int
     """Index along the first axis of the largest error, counted over all feeds of the case."""
     passed: bool
+    agreement: float | None = None
+    """Share of equal labels: of equal integers, or of equal places of the largest in an output (N, classes). None for
+    other outputs."""
+    labels: bool = False
+    """Whether its values are integers, booleans or strings."""
     tells: bool = True
     """Whether a wrong output would fail; set by `verify`. False if zeros would pass (see `telling`), or if the output
     does not depend on the inputs (see `mute`)."""
@@ -127,7 +132,20 @@ def compare(
         snr = 10 * np.log10(signal / noise) if 0 < noise < np.inf and signal else (-np.inf if noise else np.inf)
         share = _worst_share(errors, most, many)
         at_worst = int(by_element.argmax()) if worst else 0
-        rows.append(OutputRow(case, label, name, worst, share, float(snr), at_worst, bool(share <= 1)))
+        rows.append(
+            OutputRow(
+                case=case,
+                session=label,
+                output=name,
+                max_abs_error=worst,
+                share=share,
+                snr_db=float(snr),
+                worst_element=at_worst,
+                passed=bool(share <= 1),
+                agreement=_agreement(pairs),
+                labels=_is_exact(pairs[0][1]),
+            )
+        )
         unlike = [(g, t) for g, t in pairs if g.shape != t.shape and (g.size or t.size)]
         notes += [
             f"{label}: output {name!r} has shape {g.shape} on {case}; the truth has {t.shape}" for g, t in unlike
@@ -135,6 +153,21 @@ def compare(
         others = dict.fromkeys((g.dtype, t.dtype) for g, t in pairs if _kind(g) != _kind(t))
         notes += [f"{label}: output {name!r} is of type {g} on {case}; the truth is of {t}" for g, t in others]
     return rows, notes
+
+
+def _agreement(pairs: Sequence[tuple[Array, Array]]) -> float | None:
+    """See OutputRow. pairs : result and truth of each feed."""
+    equal: list[Array] = []
+    for got, true in pairs:
+        if got.shape != true.shape or _kind(got) != _kind(true) or not true.size:
+            return None
+        if _is_exact(true):
+            equal.append((got == true).ravel())
+        elif true.ndim == 2 and true.shape[1] > 1 and _kind(true) == "f":
+            equal.append(wide(got).argmax(axis=1) == wide(true).argmax(axis=1))
+        else:
+            return None
+    return float(np.concatenate(equal).mean()) if equal else None
 
 
 def unlike_types(names: Sequence[str], values: Outputs, own: Outputs) -> list[str]:

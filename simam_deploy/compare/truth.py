@@ -10,11 +10,12 @@ import numpy as np
 
 from simam_deploy.compare.gates import Tap
 from simam_deploy.compare.inputs import Case
+from simam_deploy.compare.limits import LOW_FACTOR
 from simam_deploy.compare.matching import Names
 from simam_deploy.compare.outputs import Outputs, costs, loosened, mute, telling, wide
 from simam_deploy.errors import InputError, SimAMDeployError
 from simam_deploy.formula import Array
-from simam_deploy.runtimes.session import Session, first_line
+from simam_deploy.runtimes.session import Session, first_line, in_types_of
 from simam_deploy.text import Say
 
 Open = Callable[[], Session]
@@ -34,6 +35,7 @@ class Truth:
     cases, exact     : each case, and its outputs in float64, per feed in the order of `outputs`.
     own              : the same in float32, for the reference error.
     bounds           : per case, the tolerance of each output as in `compare`. `loosen` may raise them.
+    `low_bounds` are those of files of a 16-bit type.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Truth:
         """Run truth and twin. Arguments and exceptions as in `verify`."""
         self._open, self._say = truth, say
         self._loosened: dict[int, list[str]] = {}
+        self._low: dict[str, list[Array]] = {}
         with truth() as session:
             self.inputs = Names("inputs", "the truth", inputs_of(session))
             if inputs is not None:
@@ -76,6 +79,17 @@ class Truth:
     def names(self) -> list[str]:
         """Names of the outputs."""
         return self.outputs.names
+
+    def low_bounds(self, low: str, reference: Open) -> list[Array]:
+        """As `bounds`, for files of type `low`. reference : opens the low reference, see limits.py."""
+        if low not in self._low:
+            with reference() as session:
+                order, _ = self.inputs.match("the low reference", inputs_of(session))
+                results = _run_all(f"{low} reference", session, self.cases, order, self._say)
+                own = self._ordered(f"the {low} reference", results, session)
+            pairs = zip(self.exact, own, self.bounds, strict=True)
+            self._low[low] = [np.maximum(LOW_FACTOR * np.array(costs(e, o)), bound) for e, o, bound in pairs]
+        return self._low[low]
 
     def loosen(self, at: int) -> bool:
         """Run the truth of case `at` with random roundings, and raise its bounds at kinks: see `loosened`.
@@ -234,6 +248,7 @@ def _about_the_truth(
 def run_once(session: Session, feed: Sequence[Array], names: Sequence[str] | None = None) -> dict[str, Array]:
     """Run a session on arrays in the order of its inputs, or of `names`, a permutation of them.
 
+    Floats are rounded to 16 bits for an input of such a type, and widened for another.
     Raises InputError if the model does not run on them.
     """
     if len(feed) != len(session.inputs):
@@ -241,7 +256,7 @@ def run_once(session: Session, feed: Sequence[Array], names: Sequence[str] | Non
         raise InputError(f"{session.label} takes {len(session.inputs)} inputs ({takes}); {len(feed)} were given")
     feeds = dict(zip(inputs_of(session) if names is None else names, feed, strict=True))
     try:
-        return session.run(feeds)
+        return session.run(in_types_of(session, feeds))
     except InputError as error:
         raise InputError(
             f"{error}\n--shape gives inputs of other sizes, --inputs FILE.npz those of a file"

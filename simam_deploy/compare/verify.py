@@ -8,6 +8,7 @@ If an output fails, the truth also runs with random float32 roundings, as one ru
 Each SimAM block is also compared by itself: its gate with the formula, for the λ in the file, on the x that the
 runtime computed. So one block cannot hide behind the others. A wrong λ shows in the outputs, best on faint inputs;
 `export` compares λ with that of the module.
+Files of 16 bits and quantised files have tolerances of their own: see limits.py.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 from simam_deploy.artifacts.manifest import finite
 from simam_deploy.compare.gates import GateRow, Tap, judge
 from simam_deploy.compare.inputs import Case
+from simam_deploy.compare.limits import FP32, NO_LIMITS, OwnLimits, Precision
 from simam_deploy.compare.outputs import OutputRow, compare, unlike_types
 from simam_deploy.compare.truth import (
     LEAST_TOLERANCE_FACTOR,
@@ -30,6 +32,7 @@ from simam_deploy.compare.truth import (
     tolerance_factor,
 )
 from simam_deploy.errors import InputError
+from simam_deploy.runtimes.session import in_types_of
 from simam_deploy.text import as_table, counted, on_one_line
 
 __all__ = ["LEAST_TOLERANCE_FACTOR", "Report", "run_once", "tolerance_factor", "verify"]
@@ -93,6 +96,9 @@ def verify(
     inputs: Sequence[str] | None = None,
     taps: Mapping[str, Sequence[Tap]] | None = None,
     others: Sequence[Case] = (),
+    precisions: Mapping[str, Precision] | None = None,
+    references: Mapping[str, Open] | None = None,
+    limits: OwnLimits = NO_LIMITS,
     on_progress: Callable[[str], None] | None = None,
 ) -> Report:
     """Run every case through every candidate and compare each output with that of `truth`.
@@ -102,6 +108,9 @@ def verify(
     inputs : names of the inputs of the cases, in order; by default those of the truth.
     others : inputs of other sizes, the likeliest first. The first that the truth accepts becomes one more case.
     taps : label -> the inner values of SimAM blocks that the file exposes.
+    precisions : label -> precision of its file; by default FP32.
+    references : fp16 or bf16 -> opens the low reference.
+    limits : of the user's own, in the place of those of the precision.
     Matches inputs and outputs by name, or by position if no name is common: see `Names`. Inputs of a PyTorch module
     have the names of its forward. Outputs in a dict have their keys as names; those in a tuple or list take the names
     of the first candidate.
@@ -124,6 +133,9 @@ def verify(
             order, note = true.inputs.match(label, inputs_of(session))
             notes.append(note)
             tapped = list((taps or {}).get(label, ()))
+            precision = (precisions or {}).get(label, FP32)
+            low = (references or {}).get(precision.low) if precision.low else None
+            bounds = true.bounds if low is None else true.low_bounds(precision.low, low)
             for at, case in enumerate(true.cases):
                 say(f"{label} ({case.name})")
                 try:
@@ -134,14 +146,18 @@ def verify(
                     raise InputError(f"{error}\n{FIXED}") from error
                 matched = [ordered(true.outputs, label, answer, session, tapped) for answer in found]
                 values = [arrays for arrays, _ in matched]
-                rows, unlike = compare(case.name, label, true.names, values, true.exact[at], true.bounds[at])
-                if not unlike and not all(row.passed for row in rows) and true.loosen(at):
-                    rows, _ = compare(case.name, label, true.names, values, true.exact[at], true.bounds[at])
+                rows, unlike = compare(case.name, label, true.names, values, true.exact[at], bounds[at])
+                if not unlike and not all(row.passed for row in rows) and precision == FP32 and true.loosen(at):
+                    rows, _ = compare(case.name, label, true.names, values, true.exact[at], bounds[at])
+                rows = [precision.judged(row, limits) for row in rows]
                 types = unlike_types(true.names, values, true.own[at])
                 notes += [*(said for _, said in matched), *unlike, *(f"{label}: {line}" for line in types)]
                 report.rows += rows
-                seen = [dict(zip(order, f, strict=True)) | a for f, a in zip(case.feeds, found, strict=True)]
-                report.gates += [judge(case.name, label, tap, seen) for tap in tapped]
+                fed = [in_types_of(session, dict(zip(order, feed, strict=True))) for feed in case.feeds]
+                seen = [given | made for given, made in zip(fed, found, strict=True)]
+                judged = [judge(case.name, label, tap, seen) for tap in tapped]
+                notes += [f"{label}: {row.block}: {row.verdict} ({case.name})" for row in judged if row.verdict]
+                report.gates += judged
     tells = true.tells()
     report.rows = [replace(row, tells=tells[row.case, row.output]) for row in report.rows]
     if report.passed and not any(array.size for case in true.exact for feed in case for array in feed):

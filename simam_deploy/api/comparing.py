@@ -1,0 +1,173 @@
+"""Compare ONNX files with the float64 truth."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from simam_deploy.api.given import Inputs, OnePath, cases_of, paths_of, refuse_nothing, runtimes_of
+from simam_deploy.compare import sizes as compared_at
+from simam_deploy.compare import verify as parity
+from simam_deploy.compare.inputs import DEFAULT, specs
+from simam_deploy.compare.limits import OwnLimits
+from simam_deploy.compare.matrix import gather
+from simam_deploy.compare.runnable import NOT_SHOWN, precision_of, runtimes_for
+from simam_deploy.compare.verify import Report
+from simam_deploy.compare.workload import refuse_many_parts, refuse_without_end
+from simam_deploy.errors import InputError
+from simam_deploy.graph import onnx_file
+from simam_deploy.graph.round_low import to_float32
+from simam_deploy.graph.shapes.types import StaticShape
+from simam_deploy.precision.low_types import LOW_TYPES
+from simam_deploy.precision.reference import low_reference
+from simam_deploy.runtimes import open_session
+from simam_deploy.runtimes.session import Session
+from simam_deploy.text import Say
+
+
+def verify(
+    *files: OnePath | Sequence[OnePath],
+    against: Any = None,
+    weights: OnePath | None = None,
+    runtimes: Sequence[str] | None = None,
+    forms: Sequence[str] = (),
+    inputs: Inputs = DEFAULT,
+    shape: Sequence[StaticShape] | None = None,
+    gates: bool = False,
+    threads: int = 0,
+    provider: str | None = None,
+    kernel: str | None = None,
+    limits: bool = True,
+    min_snr: float | None = None,
+    atol: float | None = None,
+    max_drop: float | None = None,
+    on_progress: Say | None = None,
+) -> Report:
+    """Run the same inputs through ONNX files, forms and runtimes, and compare each output with the float64 truth.
+
+    files : paths, or lists of them, all with the same inputs and outputs, of any precision. Name the float32 file
+    first: its float64 results are the truth. The tolerance is that of each file's precision: see compare/limits.py.
+    against : the model whose results are the truth: a torch.nn.Module, or text as `package.module:callable`; by
+    default the first file, in float64.  weights : a checkpoint for a model named by text.
+    runtimes : "onnx_reference", "ort", "openvino", "onnx_half"; by default those that are installed, for 16-bit files
+    onnx_half and ort, for quantised files ort.
+    forms : names of rewrite.forms.FORMS to convert each file to first, or "all"; by default the files as they are.
+    inputs : names and paths as in `inputs.cases`, or one array for each input, by its name.
+    shape : a size for each input. Without it, dynamic axes are compared at two sizes, and `notes` tells them.
+    gates : also judge the gate of each SimAM block against the formula, on the x that it got; 16-bit files always do.
+    threads, provider, kernel : as in `open_session`.
+    limits : refuse a file of more nodes than networks have, and try one that may take much in a process with limits.
+    min_snr, atol, max_drop : your own limits for every row, in dB, absolute, and in percent of the labels.
+    Returns a Report: `passed`, `rows`, `gates`, `notes`; print it for its tables.
+    Raises InputError when files, inputs or the model do not fit each other, or if the first file is quantised;
+    RuntimeUnavailable; FormError.
+    """
+    say = on_progress or (lambda _: None)
+    own = OwnLimits(min_snr, atol, max_drop)
+    paths = paths_of(files)
+    if weights is not None and not isinstance(against, str):
+        raise InputError("--weights are for a PyTorch model; name it with --against package.module:callable")
+    names = runtimes_of(runtimes, provider)
+    models: dict[Path, ir.Model] = {}
+    for file in paths:
+        proto, models[file] = onnx_file.both(file)
+        if limits:
+            refuse_many_parts(file, proto)
+    kinds = {file: precision_of(model) for file, model in models.items()}
+    if kinds[paths[0]].quantised and against is None:
+        raise InputError(
+            f"{paths[0]} is quantised, and its roundings are a part of it: nothing says what it should compute\n"
+            f"compare it with the float file that it was made of: verify FLOAT.onnx {paths[0].name}"
+        )
+    run_on = {file: names if runtimes else runtimes_for(kind, names) for file, kind in kinds.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        chosen = gather(
+            paths,
+            list(forms),
+            run_on,
+            Path(folder),
+            threads=threads,
+            provider=provider,
+            kernel=kernel,
+            taps=paths if gates else [file for file, kind in kinds.items() if kind.low],
+            on_progress=lambda node: say(f"check the block at {node}"),
+        )
+        refuse_nothing(chosen)
+        if gates and not any(chosen.taps.values()):
+            reasons = "\n  ".join(chosen.skipped)
+            raise InputError(
+                f"--gates finds no gate to judge:\n  {reasons}\nleave --gates out to compare outputs alone"
+            )
+        taken = list(specs(paths[0]))
+        notes: list[str] = []
+        if shape is None:
+            taken, notes = compared_at.agreed({str(file): specs(file) for file in paths})
+        given = cases_of(inputs, taken, shape)
+        made = shape is None and not isinstance(inputs, Mapping)
+        made = made and any(Path(name).suffix != ".npz" for name in inputs)
+        others = compared_at.others(taken) if made else []
+        if any(not isinstance(size, int) for spec in taken for size in spec.shape or [None]):
+            told = dict.fromkeys(compared_at.told(taken, case) for case in given)
+            notes.append(f"sizes: {'; '.join(told)}{'' if made or shape else '; no other size was tried'}")
+        for file in paths if limits else []:
+            tried = [*run_on[file], "onnx_reference"] if file == paths[0] and against is None else run_on[file]
+            say(f"look at the work of {file}")
+            for case in [*given[:1], *others]:
+                refuse_without_end(file, case.feeds[0], tried)
+        truth = _Truth(paths[0], models[paths[0]], _module(against, weights, notes), Path(folder))
+        report = parity.verify(
+            chosen.open,
+            given,
+            truth=partial(truth.open, "float64"),
+            twin=partial(truth.open, None),
+            inputs=[spec.name for spec in taken],
+            taps=chosen.taps,
+            others=others,
+            precisions={label: kinds[file] for label, file in chosen.files.items()},
+            references={low: partial(truth.low, low) for low in LOW_TYPES},
+            limits=own,
+            on_progress=say,
+        )
+    for label, file in chosen.files.items():
+        if kinds[file].low and not label.endswith(("onnx_half", "onnx_reference")) and provider is None:
+            notes.append(f"{label}: {NOT_SHOWN.format(kinds[file].low)}")
+    report.notes += [*notes, *(f"left out: {reason}" for reason in chosen.skipped)]
+    return report
+
+
+class _Truth:
+    """The sessions that results are compared with: of a PyTorch module, or of the first file in wide floats."""
+
+    def __init__(self, file: Path, model: ir.Model, module: Any, folder: Path) -> None:
+        self._file, self._module, self._folder = file, module, folder
+        self._model = model
+        if onnx_file.half_types(model) and module is None:
+            self._model, self._file = to_float32(model), folder / "truth.onnx"
+            onnx_file.save(self._model, self._file)
+
+    def open(self, dtype: str | None) -> Session:
+        """dtype : float64, or None for float32."""
+        if self._module is None:
+            return open_session(self._file, "onnx_reference", dtype=dtype)
+        return open_session(self._module, "eager", dtype=dtype)
+
+    def low(self, low: str) -> Session:
+        """The low reference."""
+        made = self._folder / f"reference.{low}.onnx"
+        if not made.exists():
+            with onnx_file.blaming(self._file):
+                onnx_file.save(low_reference(self._model, LOW_TYPES[low]), made)
+        return open_session(made, "onnx_half")
+
+
+def _module(against: Any, weights: OnePath | None, notes: list[str]) -> Any:
+    if not isinstance(against, str):
+        return against
+    from simam_deploy.pytorch import load_model
+
+    return load_model.load(against, None if weights is None else Path(weights), notes)[0]

@@ -1,0 +1,108 @@
+"""How far an output of a file may be from the truth, by the precision of the file.
+
+fp32        `truth.tolerance_factor` times the float32 reference error.
+fp16, bf16  LOW_FACTOR times the low reference error: that of the truth's network where convolutions, matrix products
+            and SimAM read and write 16-bit values, and all between them is float32 (precision/reference.py). Weights,
+            activations and results are rounded once each, which no network of that type can avoid. A network that
+            rounds each operator has some three to six roundings where the reference has one. Rounding errors are
+            independent, so its error is up to sqrt(6) = 2.4 times as large, and its largest error a little more. A
+            collapsed gate costs 20 to 100 times as much.
+int8        An SNR of LAYER_SNR - 10 log10(L) dB. Eight bits over four standard deviations keep some 40 dB per tensor
+            (6.02 * 8 + 4.77 - 20 log10(4)); each of the L integer layers rounds its input and its weights, and 6 dB
+            of margin are left for clipped or uneven tensors.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from simam_deploy.compare.outputs import OutputRow
+from simam_deploy.errors import InputError
+
+LOW_FACTOR = 8.0
+LAYER_SNR = 31.0
+MOST_DROP = 1.0
+"""Largest share of different integers in an output of a quantised file, in percent."""
+
+
+@dataclass(frozen=True)
+class OwnLimits:
+    """OwnLimits of the user's own, which replace those of the precision.
+
+    min_snr : least signal-to-noise ratio of an output, in dB.  atol : largest absolute error.  max_drop : largest
+    share, in percent, of examples whose label (the largest of an output of shape (N, classes)) differs.
+    """
+
+    min_snr: float | None = None
+    atol: float | None = None
+    max_drop: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value is not None and not (math.isfinite(value) and (name == "min_snr" or value >= 0)):
+                raise InputError(f"--{name.replace('_', '-')} is a finite number, 0 or more; got {value}")
+
+    def share(self, row: OutputRow) -> float | None:
+        """The worst of what was found over what is allowed; None without limits."""
+        found = []
+        if self.min_snr is not None:
+            found.append(float(10 ** ((self.min_snr - row.snr_db) / 20)))
+        if self.atol is not None:
+            found.append(_over(row.max_abs_error, self.atol))
+        if self.max_drop is not None and row.agreement is not None:
+            found.append(_over(100 * (1 - row.agreement), self.max_drop))
+        return max(found, default=None)
+
+
+NO_LIMITS = OwnLimits()
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Precision of a file.
+
+    name : see graph/number_types.py.  layers : number of integer layers of a quantised file.
+    """
+
+    name: str = "fp32"
+    layers: int = 0
+
+    @property
+    def low(self) -> str:
+        """The 16-bit type that the tolerance is for; "" for float32 and quantised files."""
+        if self.quantised:
+            return ""
+        return next((low for low in ("bf16", "fp16") if low in self.name.split("+")), "")
+
+    @property
+    def quantised(self) -> bool:
+        """Whether integers are in it."""
+        return "int8" in self.name
+
+    def judged(self, row: OutputRow, limits: OwnLimits) -> OutputRow:
+        """`row` by the limits of the user, or of this precision."""
+        share = limits.share(row)
+        if share is None and self.quantised:
+            if row.labels and row.agreement is not None:
+                share = _over(100 * (1 - row.agreement), MOST_DROP)
+            else:
+                share = float(10 ** ((least_snr(self.layers) - row.snr_db) / 20))
+        if share is None:
+            return row
+        share = share if np.isfinite(row.max_abs_error) else np.inf
+        return replace(row, share=share, passed=bool(share <= 1))
+
+
+FP32 = Precision()
+
+
+def least_snr(layers: int) -> float:
+    """Least SNR in dB of a network with that many integer layers."""
+    return LAYER_SNR - 10 * math.log10(max(layers, 1))
+
+
+def _over(found: float, allowed: float) -> float:
+    return found / allowed if allowed else (0.0 if found == 0 else np.inf)

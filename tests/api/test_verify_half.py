@@ -1,0 +1,135 @@
+"""Files of 16 bits are judged by the oracle, and by the gate of each block on the x that it got."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from helpers.half_nets import GATE_LIMIT, gate_error, naive, saved, x_of
+
+import simam_deploy as sd
+from simam_deploy.compare.verify import Report
+from simam_deploy.graph import onnx_file
+from simam_deploy.precision.low_types import LOW_TYPES
+from simam_deploy.precision.to_low import to_low
+from simam_deploy.rewrite.fuse import fuse
+from simam_deploy.runtimes import open_session
+
+
+def files(folder: Path, m: int, low: str = "fp16") -> list[Path]:
+    """The float32 file, the naive 16-bit file, and ours."""
+    plain = naive(m, "float32")
+    made = to_low(fuse(ir.from_proto(plain), "function").model, LOW_TYPES[low])
+    dtype = {"fp16": "float16", "bf16": "bfloat16"}[low]
+    paths = [saved(folder, plain), saved(folder, naive(m, dtype), "naive.onnx"), folder / "ours.onnx"]
+    onnx_file.save(made.model, paths[2])
+    return paths
+
+
+def verdicts(report: Report) -> dict[str, bool]:
+    rows = [(row.session, row.passed) for row in (*report.rows, *report.gates)]
+    return {session: all(passed for other, passed in rows if other == session) for session, _ in rows}
+
+
+# one for each way to be wrong, and two that are right
+CHOSEN = [(20, 1.0, 0), (80, 1.0, 10), (80, 1.0, 100), (80, 4.0, 0), (80, 64.0, 0), (160, 2.0, 1000), (320, 0.5, 0)]
+
+
+@pytest.mark.parametrize(("m", "spread", "offset"), CHOSEN)
+def test_a_collapse_is_seen_and_nothing_else(m: int, spread: float, offset: float, tmp_path: Path) -> None:
+    plain, rounded, ours = files(tmp_path, m)
+    x = x_of(m, spread, offset)
+    with open_session(rounded, "onnx_half") as session:
+        half = x.astype(np.float16)
+        wrong = gate_error(half, session.run({"x": half})["y"]) > GATE_LIMIT
+    report = sd.verify(plain, rounded, ours, inputs={"x": x}, runtimes=["onnx_half"])
+    assert verdicts(report) == {"net · onnx_half": True, "naive · onnx_half": not wrong, "ours · onnx_half": True}
+
+
+@pytest.mark.parametrize(
+    ("m", "spread", "offset", "words"),
+    [
+        (80, 4.0, 0, "its gate is 0.622 everywhere: the sum of squares overflows"),
+        (320, 0.5, 0, "its gate is 1 nearly everywhere: M - 1 overflows"),
+        (160, 64.0, 0, "NaN or infinity: a square overflows"),
+        (80, 1.0, 100, "its gate is wrong"),
+    ],
+)
+def test_the_block_and_the_cause_are_named(m: int, spread: float, offset: float, words: str, tmp_path: Path) -> None:
+    plain, rounded, _ = files(tmp_path, m)
+    report = sd.verify(plain, rounded, inputs={"x": x_of(m, spread, offset)}, runtimes=["onnx_half"])
+    assert f"naive · onnx_half: block: {words} (the arrays)" in report.notes
+
+
+def test_a_half_file_alone_is_compared_with_itself_in_float64(tmp_path: Path) -> None:
+    x = {"x": x_of(80, 4, 0)}
+    _, rounded, ours = files(tmp_path, 80)
+    assert not sd.verify(rounded, inputs=x).passed
+    report = sd.verify(ours, inputs=x)
+    assert report.passed
+    assert {row.session for row in report.rows} == {"onnx_half", "ort"}
+    assert "ort: on a CPU it computes fp16 in float32, so it shows that the file loads" in "\n".join(report.notes)
+
+
+def test_bfloat16_runs_on_the_oracle_alone(tmp_path: Path) -> None:
+    """It has the range of float32: rounded operator by operator, no gate collapses, and all are less exact."""
+    plain, rounded, ours = files(tmp_path, 40, "bf16")
+    report = sd.verify(plain, rounded, ours, inputs={"x": x_of(40, 0.5, 100)})
+    assert {session for session in verdicts(report) if "net" not in session} == {
+        "naive · onnx_half",
+        "ours · onnx_half",
+    }
+    assert report.passed
+    by_file = {gate.session: gate.max_gate_error for gate in report.gates}
+    assert by_file["ours · onnx_half"] < 4e-3 < by_file["naive · onnx_half"]
+
+
+def test_limits_of_the_user_replace_those_of_the_type(tmp_path: Path) -> None:
+    plain, _, ours = files(tmp_path, 20)
+    given = {"inputs": {"x": x_of(20, 1, 0)}, "runtimes": ["onnx_half"]}
+    (row,) = (r for r in sd.verify(plain, ours, **given).rows if "ours" in r.session)
+    assert 60 < row.snr_db < 80
+    for limit, least in (("min_snr", row.snr_db), ("atol", row.max_abs_error)):
+        loose, tight = (0.9 * least, 1.1 * least) if limit == "min_snr" else (1.1 * least, 0.9 * least)
+        assert sd.verify(plain, ours, **given, **{limit: loose}).passed
+        assert not sd.verify(plain, ours, **given, **{limit: tight}).passed
+
+
+def test_labels_that_change_are_a_drop(tmp_path: Path) -> None:
+    text = """<ir_version: 9, opset_import: ["" : 18]> g ({0}[4,2] x) => ({0}[4,2] y) <{0} big = {{1}}> {{
+        y = Add(x, big)
+    }}"""
+    paths = [saved(tmp_path, onnx.parser.parse_model(text.format(t)), f"{t}.onnx") for t in ("float", "float16")]
+    x = np.array([[0, 1], [1, 0], [0, 1], [1, 1.0001]], np.float32)  # the last changes: both become 1
+    given = {"inputs": {"x": x}, "runtimes": ["onnx_half"]}
+    (row,) = (r for r in sd.verify(*paths, **given).rows if "float16" in r.session)
+    assert row.agreement == 0.75
+    assert sd.verify(*paths, **given, max_drop=25).passed
+    assert not sd.verify(*paths, **given, max_drop=24).passed
+
+
+def test_a_limit_is_a_number(tmp_path: Path) -> None:
+    with pytest.raises(sd.InputError, match="--max-drop is a finite number, 0 or more; got -1"):
+        sd.verify(saved(tmp_path, naive(20, "float32")), max_drop=-1)
+
+
+QUANTISED = """<ir_version: 9, opset_import: ["" : 18]> g (float[1,4] x) => (float[1,4] y)
+    <float scale = {0.05}, int8 zero = {0}> {
+        q = QuantizeLinear(x, scale, zero)
+        y = DequantizeLinear(q, scale, zero)
+    }"""
+
+
+def test_a_quantised_file_needs_its_float_file(tmp_path: Path) -> None:
+    made = saved(tmp_path, onnx.parser.parse_model(QUANTISED), "q.onnx")
+    with pytest.raises(sd.InputError, match=r"verify FLOAT.onnx q.onnx"):
+        sd.verify(made)
+    plain = '<ir_version: 9, opset_import: ["" : 18]> g (float[1,4] x) => (float[1,4] y) { y = Identity(x) }'
+    source = saved(tmp_path, onnx.parser.parse_model(plain))
+    x = {"x": np.array([[0.5, -1.2, 3, 0.04]], np.float32)}
+    report = sd.verify(source, made, inputs=x)
+    assert report.passed
+    assert {row.session for row in report.rows if "q" in row.session} == {"q · ort"}
+    x["x"][0] = 0.024  # rounds to 0
+    assert not sd.verify(source, made, inputs=x).passed
