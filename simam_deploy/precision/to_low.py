@@ -59,17 +59,19 @@ def to_low(
     keep: Keep = lambda _: "",
     unfit: Mapping[str, str] | None = None,
     keep_io: bool = False,
+    blunt: bool = False,
 ) -> InLow:
     """Convert a copy of `model`, whose SimAM blocks are nodes of ours or primitive operators.
 
     keep : node -> reason why it stays in float32, or "".
     unfit : name of a value that is beyond the type -> reason. Its producer and its users stay in float32.
+    blunt : round every constant, as a converter that knows no limits; what does not fit becomes infinite or 0.
     keep_io : keep inputs and outputs float32, with casts behind and before them.
     Functions of the user are inlined, and an opset without the type is raised, each with a note.
     Raises InputError if that cannot be done.
     """
     result = InLow(model.clone())
-    work = _Conversion(result, low, keep, unfit or {})
+    work = _Conversion(result, low, keep, unfit or {}, blunt=blunt)
     work.prepare()
     work.choose()
     work.convert(keep_io=keep_io)
@@ -77,9 +79,9 @@ def to_low(
 
 
 class _Conversion:
-    def __init__(self, result: InLow, low: LowType, keep: Keep, unfit: Mapping[str, str]) -> None:
+    def __init__(self, result: InLow, low: LowType, keep: Keep, unfit: Mapping[str, str], *, blunt: bool) -> None:
         self._result, self._model, self._low = result, result.model, low
-        self._keep, self._unfit = keep, unfit
+        self._keep, self._unfit, self._blunt = keep, unfit, blunt
         self._slots: dict[ir.Node, tuple[set[int], set[int]]] = {}
         self._casts: dict[tuple[ir.Value, ir.DataType], ir.Value] = {}
 
@@ -134,7 +136,7 @@ class _Conversion:
             if reason := self._unfit.get(str(value.name), ""):
                 return reason
         for at, value in inputs:
-            held = value.const_value if at in takes else None
+            held = value.const_value if at in takes and not self._blunt else None
             if held is not None and (misfit := self._low.misfit(held.numpy())):
                 return misfit
         return ""

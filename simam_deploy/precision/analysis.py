@@ -1,0 +1,228 @@
+"""Result of `analyze`: a row for each site, with the verdict in each low type and its cause."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx_ir as ir
+
+from simam_deploy.artifacts.manifest import finite
+from simam_deploy.errors import InputError
+from simam_deploy.precision.low_types import LowType
+from simam_deploy.precision.site_rows import Range, SimAMFacts
+from simam_deploy.text import as_table, counted, on_lines
+
+if TYPE_CHECKING:
+    from simam_deploy.precision.site_runs import SiteRun
+
+SAFE, ISLAND, UNSAFE = "safe as it is", "safe in an island", "unsafe"
+SITE_ROUNDINGS = 8.0
+"""Roundings of the type that a site may be off by, as a root mean square of a plane: fp16 3.9e-3, or 48 dB.
+
+One rounding is 0.3 of that unit; eight leave room for the operators of a chain, and none for an overflow."""
+MOVED_ROUNDINGS = 16.0
+"""Roundings that the result may move by when its inputs alone are rounded. More, and they need float32 too."""
+TOOLS = ("autocast", "onnxruntime", "onnxconverter")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """verdict : SAFE, ISLAND or UNSAFE.  error : with each operator rounded.  cause : why it is not safe.
+
+    moved : change of the result by rounding the inputs alone.  coarse : in words, if that is too much: the values
+    should enter in float32 too. A site is unsafe if it is wrong and an island is not enough, for that reason.
+    """
+
+    verdict: str
+    error: float
+    moved: float
+    cause: str = ""
+    coarse: str = ""
+
+
+@dataclass(frozen=True)
+class SiteRow:
+    """One site. nodes : names of its nodes.  inputs : names of the values that enter it.
+
+    largest : name and magnitude of its largest value.  margin_bits : low type -> how many times it may double before
+    it overflows, negative beyond.  constants : low type -> constants that do not fit.  simam : facts of a block.
+    """
+
+    node: str
+    kind: str
+    nodes: tuple[str, ...]
+    values: tuple[str, ...]
+    inputs: tuple[str, ...]
+    largest: tuple[str, float]
+    smallest: tuple[str, float]
+    margin_bits: Mapping[str, float]
+    constants: Mapping[str, tuple[str, ...]]
+    verdicts: Mapping[str, Verdict]
+    simam: SimAMFacts | None = None
+    e_lambda: float | None = None
+    held: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Of a SimAM block, low type -> M - 1 and λ as that type holds them."""
+
+
+def row_of(run: SiteRun, lows: Sequence[LowType]) -> SiteRow:
+    """The row of a site after all samples."""
+    site, block = run.site, run.site.block
+    largest = max(run.ranges.items(), key=lambda item: item[1].largest)
+    smallest = min(run.ranges.items(), key=lambda item: item[1].smallest)
+    constants = {low.name: tuple(_misfits(site.nodes, low)) for low in lows}
+    held = {}
+    if block is not None and run.facts is not None:
+        for low in lows:
+            n, e_lambda = (float(low.rounded(np.array(v))) for v in (run.facts.m - 1.0, block.e_lambda))
+            held[low.name] = {"M - 1": n, "λ": e_lambda}
+    return SiteRow(
+        node=site.node,
+        kind=site.kind,
+        nodes=tuple(str(node.name) for node in site.nodes),
+        values=tuple(str(v.name) for node in site.nodes for v in node.outputs),
+        inputs=tuple(str(value.name) for value in site.inputs),
+        largest=(largest[0], largest[1].largest),
+        smallest=(smallest[0], smallest[1].smallest),
+        margin_bits={low.name: _bits(low.largest, largest[1].largest) for low in lows},
+        constants=constants,
+        verdicts={low.name: _verdict(run, low, constants[low.name], held.get(low.name)) for low in lows},
+        simam=run.facts,
+        e_lambda=None if block is None else block.e_lambda,
+        held=held,
+    )
+
+
+def _verdict(run: SiteRun, low: LowType, constants: Sequence[str], held: Mapping[str, float] | None) -> Verdict:
+    errors = run.errors[low.name]
+    entering = [run.ranges[str(value.name)].largest for value in run.site.inputs if value.dtype == ir.DataType.FLOAT]
+    if any(size > low.largest for size in entering):
+        beyond = f"its input reaches {max(entering):.3g}, beyond {low.name}, which ends at {low.largest:g}"
+        return Verdict(UNSAFE, math.inf, math.inf, beyond, beyond)
+    wrong = errors.fails if run.site.block is not None else not errors.naive <= SITE_ROUNDINGS * low.half_ulp
+    cause = _cause(run, low, constants, held) if wrong else ""
+    coarse = ""
+    if not errors.moved <= MOVED_ROUNDINGS * low.half_ulp:
+        coarse = f"rounding its input alone moves the result by {errors.moved:.2g}"
+        if run.facts is not None and run.facts.offset > 1:
+            coarse += f", as a mean is {run.facts.offset:.0f} times the spread"
+    return Verdict((UNSAFE if coarse else ISLAND) if wrong else SAFE, errors.naive, errors.moved, cause, coarse)
+
+
+def _cause(run: SiteRun, low: LowType, constants: Sequence[str], held: Mapping[str, float] | None) -> str:
+    """Why the site is wrong when each operator rounds: values and constants out of range, or cancellation."""
+    found = list(constants)
+    if held is not None and not math.isfinite(held["M - 1"]) and not constants:
+        found.append(f"M - 1 is beyond {low.name}, which ends at {low.largest:g}")
+    beyond = [(name, r) for name, r in run.ranges.items() if r.largest > low.largest]
+    found += [f"{_op(run, name)} reaches {r.largest:.3g}, beyond {low.largest:g}" for name, r in beyond]
+    if not found:
+        faint = [(name, r) for name, r in run.ranges.items() if 0 < r.largest < low.smallest_normal]
+        found += [f"{_op(run, name)} stays below {r.largest:.3g}, where {low.name} loses digits" for name, r in faint]
+    if run.errors[low.name].cause:
+        found.append(run.errors[low.name].cause)
+    return "; ".join(dict.fromkeys(found)) or "its roundings add up"
+
+
+def _op(run: SiteRun, name: str) -> str:
+    node = run.makers.get(name)
+    return f"the input {name!r}" if node is None else f"{node.op_type} {node.name or name!r}"
+
+
+def _misfits(nodes: Sequence[ir.Node], low: LowType) -> list[str]:
+    held = (v.const_value for node in nodes for v in node.inputs if v is not None)
+    floats = (t for t in held if t is not None and t.dtype == ir.DataType.FLOAT)
+    return list(dict.fromkeys(filter(None, (low.misfit(t.numpy()) for t in floats))))
+
+
+def _bits(limit: float, found: float) -> float:
+    return math.inf if not found else -math.inf if math.isinf(found) else math.log2(limit / found)
+
+
+@dataclass(frozen=True, repr=False)
+class Analysis:
+    """All sites, and the largest magnitude of each value of the network."""
+
+    rows: tuple[SiteRow, ...]
+    peaks: Mapping[str, float]
+    samples: int
+    lows: tuple[LowType, ...]
+    notes: Sequence[str] = ()
+
+    def unfit(self, low: LowType) -> dict[str, str]:
+        """Values that `low` cannot store, on the samples: beyond it, or too coarse for a site -> reason."""
+        found = {
+            name: f"{name!r} reaches {peak:.3g}, beyond {low.name}, which ends at {low.largest:g}"
+            for name, peak in self.peaks.items()
+            if not peak <= low.largest
+        }
+        for row in self.rows:
+            if coarse := row.verdicts[low.name].coarse:
+                found.update(dict.fromkeys(row.inputs, f"{row.kind} at {row.node}: {coarse}"))
+        return found
+
+    def islands(self, low: LowType) -> dict[str, str]:
+        """Values inside sites that need float32 -> reason. Nodes of ours are islands already."""
+        found: dict[str, str] = {}
+        for row in self.rows:
+            verdict = row.verdicts[low.name]
+            if verdict.verdict != SAFE and row.kind != "SimAM":
+                found.update(dict.fromkeys(row.values, f"{row.kind} at {row.node}: {verdict.cause}"))
+        return found
+
+    def excluded(self, tool: str, low: str = "fp16") -> list[str]:
+        """Names of the nodes to keep in float32, for the option of another tool. Raises InputError for no such tool."""
+        if tool not in TOOLS:
+            raise InputError(f"--exclude-for takes {', '.join(TOOLS)}; got {tool!r}")
+        return [name for row in self.rows if row.verdicts[low].verdict != SAFE for name in row.nodes]
+
+    @property
+    def table(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+        """Column names, and a row for each site."""
+        names = [low.name for low in self.lows]
+        columns = ("site", "kind", "largest", *(f"{name} bits" for name in names), *names)
+        rows = [
+            (
+                row.node,
+                row.kind,
+                f"{row.largest[1]:.3g}",
+                *(f"{row.margin_bits[name]:.1f}" for name in names),
+                *(row.verdicts[name].verdict for name in names),
+            )
+            for row in self.rows
+        ]
+        return columns, rows
+
+    @property
+    def causes(self) -> list[str]:
+        """A line for each site and type that is not safe as it is."""
+        return [
+            f"{row.node}: {name}: {verdict.verdict}: {'; '.join(filter(None, (verdict.cause, verdict.coarse)))}"
+            for row in self.rows
+            for name, verdict in row.verdicts.items()
+            if verdict.cause or verdict.coarse
+        ]
+
+    @property
+    def verdict(self) -> str:
+        """Numbers of sites, in one line."""
+        found = []
+        for low in self.lows:
+            verdicts = [row.verdicts[low.name].verdict for row in self.rows]
+            island, unsafe = verdicts.count(ISLAND), verdicts.count(UNSAFE)
+            found.append(f"{low.name}: {len(verdicts) - island - unsafe} safe, {island} in an island, {unsafe} unsafe")
+        return f"analysed: {counted(len(self.rows), 'site')} on {counted(self.samples, 'sample')}; {'; '.join(found)}"
+
+    def __repr__(self) -> str:
+        right = ("largest", *(f"{low.name} bits" for low in self.lows))
+        table = [as_table(*self.table, right=right)] if self.rows else []
+        return "\n".join((*table, *map(on_lines, (*self.causes, *self.notes)), self.verdict))
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: infinities become null."""
+        rows = [finite(asdict(row)) for row in self.rows]
+        beyond = {low.name: sorted(self.unfit(low)) for low in self.lows}
+        return {"sites": rows, "samples": self.samples, "beyond": beyond, "notes": list(self.notes)}

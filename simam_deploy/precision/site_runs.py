@@ -1,0 +1,118 @@
+"""One site on real samples: its values in float32, and its error where each operator rounds to 16 bits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from simam_deploy import formula
+from simam_deploy.compare.gates import Tap, judge
+from simam_deploy.formula import Array
+from simam_deploy.graph import onnx_file
+from simam_deploy.graph.round_low import inline, round_low
+from simam_deploy.precision.low_types import LowType
+from simam_deploy.precision.site_rows import Errors, Range, SimAMFacts
+from simam_deploy.precision.sites import Site
+from simam_deploy.precision.to_low import to_low
+from simam_deploy.runtimes import open_session
+from simam_deploy.runtimes.session import Session
+
+FLOAT = ir.DataType.FLOAT
+FAINT = 1e-3
+"""Planes below this share of the largest are not measured by themselves."""
+
+
+class SiteRun:
+    """Runs a site by itself, and keeps the worst of all samples.
+
+    ranges : of every value inside, in graph order.  errors : by name of the low type.
+    """
+
+    def __init__(self, site: Site, model: ir.Model, lows: Sequence[LowType], folder: Path) -> None:
+        self.site = site
+        self.ranges: dict[str, Range] = {}
+        self.errors = {low.name: Errors() for low in lows}
+        self.facts = SimAMFacts() if site.block is not None else None
+        self._lows = lows
+        alone = _alone(site, model)
+        self._inputs = [str(value.name) for value in alone.graph.inputs]
+        self._outputs = [str(value.name) for value in alone.graph.outputs]
+        self._low = {low.name: _opened(round_low(to_low(alone, low, blunt=True).model), folder) for low in lows}
+        self.makers = {v.name: node for node in alone.graph for v in node.outputs if v.dtype == FLOAT}
+        alone.graph.outputs.extend(v for node in alone.graph for v in node.outputs if _shown(v))
+        self._exact = _opened(alone, folder)
+
+    def take(self, feeds: Sequence[Array]) -> None:
+        """One sample: the inputs of the site."""
+        given = dict(zip(self._inputs, feeds, strict=True))
+        exact = self._exact.run(given)
+        for name, array in (given | exact).items():
+            self.ranges.setdefault(name, Range()).take(array)
+        if self.facts is not None and self.site.block is not None:
+            self.facts.take(formula.as_maps(feeds[0]), self.site.block.e_lambda)
+        for low in self._lows:
+            rounded = {name: _rounded(array, low) for name, array in given.items()}
+            of_rounded = self._exact.run(rounded)
+            found = self._low[low.name].run(rounded)
+            errors = self.errors[low.name]
+            errors.moved = max(errors.moved, *(error(exact[n], of_rounded[n]) for n in self._outputs))
+            if self.site.block is None:
+                errors.naive = max(errors.naive, *(error(of_rounded[n], found[n]) for n in self._outputs))
+            else:
+                self._judge(low, rounded, found)
+
+    def _judge(self, low: LowType, rounded: Mapping[str, Array], found: Mapping[str, Array]) -> None:
+        """The gate of a SimAM block, as `verify` judges it."""
+        block = self.site.block
+        assert block is not None
+        with np.errstate(over="ignore"):
+            arrays = {name: array.astype(low.dtype.numpy()) for name, array in (*rounded.items(), *found.items())}
+        tap = Tap(block.node, str(block.x.name), str(block.y.name), block.e_lambda, block.epilogue)
+        row = judge("", "", tap, [arrays])
+        errors = self.errors[low.name]
+        errors.naive = max(errors.naive, row.max_gate_error)
+        errors.fails = errors.fails or not row.passed
+        errors.cause = errors.cause or row.verdict
+
+    def close(self) -> None:
+        """Close the sessions."""
+        for session in (self._exact, *self._low.values()):
+            session.close()
+
+
+def _rounded(array: Array, low: LowType) -> Array:
+    return low.rounded(array).astype(np.float32) if array.dtype == np.float32 else array
+
+
+def error(exact: Array, got: Array) -> float:
+    """Largest root mean square error of a plane (row, for fewer than three axes), relative to that plane."""
+    axes = tuple(range(2, exact.ndim)) if exact.ndim > 2 else (exact.ndim - 1,)
+    true, off = exact.astype(np.float64), got.astype(np.float64) - exact.astype(np.float64)
+    size, noise = (np.atleast_1d(np.sqrt(np.mean(v * v, axis=axes))) for v in (true, off))
+    if not np.isfinite(noise).all():
+        return np.inf
+    seen = size > FAINT * size.max(initial=0)
+    return float(np.max(noise[seen] / size[seen], initial=0))
+
+
+def _alone(site: Site, model: ir.Model) -> ir.Model:
+    """The site as a model: its float32 inputs to its outputs."""
+    graph = ir.convenience.extract(model.graph, site.inputs, site.outputs)
+    made = ir.Model(graph, ir_version=model.ir_version, functions=[f.clone() for f in model.functions.values()])
+    for domain, version in model.opset_imports.items():
+        made.opset_imports.setdefault(domain, version)
+    inline(made)
+    return made
+
+
+def _shown(value: ir.Value) -> bool:
+    return value.dtype == FLOAT and not value.is_graph_output() and value.producer() is not None
+
+
+def _opened(model: ir.Model, folder: Path) -> Session:
+    path = folder / "site.onnx"
+    onnx_file.save(model, path)
+    return open_session(path, "ort", kernel="off")
