@@ -15,6 +15,7 @@ from simam_deploy.artifacts import npz
 from simam_deploy.artifacts.opening import opened
 from simam_deploy.compare.input_ranges import ranges
 from simam_deploy.compare.matching import Names
+from simam_deploy.compare.pictures import MOST_NUMBERS, Pictures
 from simam_deploy.errors import InputError
 from simam_deploy.formula import Array
 from simam_deploy.graph import onnx_file
@@ -60,17 +61,8 @@ WHOLE_BITS = 16
 ADVERSARIAL = ("plain", "constant", "offset", "faint", "outlier", "large")
 DEFAULT = ("plain", "uniform", "faint", "outlier", "large")
 """Inputs for networks by default. The others demand more accurate sums than real inputs do."""
-MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
-"""ImageNet statistics, for images of three channels."""
-_PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp"})
-_FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
-"""Formats that Pillow may use, whatever the file name: some of its readers start other programs."""
-MOST_PIXELS = 2**26
-"""Upper bound on the pixels of an image, checked before decoding."""
 FREE: StaticShape = (2, 64, 96)
 """Sizes of dynamic axes; see `resolve`. A square would hide H exchanged with W, and a frozen size of 64x64."""
-MOST_NUMBERS = 2**28
-"""Upper bound on the numbers in one input."""
 MOST_NAMED = 5
 """Upper bound on the unused arrays that a note names."""
 
@@ -192,12 +184,16 @@ def _with_outlier(x: Array, value: float = 1e3) -> Array:
 
 
 def _from_npz(path: Path, specs: Sequence[TensorSpec]) -> Case:
+    return of_arrays(read_npz(path), specs, path)
+
+
+def read_npz(path: Path) -> dict[str, Array]:
+    """Arrays of a file of numpy.savez, by name. Raises InputError."""
     with opened(path, what=".npz file") as stream:
         try:
-            arrays = dict(npz.arrays(stream))
+            return dict(npz.arrays(stream))
         except npz.BROKEN as error:
             raise InputError(f"cannot read {path} as an .npz file of numpy.savez: {error}") from error
-    return of_arrays(arrays, specs, path)
 
 
 def of_arrays(arrays: Mapping[str, Array], specs: Sequence[TensorSpec], path: Path = Path("the arrays")) -> Case:
@@ -206,6 +202,12 @@ def of_arrays(arrays: Mapping[str, Array], specs: Sequence[TensorSpec], path: Pa
     Splits them along the first axis into batches of the model's size. Scalars go to every batch.
     path : their name in errors. Raises InputError for arrays that do not fit.
     """
+    given, note = fitting(arrays, specs, path)
+    return Case(path.name, _batches(given, specs, path), note)
+
+
+def fitting(arrays: Mapping[str, Array], specs: Sequence[TensorSpec], path: Path) -> tuple[list[Array], str]:
+    """One array for each input, in its type, and a note. Matches and refuses as `of_arrays`, before batches."""
     chosen, note = _chosen(path, arrays, [spec.name for spec in specs])
     for spec, array in zip(specs, chosen, strict=True):
         if not np.can_cast(array.dtype, spec.dtype, "same_kind"):
@@ -217,8 +219,7 @@ def of_arrays(arrays: Mapping[str, Array], specs: Sequence[TensorSpec], path: Pa
             s for s, d in zip(array.shape[1:], spec.shape[1:], strict=True) if isinstance(d, int)
         ]:
             raise InputError(f"{path}: an array of shape {array.shape} does not fit {spec.name!r} {spec.shape}")
-    given = [a.astype(s.dtype) for a, s in zip(chosen, specs, strict=True)]
-    return Case(path.name, _batches(given, specs, path), note)
+    return [a.astype(s.dtype, copy=False) for a, s in zip(chosen, specs, strict=True)], note
 
 
 def _chosen(path: Path, arrays: Mapping[str, Array], names: Sequence[str]) -> tuple[list[Array], str]:
@@ -240,40 +241,8 @@ def _chosen(path: Path, arrays: Mapping[str, Array], names: Sequence[str]) -> tu
 
 
 def _from_pictures(folder: Path, specs: Sequence[TensorSpec], sizes: Sequence[StaticShape]) -> Case:
-    """Images resized to H x W: three channels normalised as for ImageNet, or one grey channel from 0 to 1."""
-    from PIL import Image, UnidentifiedImageError
-
-    if len(specs) != 1 or len(sizes[0]) != 4 or sizes[0][1] not in (1, 3):
-        raise InputError(
-            "pictures need a model with one input of shape (N, 3, H, W) or (N, 1, H, W); "
-            f"this one takes {', '.join(map(str, specs)) or 'none'}"
-        )
-    if not is_float(specs[0].dtype):
-        raise InputError(f"pictures are fed as floats; {specs[0].name!r} takes {specs[0].dtype}: give an .npz")
-    if math.prod(sizes[0]) > MOST_NUMBERS:
-        raise InputError(f"{specs[0].name!r} takes {sizes[0]}, more numbers than pictures are made to; give an .npz")
-    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in _PICTURES)
-    if not files:
-        raise InputError(f"{folder} holds no picture ({', '.join(sorted(_PICTURES))})")
-    _, channels, height, width = sizes[0]
-    stack = []
-    for file in files:
-        try:
-            with opened(file) as stream, Image.open(stream, formats=_FORMATS) as picture:
-                if math.prod(picture.size) > MOST_PIXELS:
-                    raise InputError(
-                        f"{file} has {picture.width} x {picture.height} pixels; up to {MOST_PIXELS:,} are read"
-                    )
-                if picture.mode[0] in "IF":
-                    raise InputError(f"{file} has more than 8 bits per pixel (mode {picture.mode}); save it with 8")
-                pixels = np.asarray(picture.convert("RGB" if channels == 3 else "L").resize((width, height))) / 255.0
-        except UnidentifiedImageError:
-            raise InputError(f"cannot read the picture {file}: it is none of {', '.join(_FORMATS)}") from None
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, MemoryError) as error:
-            raise InputError(f"cannot read the picture {file}: {error}") from error
-        stack.append(((pixels - MEAN) / STD).transpose(2, 0, 1) if channels == 3 else pixels[None])
-    array = np.stack(stack).astype(specs[0].dtype)
-    return Case(f"{folder.name}/", _batches([array], specs, folder))
+    pictures = Pictures.of(folder, specs, sizes)
+    return Case(f"{folder.name}/", _batches([np.stack([*pictures])], specs, folder))
 
 
 def _batches(arrays: Sequence[Array], specs: Sequence[TensorSpec], origin: Path) -> tuple[tuple[Array, ...], ...]:

@@ -7,7 +7,7 @@ import pytest
 from helpers.input_specs import F32, FIXED, X, only
 from PIL import Image
 
-from simam_deploy.compare.inputs import MEAN, STD
+from simam_deploy.compare.pictures import MEAN, STD, Pictures
 from simam_deploy.errors import InputError
 from simam_deploy.runtimes.session import TensorSpec
 
@@ -80,3 +80,27 @@ def test_pictures_that_cannot_be_used(tmp_path: Path) -> None:
     Image.fromarray(np.full((4, 4), 40000, np.uint16)).save(tmp_path / "b.png")
     with pytest.raises(InputError, match=r"b.png has more than 8 bits per pixel \(mode I;16\)"):
         only(tmp_path, X)
+
+
+def test_a_picture_is_decoded_when_it_is_read(tmp_path: Path) -> None:
+    for i in range(3):
+        save_picture(tmp_path / f"{i}.png", "L", value=i)
+    read = iter(Pictures.of(tmp_path, [X], [(1, 3, 4, 6)], mean=0, std=1 / 255))
+    assert [round(float(next(read).max()), 4) for _ in range(2)] == [0, 1]
+    (tmp_path / "2.png").unlink()
+    with pytest.raises(InputError, match=r"there is no file .*2.png"):
+        next(read)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"mean": (0.5, 0.5)}, r"mean is one number, or 3 for the channels of the model; got \(0.5, 0.5\)"),
+        ({"mean": float("nan")}, "mean is one number.*got nan"),
+        ({"std": 0}, "std must be above 0, as pixels are divided by it; got 0"),
+    ],
+)
+def test_statistics_that_cannot_be_used(tmp_path: Path, given: dict, words: str) -> None:
+    save_picture(tmp_path / "a.png", "L")
+    with pytest.raises(InputError, match=words):
+        Pictures.of(tmp_path, [X], [(1, 3, 4, 6)], **given)
