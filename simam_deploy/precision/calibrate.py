@@ -1,0 +1,137 @@
+"""Ranges of the activations of a float32 model on real samples, collected once for all targets."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from simam_deploy.errors import InputError
+from simam_deploy.graph import onnx_file
+from simam_deploy.precision.plain_names import PlainNames
+from simam_deploy.precision.prepare import prepare
+from simam_deploy.precision.samples import Samples
+from simam_deploy.runtimes.session import framework
+from simam_deploy.text import Say
+
+METHODS = {"minmax": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}
+"""Method -> its name in onnxruntime.quantization. minmax keeps the extremes; the others cut rare ones."""
+CALIBRATED = frozenset(
+    """Add AveragePool Clip Concat Conv ConvTranspose Flatten Gather Gemm GlobalAveragePool LeakyRelu MatMul MaxPool
+    Mul Pad Relu Reshape Resize Sigmoid Slice Split Squeeze Transpose Unsqueeze""".split()  # noqa: SIM905
+)
+"""Operators whose inputs and outputs get a range."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A float32 model and the ranges of its activations.
+
+    model  : with plain names, as the quantiser takes it, with shapes inferred.
+    ranges : lowest and highest value by plain name.
+    """
+
+    model: onnx.ModelProto
+    names: PlainNames
+    ranges: dict[str, tuple[float, float]]
+    method: str
+    samples: int
+    notes: tuple[str, ...]
+
+
+def calibrate(
+    model: ir.Model | str | os.PathLike[str],
+    samples: Samples,
+    *,
+    method: str = "minmax",
+    on_progress: Say | None = None,
+) -> Calibration:
+    """Run the samples through the float32 model and collect ranges. Does not change `model`.
+
+    method : a name in METHODS.
+    Memory is bounded by one feed and the activations of one run.
+    Raises InputError as `prepare`, for an unknown method, and for samples with other names.
+    """
+    if method not in METHODS:
+        raise InputError(f"calibration is by {', '.join(METHODS)}; asked for {method!r}")
+    say = on_progress or (lambda _: None)
+    say("prepare the float32 model")
+    prepared = prepare(model if isinstance(model, ir.Model) else onnx_file.load(model))
+    if (size := onnx_file.weight_bytes(prepared.model)) > onnx_file.PROTOBUF_LIMIT:
+        raise InputError(f"ONNX Runtime's quantiser takes models up to 2 GiB; this one has {size:,} bytes of weights")
+    with tempfile.TemporaryDirectory(prefix="simam-deploy-") as folder:
+        path = Path(folder, "model.onnx")
+        onnx_file.save(prepared.model, path)  # a copy with weights of its own: names are given to weights too
+        plain = onnx_file.load(path)
+        names = PlainNames.give(plain)
+        onnx_file.save(plain, path)
+        feeds = _feeds(samples, plain)
+        ranges, inferred = _collect(path, feeds, "minmax", len(samples), say)
+        if method != "minmax":
+            finite = {name: pair for name, pair in ranges.items() if np.isfinite(pair).all()}
+            cut, inferred = _collect(path, feeds, method, len(samples), say, only=set(finite))
+            ranges |= cut
+    return Calibration(inferred, names, ranges, method, samples.count, prepared.notes)
+
+
+def _feeds(samples: Samples, plain: ir.Model) -> Any:
+    """The samples again and again, by plain names."""
+    inputs = [value for value in plain.graph.inputs if not value.is_initializer()]
+    if len(inputs) != len(samples.names):
+        raise InputError(f"the samples are for {len(samples.names)} inputs; the model has {len(inputs)}")
+
+    def feeds() -> Iterator[dict[str, Any]]:
+        for feed in samples:
+            yield {str(value.name): feed[name] for value, name in zip(inputs, samples.names, strict=True)}
+
+    return feeds
+
+
+def _collect(
+    path: Path, feeds: Any, method: str, count: int, say: Say, only: set[str] | None = None
+) -> tuple[dict[str, tuple[float, float]], onnx.ModelProto]:
+    """Ranges of one pass over the samples, and the model with inferred shapes.
+
+    ONNX Runtime's calibrators keep all activations of all feeds that they are given; so they get one at a time.
+    """
+    framework("onnxruntime", "ort", "quantise")
+    from onnxruntime import quantization
+    from onnxruntime.quantization import calibrate as ort
+
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():  # it prints its progress
+        warnings.simplefilter("ignore", RuntimeWarning)  # all NaN
+        inferred = quantization.quant_utils.load_model_with_shape_infer(path)
+        collector = ort.create_calibrator(
+            path,
+            sorted(CALIBRATED),
+            augmented_model_path=str(path.with_name("augmented.onnx")),
+            calibrate_method=ort.CalibrationMethod[METHODS[method]],
+            extra_options={"symmetric": False},
+        )
+        if only is not None:
+            collector.tensors_to_calibrate &= only
+        for number, feed in enumerate(feeds(), start=1):
+            say(f"calibrate ({method}): {number} of {count}")
+            collector.collect_data(_Once(feed))
+        found = collector.compute_data()
+    return {name: (float(np.min(data.lowest)), float(np.max(data.highest))) for name, data in found.items()}, inferred
+
+
+class _Once:
+    """One feed, as a reader of ONNX Runtime."""
+
+    def __init__(self, feed: dict[str, Any]) -> None:
+        self._left = [feed]
+
+    def get_next(self) -> dict[str, Any] | None:
+        return self._left.pop() if self._left else None

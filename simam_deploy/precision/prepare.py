@@ -1,0 +1,111 @@
+"""The float32 model that is quantised: SimAM as one node, BatchNormalization in the convolution, all else in place.
+
+The quantiser puts rounding between any two nodes that it knows. So SimAM and its epilogue are one node that it does
+not know, and what is no function of ours is inlined, as it does not look into functions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx_ir as ir
+from onnx_ir.passes.common import InlinePass, LiftConstantsToInitializersPass
+
+from simam_deploy.errors import InputError, NoBlockError, RuntimeUnavailable
+from simam_deploy.formula import OP_DOMAIN
+from simam_deploy.graph import onnx_file
+from simam_deploy.match.quantised import is_quantised
+from simam_deploy.rewrite.fuse import fuse
+from simam_deploy.text import counted, on_one_line
+
+LEAST_OPSET = 13
+"""The first opset whose DequantizeLinear has a scale for each channel."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """model : a model of its own.  notes : for the user."""
+
+    model: ir.Model
+    notes: tuple[str, ...]
+
+
+def prepare(model: ir.Model) -> Prepared:
+    """Prepare a float32 model for the quantiser. Does not change `model`.
+
+    Raises InputError for a model that is quantised or half already, or of an opset before 13; FormError as `fuse`.
+    """
+    _refuse(model)
+    model, notes = _without_functions(model.clone())
+    try:
+        fused = fuse(model, "function", epilogue=True)
+        model, notes = fused.model, [*notes, *fused.notes]
+    except NoBlockError:
+        notes.append("no SimAM block was found in it")
+    LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    folded = _fold_batch_norms(model)
+    if folded:
+        notes.append(f"{counted(folded, 'BatchNormalization')} folded into the convolution or Gemm in front")
+    return Prepared(model, tuple(notes))
+
+
+def _refuse(model: ir.Model) -> None:
+    if is_quantised(model):
+        raise InputError(
+            "the file is quantised already (it holds QuantizeLinear or DequantizeLinear); "
+            "quantise the float32 file that it was made from"
+        )
+    if half := onnx_file.half_types(model):
+        raise InputError(
+            f"the file holds {', '.join(half)}; int8 is made of the float32 file that it was converted from"
+        )
+    opset = model.opset_imports.get("", 0)
+    if opset < LEAST_OPSET:
+        raise InputError(
+            f"the file is of opset {opset}, and int8 with a scale for each channel needs {LEAST_OPSET}; "
+            f"export it with opset {LEAST_OPSET} or later, or raise it with onnx.version_converter"
+        )
+
+
+def _without_functions(model: ir.Model) -> tuple[ir.Model, list[str]]:
+    """Inline all functions but those of our operators."""
+    theirs = [f for f in model.functions.values() if f.domain != OP_DOMAIN]
+    if not theirs:
+        return model, []
+    names = ", ".join(sorted({on_one_line(f"{f.domain}::{f.name}") for f in theirs}))
+    result = InlinePass(criteria=lambda function: function.domain != OP_DOMAIN)(model)
+    return result.model, [f"inlined, as the quantiser does not look into functions: {names}"]
+
+
+def _fold_batch_norms(model: ir.Model) -> int:
+    """Fold each BatchNormalization into the layer in front of it. Returns their number."""
+    if not _count(model):
+        return 0
+    try:
+        from onnxscript.rewriter import rewrite
+        from onnxscript.rewriter.rules import common as rules
+    except ImportError as error:
+        raise RuntimeUnavailable(
+            f"int8 needs onnxscript to fold BatchNormalization, and it cannot be imported: {error}\n"
+            'pip install "simam-deploy[quantise]"'
+        ) from error
+    before = _count(model)
+    names = {_weight(node): node.name for node in model.graph}
+    folding = (
+        rules.fuse_batchnorm_into_conv_rule,
+        rules.fuse_batchnorm_into_conv_transpose_rule,
+        rules.fuse_batchnorm_into_gemm_rule,
+    )
+    rewrite(model, pattern_rewrite_rules=folding)
+    for node in model.graph:
+        node.name = node.name or names.get(_weight(node))  # the rules make new nodes without names
+    return before - _count(model)
+
+
+def _count(model: ir.Model) -> int:
+    return sum(node.op_type == "BatchNormalization" and not node.domain for node in model.graph)
+
+
+def _weight(node: ir.Node) -> str | None:
+    value = node.inputs[1] if len(node.inputs) > 1 else None
+    return value.name if value is not None and value.is_initializer() else None
