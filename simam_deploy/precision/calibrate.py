@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import os
 import tempfile
@@ -26,6 +27,8 @@ from simam_deploy.text import Say
 
 METHODS = {"minmax": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}
 """Method -> its name in onnxruntime.quantization. minmax keeps the extremes; the others cut rare ones."""
+INFERRED = "onnx.infer"
+"""Mark that the quantiser's shape inference leaves in the metadata."""
 CALIBRATED = frozenset(
     """Add AveragePool Clip Concat Conv ConvTranspose Flatten Gather Gemm GlobalAveragePool LeakyRelu MatMul MaxPool
     Mul Pad Relu Reshape Resize Sigmoid Slice Split Squeeze Transpose Unsqueeze""".split()  # noqa: SIM905
@@ -47,6 +50,13 @@ class Calibration:
     method: str
     samples: int
     notes: tuple[str, ...]
+
+    def float32(self) -> ir.Model:
+        """The float32 model that is quantised, with the names of the file."""
+        model = ir.from_proto(copy.deepcopy(self.model))  # its weights are renamed too
+        self.names.take_back(model)
+        model.metadata_props.pop(INFERRED, None)
+        return model
 
 
 def calibrate(

@@ -21,7 +21,7 @@ import onnx
 import onnx_ir as ir
 
 from simam_deploy.errors import InputError, NoBlockError
-from simam_deploy.precision.calibrate import CALIBRATED, Calibration
+from simam_deploy.precision.calibrate import CALIBRATED, INFERRED, Calibration
 from simam_deploy.rewrite.fuse import fuse
 from simam_deploy.runtimes.session import framework
 from simam_deploy.text import as_table, counted, on_lines
@@ -120,6 +120,7 @@ def quantise(
     _tidy(proto, calibration.model)
     model = ir.from_proto(proto)
     model.graph.sort()
+    _read_floats(model, {*LAYERS, *preset.around}, reasons)
     rows = _rows(model, reasons, chosen)
     q, dq = (sum(n.op_type == op and not n.domain for n in model.graph.all_nodes()) for op in (Q, DQ))
     names.take_back(model)
@@ -203,9 +204,33 @@ def _with_pairs(
 def _tidy(made: onnx.ModelProto, source: onnx.ModelProto) -> None:
     """Take the marks of the quantiser off, and of its shape inference."""
     made.producer_name, made.producer_version = source.producer_name, source.producer_version
-    kept = [entry for entry in source.metadata_props if entry.key != "onnx.infer"]
+    kept = [entry for entry in source.metadata_props if entry.key != INFERRED]
     del made.metadata_props[:]
     made.metadata_props.extend(kept)
+
+
+def _read_floats(model: ir.Model, rounded: Collection[str], reasons: Collection[str]) -> None:
+    """Let float nodes read what float nodes made without rounding.
+
+    The quantiser rounds a value for all that read it, so also the shortcut from one SimAM to the next. An integer
+    layer has no float result, so its readers keep the pair behind it.
+    """
+
+    def is_float(node: ir.Node | None) -> bool:
+        return node is None or node.op_type not in rounded or node.name in reasons
+
+    for node in list(model.graph):
+        rounding = node.inputs[0].producer() if node.op_type == DQ and node.inputs[0] is not None else None
+        source = rounding.inputs[0] if rounding is not None and rounding.op_type == Q else None
+        if source is None or not is_float(source.producer()):
+            continue
+        for user, index in list(node.outputs[0].uses()):
+            if is_float(user) and user.op_type not in (Q, DQ):
+                user.replace_input_with(index, source)
+        if not node.outputs[0].uses() and not node.outputs[0].is_graph_output():
+            model.graph.remove(node, safe=True)
+            if rounding is not None and not rounding.outputs[0].uses():
+                model.graph.remove(rounding, safe=True)
 
 
 def _rows(model: ir.Model, reasons: dict[str, str], chosen: str | None) -> list[LayerRow]:

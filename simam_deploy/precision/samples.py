@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,13 @@ class Samples:
         for name, array in zip(self.names, self._arrays, strict=False):
             _refuse_not_finite(f"{path}: {name!r}", array, self._used)
         self._note_unused(path, held, limit)
+
+    def fewer(self, count: int) -> Samples:
+        """Up to `count` of these samples, evenly spaced, in whole batches."""
+        part = copy(self)
+        part.count = min(self.count, max(count // self._batch, 1) * self._batch)
+        part._used = self._used[np.linspace(0, self.count - 1, part.count).round().astype(int)]
+        return part
 
     def __len__(self) -> int:
         return self.count // self._batch
