@@ -17,23 +17,20 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from simam_deploy.errors import InputError
+from simam_deploy.errors import InputError, RuntimeUnavailable
 from simam_deploy.graph import onnx_file
+from simam_deploy.graph.shapes import Shapes
 from simam_deploy.precision.plain_names import PlainNames
 from simam_deploy.precision.prepare import prepare
 from simam_deploy.precision.samples import Samples
-from simam_deploy.runtimes.session import framework
+from simam_deploy.precision.targets import CALIBRATED
+from simam_deploy.runtimes.session import first_line, framework
 from simam_deploy.text import Say
 
 METHODS = {"minmax": "MinMax", "entropy": "Entropy", "percentile": "Percentile"}
 """Method -> its name in onnxruntime.quantization. minmax keeps the extremes; the others cut rare ones."""
 INFERRED = "onnx.infer"
 """Mark that the quantiser's shape inference leaves in the metadata."""
-CALIBRATED = frozenset(
-    """Add AveragePool Clip Concat Conv ConvTranspose Flatten Gather Gemm GlobalAveragePool LeakyRelu MatMul MaxPool
-    Mul Pad Relu Reshape Resize Sigmoid Slice Split Squeeze Transpose Unsqueeze""".split()  # noqa: SIM905
-)
-"""Operators whose inputs and outputs get a range."""
 
 
 @dataclass(frozen=True)
@@ -84,14 +81,24 @@ def calibrate(
         onnx_file.save(prepared.model, path)  # a copy with weights of its own: names are given to weights too
         plain = onnx_file.load(path)
         names = PlainNames.give(plain)
+        _tell_types(plain)
         onnx_file.save(plain, path)
         feeds = _feeds(samples, plain)
-        ranges, inferred = _collect(path, feeds, "minmax", len(samples), say)
+        ranges, inferred = _collect(path, names, feeds, "minmax", len(samples), say)
         if method != "minmax":
             finite = {name: pair for name, pair in ranges.items() if np.isfinite(pair).all()}
-            cut, inferred = _collect(path, feeds, method, len(samples), say, only=set(finite))
+            cut, inferred = _collect(path, names, feeds, method, len(samples), say, only=set(finite))
             ranges |= cut
     return Calibration(inferred, names, ranges, method, samples.count, prepared.notes)
+
+
+def _tell_types(model: ir.Model) -> None:
+    """Declare types that onnx cannot infer, behind operators of ONNX Runtime. The calibrators need them."""
+    shapes = Shapes(model)
+    values = [value for node in model.graph for value in node.outputs if value.name and value.type is None]
+    for value, dtype in [(value, shapes.known_dtype(value)) for value in values]:
+        if dtype is not None:
+            value.type = ir.TensorType(dtype)
 
 
 def _feeds(samples: Samples, plain: ir.Model) -> Any:
@@ -108,7 +115,7 @@ def _feeds(samples: Samples, plain: ir.Model) -> Any:
 
 
 def _collect(
-    path: Path, feeds: Any, method: str, count: int, say: Say, only: set[str] | None = None
+    path: Path, names: PlainNames, feeds: Any, method: str, count: int, say: Say, only: set[str] | None = None
 ) -> tuple[dict[str, tuple[float, float]], onnx.ModelProto]:
     """Ranges of one pass over the samples, and the model with inferred shapes.
 
@@ -118,7 +125,11 @@ def _collect(
     from onnxruntime import quantization
     from onnxruntime.quantization import calibrate as ort
 
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():  # it prints its progress
+    with (
+        contextlib.redirect_stdout(io.StringIO()),
+        warnings.catch_warnings(),
+        _as_ours(names),
+    ):  # it prints its progress
         warnings.simplefilter("ignore", RuntimeWarning)  # all NaN
         inferred = quantization.quant_utils.load_model_with_shape_infer(path)
         collector = ort.create_calibrator(
@@ -135,6 +146,18 @@ def _collect(
             collector.collect_data(_Once(feed))
         found = collector.compute_data()
     return {name: (float(np.min(data.lowest)), float(np.max(data.highest))) for name, data in found.items()}, inferred
+
+
+@contextlib.contextmanager
+def _as_ours(names: PlainNames) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # its exceptions share no base class, but a module
+        if not type(error).__module__.startswith("onnxruntime") and not isinstance(error, RuntimeError):
+            raise
+        raise RuntimeUnavailable(
+            f"ONNX Runtime cannot run the float32 model on the samples: {names.in_text(first_line(error))}"
+        ) from error
 
 
 class _Once:

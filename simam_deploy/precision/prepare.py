@@ -90,15 +90,16 @@ def _fold_batch_norms(model: ir.Model) -> int:
             'pip install "simam-deploy[quantise]"'
         ) from error
     before = _count(model)
-    names = {_weight(node): node.name for node in model.graph}
+    names = {node: node.name for node in model.graph}
+    layers = {_weight(node): node.name for node in model.graph if node.op_type != "BatchNormalization"}
     folding = (
         rules.fuse_batchnorm_into_conv_rule,
         rules.fuse_batchnorm_into_conv_transpose_rule,
         rules.fuse_batchnorm_into_gemm_rule,
     )
     rewrite(model, pattern_rewrite_rules=folding)
-    for node in model.graph:
-        node.name = node.name or names.get(_weight(node))  # the rules make new nodes without names
+    for node in model.graph:  # the rules make new nodes, with names of their own
+        node.name = names.get(node, layers.get(_weight(node)))
     return before - _count(model)
 
 

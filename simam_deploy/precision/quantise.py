@@ -13,93 +13,21 @@ import contextlib
 import copy
 import difflib
 from collections.abc import Collection
-from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 
 from simam_deploy.errors import InputError, NoBlockError
-from simam_deploy.precision.calibrate import CALIBRATED, INFERRED, Calibration
+from simam_deploy.precision.calibrate import INFERRED, Calibration
+from simam_deploy.precision.quantised import DQ, LayerRow, Q, Quantised
+from simam_deploy.precision.targets import LAYERS, TARGETS, Preset
 from simam_deploy.rewrite.fuse import fuse
 from simam_deploy.runtimes.session import framework
-from simam_deploy.text import as_table, counted, on_lines
+from simam_deploy.text import counted
 
-LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-"""Operators that are worth integers: they do most of the work."""
 INSIDE = "it is in the body of an If, Loop or Scan"
-Q, DQ = "QuantizeLinear", "DequantizeLinear"
-
-
-@dataclass(frozen=True)
-class Preset:
-    """How to quantise for one target.
-
-    signed   : activations are int8 with zero point 0, instead of uint8 with any.
-    around   : operators that get rounding, besides LAYERS.
-    behind   : whether the outputs of LAYERS are rounded. ONNX Runtime has no integer Conv otherwise.
-    bias     : whether the bias is int32, with the scales of input and weight.
-    form     : of SimAM in the result.
-    """
-
-    signed: bool
-    around: frozenset[str]
-    behind: bool
-    bias: bool
-    form: str = "function"
-
-
-TARGETS = {
-    "cpu": Preset(signed=False, around=CALIBRATED, behind=True, bias=True),
-    "tensorrt": Preset(signed=True, around=frozenset(), behind=False, bias=False),
-    "openvino": Preset(signed=False, around=CALIBRATED, behind=True, bias=False, form="primitive"),
-}
-
-
-@dataclass(frozen=True)
-class LayerRow:
-    """A layer. reason : why it stays float; "" if it is integer."""
-
-    node: str
-    op: str
-    reason: str
-
-
-@dataclass(frozen=True, repr=False)
-class Quantised:
-    """A quantised model and its report. q, dq : numbers of QuantizeLinear and DequantizeLinear nodes."""
-
-    model: ir.Model = field(repr=False)
-    target: str
-    method: str
-    samples: int
-    rows: tuple[LayerRow, ...]
-    q: int
-    dq: int
-    notes: tuple[str, ...]
-
-    @property
-    def integer(self) -> tuple[str, ...]:
-        """Names of the layers that are integer."""
-        return tuple(row.node for row in self.rows if not row.reason)
-
-    def __repr__(self) -> str:
-        rows = [(row.node, row.op, "float32" if row.reason else "int8", row.reason) for row in self.rows]
-        table = as_table(("node", "operator", "type", "why"), rows)
-        return "\n".join((table, *map(on_lines, self.notes), self.verdict))
-
-    @property
-    def verdict(self) -> str:
-        """Numbers of layers, in one line."""
-        left = len(self.rows) - len(self.integer)
-        stay = f", {left} in float32" if left else ""
-        return f"{counted(len(self.integer), 'layer')} in int8{stay}; {self.q} {Q}, {self.dq} {DQ}"
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        held = {key: getattr(self, key) for key in ("target", "method", "samples", "q", "dq")}
-        return {**held, "layers": [asdict(row) for row in self.rows], "notes": list(self.notes)}
+NO_RANGE = "its inputs and outputs are not float32, or of unknown type"
 
 
 def quantise(
@@ -115,12 +43,13 @@ def quantise(
     preset, names = TARGETS[target], calibration.names
     kept = {_plain(calibration, name): "asked for" for name in keep_float}
     chosen = None if only is None else _plain(calibration, only)
-    reasons = {**_unfit(calibration), **kept}
-    proto = _with_pairs(calibration, preset, reasons, chosen)
+    reasons = {**_unfit(calibration, preset, target), **kept}
+    left = {*reasons, *_among_floats(calibration, preset, reasons)}
+    proto = _with_pairs(calibration, preset, left, chosen)
     _tidy(proto, calibration.model)
     model = ir.from_proto(proto)
     model.graph.sort()
-    _read_floats(model, {*LAYERS, *preset.around}, reasons)
+    _read_floats(model, {*preset.layers, *preset.around}, left)
     rows = _rows(model, reasons, chosen)
     q, dq = (sum(n.op_type == op and not n.domain for n in model.graph.all_nodes()) for op in (Q, DQ))
     names.take_back(model)
@@ -144,7 +73,7 @@ def _plain(calibration: Calibration, name: str) -> str:
     return plain
 
 
-def _unfit(calibration: Calibration) -> dict[str, str]:
+def _unfit(calibration: Calibration, preset: Preset, target: str) -> dict[str, str]:
     """Reasons against rounding around nodes of the graph, by plain name."""
     model, own = calibration.model, calibration.names.values
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
@@ -159,7 +88,27 @@ def _unfit(calibration: Calibration) -> dict[str, str]:
             reasons[node.name] = f"its weight {own[touched[0]]!r} holds NaN or infinity"
         elif touched:
             reasons[node.name] = f"{own[touched[0]]!r} becomes NaN or infinite on the samples"
+        elif node.op_type in LAYERS and node.op_type not in preset.layers:
+            reasons[node.name] = f"{node.op_type} has no integer kernel on {target}"
+        elif node.op_type in LAYERS and not {node.input[0], node.output[0]} <= {*calibration.ranges, *weights}:
+            reasons[node.name] = NO_RANGE
     return reasons
+
+
+def _among_floats(calibration: Calibration, preset: Preset, reasons: Collection[str]) -> list[str]:
+    """Nodes around layers that would round what nothing else rounds; they gain nothing. By plain name."""
+    layers = [n for n in calibration.model.graph.node if n.op_type in LAYERS and n.name not in reasons]
+    rounded = {name for node in layers for name in node.input}
+    rounded |= {name for node in layers for name in node.output if node.op_type in preset.behind}
+    found = []
+    for node in calibration.model.graph.node:
+        given = [name for name in node.input if name in calibration.ranges]
+        if node.op_type in preset.around:
+            if given and {*given} <= rounded and node.name not in reasons:
+                rounded.update(node.output)
+            else:
+                found.append(node.name)
+    return found
 
 
 def _is_finite(tensor: onnx.TensorProto) -> bool:
@@ -169,7 +118,7 @@ def _is_finite(tensor: onnx.TensorProto) -> bool:
 
 
 def _with_pairs(
-    calibration: Calibration, preset: Preset, reasons: dict[str, str], chosen: str | None
+    calibration: Calibration, preset: Preset, left: Collection[str], chosen: str | None
 ) -> onnx.ModelProto:
     framework("onnxruntime", "ort", "quantise")
     from onnxruntime.quantization import QuantType
@@ -189,12 +138,12 @@ def _with_pairs(
         activation_qType=QuantType.QInt8 if preset.signed else QuantType.QUInt8,
         tensors_range=ranges,
         nodes_to_quantize=[] if chosen is None else [chosen],
-        nodes_to_exclude=[*reasons],
-        op_types_to_quantize=[*LAYERS, *preset.around],
+        nodes_to_exclude=[*left],
+        op_types_to_quantize=[*preset.layers, *preset.around],
         extra_options={
             "ActivationSymmetric": preset.signed,
             "QuantizeBias": preset.bias,
-            "OpTypesToExcludeOutputQuantization": [] if preset.behind else [*LAYERS],
+            "OpTypesToExcludeOutputQuantization": [op for op in LAYERS if op not in preset.behind],
         },
     )
     made: onnx.ModelProto = quantiser.quantize_model()
@@ -209,7 +158,7 @@ def _tidy(made: onnx.ModelProto, source: onnx.ModelProto) -> None:
     made.metadata_props.extend(kept)
 
 
-def _read_floats(model: ir.Model, rounded: Collection[str], reasons: Collection[str]) -> None:
+def _read_floats(model: ir.Model, rounded: Collection[str], left: Collection[str]) -> None:
     """Let float nodes read what float nodes made without rounding.
 
     The quantiser rounds a value for all that read it, so also the shortcut from one SimAM to the next. An integer
@@ -217,7 +166,7 @@ def _read_floats(model: ir.Model, rounded: Collection[str], reasons: Collection[
     """
 
     def is_float(node: ir.Node | None) -> bool:
-        return node is None or node.op_type not in rounded or node.name in reasons
+        return node is None or node.op_type not in rounded or node.name in left
 
     for node in list(model.graph):
         rounding = node.inputs[0].producer() if node.op_type == DQ and node.inputs[0] is not None else None
@@ -247,6 +196,6 @@ def _rows(model: ir.Model, reasons: dict[str, str], chosen: str | None) -> list[
         elif chosen not in (None, name):
             reason = "another one is asked for alone"
         else:
-            reason = "" if integer else reasons.get(name, "its inputs are not float32, or of unknown type")
+            reason = "" if integer else reasons.get(name, NO_RANGE)
         rows.append(LayerRow(name, node.op_type, reason))
     return rows

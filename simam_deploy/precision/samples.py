@@ -23,7 +23,7 @@ from simam_deploy.formula import Array
 from simam_deploy.graph.shapes.types import StaticShape
 from simam_deploy.runtimes.session import TensorSpec, is_float
 
-Given = str | os.PathLike[str] | Mapping[str, Array]
+SampleSource = str | os.PathLike[str] | Mapping[str, Array]
 MOST = 512
 """Samples that are used without a limit. Ranges of activations settle long before."""
 
@@ -37,7 +37,7 @@ class Samples:
 
     def __init__(
         self,
-        given: Given,
+        given: SampleSource,
         specs: Sequence[TensorSpec],
         *,
         mean: Statistics | None = None,
@@ -125,12 +125,12 @@ def _shape(specs: Sequence[TensorSpec], size: tuple[int, int] | None, path: Path
     return resolve(specs[0], None if size is None else (one, channels, *size), free=(1, 1, 1))
 
 
-def _arrays(given: Given, path: Path) -> Mapping[str, Array]:
+def _arrays(given: SampleSource, path: Path) -> Mapping[str, Array]:
     if isinstance(given, Mapping):
         return {name: np.asarray(array) for name, array in given.items()}
     if path.suffix != ".npz":
-        known = "a folder of pictures, or an .npz with one array for each input"
-        raise InputError(f"{path} is {'no' if path.exists() else 'not there, nor'} {known}; give one of them")
+        what = "neither a folder of pictures nor an .npz" if path.exists() else "not there"
+        raise InputError(f"{path} is {what}; give a folder of pictures, or an .npz with an array for each input")
     return read_npz(path)
 
 

@@ -15,7 +15,8 @@ from simam_deploy.errors import InputError
 from simam_deploy.formula import Array
 from simam_deploy.graph import onnx_file
 from simam_deploy.precision.calibrate import Calibration
-from simam_deploy.precision.quantise import Quantised, quantise
+from simam_deploy.precision.quantise import quantise
+from simam_deploy.precision.quantised import Quantised
 from simam_deploy.precision.samples import Samples
 from simam_deploy.runtimes import Session, open_session
 from simam_deploy.runtimes.session import is_float
@@ -128,10 +129,10 @@ def opened(model: ir.Model) -> Iterator[Session]:
         yield stack.enter_context(open_session(path, "ort"))
 
 
-Run = dict[str, Array]
+RunOutputs = dict[str, Array]
 
 
-def snr(exact: Sequence[Run], got: Iterator[Run]) -> float:
+def snr(exact: Sequence[RunOutputs], got: Iterator[RunOutputs]) -> float:
     """Signal-to-noise ratio in dB over all runs; the least of all float outputs. -inf for NaN."""
     signal: dict[str, float] = {}
     noise: dict[str, float] = {}
@@ -151,7 +152,7 @@ def _db(signal: float, noise: float) -> float:
         return float(10 * np.log10(signal / noise)) if noise else np.inf
 
 
-def agreement(exact: Sequence[Run], samples: Samples) -> Metric:
+def agreement(exact: Sequence[RunOutputs], samples: Samples) -> Metric:
     """The share of samples whose largest output is at the same class as in `exact`.
 
     Raises InputError if the model has no single float output (N, classes).

@@ -1,0 +1,41 @@
+"""Presets of int8: which operators become integer on a target, and how activations and biases are rounded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+"""Operators that are worth integers: they do most of the work."""
+CALIBRATED = frozenset(
+    """Add AveragePool Clip Concat Conv ConvTranspose Flatten Gather Gemm GlobalAveragePool LeakyRelu MatMul MaxPool
+    Mul Pad Relu Reshape Resize Sigmoid Slice Split Squeeze Transpose Unsqueeze""".split()  # noqa: SIM905
+)
+"""Operators whose inputs and outputs get a range."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How to quantise for one target.
+
+    signed : activations are int8 with zero point 0, instead of uint8 with any.
+    layers : operators of LAYERS that become integer.
+    behind : those of them whose outputs are rounded too. Without it, ONNX Runtime has no integer Conv.
+    around : operators that are rounded between layers.
+    bias   : whether the bias is int32, with the scales of input and weight.
+    form   : of SimAM in the result.
+    """
+
+    signed: bool
+    layers: tuple[str, ...]
+    behind: tuple[str, ...]
+    around: frozenset[str]
+    bias: bool
+    form: str = "function"
+
+
+_AROUND = CALIBRATED - {*LAYERS}
+TARGETS = {
+    "cpu": Preset(False, ("Conv", "Gemm", "MatMul"), behind=("Conv",), around=_AROUND, bias=True),
+    "tensorrt": Preset(True, LAYERS, behind=(), around=frozenset(), bias=False),
+    "openvino": Preset(False, LAYERS, behind=("Conv",), around=_AROUND, bias=False, form="primitive"),
+}

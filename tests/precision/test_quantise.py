@@ -1,0 +1,179 @@
+"""int8 on a small network: what is rounded, what is not, for each target."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from helpers.to_quantise import NET, images, net, saved
+
+from simam_deploy.errors import InputError
+from simam_deploy.graph import onnx_file
+from simam_deploy.precision.calibrate import Calibration, calibrate
+from simam_deploy.precision.quantise import quantise
+from simam_deploy.precision.quantised import Quantised
+from simam_deploy.precision.sensitivity import opened, snr
+from simam_deploy.precision.targets import TARGETS
+
+
+def counts(made: Quantised) -> dict[str, int]:
+    ops = [node.op_type for node in made.model.graph]
+    return {op: ops.count(op) for op in sorted(set(ops))}
+
+
+def producer(value: ir.Value | None) -> str:
+    node = value.producer() if value is not None else None
+    return node.op_type if node is not None else ""
+
+
+@pytest.fixture(scope="module")
+def calibration(tmp_path_factory: pytest.TempPathFactory) -> Calibration:
+    path, samples = saved(tmp_path_factory.mktemp("net"), net())
+    return calibrate(path, samples)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_result_is_near_the_float_model(calibration: Calibration, target: str) -> None:
+    feeds = [{"x": images(seed=2)}]
+    with opened(calibration.float32()) as exact, opened(quantise(calibration, target).model) as made:
+        assert 20 < snr([exact.run(feeds[0])], map(made.run, feeds)) < 60
+
+
+def test_cpu(calibration: Calibration) -> None:
+    made = quantise(calibration, "cpu")
+    assert counts(made) == {
+        "Conv": 2, "DequantizeLinear": 11, "Flatten": 1, "Gemm": 1, "GlobalAveragePool": 1, "QuantizeLinear": 6,
+        "SimAMAffineRelu": 1,
+    }  # fmt: skip
+    assert made.integer == ("conv1", "conv2", "fc")
+    assert (made.q, made.dq) == (6, 11)
+    zero_points = {node.inputs[2].const_value.dtype for node in made.model.graph if node.op_type == "QuantizeLinear"}
+    assert zero_points == {ir.DataType.UINT8}
+
+
+def test_simam_is_one_node_between_dequantised_and_quantised(calibration: Calibration) -> None:
+    (node,) = [node for node in quantise(calibration, "cpu").model.graph if node.domain == "simam"]
+    assert node.name == "simam"
+    assert producer(node.inputs[0]) == "DequantizeLinear"
+    assert [use.node.op_type for use in node.outputs[0].uses()] == ["QuantizeLinear"]
+    assert [producer(value) for value in node.inputs[1:]] == ["", ""]  # scale and bias stay float32 constants
+
+
+def test_every_convolution_is_integer_in_onnx_runtime(calibration: Calibration, tmp_path: Path) -> None:
+    import onnxruntime
+
+    onnx_file.save(quantise(calibration, "cpu").model, tmp_path / "made.onnx")
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.log_severity_level = 4
+    onnxruntime.InferenceSession(str(tmp_path / "made.onnx"), options, providers=["CPUExecutionProvider"])
+    ops = [node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node]
+    assert (ops.count("QLinearConv"), ops.count("QGemm")) == (2, 1)
+    assert not {"Conv", "FusedConv", "Gemm"} & {*ops}
+
+
+def test_tensorrt(calibration: Calibration) -> None:
+    """Zero points are 0, biases float32, and only inputs of layers are rounded."""
+    made = quantise(calibration, "tensorrt")
+    assert (made.q, made.dq) == (3, 6)
+    for node in made.model.graph:
+        if node.op_type == "DequantizeLinear":
+            zero = node.inputs[2].const_value
+            assert zero.dtype == ir.DataType.INT8
+            assert not zero.numpy().any()
+        if node.op_type in ("Conv", "Gemm"):
+            assert [producer(value) for value in node.inputs[:2]] == ["DequantizeLinear"] * 2
+            assert [producer(value) for value in node.inputs[2:]] == [""] * (len(node.inputs) - 2)
+    (simam,) = [node for node in made.model.graph if node.domain == "simam"]
+    assert producer(simam.inputs[0]) == "Conv"
+
+
+def test_openvino_has_no_function_and_no_rounding_inside_simam(calibration: Calibration) -> None:
+    made = quantise(calibration, "openvino")
+    assert not made.model.functions
+    rounded = [node for node in made.model.graph if node.op_type == "QuantizeLinear"]
+    assert len(rounded) == made.q == 6
+
+
+def test_weights_have_a_scale_for_each_channel(calibration: Calibration) -> None:
+    scales = {
+        node.inputs[0].name: node.inputs[1].const_value.shape.numpy()
+        for node in quantise(calibration, "tensorrt").model.graph
+        if node.op_type == "DequantizeLinear" and producer(node.inputs[0]) == ""
+    }
+    assert sorted(scales.values()) == [(4,), (5,), (6,)]
+
+
+def test_a_node_of_simam_reads_a_shortcut_unrounded(tmp_path: Path) -> None:
+    graph = NET.replace("c = Conv <pads = [1, 1, 1, 1]> (r, w2)", """d = Conv <pads = [1, 1, 1, 1]> (r, w4)
+    t = simam.SimAM <e_lambda: float = 0.0001> (d)
+    u = BatchNormalization (t, gamma, beta, mu, var)
+    v = Add (u, r)
+    c = Conv <pads = [1, 1, 1, 1]> (v, w2)""")  # fmt: skip
+    w4 = 0.2 * np.random.default_rng(3).standard_normal((6, 6, 3, 3))
+    path, samples = saved(tmp_path, net(graph, given={"w4": w4.astype(np.float32)}))
+    made = quantise(calibrate(path, samples), "cpu").model
+    first, second = (node for node in made.graph if node.domain == "simam")
+    assert second.op_type == "SimAMAffineAdd"
+    assert second.inputs[3] is first.outputs[0]
+
+
+def test_keep_float(calibration: Calibration) -> None:
+    made = quantise(calibration, "cpu", keep_float=["conv2"])
+    assert made.integer == ("conv1", "fc")
+    assert "conv2  Conv      float32  asked for" in str(made)
+    assert made.verdict == "2 layers in int8, 1 in float32; 3 QuantizeLinear, 7 DequantizeLinear"
+    (conv,) = [node for node in made.model.graph if node.name == "conv2"]
+    assert [producer(value) for value in conv.inputs] == ["SimAMAffineRelu", ""]
+
+
+def test_nothing_is_rounded_among_float_nodes(calibration: Calibration) -> None:
+    made = quantise(calibration, "cpu", keep_float=["conv1", "conv2", "fc"])
+    assert (made.integer, made.q, made.dq) == ((), 0, 0)
+    made = quantise(calibration, "cpu", keep_float=["conv2"])
+    (pool,) = [node for node in made.model.graph if node.name == "pool"]
+    assert producer(pool.inputs[0]) == "Conv"
+
+
+def test_one_calibration_serves_all_targets_and_stays(calibration: Calibration) -> None:
+    before = calibration.model.SerializeToString(deterministic=True)
+    first = ir.to_proto(quantise(calibration, "cpu").model).SerializeToString(deterministic=True)
+    for target in TARGETS:
+        quantise(calibration, target, only="conv1")
+    assert calibration.model.SerializeToString(deterministic=True) == before
+    assert ir.to_proto(quantise(calibration, "cpu").model).SerializeToString(deterministic=True) == first
+
+
+def test_the_model_in_memory_is_not_changed(tmp_path: Path) -> None:
+    path, samples = saved(tmp_path, net())
+    model = onnx_file.load(path)
+    before = ir.to_proto(model).SerializeToString(deterministic=True)
+    quantise(calibrate(model, samples), "cpu")
+    assert ir.to_proto(model).SerializeToString(deterministic=True) == before
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"target": "npu"}, "int8 is made for cpu, tensorrt, openvino; asked for 'npu'"),
+        ({"keep_float": ["conv3"]}, "no node has the name 'conv3'; there are 'conv2', 'conv1'"),
+    ],
+)
+def test_what_is_unknown(calibration: Calibration, given: dict, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        quantise(calibration, **given)
+
+
+@pytest.mark.parametrize("method", ["entropy", "percentile"])
+def test_other_methods_cut_rare_extremes(tmp_path: Path, method: str) -> None:
+    x = images(64)
+    x[5, 0, 0, 0] = 40
+    path, samples = saved(tmp_path, net(), x)
+    said: list[str] = []
+    made = calibrate(path, samples, method=method, on_progress=said.append)
+    highest = [calibrate(path, samples).ranges["v0"][1], made.ranges["v0"][1]]
+    assert highest[0] == 40 > highest[1]
+    assert said[-1] == f"calibrate ({method}): 64 of 64"
+    with pytest.raises(InputError, match="calibration is by minmax, entropy, percentile; asked for 'mean'"):
+        calibrate(path, samples, method="mean")
