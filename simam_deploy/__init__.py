@@ -6,6 +6,8 @@
     sd.fuse("yolo.onnx", "yolo.simam.onnx")            # each block as one node that carries its own definition
     sd.verify(["yolo.onnx", "yolo.simam.onnx"])        # the same outputs?
     sd.bench(["yolo.onnx", "yolo.simam.onnx"])         # and how fast
+    sd.analyze("yolo.onnx", "photos/")                 # what would 16 bits break, on real pictures?
+    sd.convert("yolo.onnx", "yolo.fp16.onnx", to="fp16", inputs="photos/")
     sd.specialise("yolo.simam.onnx", "yolo.cpu.onnx")  # for this machine's CPU
     sd.build_engine("yolo.simam.onnx", "yolo.engine", targets=["sm86"])
     with sd.open_session("yolo.simam.onnx") as session:
@@ -24,7 +26,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from simam_deploy.api import bench, find_blocks, fuse, specialise, verify
+    from simam_deploy.api import analyze, bench, convert, find_blocks, fuse, specialise, verify
     from simam_deploy.engines.builder import build_engine
     from simam_deploy.errors import (
         BuildError,
@@ -62,8 +64,10 @@ __all__ = [
     "VerificationError",
     "__version__",
     "adopt",
+    "analyze",
     "bench",
     "build_engine",
+    "convert",
     "export",
     "find_blocks",
     "fuse",
@@ -74,7 +78,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "api": ("bench", "find_blocks", "fuse", "specialise", "verify"),
+    "api": ("analyze", "bench", "convert", "find_blocks", "fuse", "specialise", "verify"),
     "engines.builder": ("build_engine",),
     "pytorch.adopt": ("adopt",),
     "pytorch.module": ("SimAM", "simam_module"),

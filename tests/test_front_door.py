@@ -17,8 +17,10 @@ from simam_deploy.graph import onnx_file
 PACKAGE = Path(sd.__file__).parent
 FUNCTIONS = (
     "adopt",
+    "analyze",
     "bench",
     "build_engine",
+    "convert",
     "export",
     "find_blocks",
     "fuse",

@@ -24,6 +24,14 @@ PROVIDERS = ("CPUExecutionProvider", "CUDAExecutionProvider")
 """native.CPU and native.CUDA: those that have a kernel of ours."""
 KERNEL = ("auto", "require", "off")
 """runtimes.ort.KERNEL."""
+PRECISIONS = ("fp16", "bf16", "int8", "int8+fp16")
+"""precision.convert.PRECISIONS."""
+TARGETS = ("cpu", "tensorrt", "openvino")
+"""precision.targets.TARGETS."""
+CALIBRATIONS = ("minmax", "entropy", "percentile")
+"""precision.calibrate.METHODS."""
+TOOLS = ("autocast", "onnxruntime", "onnxconverter")
+"""precision.analysis.TOOLS."""
 
 Complete = Callable[[str], list[str]]
 

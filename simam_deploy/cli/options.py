@@ -93,6 +93,22 @@ InputsOption = Annotated[
         autocompletion=choices.list_of(choices.INPUTS),
     ),
 ]
+SamplesOption = Annotated[
+    str | None,
+    typer.Option("--inputs", help="Real samples: a folder of pictures, or an .npz with an array for each input."),
+]
+MeanOption = Annotated[
+    str | None, typer.Option(help="Of pictures from 0 to 1, for each channel: 0.485,0.456,0.406 (default), or 0.")
+]
+StdOption = Annotated[str | None, typer.Option(help="As --mean: 0.229,0.224,0.225 (default), or 1.")]
+SizeOption = Annotated[
+    str | None, typer.Option(help="Height and width of pictures, as 640,640, if the file is dynamic.")
+]
+CountOption = Annotated[int | None, typer.Option("--samples", help="Number of samples in use; default: up to 512.")]
+MinSnrOption = Annotated[float | None, typer.Option(help="Least signal-to-noise ratio of an output, in dB.")]
+MaxDropOption = Annotated[
+    float | None, typer.Option(help="Largest share of changed labels, in percent; of an output (N, classes).")
+]
 ThreadsOption = Annotated[int, typer.Option(help="Threads of one inference; 0 leaves it to the runtime.")]
 ProviderOption = Annotated[
     str | None,
@@ -134,6 +150,29 @@ def sizes(texts: Sequence[str] | None) -> list[tuple[int, ...]] | None:
     if any(prod(size) > LARGEST for size in found):
         raise InputError(f"{', '.join(texts)} holds more than {LARGEST:,} numbers; give a smaller shape")
     return found
+
+
+def numbers(text: str | None, what: str) -> list[float] | float | None:
+    """One number, or several in a list; None without a text. Raises InputError."""
+    if text is None:
+        return None
+    try:
+        found = [float(part) for part in parts(text)]
+    except ValueError:
+        found = []
+    if not found:
+        raise InputError(f"cannot read --{what} {text!r}; give numbers, as 0.5 or 0.485,0.456,0.406")
+    return found if len(found) > 1 else found[0]
+
+
+def plane(text: str | None) -> tuple[int, int] | None:
+    """Height and width, as 640,640; None without a text. Raises InputError."""
+    found = sizes([text] if text is not None else None)
+    if found is None:
+        return None
+    if len(found[0]) != 2:
+        raise InputError(f"--size is height and width, as 640,640; got {text!r}")
+    return found[0][0], found[0][1]
 
 
 def named_runtimes(text: str | None) -> list[str] | None:

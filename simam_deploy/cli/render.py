@@ -25,12 +25,15 @@ if TYPE_CHECKING:
     from simam_deploy.compare.gates import GateRow
     from simam_deploy.compare.outputs import OutputRow
     from simam_deploy.compare.verify import Report
+    from simam_deploy.precision.analysis import Analysis
+    from simam_deploy.precision.converted import Converted
     from simam_deploy.rewrite.fused import Fused
 
 _IN_A_LOG = None if sys.stdout is not None and sys.stdout.isatty() else int(os.environ.get("COLUMNS") or WIDTH)
 """Width for a log."""
 out = Console(width=_IN_A_LOG, emoji=False)
 err = Console(stderr=True, emoji=False)
+BITS = "bits: how many times the largest value may double before it overflows; negative: beyond the type"
 MOST_ROWS = 40
 """Upper bound on the rows of a parity table. A longer one shows the worst row of each session."""
 
@@ -178,6 +181,20 @@ def fused(done: Fused, title: str) -> None:
     """Print the rows of the blocks, and the near misses."""
     table(title, *done.table, right=("λ",))
     near_misses(done.near_misses)
+    lines(done.notes)
+
+
+def analysed(found: Analysis, title: str) -> None:
+    """Print the sites with their verdicts, the causes, and the notes."""
+    columns, rows = found.table
+    table(title, columns, rows, right=("largest", *(name for name in columns if name.endswith(" bits"))))
+    lines((BITS, *found.causes, *found.notes))
+
+
+def converted(done: Converted, title: str) -> None:
+    """Print what stays float32 and why, and the notes."""
+    if done.kept:
+        table(title, *done.table, right=("nodes",))
     lines(done.notes)
 
 

@@ -16,6 +16,8 @@ from simam_deploy.cli.options import (
     JsonOption,
     KernelOption,
     LimitsOption,
+    MaxDropOption,
+    MinSnrOption,
     ProviderOption,
     QuietOption,
     RuntimesOption,
@@ -46,6 +48,9 @@ def verify(
     provider: ProviderOption = None,
     kernel: KernelOption = None,
     limits: LimitsOption = True,
+    min_snr: MinSnrOption = None,
+    atol: Annotated[float | None, typer.Option(help="Largest absolute error of an output.")] = None,
+    max_drop: MaxDropOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -66,6 +71,9 @@ def verify(
             provider=provider,
             kernel=kernel,
             limits=limits,
+            min_snr=min_snr,
+            atol=atol,
+            max_drop=max_drop,
             on_progress=say,
         )
     render.json(report.as_dict()) if as_json else render.parity(report)

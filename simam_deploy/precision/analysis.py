@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import onnx_ir as ir
 from simam_deploy.artifacts.manifest import finite
 from simam_deploy.errors import InputError
 from simam_deploy.precision.low_types import LowType
-from simam_deploy.precision.site_rows import Range, SimAMFacts
+from simam_deploy.precision.site_rows import SimAMFacts
 from simam_deploy.text import as_table, counted, on_lines
 
 if TYPE_CHECKING:
@@ -26,11 +26,13 @@ SITE_ROUNDINGS = 8.0
 One rounding is 0.3 of that unit; eight leave room for the operators of a chain, and none for an overflow."""
 MOVED_ROUNDINGS = 16.0
 """Roundings that the result may move by when its inputs alone are rounded. More, and they need float32 too."""
+NAMED = "simam_deploy.named"
+"""Key of the mark of a node that has a name in the file."""
 TOOLS = ("autocast", "onnxruntime", "onnxconverter")
 
 
 @dataclass(frozen=True)
-class Verdict:
+class SiteVerdict:
     """verdict : SAFE, ISLAND or UNSAFE.  error : with each operator rounded.  cause : why it is not safe.
 
     moved : change of the result by rounding the inputs alone.  coarse : in words, if that is too much: the values
@@ -46,7 +48,9 @@ class Verdict:
 
 @dataclass(frozen=True)
 class SiteRow:
-    """One site. nodes : names of its nodes.  inputs : names of the values that enter it.
+    """One site. nodes : names of its nodes.  unnamed : how many have no name in the file.
+
+    inputs : names of the values that enter it.  values : names of those that it makes.
 
     largest : name and magnitude of its largest value.  margin_bits : low type -> how many times it may double before
     it overflows, negative beyond.  constants : low type -> constants that do not fit.  simam : facts of a block.
@@ -55,17 +59,23 @@ class SiteRow:
     node: str
     kind: str
     nodes: tuple[str, ...]
+    unnamed: int
     values: tuple[str, ...]
     inputs: tuple[str, ...]
     largest: tuple[str, float]
     smallest: tuple[str, float]
     margin_bits: Mapping[str, float]
     constants: Mapping[str, tuple[str, ...]]
-    verdicts: Mapping[str, Verdict]
+    verdicts: Mapping[str, SiteVerdict]
     simam: SimAMFacts | None = None
     e_lambda: float | None = None
     held: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """Of a SimAM block, low type -> M - 1 and λ as that type holds them."""
+
+    @property
+    def flagged(self) -> bool:
+        """Whether it is not safe as it is in some type."""
+        return any(verdict.verdict != SAFE for verdict in self.verdicts.values())
 
 
 def row_of(run: SiteRun, lows: Sequence[LowType]) -> SiteRow:
@@ -83,6 +93,7 @@ def row_of(run: SiteRun, lows: Sequence[LowType]) -> SiteRow:
         node=site.node,
         kind=site.kind,
         nodes=tuple(str(node.name) for node in site.nodes),
+        unnamed=sum(not node.meta.get(NAMED, node.name) for node in site.nodes),
         values=tuple(str(v.name) for node in site.nodes for v in node.outputs),
         inputs=tuple(str(value.name) for value in site.inputs),
         largest=(largest[0], largest[1].largest),
@@ -96,12 +107,12 @@ def row_of(run: SiteRun, lows: Sequence[LowType]) -> SiteRow:
     )
 
 
-def _verdict(run: SiteRun, low: LowType, constants: Sequence[str], held: Mapping[str, float] | None) -> Verdict:
+def _verdict(run: SiteRun, low: LowType, constants: Sequence[str], held: Mapping[str, float] | None) -> SiteVerdict:
     errors = run.errors[low.name]
     entering = [run.ranges[str(value.name)].largest for value in run.site.inputs if value.dtype == ir.DataType.FLOAT]
     if any(size > low.largest for size in entering):
         beyond = f"its input reaches {max(entering):.3g}, beyond {low.name}, which ends at {low.largest:g}"
-        return Verdict(UNSAFE, math.inf, math.inf, beyond, beyond)
+        return SiteVerdict(UNSAFE, math.inf, math.inf, beyond, beyond)
     wrong = errors.fails if run.site.block is not None else not errors.naive <= SITE_ROUNDINGS * low.half_ulp
     cause = _cause(run, low, constants, held) if wrong else ""
     coarse = ""
@@ -109,7 +120,7 @@ def _verdict(run: SiteRun, low: LowType, constants: Sequence[str], held: Mapping
         coarse = f"rounding its input alone moves the result by {errors.moved:.2g}"
         if run.facts is not None and run.facts.offset > 1:
             coarse += f", as a mean is {run.facts.offset:.0f} times the spread"
-    return Verdict((UNSAFE if coarse else ISLAND) if wrong else SAFE, errors.naive, errors.moved, cause, coarse)
+    return SiteVerdict((UNSAFE if coarse else ISLAND) if wrong else SAFE, errors.naive, errors.moved, cause, coarse)
 
 
 def _cause(run: SiteRun, low: LowType, constants: Sequence[str], held: Mapping[str, float] | None) -> str:
@@ -174,10 +185,23 @@ class Analysis:
         return found
 
     def excluded(self, tool: str, low: str = "fp16") -> list[str]:
-        """Names of the nodes to keep in float32, for the option of another tool. Raises InputError for no such tool."""
+        """Names of the nodes to keep in float32, for another tool.
+
+        Raises InputError if there is no such tool, or if a node has no name in the file.
+        """
         if tool not in TOOLS:
             raise InputError(f"--exclude-for takes {', '.join(TOOLS)}; got {tool!r}")
-        return [name for row in self.rows if row.verdicts[low].verdict != SAFE for name in row.nodes]
+        flagged = [row for row in self.rows if row.verdicts[low].verdict != SAFE]
+        if unnamed := [f"{row.unnamed} nodes of {row.node} ({row.kind})" for row in flagged if row.unnamed]:
+            raise InputError(
+                f"{', '.join(unnamed)} have no name in the file, so {tool} cannot be told of them\n"
+                "use simam-deploy convert, which needs no names; or name the nodes and analyze anew"
+            )
+        return [name for row in flagged for name in row.nodes]
+
+    def with_notes(self, notes: Sequence[str]) -> Analysis:
+        """The same with notes in front."""
+        return replace(self, notes=[*notes, *self.notes])
 
     @property
     def table(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
@@ -213,7 +237,9 @@ class Analysis:
         for low in self.lows:
             verdicts = [row.verdicts[low.name].verdict for row in self.rows]
             island, unsafe = verdicts.count(ISLAND), verdicts.count(UNSAFE)
-            found.append(f"{low.name}: {len(verdicts) - island - unsafe} safe, {island} in an island, {unsafe} unsafe")
+            found.append(
+                f"{low.name}: {len(verdicts) - island - unsafe} safe, {island} in an island, {unsafe} unsafe"
+            )
         return f"analysed: {counted(len(self.rows), 'site')} on {counted(self.samples, 'sample')}; {'; '.join(found)}"
 
     def __repr__(self) -> str:

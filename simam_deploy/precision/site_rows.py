@@ -11,7 +11,7 @@ from simam_deploy.formula import Array
 
 
 @dataclass
-class Range:
+class Magnitude:
     """Largest magnitude, and the smallest that is not 0, over all samples."""
 
     largest: float = 0.0
@@ -29,7 +29,7 @@ class Range:
 class Errors:
     """Errors of a site in a low type.
 
-    naive : with each operator rounded, on rounded inputs; for SimAM of the gate, else relative, see `site_runs.error`.
+    naive : with each operator rounded, on rounded inputs; of the gate for SimAM, else as `site_runs.error`.
     moved : relative change by rounding the inputs alone.  fails : whether SimAM's gate fails.  cause : in words.
     """
 

@@ -12,13 +12,14 @@ from simam_deploy import formula
 from simam_deploy.compare.gates import Tap, judge
 from simam_deploy.formula import Array
 from simam_deploy.graph import onnx_file
-from simam_deploy.graph.round_low import inline, round_low
+from simam_deploy.graph.onnx_file import half_types
+from simam_deploy.graph.round_low import inline, round_low, to_float32
 from simam_deploy.precision.low_types import LowType
-from simam_deploy.precision.site_rows import Errors, Range, SimAMFacts
+from simam_deploy.precision.site_rows import Errors, Magnitude, SimAMFacts
 from simam_deploy.precision.sites import Site
 from simam_deploy.precision.to_low import to_low
 from simam_deploy.runtimes import open_session
-from simam_deploy.runtimes.session import Session
+from simam_deploy.runtimes.session import HALVES, Session
 
 FLOAT = ir.DataType.FLOAT
 FAINT = 1e-3
@@ -28,31 +29,37 @@ FAINT = 1e-3
 class SiteRun:
     """Runs a site by itself, and keeps the worst of all samples.
 
+    A float32 site is rounded bluntly to each low type; a 16-bit site is run as it is.
+
     ranges : of every value inside, in graph order.  errors : by name of the low type.
     """
 
     def __init__(self, site: Site, model: ir.Model, lows: Sequence[LowType], folder: Path) -> None:
         self.site = site
-        self.ranges: dict[str, Range] = {}
+        self.ranges: dict[str, Magnitude] = {}
         self.errors = {low.name: Errors() for low in lows}
         self.facts = SimAMFacts() if site.block is not None else None
         self._lows = lows
         alone = _alone(site, model)
         self._inputs = [str(value.name) for value in alone.graph.inputs]
         self._outputs = [str(value.name) for value in alone.graph.outputs]
-        self._low = {low.name: _opened(round_low(to_low(alone, low, blunt=True).model), folder) for low in lows}
+        if half_types(alone):
+            self._low = {low.name: _opened(round_low(alone), folder) for low in lows}
+            alone = to_float32(alone)
+        else:
+            self._low = {low.name: _opened(round_low(to_low(alone, low, blunt=True).model), folder) for low in lows}
         self.makers = {v.name: node for node in alone.graph for v in node.outputs if v.dtype == FLOAT}
         alone.graph.outputs.extend(v for node in alone.graph for v in node.outputs if _shown(v))
         self._exact = _opened(alone, folder)
 
     def take(self, feeds: Sequence[Array]) -> None:
         """One sample: the inputs of the site."""
-        given = dict(zip(self._inputs, feeds, strict=True))
+        given = {name: _wide(array) for name, array in zip(self._inputs, feeds, strict=True)}
         exact = self._exact.run(given)
         for name, array in (given | exact).items():
-            self.ranges.setdefault(name, Range()).take(array)
+            self.ranges.setdefault(name, Magnitude()).take(array)
         if self.facts is not None and self.site.block is not None:
-            self.facts.take(formula.as_maps(feeds[0]), self.site.block.e_lambda)
+            self.facts.take(formula.as_maps(_wide(feeds[0])), self.site.block.e_lambda)
         for low in self._lows:
             rounded = {name: _rounded(array, low) for name, array in given.items()}
             of_rounded = self._exact.run(rounded)
@@ -81,6 +88,10 @@ class SiteRun:
         """Close the sessions."""
         for session in (self._exact, *self._low.values()):
             session.close()
+
+
+def _wide(array: Array) -> Array:
+    return array.astype(np.float32) if array.dtype.name in HALVES else array
 
 
 def _rounded(array: Array, low: LowType) -> Array:

@@ -38,7 +38,7 @@ BEHIND = frozenset(
 )
 MOST_IN_FRONT = 3
 """Centring and squaring take two nodes, and a cast."""
-FLOAT = ir.DataType.FLOAT
+FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +46,7 @@ class Site:
     """A part of the main graph.
 
     node : name of its last node.  kind : SimAM, or the operators that reduce.
-    nodes : in graph order.  inputs, outputs : values that enter and leave it, outputs float32; weights are no inputs.
+    nodes : in graph order.  inputs, outputs : values that enter and leave it, outputs floats; weights are no inputs.
     """
 
     node: str
@@ -157,4 +157,4 @@ def _is_constant(value: ir.Value) -> bool:
 
 
 def _is_float(value: ir.Value) -> bool:
-    return value.dtype == FLOAT
+    return value.dtype in FLOATS

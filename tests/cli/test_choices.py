@@ -12,6 +12,10 @@ import simam_deploy
 from simam_deploy import native
 from simam_deploy.cli import choices
 from simam_deploy.compare import inputs
+from simam_deploy.precision.analysis import TOOLS
+from simam_deploy.precision.calibrate import METHODS
+from simam_deploy.precision.convert import PRECISIONS
+from simam_deploy.precision.targets import TARGETS
 from simam_deploy.rewrite.forms import FORMS
 from simam_deploy.runtimes import RUNTIMES, ort
 from simam_deploy.to_onnx.axes import NAMES
@@ -28,6 +32,9 @@ def test_they_are_those_of_the_registries() -> None:
     assert NAMES == choices.AXES
     assert EXPORTERS == choices.EXPORTERS
     assert ort.KERNEL == choices.KERNEL
+    assert PRECISIONS == choices.PRECISIONS
+    assert (tuple(TARGETS), tuple(METHODS)) == (choices.TARGETS, choices.CALIBRATIONS)
+    assert TOOLS == choices.TOOLS
     assert (native.CPU, native.CUDA) == choices.PROVIDERS
 
 
@@ -70,7 +77,12 @@ def completed(folder: Path, line: str) -> list[str]:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("simam-deploy ", ["inspect", "doctor", "export", "fuse", "build", "verify", "bench"]),
+        (
+            "simam-deploy ",
+            ["inspect", "analyze", "doctor", "export", "fuse", "convert", "build", "verify", "bench"],
+        ),
+        ("simam-deploy convert net.onnx --to int", ["int8", "int8+fp16"]),
+        ("simam-deploy analyze net.onnx --exclude-for on", ["onnxruntime", "onnxconverter"]),
         ("simam-deploy ver", ["verify"]),
         ("simam-deploy fuse --rep", ["--repair"]),
         ("simam-deploy fuse ", ["yolo.onnx", "yolo.simam.onnx", "inner/"]),

@@ -15,7 +15,7 @@ from helpers.command_line import EXPORT, TINY, Run
 from simam_deploy import __version__, cli, native
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("inspect", "doctor", "export", "fuse", "build", "verify", "bench")
+COMMANDS = ("inspect", "analyze", "doctor", "export", "fuse", "convert", "build", "verify", "bench")
 """In the order of the work."""
 INSPECTED = {
     *(
@@ -64,7 +64,7 @@ def test_help_lists_every_command(run: Run) -> None:
     assert status == 0
     assert tuple(typer.main.get_command(cli.app).commands) == COMMANDS  # type: ignore[attr-defined]
     shown = re.findall(r"^(?:╭─|│) (\w+) ", out, re.MULTILINE)
-    panels = ["Options", "Look", *COMMANDS[:2], "Make", *COMMANDS[2:5], "Check", *COMMANDS[5:]]
+    panels = ["Options", "Look", *COMMANDS[:3], "Make", *COMMANDS[3:7], "Check", *COMMANDS[7:]]
     assert shown == panels
 
 
@@ -87,6 +87,14 @@ def test_version(run: Run) -> None:
             "inspect population_variance.onnx --json",
             INSPECTED,
         ),
+        (
+            "analyze fixed.onnx --inputs x.npz --json",
+            {"file", "sites", "samples", "beyond", "notes"},
+        ),
+        (
+            "convert fixed.onnx -o low.onnx --to fp16 --inputs x.npz --json",
+            {"file", "asked", "converted", "kept", "samples", "snr_db", "blocks", "notes"},
+        ),
         ("verify fixed.onnx --json --gates --forms all --inputs adversarial", {"passed", "rows", "gates", "notes"}),
         ("bench dynamic.onnx --json --seconds 0.1 --shape 1,3,8,8", {"threads", "rows", "left_out"}),
         (
@@ -94,7 +102,7 @@ def test_version(run: Run) -> None:
             {"file", "adopted", "weights", "blocks", "near_misses", "notes", "parity"},
         ),
     ],
-    ids=["fuse", "inspect", "inspect a near miss", "verify", "bench", "export"],
+    ids=["fuse", "inspect", "inspect a near miss", "analyze", "convert", "verify", "bench", "export"],
 )
 def test_json_is_all_there_is_on_stdout(folder: Path, run: Run, line: str, keys: set[str]) -> None:
     def no_constant(name: str) -> None:

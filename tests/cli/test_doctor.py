@@ -13,7 +13,7 @@ from helpers.command_line import Run
 from simam_deploy import formula, native
 from simam_deploy.cli import doctor
 from simam_deploy.native import cuda_library
-from simam_deploy.runtimes import RUNTIMES, installed
+from simam_deploy.runtimes import RUNTIMES, for_files
 
 PIP = {
     "torch": ("torch", "torch"),
@@ -44,7 +44,7 @@ def test_a_row_for_every_runtime(rows: dict[str, doctor.DoctorRow]) -> None:
         "ort, CUDA",
         "tensorrt_rtx",
         "tensorrt",
-    } - {"eager"}
+    } - {"eager", "onnx_half"}
     mended = ("pip install", "make native", "torch sees no GPU")
     assert all(row.works or any(words in row.detail for words in mended) for row in rows.values())
 
@@ -82,7 +82,7 @@ def test_what_is_missing_comes_with_the_line_that_mends_it(monkeypatch: pytest.M
     assert not found[name].works
     assert found[name].version == "-"
     assert found[name].detail.splitlines()[-1] == f'pip install "simam-deploy[{extra}]"'
-    assert all(found[other].works for other in {"torch", *installed()} - {"eager", name})
+    assert all(found[other].works for other in {"torch", *for_files()} - {name})
 
 
 @pytest.mark.usefixtures("quick")
@@ -124,7 +124,7 @@ def test_cuda_kernels_that_are_not_there_or_none(tmp_path: Path, monkeypatch: py
 def test_a_runtime_that_computes_something_else_does_not_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(formula, "tolerance", lambda x, dtype: np.full(x.shape, 1e-12))
     found = {row.name: row for row in doctor.examine()}
-    for name in {"torch", *installed()} - {"eager"}:
+    for name in {"torch", *for_files()}:
         assert not found[name].works
         assert "what it computes is not SimAM" in found[name].detail
 

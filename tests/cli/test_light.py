@@ -59,7 +59,10 @@ def test_before_a_command(tmp_path: Path, line: str, status: int) -> None:
 @pytest.mark.parametrize(
     ("line", "status"),
     [
-        *((f"{name} --help", 0) for name in ("inspect", "doctor", "export", "fuse", "build", "verify", "bench")),
+        *(
+            (f"{name} --help", 0)
+            for name in ("inspect", "analyze", "doctor", "export", "fuse", "convert", "build", "verify", "bench")
+        ),
         ("fuse", 2),
         ("fuse --nope", 2),
         ("verify --threads x nowhere.onnx", 2),

@@ -184,6 +184,8 @@ def test_quiet(
     assert err.startswith("error: there is no file ")
 
 
-@pytest.mark.parametrize("name", ["inspect", "doctor", "export", "fuse", "build", "verify", "bench"])
+@pytest.mark.parametrize(
+    "name", ["inspect", "analyze", "doctor", "export", "fuse", "convert", "build", "verify", "bench"]
+)
 def test_every_command_takes_it(run: Run, name: str) -> None:
     assert "--quiet" in run(f"{name} --help")[1]

@@ -72,6 +72,7 @@ def write_files(folder: Path) -> None:
     torch.save({"conv.weight": torch.ones(4, 3, 3, 3), "head.weight": torch.ones(2)}, folder / "misfit.pt")
     for fitting in ("fits.pt", "fits.pt.json"):
         torch.save({"conv.weight": torch.ones(4, 3, 3, 3), "conv.bias": torch.ones(4)}, folder / fitting)
+    np.savez(folder / "x.npz", x=np.random.default_rng(0).standard_normal((2, 3, 4, 4)).astype(np.float32))
     (folder / "inner").mkdir()
     for code in ("mine.py", "inner/mine.py"):
         (folder / code).write_text("raise RuntimeError('it was run')")

@@ -14,11 +14,13 @@ from simam_deploy import api
 from simam_deploy.cli import main
 from simam_deploy.compare import inspection
 from simam_deploy.engines import builder
+from simam_deploy.precision import convert
 
-IMPORTED = (onnxruntime, api, inspection, builder)
+IMPORTED = (onnxruntime, api, inspection, builder, convert)
 SECONDS, ADDRESSES = 12, 6 * 2**30
 ARGUMENTS = {
     "fuse": ["-o", "{out}", "--form", "primitive"],
+    "convert": ["-o", "{out}", "--to", "fp16"],
     "inspect": [],
     "verify": ["--runtimes", "ort,onnx_reference", "--inputs", "plain"],
     "bench": ["--runtimes", "ort", "--seconds", "0.05"],

@@ -40,7 +40,7 @@ class Shell:
             killed = [(answer["command"], answer["status"]) for answer in given if int(str(answer["status"])) < 0]
             assert contents(self.folder) == before, f"killed: {killed}"  # these leave temporary files
             made = [path.name for path in (models / "work").rglob("*")]
-            assert [name for name in made if not re.fullmatch(r".*\.(fuse|build)\.out(\.json)?", name)] == []
+            assert [name for name in made if not re.fullmatch(r".*\.(fuse|build|convert)\.out(\.json)?", name)] == []
         finally:
             shutil.rmtree(models)
         return given

@@ -1,0 +1,99 @@
+"""Analyse a network on real samples, and convert it to lower precision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnx_ir as ir
+
+from simam_deploy.api.given import OnePath
+from simam_deploy.compare.inputs import specs
+from simam_deploy.compare.pictures import Statistics
+from simam_deploy.compare.workload import refuse_many_parts, refuse_without_end
+from simam_deploy.graph import onnx_file
+from simam_deploy.precision import analyze as analysing
+from simam_deploy.precision.analysis import Analysis
+from simam_deploy.precision.convert import Wanted, convert_file
+from simam_deploy.precision.converted import Converted
+from simam_deploy.precision.samples import Samples, SampleSource
+from simam_deploy.text import Say
+
+
+def analyze(
+    file: OnePath,
+    inputs: SampleSource,
+    *,
+    mean: Statistics | None = None,
+    std: Statistics | None = None,
+    size: tuple[int, int] | None = None,
+    samples: int | None = None,
+    limits: bool = True,
+    on_progress: Say | None = None,
+) -> Analysis:
+    """Run an ONNX file on real samples, and say of each part that sums, squares or divides what 16 bits do to it.
+
+    file : float32; or float16 or bfloat16, which is judged as it is.
+    inputs : a folder of pictures, an .npz, or an array for each input by its name.
+    mean, std, size, samples : as in `Samples`.  limits : as in `verify`.
+    Returns an Analysis: `rows`, `unfit`, `islands`, `excluded`; print it for its table and the causes.
+    Raises InputError for samples that do not fit, ModelFileError for what cannot be read.
+    """
+    model = _loaded(file, limits=limits)
+    given = Samples(inputs, specs(file), mean=mean, std=std, size=size, limit=samples)
+    _refuse_without_end(file, given, limits=limits)
+    with onnx_file.blaming(file):
+        found = analysing.analyze(analysing.prepared(model), given, on_progress=on_progress)
+    return found.with_notes(given.notes)
+
+
+def convert(
+    file: OnePath,
+    output: OnePath,
+    *,
+    to: str,
+    target: str = "cpu",
+    inputs: SampleSource | None = None,
+    mean: Statistics | None = None,
+    std: Statistics | None = None,
+    size: tuple[int, int] | None = None,
+    samples: int | None = None,
+    keep_float: Sequence[str] = (),
+    keep_io: bool = False,
+    method: str = "minmax",
+    min_snr: float | None = None,
+    max_drop: float | None = None,
+    limits: bool = True,
+    on_progress: Say | None = None,
+) -> Converted:
+    """Convert the float32 ONNX file `file` to lower precision, to `output`, with a manifest at `<output>.json`.
+
+    to : "fp16", "bf16", "int8" or "int8+fp16".  target : of int8, "cpu", "tensorrt" or "openvino".
+    inputs, mean, std, size, samples : as in `analyze`. int8 needs them; fp16 and bf16 use them to find the parts that
+    need float32.
+    keep_float : names of nodes that stay float32.  keep_io : keep inputs and outputs float32.
+    method : of calibration, "minmax", "entropy" or "percentile".
+    min_snr, max_drop : least SNR in dB, and largest loss of labels in percent. int8 layers stay float32 until both
+    hold.  limits : as in `verify`.
+    Raises InputError, ModelFileError, OutputError, VerificationError as `precision.convert.convert_file`; nothing is
+    written then.
+    """
+    wanted = Wanted(to, target, tuple(keep_float), keep_io, method, min_snr, max_drop)
+    _loaded(file, limits=limits)
+    given = None
+    if inputs is not None:
+        given = Samples(inputs, specs(file), mean=mean, std=std, size=size, limit=samples)
+        _refuse_without_end(file, given, limits=limits)
+    return convert_file(file, output, wanted, given, on_progress)
+
+
+def _loaded(file: OnePath, *, limits: bool) -> ir.Model:
+    proto, model = onnx_file.both(file)
+    if limits:
+        refuse_many_parts(Path(file), proto)
+    return model
+
+
+def _refuse_without_end(file: OnePath, samples: Samples, *, limits: bool) -> None:
+    if limits:
+        refuse_without_end(Path(file), list(next(iter(samples)).values()), ["ort"])

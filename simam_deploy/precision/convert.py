@@ -1,0 +1,247 @@
+"""A float32 ONNX file -> the same network in float16, bfloat16 or int8, with a manifest of what was asked and got.
+
+The order of steps: SimAM becomes one node with float32 inside, whatever the file says; the samples tell which other
+parts need float32; then every node is converted that may be. int8 is quantised first, and what is left to float32 is
+converted to 16 bits for int8+fp16.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import onnx_ir as ir
+
+from simam_deploy.artifacts import manifest
+from simam_deploy.artifacts.atomic import refuse_overwriting_inputs, staging
+from simam_deploy.block import Block
+from simam_deploy.errors import InputError, NoBlockError, VerificationError
+from simam_deploy.graph import onnx_file
+from simam_deploy.graph.number_types import precision
+from simam_deploy.graph.versions import with_functions
+from simam_deploy.match.find import find
+from simam_deploy.precision.analysis import Analysis
+from simam_deploy.precision.analyze import analyze, prepared
+from simam_deploy.precision.calibrate import METHODS, calibrate
+from simam_deploy.precision.converted import Converted, LayerRow
+from simam_deploy.precision.low_types import LOW_TYPES, LowType
+from simam_deploy.precision.quantise import quantise
+from simam_deploy.precision.samples import Samples
+from simam_deploy.precision.sensitivity import fall_back, snr
+from simam_deploy.precision.targets import TARGETS
+from simam_deploy.precision.to_low import InLow, to_low
+from simam_deploy.rewrite.fuse import fuse
+from simam_deploy.runtimes import open_session
+from simam_deploy.runtimes.session import in_types_of
+from simam_deploy.text import Say
+
+PRECISIONS = ("fp16", "bf16", "int8", "int8+fp16")
+FEW = 8
+"""Samples on which the result is compared with the float32 file."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What was asked for.
+
+    to : a name in PRECISIONS.  target : of int8, a name in TARGETS.  keep_float : names of nodes that stay float32.
+    keep_io : keep inputs and outputs float32.  method : of calibration, a name in METHODS.
+    min_snr : least SNR of the outputs, in dB.  max_drop : largest loss of labels, in percent. In int8, layers stay
+    float32 until both hold; a file that misses them is not written.
+    """
+
+    to: str
+    target: str = "cpu"
+    keep_float: tuple[str, ...] = ()
+    keep_io: bool = False
+    method: str = "minmax"
+    min_snr: float | None = None
+    max_drop: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("to", self.to, PRECISIONS),
+            ("target", self.target, tuple(TARGETS)),
+            ("method", self.method, tuple(METHODS)),
+        ):
+            if value not in known:
+                raise InputError(f"--{name} takes {', '.join(known)}; got {value!r}")
+        if self.to == "int8+fp16" and self.target == "cpu":
+            raise InputError(
+                "int8+fp16 is for tensorrt and openvino: ONNX Runtime's CPU computes float16 in float32, which is "
+                "slower than float32\nuse --to int8, or --target tensorrt"
+            )
+
+
+def convert_file(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    wanted: Wanted,
+    samples: Samples | None = None,
+    on_progress: Say | None = None,
+) -> Converted:
+    """Convert the ONNX file `source` to `target`, with a manifest at `<target>.json`.
+
+    samples : real inputs; int8 needs them. Without them, 16 bits are judged by the constants alone, with a note.
+    Raises InputError for a file that is not float32, for int8 without samples, and for nodes that are not there;
+    VerificationError if `wanted.min_snr` is missed; OutputError. Nothing is written then.
+    """
+    say = on_progress or (lambda _: None)
+    path = Path(source)
+    model = onnx_file.load(path)
+    refuse_overwriting_inputs(target, [path, *onnx_file.weight_files(model, path)])
+    _refuse(model, path, wanted, samples)
+    with staging(target) as staged, onnx_file.blaming(path):
+        made = (
+            _in_int8(model, wanted, samples, say)
+            if samples is not None and wanted.to.startswith("int8")
+            else _in_low(model, LOW_TYPES[wanted.to], wanted, samples, say)
+        )
+        if samples is not None:
+            say("compare with the float32 file")
+            made = replace(made, snr_db=_snr_of(path, made.model, samples))
+            made = replace(made, notes=(*samples.notes, *made.notes))
+        if wanted.min_snr is not None and made.snr_db is not None and made.snr_db < wanted.min_snr:
+            raise VerificationError(
+                f"{Path(target).name} was not written: it keeps {made.snr_db:.1f} dB, and {wanted.min_snr:g} were "
+                "asked for\nsimam-deploy analyze shows what loses them; --keep-float NAME keeps a node in float32",
+                None,
+            )
+        _write(made, staged, manifest.file_source(path))
+    return replace(made, path=Path(target), notes=(*made.notes, *manifest.stale(Path(target))))
+
+
+def _refuse(model: ir.Model, path: Path, wanted: Wanted, samples: Samples | None) -> None:
+    if mark := manifest.specialised(model.metadata_props):
+        raise InputError(
+            f"{path} is specialised for {mark.get('machine')}; convert the portable file that it was made from"
+        )
+    if (held := precision(model)) != "fp32":
+        raise InputError(
+            f"{path} is {held} already; convert the float32 file that it was made from, or mend its SimAM blocks "
+            "with simam-deploy fuse"
+        )
+    if samples is None and wanted.to.startswith("int8"):
+        raise InputError(
+            f"--to {wanted.to} needs real samples, for the range of each activation: give --inputs with a folder of "
+            "pictures or an .npz; 100 to 500 of the inputs that the model gets in use will do"
+        )
+    if samples is None and (wanted.min_snr is not None or wanted.max_drop is not None):
+        raise InputError("--min-snr and --max-drop are judged on real samples; give --inputs")
+
+
+def _in_low(model: ir.Model, low: LowType, wanted: Wanted, samples: Samples | None, say: Say) -> Converted:
+    say("find and fuse SimAM blocks")
+    found = find(model)
+    epilogue = any(block.epilogue is not None for block in found.blocks)
+    notes: list[str] = []
+    blocks: tuple[Block, ...] = ()
+    with suppress(NoBlockError):
+        fused = fuse(model, "function", epilogue=epilogue, found=found)
+        model, blocks, notes = fused.model, fused.blocks, [*fused.notes]
+    if not blocks:
+        notes.append("no SimAM block was found in it")
+    model = prepared(model)
+    analysis: Analysis | None = None
+    if samples is not None:
+        analysis = analyze(model, samples, lows=[low], on_progress=say)
+    else:
+        notes.append(
+            "without --inputs nothing was run, so what overflows on real samples was not seen; SimAM and constants "
+            "are safe without"
+        )
+    say(f"convert to {low.name}")
+    made = to_low(
+        model,
+        low,
+        keep=_keep(model, wanted.keep_float, {} if analysis is None else analysis.islands(low)),
+        unfit={} if analysis is None else analysis.unfit(low),
+        keep_io=wanted.keep_io,
+    )
+    return Converted(
+        path=Path(),
+        model=made.model,
+        wanted=wanted,
+        kept=tuple(LayerRow(row.node, row.op, row.reason) for row in made.kept),
+        converted=made.low,
+        blocks=blocks,
+        analysis=analysis,
+        notes=(*notes, *made.notes),
+    )
+
+
+def _keep(model: ir.Model, names: Collection[str], islands: dict[str, str]) -> Callable[[ir.Node], str]:
+    """Reasons to keep nodes: those that the user names, and the islands. Raises InputError for unknown names."""
+    held = {name for node in model.graph.all_nodes() for name in (node.name, *(v.name for v in node.outputs))}
+    if unknown := [name for name in names if name not in held]:
+        raise InputError(f"--keep-float names {', '.join(map(repr, unknown))}, and no node or value has that name")
+
+    def keep(node: ir.Node) -> str:
+        outputs = [str(value.name) for value in node.outputs]
+        if node.name in names or any(name in names for name in outputs):
+            return "asked for"
+        return next((islands[name] for name in outputs if name in islands), "")
+
+    return keep
+
+
+def _in_int8(model: ir.Model, wanted: Wanted, samples: Samples, say: Say) -> Converted:
+    calibration = calibrate(model, samples, method=wanted.method, on_progress=say)
+    say(f"quantise for {wanted.target}")
+    if wanted.min_snr is None and wanted.max_drop is None:
+        made = quantise(calibration, wanted.target, keep_float=wanted.keep_float)
+    else:
+        made = fall_back(
+            calibration,
+            samples,
+            wanted.target,
+            min_snr=wanted.min_snr,
+            max_drop=None if wanted.max_drop is None else wanted.max_drop / 100,
+            on_progress=say,
+        )
+    model, low = made.model, InLow(made.model)
+    if wanted.to == "int8+fp16":
+        low = to_low(prepared(model), LOW_TYPES["fp16"], keep_io=wanted.keep_io)
+    blocks = find(low.model).blocks
+    return Converted(
+        path=Path(),
+        model=low.model,
+        wanted=wanted,
+        kept=tuple(LayerRow(row.node, row.op, row.reason) for row in made.rows if row.reason),
+        converted=len(made.integer),
+        blocks=blocks,
+        quantised=made,
+        notes=(*made.notes, *low.notes),
+    )
+
+
+def _snr_of(source: Path, model: ir.Model, samples: Samples) -> float:
+    """SNR of the outputs against the float32 file, by the oracle for 16-bit types and by ONNX Runtime for int8."""
+    part = samples.fewer(FEW)
+    with tempfile.TemporaryDirectory(prefix="simam-deploy-") as folder:
+        path = Path(folder, "converted.onnx")
+        onnx_file.save(model, path)
+        with open_session(source, "ort") as session:
+            exact = [session.run(feed) for feed in part]
+        with open_session(path, "onnx_half" if onnx_file.half_types(model) else "ort") as session:
+            return snr(exact, (session.run(in_types_of(session, feed)) for feed in part))
+
+
+def _write(made: Converted, staged: Path, source: manifest.Record) -> None:
+    blocks = [
+        {"node": b.node, "op": b.op, "shape": list(b.shape), "dtype": b.dtype.name, "e_lambda": b.e_lambda}
+        for b in made.blocks
+    ]
+    form = made.blocks[0].form if made.blocks else "none"
+    travelling = {**manifest.about(form, blocks), "precision": made.record}
+    if made.blocks:
+        with_functions(made.model)
+    made.model.metadata_props[manifest.PROPERTY] = json.dumps(manifest.finite(travelling), ensure_ascii=False)
+    onnx_file.save(made.model, staged)
+    packages: Sequence[str] = ("onnx", "onnx-ir", *(["onnxruntime"] if made.quantised or made.analysis else []))
+    manifest.write(manifest.record(travelling, source, packages), staged)

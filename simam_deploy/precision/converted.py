@@ -1,0 +1,79 @@
+"""Result of `convert`: the file, the nodes that stay in float32 with their reasons, and how near it is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx_ir as ir
+
+from simam_deploy.block import Block
+from simam_deploy.precision.analysis import Analysis
+from simam_deploy.precision.quantised import LayerRow, Quantised
+from simam_deploy.text import as_table, counted, on_lines
+
+if TYPE_CHECKING:
+    from simam_deploy.precision.convert import Wanted
+
+__all__ = ["Converted", "LayerRow"]
+
+
+@dataclass(frozen=True, repr=False)
+class Converted:
+    """The converted model and its report.
+
+    kept : nodes that stay in float32.  converted : number of nodes in the low type, or of integer layers.
+    blocks : the SimAM blocks in the file.  analysis : of 16-bit types.  quantised : of int8.
+    snr_db : least SNR of the outputs against the float32 file, on some samples; None without samples.
+    """
+
+    path: Path
+    model: ir.Model
+    wanted: Wanted
+    kept: tuple[LayerRow, ...]
+    converted: int
+    blocks: tuple[Block, ...]
+    snr_db: float | None = None
+    analysis: Analysis | None = None
+    quantised: Quantised | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What was asked, what was got and why: for the manifest."""
+        return {
+            "asked": asdict(self.wanted),
+            "converted": self.converted,
+            "kept": [asdict(row) for row in self.kept],
+            "samples": None if self.analysis is None else self.analysis.samples,
+            "snr_db": self.snr_db,
+            **({} if self.quantised is None else {"quantised": self.quantised.as_dict()}),
+        }
+
+    @property
+    def table(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+        """Column names, and a row for each reason to stay in float32."""
+        reasons = Counter((row.op, row.reason) for row in self.kept)
+        first = {(row.op, row.reason): row.node for row in reversed(self.kept)}
+        rows = [(first[key], key[0], str(count), key[1]) for key, count in reasons.items()]
+        return ("stays float32", "operator", "nodes", "why"), rows
+
+    @property
+    def verdict(self) -> str:
+        """What was written, in one line."""
+        what = counted(self.converted, "layer" if self.quantised else "node")
+        left = f", {len(self.kept)} in float32" if self.kept else ""
+        near = "" if self.snr_db is None else f"; {self.snr_db:.1f} dB against the float32 file"
+        blocks = counted(len(self.blocks), "SimAM block")
+        return f"written: {what} in {self.wanted.to}{left}; {blocks} whole{near}"
+
+    def __repr__(self) -> str:
+        table = [as_table(*self.table, right=("nodes",))] if self.kept else []
+        return "\n".join((str(self.path), *table, *map(on_lines, self.notes), self.verdict))
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"file": str(self.path), **self.record, "blocks": len(self.blocks), "notes": list(self.notes)}

@@ -1,0 +1,174 @@
+"""What 16 bits do to a network is foretold from float32 and real samples, by part and with the cause."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from helpers.half_nets import CASES, GATE_LIMIT, MAPS, gate_error, naive, saved, x_of
+from onnx import parser
+
+from simam_deploy.errors import InputError
+from simam_deploy.precision.analysis import ISLAND, SAFE, UNSAFE, Analysis
+from simam_deploy.precision.analyze import MEND, analyze, prepared
+from simam_deploy.precision.low_types import FP16
+from simam_deploy.runtimes import open_session
+
+
+def analysed(model: onnx.ModelProto, *feeds: dict[str, np.ndarray]) -> Analysis:
+    return analyze(prepared(ir.from_proto(model)), feeds, lows=[FP16])
+
+
+@pytest.mark.parametrize("m", MAPS)
+def test_every_wrong_case_is_foretold_and_no_other(m: int, tmp_path: Path) -> None:
+    """By the float32 network; and the 16-bit file is judged the same as it is."""
+    channels = 4 if m < 100 else 1
+    plain, low = (naive(m, dtype, channels) for dtype in ("float32", "float16"))
+    with open_session(saved(tmp_path, low), "onnx_half") as session:
+        for _, spread, offset in (case for case in CASES if case[0] == m):
+            x = x_of(m, spread, offset, channels)
+            half = x.astype(np.float16)
+            wrong = gate_error(half, session.run({"x": half})["y"]) > GATE_LIMIT
+            for model in (plain, low):
+                (row,) = analysed(model, {"x": x}).rows
+                assert (row.verdicts["fp16"].verdict != SAFE) == wrong, (spread, offset, row)
+                assert bool(row.verdicts["fp16"].cause) == wrong
+                assert (row.node, row.kind) == ("block", "SimAM")
+
+
+@pytest.mark.parametrize(
+    ("m", "spread", "offset", "verdict", "cause"),
+    [
+        (80, 4.0, 0, ISLAND, "ReduceSum 'node_3' reaches 1.0"),
+        (320, 0.5, 0, ISLAND, "a constant of 102399 is beyond fp16, which ends at 65504"),
+        (20, 64.0, 1000, ISLAND, "its gate is 0.622 everywhere"),
+        (80, 1.0, 1000, UNSAFE, "its gate is wrong"),
+    ],
+)
+def test_the_cause_is_named(m: int, spread: float, offset: float, verdict: str, cause: str) -> None:
+    (row,) = analysed(naive(m, "float32"), {"x": x_of(m, spread, offset)}).rows
+    found = row.verdicts["fp16"]
+    assert found.verdict == verdict
+    assert cause in found.cause
+
+
+def test_a_mean_far_from_0_is_too_coarse_to_store() -> None:
+    (row,) = analysed(naive(80, "float32"), {"x": x_of(80, 1, 1000)}).rows
+    assert "as a mean is 1" in row.verdicts["fp16"].coarse
+    assert "times the spread" in row.verdicts["fp16"].coarse
+
+
+def test_facts_of_a_block() -> None:
+    x = x_of(20, 2, 3)
+    (row,) = analysed(naive(20, "float32"), {"x": x}).rows
+    wide = x.astype(np.float64)
+    d = (wide - wide.mean(axis=(2, 3), keepdims=True)) ** 2
+    assert row.simam.largest_delta == pytest.approx(np.sqrt(d.max()))
+    assert row.simam.largest_sum == pytest.approx(d.sum(axis=(2, 3)).max())
+    assert row.simam.largest_bound == pytest.approx(400 * d.max())
+    assert row.held["fp16"] == {"M - 1": 399.0, "λ": float(np.float16(1e-4))}
+    assert row.margin_bits["fp16"] == pytest.approx(np.log2(65504 / row.largest[1]))
+
+
+def test_a_half_file_that_collapses_is_told_how_to_mend_it() -> None:
+    found = analysed(naive(80), {"x": x_of(80, 4, 0)})
+    assert MEND in found.notes
+    assert MEND not in analysed(naive(80), {"x": x_of(80, 1, 0)}).notes
+
+
+LAYER_NORM = """<ir_version: 9, opset_import: ["" : 18]> g (float[1,4,6,6] x) => (float[1,4,6,6] y)
+    <int64[1] axes = {1}, float eps = {0.000001}, float two = {2}> {
+        m = ReduceMean(x, axes)
+        c = Sub(x, m)
+        d = Pow(c, two)
+        v = ReduceMean(d, axes)
+        t = Add(v, eps)
+        s = Sqrt(t)
+        n = Div(c, s)
+        y = Relu(n)
+    }"""
+L2 = """<ir_version: 9, opset_import: ["" : 18]> g (float[2,400] x) => (float[2,400] y)
+    <int64[1] axes = {1}, float small = {0.000000000001}> {
+        d = Mul(x, x)
+        s = ReduceSum(d, axes)
+        r = Sqrt(s)
+        c = Clip(r, small)
+        y = Div(x, c)
+    }"""
+GRN = """<ir_version: 9, opset_import: ["" : 18]> g (float[1,4,50,50] x) => (float[1,4,50,50] y)
+    <int64[2] hw = {2, 3}, int64[1] axes = {1}, float eps = {0.000001}> {
+        g = ReduceL2(x, hw)
+        m = ReduceMean(g, axes)
+        e = Add(m, eps)
+        n = Div(g, e)
+        y = Mul(x, n)
+    }"""
+
+
+def rng(*shape: int, spread: float = 1.0) -> dict[str, np.ndarray]:
+    return {"x": (spread * np.random.default_rng(0).standard_normal(shape)).astype(np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("text", "feed", "verdict", "kind", "cause"),
+    [
+        (LAYER_NORM, rng(1, 4, 6, 6), SAFE, "ReduceMean", ""),
+        (LAYER_NORM, rng(1, 4, 6, 6, spread=1000), ISLAND, "ReduceMean", "Pow"),
+        (LAYER_NORM, rng(1, 4, 6, 6, spread=1e-4), ISLAND, "ReduceMean", "a constant of 1e-06 becomes"),
+        (L2, rng(2, 400, spread=100), ISLAND, "ReduceSum", "ReduceSum"),
+        (L2, rng(2, 400), SAFE, "ReduceSum", ""),
+        (GRN, rng(1, 4, 50, 50), SAFE, "ReduceL2+ReduceMean", ""),
+        (GRN, rng(1, 4, 50, 50, spread=2000), ISLAND, "ReduceL2+ReduceMean", "ReduceL2"),
+    ],
+)
+def test_other_normalizations_are_one_site_each(
+    text: str, feed: dict[str, np.ndarray], verdict: str, kind: str, cause: str
+) -> None:
+    (row,) = analysed(parser.parse_model(text), feed).rows
+    assert row.kind == kind
+    assert row.verdicts["fp16"].verdict == verdict
+    assert cause in row.verdicts["fp16"].cause
+
+
+@pytest.mark.parametrize("op", ["InstanceNormalization", "Softmax"])
+def test_normalizations_of_onnx_are_safe(op: str) -> None:
+    """They round their result alone, whatever they sum inside."""
+    more = "" if op == "Softmax" else ", w, b"
+    text = f"""<ir_version: 9, opset_import: ["" : 18]> g (float[1,2,40,40] x) => (float[1,2,40,40] y)
+        <float[2] w = {{1, 1}}, float[2] b = {{0, 0}}> {{ y = {op}(x{more}) }}"""
+    (row,) = analysed(parser.parse_model(text), rng(1, 2, 40, 40, spread=300)).rows
+    assert (row.kind, row.verdicts["fp16"].verdict) == (op, SAFE)
+
+
+def test_values_beyond_the_type_are_listed() -> None:
+    text = """<ir_version: 9, opset_import: ["" : 18]> g (float[2] x) => (float[2] y) <float k = {1000}> {
+        big = Mul(x, k)
+        y = Div(big, k)
+    }"""
+    found = analysed(parser.parse_model(text), {"x": np.array([1, 200], np.float32)})
+    assert found.rows == ()
+    assert found.unfit(FP16) == {"big": "'big' reaches 2e+05, beyond fp16, which ends at 65504"}
+
+
+def test_nodes_for_other_tools() -> None:
+    model = naive(80, "float32")
+    with pytest.raises(InputError, match=r"10 nodes of block \(SimAM\) have no name in the file"):
+        analysed(model, {"x": x_of(80, 4, 0)}).excluded("onnxconverter")
+    for node in model.graph.node:
+        node.name = f"{node.op_type} {node.output[0]}"
+    found = analysed(model, {"x": x_of(80, 4, 0)})
+    assert found.excluded("onnxconverter") == [node.name for node in model.graph.node]
+    assert analysed(model, {"x": x_of(80, 1, 0)}).excluded("autocast") == []
+    with pytest.raises(InputError, match=r"takes autocast, onnxruntime, onnxconverter; got 'trtexec'"):
+        found.excluded("trtexec")
+
+
+def test_no_sample_is_an_error() -> None:
+    with pytest.raises(InputError, match="no sample is given"):
+        analysed(naive(20, "float32"))
+
+
+def test_the_worst_of_all_samples_counts() -> None:
+    (row,) = analysed(naive(80, "float32"), {"x": x_of(80, 4, 0)}, {"x": x_of(80, 1, 0)}).rows
+    assert row.verdicts["fp16"].verdict == ISLAND
