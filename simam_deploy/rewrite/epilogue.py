@@ -19,7 +19,10 @@ from simam_deploy.formula import Float64, reference
 from simam_deploy.graph.shapes import Shapes, is_open
 from simam_deploy.match.dataflow import Flow
 from simam_deploy.match.epilogue import difference, steps
+from simam_deploy.match.op_sets import HALF
 
+TYPES = (ir.DataType.FLOAT, *HALF)
+"""Of x. Scale and bias become float32, so those of a 16-bit network keep the values that they have."""
 MAP = (3, 5)
 """Map size of the probes. Positions behind SimAM are independent."""
 
@@ -27,7 +30,7 @@ MAP = (3, 5)
 def with_epilogues(model: ir.Model, blocks: list[Block]) -> tuple[list[Block], list[str]]:
     """Extend blocks by their epilogues. Returns the blocks, and notes on epilogues that stay.
 
-    blocks : of `model`, in graph order. Extends blocks on float32 (N, C, H, W) with fixed C, outside functions.
+    blocks : of `model`, in graph order. Extends blocks of TYPES on (N, C, H, W) with fixed C, outside functions.
     """
     search = _EpilogueSearch(model, blocks)
     return [search.grown(block) for block in blocks], search.notes
@@ -67,8 +70,8 @@ class _EpilogueSearch:
             path.scale.astype(np.float32), path.bias.astype(np.float32), path.residual, path.activation
         )
         grows = epilogue.op != "SimAMAffine" or epilogue.affine
-        if grows and block.dtype != ir.DataType.FLOAT:
-            grows, reason = False, f"it is {block.dtype.name}, and the operator has scale and bias in FLOAT"
+        if grows and block.dtype not in TYPES:
+            grows, reason = False, f"it is {block.dtype.name}, and the operator takes FLOAT, FLOAT16 and BFLOAT16"
         elif grows and (differs := self._difference(path, epilogue, block)) is not None:
             grows, reason = False, differs
         if reason is not None:
@@ -96,7 +99,7 @@ class _EpilogueSearch:
         if node is not None and node.op_type == "Add":
             residual = next(v for v in node.inputs if v is not path.y)
             if residual is None or not self._same_shape(residual, block):
-                return f"it is not sure that {residual.name if residual else None!r} has the shape of x"
+                return f"it is not sure that {residual.name if residual else None!r} has the shape of x, and its type"
             path.residual = residual
             path.take(node)
         if (node := self._next(path.y)) is not None and node.op_type == "Relu":
@@ -168,7 +171,7 @@ class _EpilogueSearch:
         flat : expect the shape (C,); otherwise one that broadcasts to (1, C, 1, 1).
         """
         tensor = self._flow.held(value)
-        if tensor is None or tensor.dtype != ir.DataType.FLOAT or tensor.size not in (1, channels):
+        if tensor is None or tensor.dtype not in TYPES or tensor.size not in (1, channels):
             return None
         sizes = tuple(tensor.shape.numpy())
         fitting = [(channels,)] if flat else [(1, channels, 1, 1), (channels, 1, 1)]
@@ -181,6 +184,8 @@ class _EpilogueSearch:
 
         Trials count with one dynamic input only: they do not vary two inputs independently.
         """
+        if self._shapes.known_dtype(residual) != block.dtype:
+            return False
         dims = self._shapes.declared(residual)
         if dims == block.shape and not is_open(dims):
             return True

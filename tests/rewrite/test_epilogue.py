@@ -20,12 +20,15 @@ from simam_deploy.formula import (
     OP_VERSION,
     OPS,
     Float64,
+    apply_epilogue,
     epilogue_tolerance,
     reference,
     tolerance,
 )
 from simam_deploy.graph import onnx_file
 from simam_deploy.match.find import find
+from simam_deploy.precision.low_types import LOW_TYPES, LowType
+from simam_deploy.precision.to_low import to_low
 from simam_deploy.rewrite.fuse import fuse, fuse_file
 from simam_deploy.runtimes import open_session
 
@@ -199,15 +202,40 @@ def test_parameters_in_a_file_beside(tmp_path: Path) -> None:
     np.testing.assert_allclose(got, run(source, tmp_path, "ort"), rtol=1e-5, atol=1e-5)
 
 
-def test_other_types_stay() -> None:
-    text = """<ir_version: 8, opset_import: ["": 18, "simam": 1]>
-    net (float16[2,3,5,7] image) => (float16[2,3,5,7] out) {
+SCALED = """<ir_version: 8, opset_import: ["": 22, "simam": 1]>
+    net (float[2,3,5,7] image) => (float[2,3,5,7] out) <float[3,1,1] k = {1.5, 2, -1}> {
         y = simam.SimAM <e_lambda: float = 0.1> (image)
-        out = Relu (y)
+        s = Mul (y, k)
+        out = Relu (s)
     }"""
-    fused = fuse(ir.from_proto(parser.parse_model(text)), epilogue=True)
-    assert ops(fused.model) == ["SimAM"]
-    assert fused.notes == ("y: its epilogue stays: it is FLOAT16, and the operator has scale and bias in FLOAT",)
+
+
+@pytest.mark.parametrize("low", LOW_TYPES.values(), ids=LOW_TYPES)
+def test_16_bits_fold_too_with_scale_and_bias_in_float32(low: LowType, tmp_path: Path) -> None:
+    half = to_low(ir.from_proto(parser.parse_model(SCALED)), low).model
+    fused = fuse(half, epilogue=True)
+    assert ops(fused.model) == ["SimAMAffineRelu"]
+    (node,) = (n for n in fused.model.graph if n.domain == "simam")
+    scale, bias = (value.producer().attributes["value"].as_tensor() for value in node.inputs[1:])
+    assert (scale.dtype, bias.dtype) == (ir.DataType.FLOAT, ir.DataType.FLOAT)
+    assert scale.numpy().tolist() == [1.5, 2, -1]
+    onnx_file.save(fused.model, tmp_path / "half.onnx")
+    onnx.checker.check_model(tmp_path / "half.onnx", full_check=True)
+    with open_session(tmp_path / "half.onnx", "onnx_half") as session:
+        x = IMAGE.astype(session.inputs[0].dtype)
+        got = session.run({"image": x})["out"].astype(np.float64)
+    exact = apply_epilogue(reference(x, 0.1), [1.5, 2, -1], [0, 0, 0], activation="relu")
+    np.testing.assert_allclose(got, exact, rtol=1.1 * low.half_ulp, atol=1e-6)
+
+
+def test_a_residual_of_another_type_stays() -> None:
+    text = """<ir_version: 8, opset_import: ["": 18, "simam": 1]>
+    net (float16[2,3,5,7] image, float[2,3,5,7] r) => (float[2,3,5,7] out) {
+        y = simam.SimAM <e_lambda: float = 0.1> (image)
+        w = Cast <to = 1> (y)
+        out = Add (w, r)
+    }"""
+    assert ops(fuse(ir.from_proto(parser.parse_model(text)), epilogue=True).model) == ["SimAM"]
 
 
 def test_in_a_function_nothing_folds() -> None:
