@@ -25,7 +25,7 @@ from simam_deploy.cli.options import (
     plane,
 )
 
-EXAMPLE = "convert yolo.onnx -o yolo.fp16.onnx --to fp16 --inputs photos/"
+EXAMPLE = "convert yolo.onnx -o half.onnx --to fp16 --inputs pics/"
 
 
 def convert(
