@@ -121,7 +121,7 @@ def _collect(
 
     ONNX Runtime's calibrators keep all activations of all feeds that they are given; so they get one at a time.
     """
-    framework("onnxruntime", "ort", "quantise")
+    framework("onnxruntime.quantization", "ort", "quantise")
     from onnxruntime import quantization
     from onnxruntime.quantization import calibrate as ort
 

@@ -23,7 +23,6 @@ from simam_deploy.precision.calibrate import INFERRED, Calibration
 from simam_deploy.precision.quantised import DQ, LayerRow, Q, Quantised
 from simam_deploy.precision.targets import LAYERS, TARGETS, Preset
 from simam_deploy.rewrite.fuse import fuse
-from simam_deploy.runtimes.session import framework
 from simam_deploy.text import counted
 
 INSIDE = "it is in the body of an If, Loop or Scan"
@@ -120,7 +119,6 @@ def _is_finite(tensor: onnx.TensorProto) -> bool:
 def _with_pairs(
     calibration: Calibration, preset: Preset, left: Collection[str], chosen: str | None
 ) -> onnx.ModelProto:
-    framework("onnxruntime", "ort", "quantise")
     from onnxruntime.quantization import QuantType
     from onnxruntime.quantization.calibrate import TensorData
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
