@@ -37,5 +37,6 @@ _AROUND = CALIBRATED - {*LAYERS}
 TARGETS = {
     "cpu": Preset(False, ("Conv", "Gemm", "MatMul"), behind=("Conv",), around=_AROUND, bias=True),
     "tensorrt": Preset(True, LAYERS, behind=(), around=frozenset(), bias=False),
-    "openvino": Preset(False, LAYERS, behind=("Conv",), around=_AROUND, bias=False, form="primitive"),
+    "openvino": Preset(False, LAYERS, behind=LAYERS, around=_AROUND, bias=False, form="primitive"),
 }
+"""OpenVINO 2026.4 moves the scales of a layer without rounding behind it into SimAM, whose results are then wrong."""

@@ -15,6 +15,7 @@ from simam_deploy.precision.quantise import quantise
 from simam_deploy.precision.quantised import Quantised
 from simam_deploy.precision.sensitivity import opened, snr
 from simam_deploy.precision.targets import TARGETS
+from simam_deploy.runtimes import open_session
 
 
 def counts(made: Quantised) -> dict[str, int]:
@@ -93,7 +94,18 @@ def test_openvino_has_no_function_and_no_rounding_inside_simam(calibration: Cali
     made = quantise(calibration, "openvino")
     assert not made.model.functions
     rounded = [node for node in made.model.graph if node.op_type == "QuantizeLinear"]
-    assert len(rounded) == made.q == 6
+    assert len(rounded) == made.q == 7
+
+
+def test_openvino_runs_its_file_right(tmp_path: Path) -> None:
+    """It would not, if the outputs of layers were not rounded."""
+    pytest.importorskip("openvino")
+    path, samples = saved(tmp_path, net(NET.replace("(x, w1, b1)", "(x, w1)")))
+    calibration = calibrate(path, samples)
+    onnx_file.save(quantise(calibration, "openvino").model, tmp_path / "made.onnx")
+    feed = {"x": images()}
+    with open_session(tmp_path / "made.onnx", "openvino") as session, opened(calibration.float32()) as exact:
+        assert snr([exact.run(feed)], iter([session.run(feed)])) > 20
 
 
 def test_weights_have_a_scale_for_each_channel(calibration: Calibration) -> None:
@@ -143,6 +155,17 @@ def test_one_calibration_serves_all_targets_and_stays(calibration: Calibration) 
         quantise(calibration, target, only="conv1")
     assert calibration.model.SerializeToString(deterministic=True) == before
     assert ir.to_proto(quantise(calibration, "cpu").model).SerializeToString(deterministic=True) == first
+
+
+def test_marks_of_the_quantiser_are_taken_off(tmp_path: Path) -> None:
+    model = net()
+    model.producer_name, model.producer_version = "acme", "7"
+    model.metadata_props.add(key="names", value="cat, dog")
+    path, samples = saved(tmp_path, model)
+    calibration = calibrate(path, samples)
+    for made in (quantise(calibration, "cpu").model, calibration.float32()):
+        assert (made.producer_name, made.producer_version) == ("acme", "7")
+        assert made.metadata_props == {"names": "cat, dog"}
 
 
 def test_the_model_in_memory_is_not_changed(tmp_path: Path) -> None:
