@@ -52,7 +52,7 @@ def quantise(
     rows = _rows(model, reasons, chosen)
     q, dq = (sum(n.op_type == op and not n.domain for n in model.graph.all_nodes()) for op in (Q, DQ))
     names.take_back(model)
-    notes = list(calibration.notes)
+    notes = [*calibration.notes, *preset.notes]
     if inside := sum(1 for row in rows if row.reason == INSIDE):
         notes.append(f"{counted(inside, 'layer')} in the bodies of If, Loop and Scan stay float32")
     if preset.form != "function":

@@ -23,6 +23,7 @@ class Preset:
     around : operators that are rounded between layers.
     bias   : whether the bias is int32, with the scales of input and weight.
     form   : of SimAM in the result.
+    notes  : for the user.
     """
 
     signed: bool
@@ -31,11 +32,15 @@ class Preset:
     around: frozenset[str]
     bias: bool
     form: str = "function"
+    notes: tuple[str, ...] = ()
 
 
+_WITHOUT_VNNI = "on x86 CPUs without VNNI, sums of uint8 by int8 products may saturate: verify it on such a machine"
 _AROUND = CALIBRATED - {*LAYERS}
 TARGETS = {
-    "cpu": Preset(False, ("Conv", "Gemm", "MatMul"), behind=("Conv",), around=_AROUND, bias=True),
+    "cpu": Preset(
+        False, ("Conv", "Gemm", "MatMul"), behind=("Conv",), around=_AROUND, bias=True, notes=(_WITHOUT_VNNI,)
+    ),
     "tensorrt": Preset(True, LAYERS, behind=(), around=frozenset(), bias=False),
     "openvino": Preset(False, LAYERS, behind=LAYERS, around=_AROUND, bias=False, form="primitive"),
 }
