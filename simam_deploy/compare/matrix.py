@@ -82,7 +82,8 @@ def gather(
         for form, path, fused in lowered:
             with onnx_file.blaming(path):
                 target = folder / f"{at}.{form or 'given'}.taps.onnx"
-                opened, tapped, left = _tapped(path, fused, target) if wanted else (path, [], [])
+                watched, tapped, left = _tapped(path, fused, target) if wanted else (path, [], [])
+                outside_numpy = wanted and "BFLOAT16" in onnx_file.half_types(onnx_file.load(path))
             whose = f"{stem}{form}: " if form else stem.replace(" · ", ": ")
             result.skipped += [f"{whose}{reason}" for reason in left]
             for runtime in run_on[file]:
@@ -90,10 +91,12 @@ def gather(
                 if form == "custom_op" and not _has_kernel(runtime, kernel):
                     result.skipped.append(f"{label}: {NO_KERNEL}")
                     continue
+                seen = not outside_numpy or runtime == "onnx_half"  # others cannot give bfloat16
+                opened = watched if seen else path
                 asked = {"threads": threads, "provider": provider, "kernel": kernel}
                 options = {k: v for k, v in asked.items() if v and runtime in OPTIONS[k]}
                 result.open[label] = partial(_open, opened, runtime, "" if opened == file else label, options)
-                result.taps[label] = tapped
+                result.taps[label] = tapped if seen else []
                 result.files[label] = file
     result.skipped = list(dict.fromkeys(result.skipped))
     return result

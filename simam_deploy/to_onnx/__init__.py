@@ -101,10 +101,11 @@ def export(
     axes have the sizes of the example.
     exporter : "dynamo" (torch.export, opset >= 18) or "torchscript".
     check : compare the file with `model` on the example, on `inputs` (as in inputs.cases), and for dynamic axes at
-    two other sizes, one of them odd if the model accepts it; on `runtimes` (all installed ones). Compares the λ of
-    each block with that of its module. For float32 models; the truth is `model` in float64, without casts to narrower
-    floats in its code. Starts no further inputs after check_seconds, with a note. If a row or a λ fails, nothing is
-    written, and VerificationError carries the report or names the λ.
+    two other sizes, one of them odd if the model accepts it; on `runtimes` (all installed ones; for 16-bit models
+    onnx_half and ort). Compares the λ of each block with that of its module. The truth is `model` in float64, without
+    casts to narrower floats in its code; the tolerance is that of the precision, see compare/limits.py. Starts no
+    further inputs after check_seconds, with a note. If a row or a λ fails, nothing is written, and VerificationError
+    carries the report or names the λ.
     adopt : replace modules that compute SimAM by ours (pytorch/adopt) during the export. Ours computes 16-bit
     models in float32 and takes M - 1 from the shape of x. The file is compared with the original model.
     epilogue : fold the epilogue of SimAM into its node, see `fuse`.
@@ -185,14 +186,14 @@ def export(
 
 
 def _refuse_other_floats(model: nn.Module, call: Call) -> None:
-    """Raise InputError for floats other than float32, the type of the reference error of `verify`."""
+    """Raise InputError for floats that `verify` has no tolerance for."""
     tensors = (*call.tensors.values(), *model.parameters(), *model.buffers())
     held = {t.dtype for t in tensors if t.is_floating_point()}
-    others = sorted(str(dtype) for dtype in held if dtype != torch.float32)
+    others = sorted(str(dtype) for dtype in held if dtype not in (torch.float32, torch.float16, torch.bfloat16))
     if others:
         raise InputError(
-            f"the comparison with the model is made for float32, and this model holds {', '.join(others)}\n"
-            "export it in float32, or without the comparison: --no-check (check=False)"
+            "the comparison with the model is made for float32, float16 and bfloat16, and this model holds "
+            f"{', '.join(others)}\nexport it in float32, or without the comparison: --no-check (check=False)"
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -16,12 +18,16 @@ from torch import Tensor, nn
 
 from simam_deploy import native
 from simam_deploy.compare.inputs import Case, cases
+from simam_deploy.compare.limits import Precision
 from simam_deploy.compare.matrix import Candidates, gather
+from simam_deploy.compare.runnable import precision_of, runtimes_for
 from simam_deploy.compare.verify import Report, verify
 from simam_deploy.errors import InputError, ModelFileError, RuntimeUnavailable
 from simam_deploy.graph import onnx_file
 from simam_deploy.graph.traverse import nodes
-from simam_deploy.runtimes import for_files
+from simam_deploy.precision.low_types import LOW_TYPES
+from simam_deploy.precision.reference import low_reference
+from simam_deploy.runtimes import for_files, open_session
 from simam_deploy.runtimes.eager import EagerSession
 from simam_deploy.runtimes.session import Session, TensorSpec
 from simam_deploy.to_onnx.arguments import Call, Flat
@@ -56,8 +62,36 @@ def compare(
     Raises InputError if the file does not run where the model does, or nothing is left to run it; RuntimeUnavailable
     if a runtime cannot load it.
     """
-    candidates = _candidates(path, form, runtimes)
-    opens = {label: partial(_opened, path, label, open_) for label, open_ in candidates.open.items()}
+    model_file = onnx_file.load(path)
+    kind = precision_of(model_file)
+    with tempfile.TemporaryDirectory(prefix="simam-deploy-") as folder:
+        candidates = _candidates(path, form, runtimes, kind, Path(folder))
+        report = _in_groups(
+            candidates, kind, partial(_low_reference, model_file, kind.low, Path(folder)), model, call, outputs,
+            axes, others, path, Path(folder), inputs=inputs, seconds=seconds, say=say,
+        )  # fmt: skip
+    report.notes += [f"left out: {reason}" for reason in candidates.skipped]
+    return report
+
+
+def _in_groups(
+    candidates: Candidates,
+    kind: Precision,
+    reference: Callable[[], Session],
+    model: nn.Module,
+    call: Call,
+    outputs: Sequence[str],
+    axes: DynamicAxes,
+    others: Mapping[str, Mapping[str, Tensor]],
+    path: Path,
+    folder: Path,
+    *,
+    inputs: Sequence[str],
+    seconds: float | None,
+    say: Callable[[str], None],
+) -> Report:
+    """As `compare`, for open candidates; input by input if there is a time limit."""
+    opens = {label: partial(_opened, path, folder, label, open_) for label, open_ in candidates.open.items()}
     names, flat = list(call.tensors), Flat(model, call)
     truths: list[EagerSession] = []
 
@@ -81,6 +115,9 @@ def compare(
                 group,
                 truth=truth,
                 twin=lambda: EagerSession(flat, inputs=names, outputs=outputs),
+                taps=candidates.taps,
+                precisions=dict.fromkeys(opens, kind),
+                references={kind.low: reference} if kind.low else {},
                 on_progress=lambda what: say(f"compare with the model: {what}"),
             )
         except InputError as error:
@@ -96,32 +133,42 @@ def compare(
         notes.append(f"not compared, as the {seconds:g} s of the check were over: {', '.join(left)}")
     for report in reports[1:]:
         reports[0].rows += report.rows
+        reports[0].gates += report.gates
     reports[0].notes = list(dict.fromkeys(notes))
     return reports[0]
 
 
-def _candidates(path: Path, form: str, runtimes: Sequence[str] | None) -> Candidates:
-    chosen = for_files() if runtimes is None else list(runtimes)
+def _low_reference(model: ir.Model, low: str, folder: Path) -> Session:
+    made = folder / "reference.onnx"
+    if not made.exists():
+        onnx_file.save(low_reference(model, LOW_TYPES[low]), made)
+    return open_session(made, "onnx_half")
+
+
+def _candidates(path: Path, form: str, runtimes: Sequence[str] | None, kind: Precision, folder: Path) -> Candidates:
+    chosen = runtimes_for(kind, for_files()) if runtimes is None else list(runtimes)
     if not chosen:
         raise InputError("no runtime is named to compare the file on; leave runtimes out for all that are installed")
     if (
         form == "custom_op" and runtimes is None
     ):  # the formula stands in for the node, and the kernel where it is built
         chosen = [name for name in chosen if name == "onnx_reference" or (name == "ort" and native.library())]
-    return gather([path], [], chosen, path.parent)
+    return gather([path], [], chosen, folder, taps=bool(kind.low))
 
 
-def _opened(path: Path, runtime: str, open_: Callable[[], Session]) -> Session:
-    """Open the file at `path`, a temporary name, in a runtime."""
+def _opened(path: Path, folder: Path, runtime: str, open_: Callable[[], Session]) -> Session:
+    """Open the file at `path`, a temporary name, or its copy in `folder`, in a runtime."""
     try:
         return open_()
     except (ModelFileError, RuntimeUnavailable) as error:
-        if str(path) not in str(error):
+        said = re.sub(rf"{re.escape(str(folder))}/[^ :]*", str(path), str(error).removeprefix(f"{runtime}: "))
+        if str(path) not in said:
             raise
-        held = str(error).replace(f"{path.parent}/", "")
-        other = "onnx_reference" if runtime != "onnx_reference" else "ort"
+        narrow = _narrow(path)
+        other = "onnx_half" if narrow else "onnx_reference" if runtime != "onnx_reference" else "ort"
+        held = said.replace(f"{path.parent}/", "")
         text = f"{runtime} cannot run what the model does, so it is not compared there:\n  {held}\n"
-        if narrow := _narrow(path):
+        if narrow:
             text += f"the model computes in {narrow}; "
             text += "export it without autocast (enabled=False), or with .float()\n"
         text += f"or compare it on another runtime (--runtimes {other}), or not at all (--no-check)"
@@ -159,7 +206,9 @@ def resized(tensor: Tensor, size: Sequence[int], seed: int = 0) -> Tensor:
 
 
 def _arrays(tensors: Any) -> tuple[Any, ...]:
-    return tuple(tensor.detach().cpu().numpy() for tensor in tensors)
+    """As NumPy arrays; bfloat16, which NumPy lacks, as float32."""
+    held = (tensor.detach().cpu() for tensor in tensors)
+    return tuple((t.float() if t.dtype == torch.bfloat16 else t).numpy() for t in held)
 
 
 def _with_integers_of(example: tuple[Any, ...], feed: tuple[Any, ...]) -> tuple[Any, ...]:
