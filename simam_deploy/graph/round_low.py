@@ -21,6 +21,7 @@ from simam_deploy.errors import InputError
 from simam_deploy.graph.onnx_file import constants
 from simam_deploy.graph.shapes import Shapes
 from simam_deploy.graph.to_float64 import NAMES_A_TYPE
+from simam_deploy.graph.versions import with_one_opset
 
 LOW = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 FLOAT = ir.DataType.FLOAT
@@ -39,7 +40,7 @@ def round_low(model: ir.Model) -> ir.Model:
 
     Inputs and outputs of a 16-bit type become float32, and hold values of that type as long as the inputs do. A model
     without 16-bit types computes the same as before.
-    Raises InputError if a function cannot be inlined.
+    Raises InputError if a function cannot be inlined, or if the type of a result is unknown.
     """
     low = model.clone()
     inline(low)
@@ -62,23 +63,40 @@ def to_float32(model: ir.Model) -> ir.Model:
 
 
 def inline(model: ir.Model, criteria: Callable[[ir.Function], bool] | None = None) -> None:
-    """Inline functions, in place. criteria : which; default all. Raises InputError if one cannot be inlined."""
+    """Inline functions, in place. criteria : which; default all. Raises InputError if one cannot be inlined.
+
+    A function of another opset is read in that of the model where its operators are the same in both. Others are
+    refused, as in ONNX Runtime.
+    """
+    with_one_opset(model, [f for f in model.functions.values() if criteria is None or criteria(f)])
     try:
         InlinePass(criteria)(model)
     except (ir.passes.PassError, ValueError) as error:
-        raise InputError(f"a function of the model cannot be inlined: {error.__cause__ or error}") from error
+        raise InputError(
+            f"a function of the model cannot be inlined: {error.__cause__ or error}\n"
+            "onnx.inliner.inline_local_functions(model, convert_version=True) may do it"
+        ) from error
 
 
 def _low_values(model: ir.Model) -> dict[ir.Value, ir.DataType]:
-    """The 16-bit values with their types, also in subgraphs."""
+    """The 16-bit tensors with their types, also in subgraphs. Sequences hold tensors that are rounded already."""
     shapes = Shapes(model)
     values = dict.fromkeys(
         value
         for graph in model.graphs()
         for value in (*graph.inputs, *graph.initializers.values(), *(v for node in graph for v in node.outputs))
     )
-    known = {value: shapes.known_dtype(value) for value in values}
-    return {value: dtype for value, dtype in known.items() if dtype in LOW}
+    known = {value: shapes.known_dtype(value) for value in values if is_tensor(value)}
+    found = {value: dtype for value, dtype in known.items() if dtype in LOW}
+    untold = (value for value in values if value.name and known.get(value, FLOAT) is None)
+    for value in untold:
+        node = value.producer()
+        if node is not None and node.domain and any(v in found for v in node.inputs):
+            raise InputError(
+                f"{node.domain}::{node.op_type} takes 16-bit values, and the type of its result {value.name!r} "
+                "is unknown, so nobody knows whether to round it; declare it in the file (value_info)"
+            )
+    return found
 
 
 def _widen(model: ir.Model) -> None:
@@ -116,6 +134,11 @@ def _round(value: ir.Value, node: ir.Node, dtype: ir.DataType) -> None:
             graph.outputs[at] = rounded
     rounded.name, value.name = value.name, f"{value.name}/exact"
     rounded.shape, rounded.type = value.shape, ir.TensorType(FLOAT)
+
+
+def is_tensor(value: ir.Value) -> bool:
+    """Whether `value` is no sequence and no optional, as far as declared."""
+    return value.type is None or isinstance(value.type, ir.TensorType)
 
 
 def with_dtype(kind: ir.TypeProtocol, dtype: ir.DataType) -> ir.TypeProtocol:

@@ -17,7 +17,7 @@ from simam_deploy.graph import onnx_file
 from simam_deploy.graph.round_low import round_low
 from simam_deploy.runtimes import onnx_model
 from simam_deploy.runtimes.ort import OrtSession
-from simam_deploy.runtimes.session import Session, pick
+from simam_deploy.runtimes.session import Session
 
 NARROW = ("float16", "bfloat16")
 
@@ -48,8 +48,9 @@ class OnnxHalfSession(Session):
         wide = {
             name: array.astype(np.float32) if array.dtype.name in NARROW else array for name, array in feeds.items()
         }
-        got = self._session.run(wide).values()
-        return pick(self.outputs, [a.astype(s.dtype, copy=False) for a, s in zip(got, self.outputs, strict=True)])
+        types = {spec.name: spec.dtype for spec in self.outputs}
+        got = self._session.run(wide)
+        return {name: array.astype(types[name], copy=False) for name, array in got.items()}
 
     def _close(self) -> None:
         self._session.close()
