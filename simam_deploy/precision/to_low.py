@@ -1,7 +1,7 @@
 """Conversion of a float32 model to float16 or bfloat16, node by node.
 
-A node is low or stays in float32. It stays if `keep` gives a reason, if its operator does not take the type, or if
-the type cannot hold one of its constants: no constant is ever clipped. Casts stand where the types of two nodes meet.
+A node is low or stays in float32. It stays if `keep` gives a reason, if its operator does not take the type, or for
+its constants, or sizes (unfit.py): no constant is ever clipped. Casts stand where the types of two nodes meet.
 Values that enter or leave an If, a Loop or a Scan stay float32; the nodes inside are judged like all others.
 Our operators take x and the residual in the low type, scale and bias in float32, and compute in float32 inside: the
 fallback definitions are written anew for it.
@@ -17,15 +17,16 @@ import onnx_ir as ir
 from onnx_ir.passes.common import LiftConstantsToInitializersPass
 
 from simam_deploy.formula import OP_DOMAIN, OPS
-from simam_deploy.graph.round_low import inline
+from simam_deploy.graph.round_low import inline, is_tensor
 from simam_deploy.graph.shapes import Shapes
+from simam_deploy.graph.versions import OVERRIDABLE_IR, with_functions
 from simam_deploy.precision.low_types import LowType
 from simam_deploy.precision.raise_opset import raise_opset
-from simam_deploy.precision.slots import low_slots
+from simam_deploy.precision.slots import FLOAT, Slots, low_slots
 from simam_deploy.rewrite.forms import function as form
 from simam_deploy.rewrite.functions import FALLBACKS
+from simam_deploy.text import counted
 
-FLOAT = ir.DataType.FLOAT
 Keep = Callable[[ir.Node], str]
 
 
@@ -82,11 +83,16 @@ class _Conversion:
     def __init__(self, result: InLow, low: LowType, keep: Keep, unfit: Mapping[str, str], *, blunt: bool) -> None:
         self._result, self._model, self._low = result, result.model, low
         self._keep, self._unfit, self._blunt = keep, unfit, blunt
-        self._slots: dict[ir.Node, tuple[set[int], set[int]]] = {}
+        self._slots: dict[ir.Node, Slots] = {}
         self._casts: dict[tuple[ir.Value, ir.DataType], ir.Value] = {}
+        self._names: set[str] = set()
+        self._native: set[ir.Value] = set()
+        """Values that are of the low type already."""
 
     def prepare(self) -> None:
         """Inline what is not ours, and make every constant an initializer."""
+        if self._model.ir_version < OVERRIDABLE_IR:  # its weights are inputs too, and constants
+            self._result.notes += with_functions(self._model)
         others = [name for name in self._model.functions if name not in FALLBACKS]
         if others:
             inline(self._model, lambda function: function.identifier() not in FALLBACKS)
@@ -100,51 +106,54 @@ class _Conversion:
             )
             self._result.model = self._model = raised
         LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(self._model)
+        if open_ := [v.name for v in self._model.graph.inputs if v.const_value is not None and _is_float(v)]:
+            self._result.notes.append(
+                f"{counted(len(open_), 'weight')} may be replaced by callers and stay float32, with a cast behind: "
+                f"the first is {open_[0]!r}"
+            )
         shapes = Shapes(self._model)
         for graph in self._model.graphs():
             for value in (*graph.inputs, *(v for node in graph for v in node.outputs)):
                 if value.type is None and (dtype := shapes.known_dtype(value)) is not None:
                     value.type = ir.TensorType(dtype)
+            values = [*graph.inputs, *graph.initializers.values(), *(v for node in graph for v in node.outputs)]
+            self._names.update(str(value.name) for value in values)
+            self._native.update(value for value in values if value.dtype == self._low.dtype)
 
     def choose(self) -> None:
         """Decide for each node whether it is low."""
-        opset = self._model.opset_imports[""]
-        for node in self._nodes():
-            touched = [v for v in (*node.inputs, *node.outputs) if v is not None and v.dtype == FLOAT]
-            if not touched or any(a.type == ir.AttributeType.GRAPH for a in node.attributes.values()):
-                continue
-            slots = low_slots(node, opset, self._low.dtype)
-            reason = self._against(node, slots)
-            if reason or slots is None:
+        opset = self._model.opset_imports.get("", 0)
+        touched = [node for node in self._nodes() if _has_floats(node)]
+        slots = {node: low_slots(node, opset, self._low) for node in touched}
+        for node, found in slots.items():
+            reason = self._keep(node) or (found if isinstance(found, str) else self._against(node, found))
+            if reason:
                 self._result.kept.append(KeptRow(_name(node), node.op_type, reason))
-            else:
-                self._slots[node] = slots
+            elif not isinstance(found, str):
+                self._slots[node] = found
         self._result.low = len(self._slots)
 
-    def _against(self, node: ir.Node, slots: tuple[set[int], set[int]] | None) -> str:
-        """Reason why `node` stays in float32, or ""."""
-        if reason := self._keep(node):
-            return reason
-        if slots is None:
-            return f"its operator {node.domain}::{node.op_type} is not known to take {self._low.name}"
+    def _against(self, node: ir.Node, slots: Slots) -> str:
+        """Reason why `node` stays in float32, or "", from the types and ranges of its values."""
         takes, gives = slots
-        inputs = [(at, v) for at, v in enumerate(node.inputs) if v is not None and v.dtype == FLOAT]
-        outputs = [(at, v) for at, v in enumerate(node.outputs) if v.dtype == FLOAT]
-        if any(at not in gives for at, _ in outputs) or (inputs and not any(at in takes for at, _ in inputs)):
-            return f"{node.op_type} takes no {self._low.name} in opset {self._model.opset_imports['']}"
+        inputs = [(at, v) for at, v in enumerate(node.inputs) if v is not None]
+        outputs = [(at, v) for at, v in enumerate(node.outputs) if v.name]
         for value in (*(v for _, v in inputs), *(v for _, v in outputs)):
-            if reason := self._unfit.get(str(value.name), ""):
-                return reason
-        for at, value in inputs:
-            held = value.const_value if at in takes and not self._blunt else None
-            if held is not None and (misfit := self._low.misfit(held.numpy())):
-                return misfit
-        return ""
+            if value.dtype is None:
+                return f"the type of {value.name!r} is unknown"
+        reads, writes = ([at for at, v in values if _is_float(v)] for values in (inputs, outputs))
+        if (writes and not gives.intersection(writes)) or (reads and not takes.intersection(reads)):
+            return f"{node.op_type} takes no {self._low.name} in opset {self._model.opset_imports['']}"
+        named = (str(v.name) for _, v in (*inputs, *outputs) if _is_float(v))
+        if reason := next((self._unfit[name] for name in named if name in self._unfit), ""):
+            return reason
+        held = [] if self._blunt else [v.const_value for at, v in inputs if at in takes and _is_float(v)]
+        return next(filter(None, (self._low.misfit(tensor.numpy()) for tensor in held if tensor is not None)), "")
 
     def convert(self, *, keep_io: bool) -> None:
         """Give every value its type, and insert the casts."""
         graph = self._model.graph
-        given = [value for value in graph.inputs if value.dtype == FLOAT and value.const_value is None]
+        given = [value for value in graph.inputs if _is_float(value) and value.const_value is None]
         for value in given:
             if not keep_io and value.name not in self._unfit:
                 value.type = ir.TensorType(self._low.dtype)
@@ -152,13 +161,16 @@ class _Conversion:
             for at, value in enumerate(node.outputs):
                 if at in gives and value.dtype == FLOAT:
                     value.type = ir.TensorType(self._low.dtype)
-            to = node.attributes.get("to") or node.attributes.get("dtype")
-            if to is not None and not to.is_ref() and to.value == FLOAT:
-                node.attributes[to.name] = ir.AttrInt64(to.name, self._low.dtype)
+            if node.op_type == "Cast" and node.attributes.get_int("to") == FLOAT:
+                node.attributes["to"] = ir.AttrInt64("to", self._low.dtype)
         for node in self._nodes():
             takes = self._slots.get(node, (set(), set()))[0]
             for at, entering in enumerate(node.inputs):
-                if entering is not None and entering.dtype in (FLOAT, self._low.dtype):
+                if (
+                    entering is not None
+                    and entering not in self._native
+                    and entering.dtype in (FLOAT, self._low.dtype)
+                ):
                     wanted = self._low.dtype if at in takes else FLOAT
                     self._feed(node, at, entering, wanted)
         self._leave(keep_io=keep_io)
@@ -178,7 +190,7 @@ class _Conversion:
         """`value` in another type: a rounded constant, or the result of a cast, made once."""
         key = (value, wanted)
         if key not in self._casts:
-            name = f"{value.name}/{self._low.name if wanted != FLOAT else 'fp32'}"
+            name = self._unique(f"{value.name}/{self._low.name if wanted != FLOAT else 'fp32'}")
             graph = value.graph
             if value.const_value is not None and not value.is_graph_input() and isinstance(graph, ir.Graph):
                 array = value.const_value.numpy()
@@ -211,12 +223,18 @@ class _Conversion:
         for graph in self._model.graphs():
             if graph is self._model.graph and not keep_io:
                 continue
-            for at, value in enumerate(graph.outputs):
-                if value.dtype != self._low.dtype or value.is_graph_input():
+            for value in dict.fromkeys(graph.outputs):
+                if value.dtype != self._low.dtype or value.is_graph_input() or value in self._native:
                     continue
                 back = self._as(value, FLOAT)
-                back.name, value.name = value.name, f"{value.name}/{self._low.name}"
-                graph.outputs[at] = back
+                back.name, value.name = value.name, self._unique(f"{value.name}/{self._low.name}")
+                graph.outputs[:] = [back if output is value else output for output in graph.outputs]
+
+    def _unique(self, name: str) -> str:
+        while name in self._names:
+            name += "_"
+        self._names.add(name)
+        return name
 
     def _drop_unused_constants(self) -> None:
         for graph in self._model.graphs():
@@ -238,3 +256,14 @@ class _Conversion:
 
 def _name(node: ir.Node) -> str:
     return node.name or str(node.outputs[0].name)
+
+
+def _is_float(value: ir.Value) -> bool:
+    return value.dtype == FLOAT and is_tensor(value)
+
+
+def _has_floats(node: ir.Node) -> bool:
+    """Whether the node reads or writes float32, and holds no graph."""
+    if any(attribute.type == ir.AttributeType.GRAPH for attribute in node.attributes.values()):
+        return False
+    return any(v is not None and _is_float(v) for v in (*node.inputs, *node.outputs))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -220,3 +221,10 @@ CASES: dict[str, Callable[..., Any]] = {
     "K = QuantizeLinear<output_dtype = 3>(a, z)\nY = CastLike(K, a)": _quantised,
 }
 """The graph, and a function of the inputs in the order in which it names them. Y is the result."""
+
+
+def result(text: str, named: Mapping[str, Array]) -> Array:
+    """The result of a graph of CASES for inputs of these names."""
+    names = dict.fromkeys(re.findall(r"\b[a-z]\b", re.sub("<.*>", "", text)))
+    with np.errstate(all="ignore"):
+        return np.asarray(CASES[text](*(named[name] for name in names)))
