@@ -35,19 +35,38 @@ class LowType:
             return array.astype(self.dtype.numpy()).astype(np.float64)
 
     def misfit(self, constant: Array) -> str:
-        """Reason why the type cannot hold a constant, or "".
+        """Reason why the type cannot hold a constant, or "": it is `beyond` the type, or `faint`."""
+        return self.beyond(constant) or self.faint(constant)
 
-        It cannot if a number is beyond its range, or if the largest number is below the smallest normal one, so that
-        the whole constant loses digits or becomes 0. Small numbers beside larger ones count as 0.
-        """
-        finite = np.abs(constant[np.isfinite(constant)]).astype(np.float64)
-        top = float(finite.max(initial=0))
-        if not np.isfinite(self.rounded(np.array(top))):
+    def beyond(self, constant: Array, *, room: float = 1) -> str:
+        """Reason against a constant with a finite number beyond the range divided by `room`, or ""."""
+        top = _largest(constant)
+        if not np.isfinite(self.rounded(np.array(top * room))):
             return f"a constant of {top:.6g} is beyond {self.name}, which ends at {self.largest:g}"
-        if 0 < top < self.smallest_normal:
-            held = float(self.rounded(np.array(top)))
-            return f"a constant of {top:.3g} becomes {held:.3g} in {self.name}"
         return ""
+
+    def faint(self, constant: Array) -> str:
+        """Reason against a constant whose largest number is below the smallest normal one, or "".
+
+        The whole constant loses digits or becomes 0. Small numbers beside larger ones count as 0.
+        """
+        top = _largest(constant)
+        if 0 < top < self.smallest_normal:
+            return f"a constant of {top:.3g} becomes {float(self.rounded(np.array(top))):.3g} in {self.name}"
+        return ""
+
+    def lost(self, constant: Array, *, beside: float = 0) -> str:
+        """Reason against a constant with any number that loses digits, or "". beside : what is added to each."""
+        exact = np.abs(constant[np.isfinite(constant) & (constant != 0)]).astype(np.float64)
+        errors = np.abs(self.rounded(exact) - exact) / (exact + beside)
+        if not errors.size or errors.max() <= 1.001 * self.half_ulp:
+            return ""
+        worst = exact[errors.argmax()]
+        return f"a divisor of {worst:.3g} becomes {float(self.rounded(worst)):.3g} in {self.name}"
+
+
+def _largest(constant: Array) -> float:
+    return float(np.abs(constant[np.isfinite(constant)]).astype(np.float64).max(initial=0))
 
 
 def _low(name: str, dtype: ir.DataType, opset: int) -> LowType:

@@ -23,6 +23,7 @@ from simam_deploy.graph.versions import OVERRIDABLE_IR, with_functions
 from simam_deploy.precision.low_types import LowType
 from simam_deploy.precision.raise_opset import raise_opset
 from simam_deploy.precision.slots import FLOAT, Slots, low_slots
+from simam_deploy.precision.unfit import reasons
 from simam_deploy.rewrite.forms import function as form
 from simam_deploy.rewrite.functions import FALLBACKS
 from simam_deploy.text import counted
@@ -122,12 +123,14 @@ class _Conversion:
 
     def choose(self) -> None:
         """Decide for each node whether it is low."""
-        opset = self._model.opset_imports.get("", 0)
-        touched = [node for node in self._nodes() if _has_floats(node)]
+        nodes, opset = self._nodes(), self._model.opset_imports.get("", 0)
+        touched = [node for node in nodes if _has_floats(node)]
         slots = {node: low_slots(node, opset, self._low) for node in touched}
+        known = {node: found for node, found in slots.items() if not isinstance(found, str)}
+        unfit = {} if self._blunt else reasons(nodes, known, self._low)
         for node, found in slots.items():
             reason = self._keep(node) or (found if isinstance(found, str) else self._against(node, found))
-            if reason:
+            if reason := reason or unfit.get(node, ""):
                 self._result.kept.append(KeptRow(_name(node), node.op_type, reason))
             elif not isinstance(found, str):
                 self._slots[node] = found
@@ -145,10 +148,7 @@ class _Conversion:
         if (writes and not gives.intersection(writes)) or (reads and not takes.intersection(reads)):
             return f"{node.op_type} takes no {self._low.name} in opset {self._model.opset_imports['']}"
         named = (str(v.name) for _, v in (*inputs, *outputs) if _is_float(v))
-        if reason := next((self._unfit[name] for name in named if name in self._unfit), ""):
-            return reason
-        held = [] if self._blunt else [v.const_value for at, v in inputs if at in takes and _is_float(v)]
-        return next(filter(None, (self._low.misfit(tensor.numpy()) for tensor in held if tensor is not None)), "")
+        return next((self._unfit[name] for name in named if name in self._unfit), "")
 
     def convert(self, *, keep_io: bool) -> None:
         """Give every value its type, and insert the casts."""

@@ -48,6 +48,8 @@ def test_a_constant_that_does_not_fit_makes_an_island(tmp_path: Path) -> None:
     assert {row.reason for row in made.kept} == {
         "a constant of 102399 is beyond fp16, which ends at 65504",
         "a constant of 1e-08 becomes 0 in fp16",
+        "takes 't': a constant of 1e-08 becomes 0 in fp16",
+        "takes 'q': a constant of 1e-08 becomes 0 in fp16",
     }
     held = {name: value.const_value.numpy() for name, value in made.model.graph.initializers.items()}
     assert held["n"] == 102399
