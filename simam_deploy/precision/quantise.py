@@ -95,19 +95,29 @@ def _unfit(calibration: Calibration, preset: Preset, target: str) -> dict[str, s
 
 
 def _among_floats(calibration: Calibration, preset: Preset, reasons: Collection[str]) -> list[str]:
-    """Nodes around layers that would round what nothing else rounds; they gain nothing. By plain name."""
-    layers = [n for n in calibration.model.graph.node if n.op_type in LAYERS and n.name not in reasons]
-    rounded = {name for node in layers for name in node.input}
-    rounded |= {name for node in layers for name in node.output if node.op_type in preset.behind}
-    found = []
-    for node in calibration.model.graph.node:
-        given = [name for name in node.input if name in calibration.ranges]
-        if node.op_type in preset.around:
-            if given and {*given} <= rounded and node.name not in reasons:
-                rounded.update(node.output)
-            else:
-                found.append(node.name)
-    return found
+    """Nodes around layers that gain nothing from integers. By plain name.
+
+    Such a node reads what is float anyway, or no layer reads what comes of it: at the end of a detector, one scale
+    for boxes and scores would leave nothing of the scores. An activation goes with the layer in front.
+    """
+    nodes = calibration.model.graph.node
+    layers = [node for node in nodes if node.op_type in LAYERS and node.name not in reasons]
+    behind = {name for node in layers for name in node.output if node.op_type in preset.behind}
+    wanted = {name for node in layers for name in node.input}
+    rounded = behind | wanted
+    around = [node for node in nodes if node.op_type in preset.around and node.name not in reasons]
+    joined = set()
+    for node in around:
+        given = {name for name in node.input if name in calibration.ranges}
+        if given and given <= rounded:
+            rounded.update(node.output)
+            joined.add(node.name)
+    for node in reversed(around):
+        if wanted.isdisjoint(node.output) and not (node.op_type in ("Relu", "Clip") and node.input[0] in behind):
+            joined.discard(node.name)
+        elif node.name in joined:
+            wanted.update(node.input)
+    return [node.name for node in nodes if node.op_type in preset.around and node.name not in joined]
 
 
 def _is_finite(tensor: onnx.TensorProto) -> bool:

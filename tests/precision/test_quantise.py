@@ -151,6 +151,30 @@ def test_nothing_is_rounded_among_float_nodes(calibration: Calibration) -> None:
     assert producer(pool.inputs[0]) == "Conv"
 
 
+def test_nothing_is_rounded_behind_the_last_layer(tmp_path: Path) -> None:
+    """Boxes and scores in one output: with one scale, nothing would be left of the scores."""
+    graph = """g (float[N,3,8,8] x) => (float[N,12,8,8] y) {
+    [conv1] a = Conv <pads = [1, 1, 1, 1]> (x, w1, b1)
+    [boxes] b = Mul (a, stride)
+    [sigmoid] s = Sigmoid (a)
+    [concat] y = Concat <axis = 1> (b, s) }"""
+    path, samples = saved(tmp_path, net(graph, given={"stride": np.array(600, np.float32)}))
+    made = quantise(calibrate(path, samples), "cpu")
+    assert (made.q, made.dq) == (2, 4)
+    with opened(made.model) as session:
+        scores = session.run({"x": images(1)})["y"][:, 6:]
+    assert 0.4 < scores.mean() < 0.6
+    assert len({*scores.ravel()}) > 50
+
+
+def test_an_activation_goes_with_its_layer(tmp_path: Path) -> None:
+    graph = NET.replace("[simam] s = simam.SimAM <e_lambda: float = 0.0001> (a)", """[relu0] z = Relu (a)
+    [simam] s = simam.SimAM <e_lambda: float = 0.0001> (z)""")  # fmt: skip
+    path, samples = saved(tmp_path, net(graph))
+    made = quantise(calibrate(path, samples), "cpu").model
+    assert [node.name for node in made.graph if node.op_type == "Relu"] == []  # its range is that of the rounding
+
+
 def test_one_calibration_serves_all_targets_and_stays(calibration: Calibration) -> None:
     before = calibration.model.SerializeToString(deterministic=True)
     first = ir.to_proto(quantise(calibration, "cpu").model).SerializeToString(deterministic=True)
