@@ -202,6 +202,7 @@ def _in_int8(model: ir.Model, wanted: Wanted, samples: Samples, say: Say) -> Con
             wanted.target,
             min_snr=wanted.min_snr,
             max_drop=None if wanted.max_drop is None else wanted.max_drop / 100,
+            keep_float=wanted.keep_float,
             on_progress=say,
         )
     model, low = made.model, InLow(made.model)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -42,12 +42,16 @@ def sensitivity(
     samples: Samples,
     target: str = "cpu",
     *,
+    keep_float: Collection[str] = (),
     few: int = FEW,
     on_progress: Say | None = None,
 ) -> list[Sensitivity]:
-    """The layers that become integer, worst first. Runs each on `few` samples, in ONNX Runtime."""
+    """The layers that become integer, worst first. Runs each on `few` samples, in ONNX Runtime.
+
+    keep_float : names of nodes that stay float32.
+    """
     say = on_progress or (lambda _: None)
-    whole = quantise(calibration, target)
+    whole = quantise(calibration, target, keep_float=keep_float)
     part = samples.fewer(few)
     with opened(calibration.float32()) as session:
         exact = [session.run(feed) for feed in part]
@@ -67,6 +71,7 @@ def fall_back(
     min_snr: float | None = None,
     max_drop: float | None = None,
     metric: Metric | None = None,
+    keep_float: Collection[str] = (),
     few: int = FEW,
     on_progress: Say | None = None,
 ) -> Quantised:
@@ -75,6 +80,7 @@ def fall_back(
     min_snr  : least SNR of the outputs against the float32 model, in dB.
     max_drop : largest loss of `metric` against the float32 model.
     metric   : by default the share of samples with the largest output at the same class, for one output (N, classes).
+    keep_float : names of nodes that stay float32 in any case.
     few      : samples for SNR and the default metric.
     Takes some log2(layers) trials. Raises InputError without a bound, and if `max_drop` needs a metric.
     """
@@ -95,21 +101,25 @@ def fall_back(
             drop = best - judge(session)
             return f"a drop of {drop:.4g}, above {max_drop:g}" if max_drop is not None and drop > max_drop else ""
 
+    def trial(count: int) -> Quantised:
+        return quantise(calibration, target, keep_float=[*keep_float, *(layer.node for layer in order[:count])])
+
     say("all layers in int8")
-    made = quantise(calibration, target)
+    order: list[Sensitivity] = []
+    made = trial(0)
     why = shortfall(made)
     if not why:
         return made
-    order = sensitivity(calibration, samples, target, few=few, on_progress=on_progress)
+    order = sensitivity(calibration, samples, target, keep_float=keep_float, few=few, on_progress=on_progress)
     low, high = 0, len(order)  # too few in float32, and enough
     while high - low > 1:
         count = (low + high) // 2
         say(f"{count} of {len(order)} layers in float32")
-        if shortfall(quantise(calibration, target, keep_float=[layer.node for layer in order[:count]])):
+        if shortfall(trial(count)):
             low = count
         else:
             high = count
-    made = quantise(calibration, target, keep_float=[layer.node for layer in order[:high]])
+    made = trial(high)
     reasons = {layer.node: f"alone in int8 it gives {layer.snr_db:.1f} dB; all give {why}" for layer in order[:high]}
     return replace(made, rows=tuple(replace(r, reason=reasons.get(r.node, r.reason)) for r in made.rows))
 

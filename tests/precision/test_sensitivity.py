@@ -46,6 +46,15 @@ def test_as_few_layers_as_the_bound_needs_go_back(bad_second: Calibrated) -> Non
     assert f"below {found[1].snr_db - 4:g}" in reason
 
 
+def test_what_is_kept_stays_float_with_or_without_a_bound(bad_second: Calibrated) -> None:
+    calibration, samples = bad_second
+    assert "fc" not in {layer.node for layer in sensitivity(calibration, samples, keep_float=["fc"])}
+    assert fall_back(calibration, samples, min_snr=1, keep_float=["fc"]).integer == ("conv1", "conv2")
+    made = fall_back(calibration, samples, min_snr=36, keep_float=["fc"])
+    assert made.integer == ("conv1",)
+    assert {row.node: row.reason for row in made.rows}["fc"] == "asked for"
+
+
 def test_a_bound_that_holds_leaves_all(bad_second: Calibrated) -> None:
     assert len(fall_back(*bad_second, min_snr=1).integer) == 3
 
