@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import difflib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import onnx
@@ -42,7 +42,7 @@ def quantise(
     preset, names = TARGETS[target], calibration.names
     kept = {_plain(calibration, name): "asked for" for name in keep_float}
     chosen = None if only is None else _plain(calibration, only)
-    reasons = {**_unfit(calibration, preset, target), **kept}
+    reasons = {**_unfit(calibration, preset), **kept}
     left = {*reasons, *_among_floats(calibration, preset, reasons)}
     proto = _with_pairs(calibration, preset, left, chosen)
     _tidy(proto, calibration.model)
@@ -72,7 +72,7 @@ def _plain(calibration: Calibration, name: str) -> str:
     return plain
 
 
-def _unfit(calibration: Calibration, preset: Preset, target: str) -> dict[str, str]:
+def _unfit(calibration: Calibration, preset: Preset) -> dict[str, str]:
     """Reasons against rounding around nodes of the graph, by plain name."""
     model, own = calibration.model, calibration.names.values
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
@@ -87,11 +87,24 @@ def _unfit(calibration: Calibration, preset: Preset, target: str) -> dict[str, s
             reasons[node.name] = f"its weight {own[touched[0]]!r} holds NaN or infinity"
         elif touched:
             reasons[node.name] = f"{own[touched[0]]!r} becomes NaN or infinite on the samples"
-        elif node.op_type in LAYERS and node.op_type not in preset.layers:
-            reasons[node.name] = f"{node.op_type} has no integer kernel on {target}"
-        elif node.op_type in LAYERS and not {node.input[0], node.output[0]} <= {*calibration.ranges, *weights}:
-            reasons[node.name] = NO_RANGE
+        elif node.op_type in LAYERS and (reason := _unfit_layer(node, calibration, preset, weights)):
+            reasons[node.name] = reason
     return reasons
+
+
+def _unfit_layer(
+    node: onnx.NodeProto, calibration: Calibration, preset: Preset, weights: Mapping[str, onnx.TensorProto]
+) -> str:
+    if node.op_type not in preset.layers:
+        return f"{node.op_type} has no integer kernel there"
+    if not {node.input[0], node.output[0]} <= {*calibration.ranges, *weights}:
+        return NO_RANGE
+    if preset.bias and node.op_type == "Gemm" and {*node.input[1:]} <= {*weights}:
+        transposed = any(a.name == "transB" and a.i for a in node.attribute)
+        outputs = weights[node.input[1]].dims[0 if transposed else 1]
+        if any(list(weights[bias].dims) != [outputs] for bias in node.input[2:]):
+            return f"its bias is no vector of {outputs} numbers, which int32 needs"
+    return ""
 
 
 def _among_floats(calibration: Calibration, preset: Preset, reasons: Collection[str]) -> list[str]:
@@ -151,6 +164,7 @@ def _with_pairs(
         extra_options={
             "ActivationSymmetric": preset.signed,
             "QuantizeBias": preset.bias,
+            "QDQDisableWeightAdjustForInt32Bias": not preset.bias,
             "OpTypesToExcludeOutputQuantization": [op for op in LAYERS if op not in preset.behind],
         },
     )

@@ -129,6 +129,16 @@ def test_layers_of_other_types_stay(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("shape", [(1, 5), (1,), ()])
+def test_a_gemm_whose_bias_is_broadcast(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    path, samples = saved(tmp_path, net(given={"b3": np.ones(shape, np.float32)}))
+    calibration = calibrate(path, samples)
+    made = quantise(calibration, "cpu")
+    reasons = {row.node: row.reason for row in made.rows}
+    assert reasons["fc"] == "its bias is no vector of 5 numbers, which int32 needs"
+    assert quantise(calibration, "tensorrt").integer == ("conv1", "conv2", "fc")
+
+
 def test_transposed_convolutions_are_integer_where_a_kernel_is(tmp_path: Path) -> None:
     graph = NET.replace("c = Conv <pads = [1, 1, 1, 1]> (r, w2)", "c = ConvTranspose (r, w4)")
     w4 = np.random.default_rng(0).standard_normal((6, 4, 3, 3)).astype(np.float32)
@@ -136,7 +146,7 @@ def test_transposed_convolutions_are_integer_where_a_kernel_is(tmp_path: Path) -
     calibration = calibrate(path, samples)
     assert quantise(calibration, "tensorrt").integer == ("conv1", "conv2", "fc")
     made = quantise(calibration, "cpu")
-    assert {row.node: row.reason for row in made.rows}["conv2"] == "ConvTranspose has no integer kernel on cpu"
+    assert {row.node: row.reason for row in made.rows}["conv2"] == "ConvTranspose has no integer kernel there"
     assert noise(path, samples, made) > 20
 
 
