@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from simam_deploy.api.comparing import verify
@@ -13,6 +14,7 @@ from simam_deploy.api.given import OnePath
 from simam_deploy.api.lowering import analyze, convert
 from simam_deploy.api.timing import bench
 from simam_deploy.block import Found
+from simam_deploy.errors import NoBlockError
 from simam_deploy.graph import onnx_file
 from simam_deploy.graph.shapes.types import StaticShape
 from simam_deploy.match import find as search
@@ -41,15 +43,24 @@ def fuse(
     form: str = "function",
     repair: bool = False,
     epilogue: bool = False,
+    e_lambda: float | OnePath | None = None,
     on_progress: Say | None = None,
 ) -> Fused:
     """Write each SimAM block of the ONNX file `file` in `form`, to `output`, with a manifest at `<output>.json`.
 
     Everything else keeps its nodes, names, weights, opset and metadata. form, repair, epilogue : as in
     `rewrite.fuse.fuse`, which takes a model in memory.
+    e_lambda : λ of all blocks, or the ONNX file that has them, where a converter rounded λ to 16 bits.
     Raises ModelFileError, NoBlockError, FormError, InputError and OutputError; nothing is written then.
     """
-    return fuse_file(file, output, form, on_progress, repair=repair, epilogue=epilogue)
+    wanted: tuple[float, ...] = ()
+    if isinstance(e_lambda, str | os.PathLike):
+        wanted = tuple(block.e_lambda for block in find_blocks(e_lambda).blocks)
+        if not wanted:
+            raise NoBlockError(f"{os.fspath(e_lambda)} holds no SimAM block whose λ could be taken")
+    elif e_lambda is not None:
+        wanted = (e_lambda,)
+    return fuse_file(file, output, form, on_progress, repair=repair, epilogue=epilogue, e_lambda=wanted)
 
 
 def specialise(

@@ -25,6 +25,7 @@ from simam_deploy.graph.round_low import to_float32
 from simam_deploy.graph.shapes.types import StaticShape
 from simam_deploy.precision.low_types import LOW_TYPES
 from simam_deploy.precision.reference import low_reference
+from simam_deploy.rewrite.restore_lambda import rounded_lambda
 from simam_deploy.runtimes import open_session
 from simam_deploy.runtimes.session import Session
 from simam_deploy.text import Say
@@ -133,10 +134,12 @@ def verify(
             limits=own,
             on_progress=say,
         )
+    for taps in chosen.taps.values():
+        notes += filter(None, (rounded_lambda(tap.block, tap.e_lambda) for tap in taps))
     for label, file in chosen.files.items():
         if kinds[file].low and not label.endswith(("onnx_half", "onnx_reference")) and provider is None:
             notes.append(f"{label}: {NOT_SHOWN.format(kinds[file].low)}")
-    report.notes += [*notes, *(f"left out: {reason}" for reason in chosen.skipped)]
+    report.notes += [*dict.fromkeys(notes), *(f"left out: {reason}" for reason in chosen.skipped)]
     return report
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from simam_deploy.cli import render
-from simam_deploy.cli.choices import one_of
+from simam_deploy.cli.choices import file_of, one_of
 from simam_deploy.cli.options import (
     FileArgument,
     FoldEpilogueOption,
@@ -31,6 +31,14 @@ def fuse(
     repair: Annotated[
         bool, typer.Option("--repair", help="Where M - 1 is a constant for another size, take it from the shape.")
     ] = False,
+    e_lambda: Annotated[
+        str | None,
+        typer.Option(
+            "--lambda",
+            help="λ before a converter rounded it to 16 bits: a number, or the ONNX file that has it.",
+            autocompletion=file_of(".onnx"),
+        ),
+    ] = None,
     specialise: Annotated[
         str | None,
         typer.Option(
@@ -44,7 +52,7 @@ def fuse(
 ) -> None:
     """Find the SimAM blocks in an ONNX file and write them in another form."""
     if specialise is not None:
-        _refuse_with_specialise(specialise, form, repair)
+        _refuse_with_specialise(specialise, form, repair or e_lambda is not None)
     elif shape is not None:
         raise InputError("--shape is for the comparison that --specialise makes; fuse by itself runs nothing")
     from simam_deploy import api
@@ -57,6 +65,7 @@ def fuse(
                 form=form,
                 repair=repair,
                 epilogue=epilogue,
+                e_lambda=_lambda(e_lambda),
                 on_progress=lambda node: say(f"check the block at {node}"),
             )
         else:
@@ -66,6 +75,13 @@ def fuse(
         return
     render.fused(done, f"{output}: SimAM blocks")
     render.verdict(done.verdict)
+
+
+def _lambda(text: str | None) -> float | str | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return text
 
 
 def _refuse_with_specialise(target: str, form: str, repair: bool) -> None:

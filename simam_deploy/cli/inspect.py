@@ -31,6 +31,7 @@ def inspect(file: FileArgument, as_json: JsonOption = False, quiet: QuietOption 
         ran = f"{use.ran} of {use.of} nodes" if use.ran is not None else "not seen"
         target, why = f" ({use.target})" if use.target else "", use.why and f"; {use.why}"
         render.lines([f"compiled kernel, in ort: {ran}{target}{why}"])
+    render.lines(seen.rounded)
     render.lines(seen.shared, "inner values that others use too; fuse keeps these and says so:")
     render.lines(
         seen.defaults, "inputs whose defaults are its constants; after fuse, feeding others changes nothing in it:"

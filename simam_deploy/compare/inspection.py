@@ -14,6 +14,7 @@ from simam_deploy.compare.kernel_use import kernel_in
 from simam_deploy.formula import BLOCKED_DOMAIN
 from simam_deploy.graph import onnx_file
 from simam_deploy.match import find
+from simam_deploy.rewrite.restore_lambda import rounded_lambda
 from simam_deploy.runtimes import KernelUse
 
 
@@ -46,6 +47,11 @@ class Inspection:
         return [f"{block.node}: {', '.join(block.defaults)}" for block in self.found.blocks if block.defaults]
 
     @property
+    def rounded(self) -> list[str]:
+        """A line for each block whose λ looks rounded to 16 bits."""
+        return list(filter(None, (rounded_lambda(block.node, block.e_lambda) for block in self.found.blocks)))
+
+    @property
     def verdict(self) -> str:
         """In one line, how many blocks were found."""
         return self.found.verdict
@@ -71,6 +77,7 @@ class Inspection:
             "kernel": asdict(self.kernel),
             "shared": self.shared,
             "defaults": self.defaults,
+            "rounded": self.rounded,
             "near_misses": [miss.as_dict() for miss in self.found.near_misses],
             "specialised": self.specialised,
             "disagreements": list(self.disagreements),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from simam_deploy.rewrite.forms import form_named
 from simam_deploy.rewrite.functions import called, clean_functions, clean_imports, declare_calls
 from simam_deploy.rewrite.fused import BlockRow, Fused
 from simam_deploy.rewrite.lower import clean_names, lower
+from simam_deploy.rewrite.restore_lambda import rounded_lambda, with_lambdas
 
 
 def fuse(
@@ -32,6 +33,7 @@ def fuse(
     *,
     repair: bool = False,
     epilogue: bool = False,
+    e_lambda: Sequence[float] = (),
     found: Found | None = None,
 ) -> Fused:
     """Write every SimAM block of `model` in `form`; all else keeps its nodes, names, weights, opset and metadata.
@@ -42,6 +44,7 @@ def fuse(
     from the shape of x.
     epilogue : fold the epilogue of SimAM into its node where one operator does it all (epilogue.py), for the forms
     that have a node. Otherwise, nodes that have it folded in are taken apart again.
+    e_lambda : λ of all blocks, or of each, where a converter rounded them to 16 bits: see restore_lambda.py.
     found : the blocks of `model`, where they have been searched for already.
     Raises NoBlockError when there is no block (with the near misses), FormError when a block cannot be written so
     (with every block and every reason) or the opset is older than 7, InputError when there is no such form or the
@@ -50,6 +53,8 @@ def fuse(
     written_as = form_named(form, epilogue=epilogue)
     _refuse_specialised(model)
     found = find(model, on_progress) if found is None else found
+    found = with_lambdas(found, e_lambda) if e_lambda else found
+    rounded = list(filter(None, (rounded_lambda(block.node, block.e_lambda) for block in found.blocks)))
     result = model.clone()
     chosen = choose(result, found.in_clone(model, result), form, repair=repair, epilogue=epilogue)
     if form == "custom_op":
@@ -63,7 +68,7 @@ def fuse(
     )
     clean_functions(result, functions, called_before, chosen.kept)
     clean_imports(result)
-    notes += [*chosen.notes, *lowered.notes, *(with_functions(result) if functions else [])]
+    notes += [*rounded, *chosen.notes, *lowered.notes, *(with_functions(result) if functions else [])]
     rows = [
         BlockRow(b.node, b.shape, b.dtype.name, b.e_lambda, b.form, form, b.op if epilogue else OP_NAME)
         for b in lowered.sources
@@ -87,13 +92,14 @@ def fuse_file(
     *,
     repair: bool = False,
     epilogue: bool = False,
+    e_lambda: Sequence[float] = (),
 ) -> Fused:
     """`fuse` from one ONNX file to another, with a manifest beside it. Raises as `fuse`, `onnx_file.load` and
     `files.staging` do; nothing is written then, and `source` is never touched."""
     model = onnx_file.load(source)
     refuse_overwriting_inputs(target, [source, *onnx_file.weight_files(model, source)])
     with staging(target) as staged, onnx_file.blaming(source):
-        fused = fuse(model, form, on_progress, repair=repair, epilogue=epilogue)
+        fused = fuse(model, form, on_progress, repair=repair, epilogue=epilogue, e_lambda=e_lambda)
         write(fused, staged, manifest.file_source(Path(source)))
     return replace(fused, notes=(*fused.notes, *manifest.stale(Path(target))))
 

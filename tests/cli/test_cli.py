@@ -26,6 +26,7 @@ INSPECTED = {
         "blocks",
         "kernel",
         "shared",
+        "rounded",
         "near_misses",
         "specialised",
         "defaults",
