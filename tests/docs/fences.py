@@ -27,6 +27,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from unittest.mock import patch
 
+import numpy as np
+from numpy.typing import NDArray
+
 ROOT = Path(__file__).parents[2]
 FENCE = re.compile(r"^```(?P<info>[^\n`]*)\n(?P<text>.*?)^```$", re.M | re.S)
 LANGUAGES = {"python", "sh", "cpp"}
@@ -82,13 +85,14 @@ def _parts(info: str) -> tuple[str, str]:
 
 def prepare(folder: Path) -> None:
     """The files that pages begin with: a YOLO that the real Ultralytics exported, under two names; the
-    digits network; the kernel library."""
+    digits network, and scans that it was not trained on; the kernel library."""
     from simam_deploy import native
 
     (yolo,) = ROOT.glob(f"tests/**/{YOLO}")
     for name in ("yolo.onnx", "best.onnx"):
         shutil.copyfile(yolo, folder / name)
     (folder / "digits.onnx").write_bytes(digits())
+    np.savez(folder / "scans.npz", x=scans())
     if library := native.library():
         shutil.copyfile(library.path, folder / library.path.name)
 
@@ -103,6 +107,13 @@ def digits() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         export(model, example, Path(folder, "digits.onnx"), dynamic=["batch"], check=False)
         return Path(folder, "digits.onnx").read_bytes()
+
+
+def scans() -> NDArray[np.float32]:
+    """(100, 1, 8, 8)."""
+    from export_models import digits as network
+
+    return network.test_set()[0][:100]
 
 
 def run_page(page: Path) -> Iterator[tuple[Fence, str]]:
