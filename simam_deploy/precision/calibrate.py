@@ -121,24 +121,25 @@ def _collect(
 
     ONNX Runtime's calibrators keep all activations of all feeds that they are given; so they get one at a time.
     """
+    ort = framework("onnxruntime", "ort", "quantise")
     framework("onnxruntime.quantization", "ort", "quantise")
-    from onnxruntime import quantization
-    from onnxruntime.quantization import calibrate as ort
+    from onnxruntime.quantization import calibrate as calibrators
+    from onnxruntime.quantization.quant_utils import load_model_with_shape_infer
 
+    augmented = str(path.with_name("augmented.onnx"))
+    options = ort.SessionOptions()
+    options.log_severity_level = 4  # it names values as they are in the copy
     with (
         contextlib.redirect_stdout(io.StringIO()),
         warnings.catch_warnings(),
         _as_ours(names),
     ):  # it prints its progress
         warnings.simplefilter("ignore", RuntimeWarning)  # all NaN
-        inferred = quantization.quant_utils.load_model_with_shape_infer(path)
-        collector = ort.create_calibrator(
-            path,
-            sorted(CALIBRATED),
-            augmented_model_path=str(path.with_name("augmented.onnx")),
-            calibrate_method=ort.CalibrationMethod[METHODS[method]],
-            extra_options={"symmetric": False},
-        )
+        inferred = load_model_with_shape_infer(path)
+        kind = getattr(calibrators, f"{METHODS[method]}Calibrater")
+        collector = kind(path, sorted(CALIBRATED), augmented_model_path=augmented, symmetric=False)
+        collector.augment_graph()
+        collector.infer_session = ort.InferenceSession(augmented, options, providers=["CPUExecutionProvider"])
         if only is not None:
             collector.tensors_to_calibrate &= only
         for number, feed in enumerate(feeds(), start=1):

@@ -43,6 +43,7 @@ def prepare(model: ir.Model) -> Prepared:
     except NoBlockError:
         notes.append("no SimAM block was found in it")
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    _fold_betas(model)
     folded = _fold_batch_norms(model)
     if folded:
         notes.append(f"{counted(folded, 'BatchNormalization')} folded into the convolution or Gemm in front")
@@ -75,6 +76,23 @@ def _without_functions(model: ir.Model) -> tuple[ir.Model, list[str]]:
     names = ", ".join(sorted({on_one_line(f"{f.domain}::{f.name}") for f in theirs}))
     result = InlinePass(criteria=lambda function: function.domain != OP_DOMAIN)(model)
     return result.model, [f"inlined, as the quantiser does not look into functions: {names}"]
+
+
+def _fold_betas(model: ir.Model) -> None:
+    """Multiply the bias of each Gemm by its beta. The quantiser of ONNX Runtime 1.32 loses a beta that is not 1."""
+    for node in model.graph:
+        bias = node.inputs[2] if node.op_type == "Gemm" and not node.domain and len(node.inputs) > 2 else None
+        if bias is None or bias.const_value is None or not bias.is_initializer() or "beta" not in node.attributes:
+            continue
+        held = bias.const_value.numpy()
+        name = f"{bias.name}_times_beta_of_{node.outputs[0].name}"
+        tensor = ir.tensor((held * node.attributes["beta"].as_float()).astype(held.dtype), name=name)
+        value = ir.Value(name=name, const_value=tensor)
+        model.graph.register_initializer(value)
+        node.replace_input_with(2, value)
+        del node.attributes["beta"]
+        if not bias.uses() and not bias.is_graph_output():
+            del model.graph.initializers[str(bias.name)]
 
 
 def _fold_batch_norms(model: ir.Model) -> int:

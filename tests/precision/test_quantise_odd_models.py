@@ -20,6 +20,7 @@ from simam_deploy.precision.quantise import quantise
 from simam_deploy.precision.quantised import Quantised
 from simam_deploy.precision.samples import Samples
 from simam_deploy.precision.sensitivity import opened, snr
+from simam_deploy.precision.targets import TARGETS
 from simam_deploy.runtimes import open_session
 
 
@@ -139,6 +140,14 @@ def test_a_gemm_whose_bias_is_broadcast(tmp_path: Path, shape: tuple[int, ...]) 
     assert quantise(calibration, "tensorrt").integer == ("conv1", "conv2", "fc")
 
 
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_gemm_keeps_its_beta(tmp_path: Path, target: str) -> None:
+    """The quantiser would lose it."""
+    graph = NET.replace("Gemm <transB = 1>", "Gemm <transB = 1, alpha = 0.5, beta = 0.25>")
+    path, samples = saved(tmp_path, net(graph, given={"b3": np.arange(5, dtype=np.float32)}))
+    assert noise(path, samples, quantise(calibrate(path, samples), target)) > 30
+
+
 def test_transposed_convolutions_are_integer_where_a_kernel_is(tmp_path: Path) -> None:
     graph = NET.replace("c = Conv <pads = [1, 1, 1, 1]> (r, w2)", "c = ConvTranspose (r, w4)")
     w4 = np.random.default_rng(0).standard_normal((6, 4, 3, 3)).astype(np.float32)
@@ -177,7 +186,7 @@ def test_bodies_stay_float_with_a_note(tmp_path: Path) -> None:
     assert noise(path, samples, made) > 20
 
 
-@pytest.mark.parametrize("target", ["cpu", "tensorrt", "openvino"])
+@pytest.mark.parametrize("target", TARGETS)
 def test_dead_channels_and_dead_maps(tmp_path: Path, target: str) -> None:
     given = {"w1": np.zeros((6, 3, 3, 3), np.float32), "b1": np.zeros(6, np.float32)}
     path, samples = saved(tmp_path, net(given=given))
