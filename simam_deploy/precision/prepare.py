@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import onnx_ir as ir
-from onnx_ir.passes.common import InlinePass, LiftConstantsToInitializersPass
+from onnx_ir.passes.common import InlinePass, LiftConstantsToInitializersPass, RemoveInitializersFromInputsPass
 
 from simam_deploy.errors import InputError, NoBlockError, RuntimeUnavailable
 from simam_deploy.formula import OP_DOMAIN
@@ -37,6 +37,9 @@ def prepare(model: ir.Model) -> Prepared:
     """
     _refuse(model)
     model, notes = _without_functions(model.clone())
+    if listed := sum(value.is_initializer() for value in model.graph.inputs):
+        notes.append(f"{counted(listed, 'weight')} that could be fed as an input can no longer")
+        RemoveInitializersFromInputsPass()(model)
     try:
         fused = fuse(model, "function", epilogue=True)
         model, notes = fused.model, [*notes, *fused.notes]

@@ -225,6 +225,18 @@ def test_weights_that_are_constant_nodes(tmp_path: Path) -> None:
     assert (made.q, made.dq) == (3, 6)
 
 
+def test_weights_that_are_inputs_too(tmp_path: Path) -> None:
+    """As files of IR version 3 list them."""
+    model = net()
+    for tensor in model.graph.initializer:
+        model.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    path, samples = saved(tmp_path, model)
+    made = quantise(calibrate(path, samples), "tensorrt")
+    assert "9 weights that could be fed as an input can no longer" in made.notes
+    assert [value.name for value in made.model.graph.inputs] == ["x"]
+    assert len(made.integer) == 3
+
+
 def test_a_model_without_simam(tmp_path: Path) -> None:
     path, samples = saved(tmp_path, net(NET.replace("simam.SimAM <e_lambda: float = 0.0001>", "Sigmoid")))
     made = quantise(calibrate(path, samples), "openvino")
