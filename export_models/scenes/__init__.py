@@ -1,0 +1,1 @@
+"""Scanned digits on photographs, to be found and named."""
