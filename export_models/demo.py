@@ -1,7 +1,7 @@
 """The whole job on real input: `make demo`, or `python -m export_models.demo build/demo`.
 
-Exports `digits` and ResNet-50, proves both equal to PyTorch in every form on every runtime (on the held-out scans and
-on two photographs), compares the forms' speed and builds an engine for two GPUs.
+Exports `digits` and ResNet-50, compares both with PyTorch in every form on every runtime (on the held-out scans and
+on two photographs) and the speed of the forms, converts `digits` to float16 and int8, builds an engine for two GPUs.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from export_models import digits, resnet50
+from simam_deploy import api
 from simam_deploy.cli import render
 from simam_deploy.compare import bench, verify
 from simam_deploy.compare.inputs import Case, cases
@@ -25,6 +26,9 @@ from simam_deploy.to_onnx import export
 RUNTIMES = ["onnx_reference", "ort", "openvino"]
 THREADS = 2
 TARGETS = ["sm86", "sm89"]
+CALIBRATION = 128
+MOST_LOST = 0.003
+"""Of the accuracy in lower precision."""
 Say = Callable[[str], None]
 
 
@@ -69,6 +73,7 @@ def main(folder: Path) -> int:
             if name == "digits":
                 passed &= _agreement(chosen, given[0], labels, say)
             _speed(name, chosen, given[0], say)
+        passed &= _lower_precision(folder, images, labels, say)
         passed &= _engine(folder, say)
     render.lines([f"\nall rows passed; see {folder}/" if passed else "\nsome rows FAILED"])
     return 0 if passed else 1
@@ -116,6 +121,33 @@ def _speed(name: str, chosen: Candidates, case: Case, say: Say) -> None:
     for session in sessions:
         session.close()
     render.timing(f"{name}: time per call, batch {len(case.feeds[0][0])}, {THREADS} threads, interleaved", rows)
+
+
+def _lower_precision(folder: Path, images: np.ndarray, labels: np.ndarray, say: Say) -> bool:
+    """digits in float16 and int8, calibrated on scans of its training, and what it reads then."""
+    source = folder / "digits.onnx"
+    trained_on, _ = digits.training_set()
+    files = {source: "ort"}
+    for to, runtime in (("fp16", "onnx_half"), ("int8", "ort")):
+        path = folder / f"digits.{to}.onnx"
+        done = api.convert(source, path, to=to, inputs={"x": trained_on[:CALIBRATION]}, on_progress=say)
+        render.converted(done, f"\n{path}: what stays float32")
+        render.verdict(done.verdict)
+        files[path] = runtime
+    report = api.verify(*files, inputs=[str(folder / "test_digits.npz")], on_progress=_verifying(say, "digits"))
+    render.parity(report)
+    right = {}
+    for path, runtime in files.items():
+        with open_session(path, runtime) as session:
+            x = images.astype(session.inputs[0].dtype)
+            (logits,) = session.run({session.inputs[0].name: x}).values()
+        right[path.stem] = logits.argmax(axis=1) == labels
+    accuracy = {name: found.mean() for name, found in right.items()}
+    rows = [(name, f"{share:.2%}", bool(share >= accuracy["digits"] - MOST_LOST)) for name, share in accuracy.items()]
+    render.table(
+        f"digits: accuracy on {len(labels)} held-out scans", ("file", "accuracy", ""), rows, right=["accuracy"]
+    )
+    return report.passed and all(row[-1] for row in rows)
 
 
 def _engine(folder: Path, say: Say) -> bool:
