@@ -33,6 +33,7 @@ from simam_deploy.precision.low_types import LOW_TYPES, LowType
 from simam_deploy.precision.quantise import quantise
 from simam_deploy.precision.samples import Samples
 from simam_deploy.precision.sensitivity import fall_back, snr
+from simam_deploy.precision.speed import Speed, speed
 from simam_deploy.precision.targets import TARGETS
 from simam_deploy.precision.to_low import InLow, to_low
 from simam_deploy.rewrite.fuse import fuse
@@ -43,6 +44,8 @@ from simam_deploy.text import Say
 PRECISIONS = ("fp16", "bf16", "int8", "int8+fp16")
 FEW = 8
 """Samples on which the result is compared with the float32 file."""
+SECONDS = 2.0
+"""For the measurement of the speed of int8."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +107,7 @@ def convert_file(
         )
         if samples is not None:
             say("compare with the float32 file")
-            made = replace(made, snr_db=_snr_of(path, made.model, samples))
-            made = replace(made, notes=(*samples.notes, *made.notes))
+            made = _compared(path, made, samples, say)
         if wanted.min_snr is not None and made.snr_db is not None and made.snr_db < wanted.min_snr:
             raise VerificationError(
                 f"{Path(target).name} was not written: it keeps {made.snr_db:.1f} dB, and {wanted.min_snr:g} were "
@@ -221,16 +223,21 @@ def _in_int8(model: ir.Model, wanted: Wanted, samples: Samples, say: Say) -> Con
     )
 
 
-def _snr_of(source: Path, model: ir.Model, samples: Samples) -> float:
-    """SNR of the outputs against the float32 file, by the oracle for 16-bit types and by ONNX Runtime for int8."""
+def _compared(source: Path, made: Converted, samples: Samples, say: Say) -> Converted:
+    """With its SNR against the float32 file, by the oracle for 16-bit types, and, of int8 on a CPU, its speed."""
     part = samples.fewer(FEW)
     with tempfile.TemporaryDirectory(prefix="simam-deploy-") as folder:
         path = Path(folder, "converted.onnx")
-        onnx_file.save(model, path)
+        onnx_file.save(made.model, path)
         with open_session(source, "ort") as session:
             exact = [session.run(feed) for feed in part]
-        with open_session(path, "onnx_half" if onnx_file.half_types(model) else "ort") as session:
-            return snr(exact, (session.run(in_types_of(session, feed)) for feed in part))
+        with open_session(path, "onnx_half" if onnx_file.half_types(made.model) else "ort") as session:
+            found = snr(exact, (session.run(in_types_of(session, feed)) for feed in part))
+        timed: Speed | None = None
+        if made.wanted.to == "int8" and made.wanted.target == "cpu":
+            timed = speed(source, path, next(iter(samples)), seconds=SECONDS, on_progress=say)
+    pays = () if timed is None else (f"on this machine {timed}",)
+    return replace(made, snr_db=found, speed=timed, notes=(*samples.notes, *made.notes, *pays))
 
 
 def _write(made: Converted, staged: Path, source: manifest.Record) -> None:

@@ -13,6 +13,7 @@ import onnx_ir as ir
 from simam_deploy.block import Block
 from simam_deploy.precision.analysis import Analysis
 from simam_deploy.precision.quantised import LayerRow, Quantised
+from simam_deploy.precision.speed import Speed
 from simam_deploy.text import as_table, counted, on_lines
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Converted:
     kept : nodes that stay in float32.  converted : number of nodes in the low type, or of integer layers.
     blocks : the SimAM blocks in the file.  analysis : of 16-bit types.  quantised : of int8.
     snr_db : least SNR of the outputs against the float32 file, on some samples; None without samples.
+    speed : of int8 for the CPU against the float32 file, on this machine.
     """
 
     path: Path
@@ -39,6 +41,7 @@ class Converted:
     snr_db: float | None = None
     analysis: Analysis | None = None
     quantised: Quantised | None = None
+    speed: Speed | None = None
     notes: tuple[str, ...] = ()
 
     @property

@@ -26,7 +26,7 @@ class Speed:
     quiet: float
 
     def __str__(self) -> str:
-        pays = "it pays" if self.ratio > 1 else "it does not pay here"
+        pays = "it pays" if self.ratio > 1 else "it does not pay"
         return f"{self.ratio:.2f} times as fast as float32 ({self.low_us:.0f} for {self.float32_us:.0f} us): {pays}"
 
 
