@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes.common import LiftConstantsToInitializersPass
 
 from simam_deploy.formula import OP_DOMAIN, OPS
+from simam_deploy.graph.onnx_file import constants
 from simam_deploy.graph.round_low import inline, is_tensor
 from simam_deploy.graph.shapes import Shapes
 from simam_deploy.graph.versions import OVERRIDABLE_IR, with_functions
+from simam_deploy.match.op_sets import MEASURES
 from simam_deploy.precision.low_types import LowType
 from simam_deploy.precision.raise_opset import raise_opset
 from simam_deploy.precision.slots import FLOAT, Slots, low_slots
@@ -106,7 +107,7 @@ class _Conversion:
                 f"opset raised from {before} to {self._low.opset}, the first for {self._low.name}"
             )
             self._result.model = self._model = raised
-        LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(self._model)
+        constants.lift(self._model)
         if open_ := [v.name for v in self._model.graph.inputs if v.const_value is not None and _is_float(v)]:
             self._result.notes.append(
                 f"{counted(len(open_), 'weight')} may be replaced by callers and stay float32, with a cast behind: "
@@ -182,8 +183,8 @@ class _Conversion:
         """Let input `at` of `node` be `value` in the type `wanted`."""
         if value.dtype == wanted:
             return
-        if node.op_type == "Cast" and not node.domain:
-            return  # it takes either
+        if node.op_type in MEASURES | {"Cast"} and not node.domain:
+            return  # they take either
         node.replace_input_with(at, self._as(value, wanted))
 
     def _as(self, value: ir.Value, wanted: ir.DataType) -> ir.Value:
@@ -263,7 +264,9 @@ def _is_float(value: ir.Value) -> bool:
 
 
 def _has_floats(node: ir.Node) -> bool:
-    """Whether the node reads or writes float32, and holds no graph."""
-    if any(attribute.type == ir.AttributeType.GRAPH for attribute in node.attributes.values()):
+    """Whether the node reads or writes float32, holds no graph, and does not only measure."""
+    if node.op_type in MEASURES or any(
+        attribute.type == ir.AttributeType.GRAPH for attribute in node.attributes.values()
+    ):
         return False
     return any(v is not None and _is_float(v) for v in (*node.inputs, *node.outputs))

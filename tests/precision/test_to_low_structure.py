@@ -100,6 +100,12 @@ GRAPHS = {
         e = EyeLike<dtype = 1>(s)
         y = Mul(e, x)
     }""",
+    "constants": """g (float[2] x) => (float[2] y) {
+        t = Constant<value: tensor = float[2] {0.3, 0.9}>()
+        f = Constant<value_floats = [0.5, 0.25]>()
+        a = Mul(x, t)
+        y = Mul(a, f)
+    }""",
     "a window": """g (float[2] x) => (float[2] y) <int64 n = {2}> { w = HannWindow(n) y = Mul(w, x) }""",
     "statistics of a layer norm": """g (float[2] x) => (float[2] y, float[1] m) <float[2] w = {0.3, 0.9}> {
         y, m = LayerNormalization(x, w)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, MutableMapping
+from copy import copy
 
 import onnx_ir as ir
+from onnx_ir.passes.common import LiftConstantsToInitializersPass
 
 Change = Callable[[ir.TensorProtocol], ir.TensorProtocol]
 
@@ -24,6 +26,19 @@ def replace(model: ir.Model, change: Change) -> None:
         if value.const_value is not None:
             value.const_value = change(value.const_value)
     replace_in_attributes(model, change)
+
+
+def lift(model: ir.Model) -> None:
+    """Make every Constant node an initializer, in place.
+
+    The pass names the tensors, which a clone shares with its original: so they are copied before.
+    """
+    replace_in_attributes(model, _copied)
+    LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+
+
+def _copied(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+    return ir.TensorProtoTensor(ir.to_proto(tensor)) if isinstance(tensor, ir.TensorProtoTensor) else copy(tensor)
 
 
 def replace_in_attributes(model: ir.Model, change: Change) -> None:
