@@ -44,7 +44,9 @@ def quantise(
     chosen = None if only is None else _plain(calibration, only)
     reasons = {**_unfit(calibration, preset), **kept}
     left = {*reasons, *_among_floats(calibration, preset, reasons)}
-    proto = _with_pairs(calibration, preset, left, chosen)
+    if chosen is not None:
+        left |= {node.name for node in calibration.model.graph.node} - {chosen}
+    proto = _with_pairs(calibration, preset, left)
     _tidy(proto, calibration.model)
     model = ir.from_proto(proto)
     model.graph.sort()
@@ -139,9 +141,7 @@ def _is_finite(tensor: onnx.TensorProto) -> bool:
     return bool(np.isfinite(onnx.numpy_helper.to_array(tensor)).all())
 
 
-def _with_pairs(
-    calibration: Calibration, preset: Preset, left: Collection[str], chosen: str | None
-) -> onnx.ModelProto:
+def _with_pairs(calibration: Calibration, preset: Preset, left: Collection[str]) -> onnx.ModelProto:
     from onnxruntime.quantization import QuantType
     from onnxruntime.quantization.calibrate import TensorData
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
@@ -158,7 +158,7 @@ def _with_pairs(
         weight_qType=QuantType.QInt8,
         activation_qType=QuantType.QInt8 if preset.signed else QuantType.QUInt8,
         tensors_range=ranges,
-        nodes_to_quantize=[] if chosen is None else [chosen],
+        nodes_to_quantize=[],
         nodes_to_exclude=[*left],
         op_types_to_quantize=[*preset.layers, *preset.around],
         extra_options={

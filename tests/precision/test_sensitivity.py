@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.to_quantise import images, net, saved, unequal_planes, weights
+from helpers.to_quantise import NET, images, net, saved, unequal_planes, weights
 
 from simam_deploy.errors import InputError
 from simam_deploy.precision.calibrate import Calibration, calibrate
@@ -117,6 +117,16 @@ def test_a_layer_alone(bad_second: Calibrated) -> None:
     made = quantise(bad_second[0], "cpu", only="conv2")
     assert made.integer == ("conv2",)
     assert {row.reason for row in made.rows} == {"", "another one is asked for alone"}
+
+
+def test_a_layer_alone_rounds_nothing_for_others(tmp_path: Path) -> None:
+    graph = NET.replace("[pool] p = GlobalAveragePool (c)", """[beside] d = Conv <pads = [1, 1, 1, 1]> (r, w4)
+    e = Add (c, d)
+    [pool] p = GlobalAveragePool (e)""")  # fmt: skip
+    path, samples = saved(tmp_path, net(graph, given={"w4": weights(3)["w2"]}))
+    made = quantise(calibrate(path, samples), "cpu", only="conv2").model
+    (beside,) = [node for node in made.graph if node.name == "beside"]
+    assert beside.inputs[0].producer().op_type == "SimAMAffineRelu"
 
 
 def test_planes_of_unequal_spread_keep_their_gates(tmp_path: Path) -> None:
