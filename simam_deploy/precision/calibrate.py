@@ -9,7 +9,7 @@ import os
 import tempfile
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +41,9 @@ class Calibration:
     ranges : lowest and highest value by plain name.
     """
 
-    model: onnx.ModelProto
-    names: PlainNames
-    ranges: dict[str, tuple[float, float]]
+    model: onnx.ModelProto = field(repr=False)
+    names: PlainNames = field(repr=False)
+    ranges: dict[str, tuple[float, float]] = field(repr=False)
     method: str
     samples: int
     notes: tuple[str, ...]
@@ -67,7 +67,8 @@ def calibrate(
 
     method : a name in METHODS.
     Memory is bounded by one feed and the activations of one run.
-    Raises InputError as `prepare`, for an unknown method, and for samples with other names.
+    Raises InputError as `prepare`, for an unknown method, and for samples of another model; RuntimeUnavailable if
+    ONNX Runtime cannot run the model.
     """
     if method not in METHODS:
         raise InputError(f"calibration is by {', '.join(METHODS)}; asked for {method!r}")
@@ -129,12 +130,7 @@ def _collect(
     augmented = str(path.with_name("augmented.onnx"))
     options = ort.SessionOptions()
     options.log_severity_level = 4  # it names values as they are in the copy
-    with (
-        contextlib.redirect_stdout(io.StringIO()),
-        warnings.catch_warnings(),
-        _as_ours(names),
-    ):  # it prints its progress
-        warnings.simplefilter("ignore", RuntimeWarning)  # all NaN
+    with _as_ours(names):
         inferred = load_model_with_shape_infer(path)
         kind = getattr(calibrators, f"{METHODS[method]}Calibrater")
         collector = kind(path, sorted(CALIBRATED), augmented_model_path=augmented, symmetric=False)
@@ -144,9 +140,19 @@ def _collect(
             collector.tensors_to_calibrate &= only
         for number, feed in enumerate(feeds(), start=1):
             say(f"calibrate ({method}): {number} of {count}")
-            collector.collect_data(_Once(feed))
-        found = collector.compute_data()
+            with _quiet():
+                collector.collect_data(_Once(feed))
+        with _quiet():
+            found = collector.compute_data()
     return {name: (float(np.min(data.lowest)), float(np.max(data.highest))) for name, data in found.items()}, inferred
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The calibrators print, and NumPy warns of activations that are NaN throughout."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        yield
 
 
 @contextlib.contextmanager

@@ -12,7 +12,8 @@ from __future__ import annotations
 import contextlib
 import copy
 import difflib
-from collections.abc import Collection, Mapping
+import logging
+from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 import onnx
@@ -101,6 +102,8 @@ def _unfit_layer(
         return f"{node.op_type} has no integer kernel there"
     if not {node.input[0], node.output[0]} <= {*calibration.ranges, *weights}:
         return NO_RANGE
+    if preset.bias and any(name and name not in weights for name in node.input[2:]):
+        return "its bias is no constant, which int32 needs"
     if preset.bias and node.op_type == "Gemm" and {*node.input[1:]} <= {*weights}:
         transposed = any(a.name == "transB" and a.i for a in node.attribute)
         outputs = weights[node.input[1]].dims[0 if transposed else 1]
@@ -168,8 +171,24 @@ def _with_pairs(calibration: Calibration, preset: Preset, left: Collection[str])
             "OpTypesToExcludeOutputQuantization": [op for op in LAYERS if op not in preset.behind],
         },
     )
-    made: onnx.ModelProto = quantiser.quantize_model()
+    with _quiet():
+        made: onnx.ModelProto = quantiser.quantize_model()
     return made
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the quantiser's warnings off the root logger. They name values as they are in the copy."""
+
+    def of_others(record: logging.LogRecord) -> bool:
+        return "onnxruntime" not in record.pathname
+
+    root = logging.getLogger()
+    root.addFilter(of_others)
+    try:
+        yield
+    finally:
+        root.removeFilter(of_others)
 
 
 def _tidy(made: onnx.ModelProto, source: onnx.ModelProto) -> None:

@@ -140,6 +140,18 @@ def test_a_gemm_whose_bias_is_broadcast(tmp_path: Path, shape: tuple[int, ...]) 
     assert quantise(calibration, "tensorrt").integer == ("conv1", "conv2", "fc")
 
 
+def test_a_bias_that_is_computed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    graph = NET.replace("(r, w2)", "(r, w2, b4)")
+    graph = graph.replace("[conv2]", "m = ReduceMax <keepdims = 0> (r, axes)\n b4 = Slice (m, at, to)\n [conv2]")
+    given = {"axes": np.array([0, 2, 3]), "at": np.array([0]), "to": np.array([4])}
+    path, samples = saved(tmp_path, net(graph, given=given))
+    calibration = calibrate(path, samples)
+    made = quantise(calibration, "cpu")
+    assert {row.node: row.reason for row in made.rows}["conv2"] == "its bias is no constant, which int32 needs"
+    assert quantise(calibration, "tensorrt").integer == ("conv1", "conv2", "fc")
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_gemm_keeps_its_beta(tmp_path: Path, target: str) -> None:
     """The quantiser would lose it."""
