@@ -16,6 +16,7 @@ from simam_deploy.precision import analyze as analysing
 from simam_deploy.precision.analysis import Analysis
 from simam_deploy.precision.convert import Wanted, convert_file
 from simam_deploy.precision.converted import Converted
+from simam_deploy.precision.flat import flat
 from simam_deploy.precision.samples import Samples, SampleSource
 from simam_deploy.text import Say
 
@@ -43,8 +44,9 @@ def analyze(
     given = Samples(inputs, specs(file), mean=mean, std=std, size=size, limit=samples)
     _refuse_without_end(file, given, limits=limits)
     with onnx_file.blaming(file):
-        found = analysing.analyze(analysing.prepared(model), given, on_progress=on_progress)
-    return found.with_notes(given.notes)
+        model, notes = flat(model)
+        found = analysing.analyze(model, given, on_progress=on_progress)
+    return found.with_notes([*given.notes, *notes])
 
 
 def convert(

@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from simam_deploy.artifacts.manifest import finite
 from simam_deploy.errors import InputError
+from simam_deploy.precision.flat import NAMED
 from simam_deploy.precision.low_types import LowType
 from simam_deploy.precision.site_rows import SimAMFacts
 from simam_deploy.text import as_table, counted, on_lines
@@ -26,8 +27,6 @@ SITE_ROUNDINGS = 8.0
 One rounding is 0.3 of that unit; eight leave room for the operators of a chain, and none for an overflow."""
 MOVED_ROUNDINGS = 16.0
 """Roundings that the result may move by when its inputs alone are rounded. More, and they need float32 too."""
-NAMED = "simam_deploy.named"
-"""Key of the mark of a node that has a name in the file."""
 TOOLS = ("autocast", "onnxruntime", "onnxconverter")
 
 
@@ -93,7 +92,7 @@ def row_of(run: SiteRun, lows: Sequence[LowType]) -> SiteRow:
         node=site.node,
         kind=site.kind,
         nodes=tuple(str(node.name) for node in site.nodes),
-        unnamed=sum(not node.meta.get(NAMED, node.name) for node in site.nodes),
+        unnamed=sum(not node.meta.get(NAMED, False) for node in site.nodes),
         values=tuple(str(v.name) for node in site.nodes for v in node.outputs),
         inputs=tuple(str(value.name) for value in site.inputs),
         largest=(largest[0], largest[1].largest),

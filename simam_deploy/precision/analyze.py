@@ -8,21 +8,17 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import onnx_ir as ir
-from onnx_ir.passes.common import LiftConstantsToInitializersPass, NameFixPass
 
 from simam_deploy.errors import InputError
 from simam_deploy.formula import Array
 from simam_deploy.graph import onnx_file
 from simam_deploy.graph.number_types import SHORT
-from simam_deploy.graph.round_low import inline
-from simam_deploy.graph.shapes import Shapes
 from simam_deploy.match.find import find
-from simam_deploy.precision.analysis import NAMED, Analysis, row_of
+from simam_deploy.precision.analysis import Analysis, row_of
 from simam_deploy.precision.low_types import LOW_TYPES, LowType
 from simam_deploy.precision.site_rows import Magnitude
 from simam_deploy.precision.site_runs import SiteRun
 from simam_deploy.precision.sites import Site, find_sites
-from simam_deploy.rewrite.functions import FALLBACKS
 from simam_deploy.runtimes import open_session
 from simam_deploy.runtimes.session import in_types_of
 from simam_deploy.text import Say
@@ -36,22 +32,6 @@ MEND = (
 )
 
 
-def prepared(model: ir.Model) -> ir.Model:
-    """A copy without the functions of others, with constants as initializers, unique names and known types."""
-    made = model.clone()
-    inline(made, lambda function: function.identifier() not in FALLBACKS)
-    for node in made.graph.all_nodes():
-        node.meta[NAMED] = bool(node.name)
-    LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(made)
-    NameFixPass()(made)
-    shapes = Shapes(made)
-    for graph in made.graphs():
-        for value in (*graph.inputs, *(v for node in graph for v in node.outputs)):
-            if value.type is None and (dtype := shapes.known_dtype(value)) is not None:
-                value.type = ir.TensorType(dtype)
-    return made
-
-
 def analyze(
     model: ir.Model,
     samples: Iterable[Mapping[str, Array]],
@@ -59,7 +39,7 @@ def analyze(
     lows: Sequence[LowType] = tuple(LOW_TYPES.values()),
     on_progress: Say | None = None,
 ) -> Analysis:
-    """Run a model from `prepared` on samples, and judge each of its sites.
+    """Run a model from `flat` on samples, and judge each of its sites.
 
     A float32 model is judged in each of `lows`, with every operator rounded. A 16-bit model is judged as it is, in
     its own type, by the oracle.

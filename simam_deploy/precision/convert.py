@@ -26,9 +26,10 @@ from simam_deploy.graph.number_types import precision
 from simam_deploy.graph.versions import with_functions
 from simam_deploy.match.find import find
 from simam_deploy.precision.analysis import Analysis
-from simam_deploy.precision.analyze import analyze, prepared
+from simam_deploy.precision.analyze import analyze
 from simam_deploy.precision.calibrate import METHODS, calibrate
 from simam_deploy.precision.converted import Converted, LayerRow
+from simam_deploy.precision.flat import flat
 from simam_deploy.precision.low_types import LOW_TYPES, LowType
 from simam_deploy.precision.quantise import quantise
 from simam_deploy.precision.samples import Samples
@@ -148,7 +149,8 @@ def _in_low(model: ir.Model, low: LowType, wanted: Wanted, samples: Samples | No
         model, blocks, notes = fused.model, fused.blocks, [*fused.notes]
     if not blocks:
         notes.append("no SimAM block was found in it")
-    model = prepared(model)
+    model, more = flat(model)
+    notes += more
     analysis: Analysis | None = None
     if samples is not None:
         analysis = analyze(model, samples, lows=[low], on_progress=say)
@@ -209,7 +211,7 @@ def _in_int8(model: ir.Model, wanted: Wanted, samples: Samples, say: Say) -> Con
         )
     model, low = made.model, InLow(made.model)
     if wanted.to == "int8+fp16":
-        low = to_low(prepared(model), LOW_TYPES["fp16"], keep_io=wanted.keep_io)
+        low = to_low(flat(model)[0], LOW_TYPES["fp16"], keep_io=wanted.keep_io)
     blocks = find(low.model).blocks
     return Converted(
         path=Path(),

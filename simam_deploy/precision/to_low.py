@@ -16,17 +16,14 @@ import numpy as np
 import onnx_ir as ir
 
 from simam_deploy.formula import OP_DOMAIN, OPS
-from simam_deploy.graph.onnx_file import constants
-from simam_deploy.graph.round_low import inline, is_tensor
-from simam_deploy.graph.shapes import Shapes
-from simam_deploy.graph.versions import OVERRIDABLE_IR, with_functions
+from simam_deploy.graph.round_low import is_tensor
 from simam_deploy.match.op_sets import MEASURES
+from simam_deploy.precision.flat import flatten
 from simam_deploy.precision.low_types import LowType
 from simam_deploy.precision.raise_opset import raise_opset
 from simam_deploy.precision.slots import FLOAT, Slots, low_slots
 from simam_deploy.precision.unfit import reasons
 from simam_deploy.rewrite.forms import function as form
-from simam_deploy.rewrite.functions import FALLBACKS
 from simam_deploy.text import counted
 
 Keep = Callable[[ir.Node], str]
@@ -92,14 +89,8 @@ class _Conversion:
         """Values that are of the low type already."""
 
     def prepare(self) -> None:
-        """Inline what is not ours, and make every constant an initializer."""
-        if self._model.ir_version < OVERRIDABLE_IR:  # its weights are inputs too, and constants
-            self._result.notes += with_functions(self._model)
-        others = [name for name in self._model.functions if name not in FALLBACKS]
-        if others:
-            inline(self._model, lambda function: function.identifier() not in FALLBACKS)
-            named = ", ".join(sorted({f"{domain}::{name}" for domain, name, _ in others}))
-            self._result.notes.append(f"functions inlined: {named}")
+        """Flatten the model, and raise its opset to one with the type."""
+        self._result.notes += flatten(self._model)
         raised = raise_opset(self._model, self._low.opset)
         if raised is not self._model:
             before = self._model.opset_imports[""]
@@ -107,17 +98,13 @@ class _Conversion:
                 f"opset raised from {before} to {self._low.opset}, the first for {self._low.name}"
             )
             self._result.model = self._model = raised
-        constants.lift(self._model)
+            flatten(raised)
         if open_ := [v.name for v in self._model.graph.inputs if v.const_value is not None and _is_float(v)]:
             self._result.notes.append(
                 f"{counted(len(open_), 'weight')} may be replaced by callers and stay float32, with a cast behind: "
                 f"the first is {open_[0]!r}"
             )
-        shapes = Shapes(self._model)
         for graph in self._model.graphs():
-            for value in (*graph.inputs, *(v for node in graph for v in node.outputs)):
-                if value.type is None and (dtype := shapes.known_dtype(value)) is not None:
-                    value.type = ir.TensorType(dtype)
             values = [*graph.inputs, *graph.initializers.values(), *(v for node in graph for v in node.outputs)]
             self._names.update(str(value.name) for value in values)
             self._native.update(value for value in values if value.dtype == self._low.dtype)

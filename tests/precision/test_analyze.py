@@ -11,13 +11,14 @@ from onnx import parser
 
 from simam_deploy.errors import InputError
 from simam_deploy.precision.analysis import ISLAND, SAFE, UNSAFE, Analysis
-from simam_deploy.precision.analyze import MEND, analyze, prepared
+from simam_deploy.precision.analyze import MEND, analyze
+from simam_deploy.precision.flat import flat
 from simam_deploy.precision.low_types import FP16
 from simam_deploy.runtimes import open_session
 
 
 def analysed(model: onnx.ModelProto, *feeds: dict[str, np.ndarray]) -> Analysis:
-    return analyze(prepared(ir.from_proto(model)), feeds, lows=[FP16])
+    return analyze(flat(ir.from_proto(model))[0], feeds, lows=[FP16])
 
 
 @pytest.mark.parametrize("m", MAPS)
