@@ -31,11 +31,16 @@ def on_lines(text: str) -> str:
 
 
 def as_table(
-    columns: Sequence[str], rows: Iterable[Sequence[object]], right: Collection[str] = (), width: int = WIDTH
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    right: Collection[str] = (),
+    width: int = WIDTH,
+    last: Collection[str] = (),
 ) -> str:
     """Format a table with two spaces between columns, within `width` if possible.
 
-    right : columns of numbers, aligned right and never shortened. The widest others are shortened, down to LEAST.
+    right : columns of numbers, aligned right and never shortened. The widest others are shortened, down to LEAST;
+    those of `last` when no other can be.
     """
     from rich.cells import cell_len
 
@@ -44,7 +49,8 @@ def as_table(
     widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
     shrinking = [i for i, number in enumerate(numbers) if not number and widths[i] > LEAST]
     while shrinking and sum(widths) + 2 * (len(widths) - 1) > width:
-        widest = max(shrinking, key=widths.__getitem__)
+        first = [i for i in shrinking if columns[i] not in last]
+        widest = max(first or shrinking, key=widths.__getitem__)
         widths[widest] -= 1
         shrinking = [i for i in shrinking if widths[i] > LEAST]
     return "\n".join("  ".join(map(_aligned, row, widths, numbers)).rstrip() for row in cells)

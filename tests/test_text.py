@@ -15,7 +15,7 @@ from rich.console import Console
 from simam_deploy import open_session
 from simam_deploy.block import NearMiss
 from simam_deploy.cli import main, render
-from simam_deploy.text import LONGEST, on_lines, on_one_line
+from simam_deploy.text import LONGEST, as_table, on_lines, on_one_line
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -105,3 +105,11 @@ def test_progress_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert r"\x1b]0;owned\x07\x1b[31m\x9b2J" in seen.getvalue()
     assert "owned\x07" not in seen.getvalue()
     assert "[/red][bold]" in seen.getvalue()
+
+
+def test_a_column_that_tells_rows_apart_is_shortened_last() -> None:
+    rows = [("digits.fp16 · onnx_half", "a_long_name_of_some_inputs.npz", "1.5")]
+    lines = as_table(("session", "case", "error"), rows, right=["error"], width=45, last=["session"]).splitlines()
+    assert lines[1].startswith("digits.fp16 · onnx_half  ")
+    assert len(lines[1]) <= 45
+    assert as_table(("session", "case", "error"), rows, width=20, last=["session"]).splitlines()[1].startswith("digi")

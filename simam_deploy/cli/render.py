@@ -136,12 +136,20 @@ def _title(what: str, shown: int, count: int) -> str:
     return what if shown == count else f"{what}: the worst of each session, of {count} rows (--json prints all)"
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[str] = ()) -> None:
+def table(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    right: Sequence[str] = (),
+    last: Sequence[str] = ("session",),
+) -> None:
     """Print a table in the width of the terminal or log. True and False become pass and FAIL.
 
-    right : columns of numbers. Long names lose their middle; --json has them in full.
+    right : columns of numbers. Long names lose their middle, those of `last` at last; --json has them in full.
     """
-    head, *body = as_table(columns, [[_cell(value) for value in row] for row in rows], right, out.width).split("\n")
+    head, *body = as_table(columns, [[_cell(value) for value in row] for row in rows], right, out.width, last).split(
+        "\n"
+    )
     for bold in (shortened(on_one_line(title), out.width), head):
         out.print(Text(bold, "bold"), soft_wrap=True)
     for line in body:

@@ -66,8 +66,12 @@ class Report:
             (g.session, g.case, g.block, f"{g.max_gate_error:.2e}", f"{g.share:.3g}", "pass" if g.passed else "FAIL")
             for g in self.gates
         ]
-        parts = [as_table(("session", "case", "output", "max error", "of tolerance", ""), rows)]
-        parts += [as_table(("session", "case", "block", "gate error", "of tolerance", ""), gates)] if gates else []
+        parts = [as_table(("session", "case", "output", "max error", "of tolerance", ""), rows, last=("session",))]
+        parts += (
+            [as_table(("session", "case", "block", "gate error", "of tolerance", ""), gates, last=("session",))]
+            if gates
+            else []
+        )
         return "\n".join((*parts, *map(on_one_line, self.notes), self.verdict))
 
     @property
