@@ -19,6 +19,9 @@ from simam_deploy.graph import onnx_file
 from simam_deploy.graph.traverse import nodes, say_defaults
 from simam_deploy.runtimes import onnx_model
 from simam_deploy.runtimes.session import Session, first_line, framework, pick, refuse_types_outside_numpy
+from simam_deploy.text import on_one_line
+
+DEQUANTISED = "DequantizeLinear"
 
 
 class OpenVinoSession(Session):
@@ -38,6 +41,7 @@ class OpenVinoSession(Session):
         path, model = onnx_model.read(artifact, "openvino")
         say_defaults(model)
         onnx_model.refuse_without_fallback(model, path, "openvino")
+        _refuse_moved_scales(model, path)
         self._ours = onnx_model.ours(model)
         self.inputs = onnx_model.input_specs(model, path)
         self.outputs = onnx_model.output_specs(model, path)
@@ -103,6 +107,25 @@ class OpenVinoSession(Session):
         with self._turn:
             del self._request
         self._cleanup.close()
+
+
+def _refuse_moved_scales(model: onnx.ModelProto, path: Path) -> None:
+    """Raise RuntimeUnavailable if SimAM reads the result of an integer layer without rounding behind the layer.
+
+    OpenVINO 2026.4 moves the scales of such a layer into SimAM, and the results are wrong: digits fell to 10 %.
+    """
+    makers = {name: node for node in model.graph.node for name in node.output}
+    for node in model.graph.node:
+        layer = makers.get(node.input[0]) if node.domain == OP_DOMAIN else None
+        while layer is not None and layer.op_type in ("Cast", "Identity"):
+            layer = makers.get(layer.input[0])
+        given = [makers.get(name) for name in layer.input[:2]] if layer is not None else []
+        if layer is not None and given and all(maker is not None and maker.op_type == DEQUANTISED for maker in given):
+            raise RuntimeUnavailable(
+                f"openvino cannot run {path}: the SimAM block at {on_one_line(node.name)!r} reads the integer layer "
+                f"{on_one_line(layer.name)!r} without rounding between them, and OpenVINO 2026.4 gives wrong results "
+                "for that; convert the float32 file with --target openvino"
+            )
 
 
 def _port(ports: list[Any], name: str, path: Path) -> int:

@@ -8,7 +8,7 @@ import onnx_ir as ir
 import pytest
 from helpers.to_quantise import NET, images, net, saved
 
-from simam_deploy.errors import InputError
+from simam_deploy.errors import InputError, RuntimeUnavailable
 from simam_deploy.graph import onnx_file
 from simam_deploy.precision.calibrate import Calibration, calibrate
 from simam_deploy.precision.quantise import quantise
@@ -109,6 +109,16 @@ def test_openvino_runs_its_file_right(tmp_path: Path) -> None:
     feed = {"x": images()}
     with open_session(tmp_path / "made.onnx", "openvino") as session, opened(calibration.float32()) as exact:
         assert snr([exact.run(feed)], iter([session.run(feed)])) > 20
+
+
+def test_openvino_does_not_run_the_file_for_tensorrt(calibration: Calibration, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    onnx_file.save(quantise(calibration, "tensorrt").model, tmp_path / "made.onnx")
+    words = "the SimAM block at 'simam' reads the integer layer 'conv1' without rounding .*--target openvino"
+    with pytest.raises(RuntimeUnavailable, match=words):
+        open_session(tmp_path / "made.onnx", "openvino")
+    onnx_file.save(quantise(calibration, "tensorrt", keep_float=["conv1"]).model, tmp_path / "made.onnx")
+    open_session(tmp_path / "made.onnx", "openvino").close()
 
 
 def test_weights_have_a_scale_for_each_channel(calibration: Calibration) -> None:
