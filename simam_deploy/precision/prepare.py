@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import onnx_ir as ir
-from onnx_ir.passes.common import InlinePass, LiftConstantsToInitializersPass, RemoveInitializersFromInputsPass
+from onnx_ir.passes.common import InlinePass, RemoveInitializersFromInputsPass
 
 from simam_deploy.errors import InputError, NoBlockError, RuntimeUnavailable
 from simam_deploy.formula import OP_DOMAIN
 from simam_deploy.graph import onnx_file
+from simam_deploy.graph.onnx_file import constants
 from simam_deploy.match.quantised import is_quantised
 from simam_deploy.rewrite.fuse import fuse
 from simam_deploy.text import counted, on_one_line
@@ -45,7 +46,7 @@ def prepare(model: ir.Model) -> Prepared:
         model, notes = fused.model, [*notes, *fused.notes]
     except NoBlockError:
         notes.append("no SimAM block was found in it")
-    LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    constants.lift(model)
     _fold_betas(model)
     folded = _fold_batch_norms(model)
     if folded:
