@@ -52,7 +52,7 @@ class LowType:
         """
         top = _largest(constant)
         if 0 < top < self.smallest_normal:
-            return f"a constant of {top:.3g} becomes {float(self.rounded(np.array(top))):.3g} in {self.name}"
+            return f"a constant of {top:.3g} becomes {float(self.rounded(np.array(top))):.6g} in {self.name}"
         return ""
 
     def lost(self, constant: Array, *, beside: float = 0) -> str:
@@ -62,7 +62,7 @@ class LowType:
         if not errors.size or errors.max() <= 1.001 * self.half_ulp:
             return ""
         worst = exact[errors.argmax()]
-        return f"a divisor of {worst:.3g} becomes {float(self.rounded(worst)):.3g} in {self.name}"
+        return f"a divisor of {worst:.3g} becomes {float(self.rounded(worst)):.6g} in {self.name}"
 
 
 def _largest(constant: Array) -> float:

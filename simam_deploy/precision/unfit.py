@@ -33,6 +33,9 @@ SMALL = _MOVES | {"Clip", "Log", "Max", "Mul", "Pow", "Reciprocal", "Sqrt"}
 GUARDS = SUMS | {"Clip", "Max", "Where"}
 """Operators that set a lower limit, if one of their constants is small. A product with one is just small."""
 
+FROM_SIZES = ON_SIZES - {"ConstantOfShape", "Sqrt"}
+"""Operators whose results are sizes too. A root of a size fits and is no index: attentions scale by it."""
+
 
 def reasons(nodes: Sequence[ir.Node], slots: Mapping[ir.Node, Slots], low: LowType) -> dict[ir.Node, str]:
     """Node of `slots` -> why it stays in float32. nodes : all, each behind those that it uses."""
@@ -93,7 +96,7 @@ def _on_sizes(nodes: Sequence[ir.Node], slots: Mapping[ir.Node, Slots]) -> list[
             continue
         if node.op_type in MEASURES:
             sizes.update(node.outputs)
-        elif node.op_type in ON_SIZES - {"ConstantOfShape"}:
+        elif node.op_type in FROM_SIZES:
             moved = node.op_type in SHAPING | {"Gather", "Slice", "Split"}
             read = [v for v in node.inputs[: 1 if moved else None] if v is not None and v.const_value is None]
             if read and all(v in sizes for v in read):
