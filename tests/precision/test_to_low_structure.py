@@ -239,9 +239,9 @@ def test_weights_in_another_file(low: LowType, external: bool, tmp_path: Path) -
     np.testing.assert_array_equal(got.astype(float), low.rounded(exact.astype(np.float32)))
 
 
-@pytest.mark.parametrize("opset", [7, 9, 11, 13, 17, 20])
+@pytest.mark.parametrize("opset", [7, 9, 11, 13, 17, 20, 22, 24])
 @pytest.mark.parametrize("low", LOWS)
-def test_old_opsets(low: LowType, opset: int, tmp_path: Path) -> None:
+def test_opsets(low: LowType, opset: int, tmp_path: Path) -> None:
     graph = """g (float[1, 2, 4, 4] x) => (float[1, 2] y) <float[2, 2, 3, 3] w, float[2] s = {0.9, 1.1}> {
         c = Conv<pads = [1, 1, 1, 1]>(x, w)
         n = BatchNormalization(c, s, s, s, s)
