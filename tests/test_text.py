@@ -112,4 +112,7 @@ def test_a_column_that_tells_rows_apart_is_shortened_last() -> None:
     lines = as_table(("session", "case", "error"), rows, right=["error"], width=45, last=["session"]).splitlines()
     assert lines[1].startswith("digits.fp16 · onnx_half  ")
     assert len(lines[1]) <= 45
-    assert as_table(("session", "case"), [rows[0][:2]], width=20, last=["session"]).splitlines()[1] == "digi…_half  a_l….npz"
+    assert (
+        as_table(("session", "case"), [rows[0][:2]], width=20, last=["session"]).splitlines()[1]
+        == "digi…_half  a_l….npz"
+    )

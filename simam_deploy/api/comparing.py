@@ -16,6 +16,7 @@ from simam_deploy.compare import verify as parity
 from simam_deploy.compare.inputs import DEFAULT, specs
 from simam_deploy.compare.limits import OwnLimits
 from simam_deploy.compare.matrix import gather
+from simam_deploy.compare.pictures import Statistics
 from simam_deploy.compare.runnable import NOT_SHOWN, precision_of, runtimes_for
 from simam_deploy.compare.verify import Report
 from simam_deploy.compare.workload import refuse_many_parts, refuse_without_end
@@ -39,6 +40,8 @@ def verify(
     forms: Sequence[str] = (),
     inputs: Inputs = DEFAULT,
     shape: Sequence[StaticShape] | None = None,
+    mean: Statistics | None = None,
+    std: Statistics | None = None,
     gates: bool = False,
     threads: int = 0,
     provider: str | None = None,
@@ -60,6 +63,7 @@ def verify(
     forms : names of rewrite.forms.FORMS to convert each file to first, or "all"; by default the files as they are.
     inputs : names and paths as in `inputs.cases`, or one array for each input, by its name.
     shape : a size for each input. Without it, dynamic axes are compared at two sizes, and `notes` tells them.
+    mean, std : of pictures from 0 to 1, a number or one per channel; by default those of ImageNet. 0 and 1 for YOLOs.
     gates : also judge the gate of each SimAM block against the formula, on the x that it got; 16-bit files always do.
     threads, provider, kernel : as in `open_session`.
     limits : refuse a file of more nodes than networks have, and try one that may take much in a process with limits.
@@ -108,7 +112,7 @@ def verify(
         notes: list[str] = []
         if shape is None:
             taken, notes = compared_at.agreed({str(file): specs(file) for file in paths})
-        given = cases_of(inputs, taken, shape)
+        given = cases_of(inputs, taken, shape, mean, std)
         made = shape is None and not isinstance(inputs, Mapping)
         made = made and any(Path(name).suffix != ".npz" for name in inputs)
         others = compared_at.others(taken) if made else []

@@ -11,6 +11,7 @@ import numpy as np
 
 from simam_deploy.compare.inputs import Case, cases, of_arrays
 from simam_deploy.compare.matrix import Candidates
+from simam_deploy.compare.pictures import Statistics
 from simam_deploy.errors import InputError
 from simam_deploy.graph.shapes.types import StaticShape
 from simam_deploy.runtimes import OPTIONS, for_files
@@ -37,10 +38,16 @@ def runtimes_of(asked: Sequence[str] | None, provider: str | None) -> list[str]:
     return names
 
 
-def cases_of(inputs: Inputs, taken: Sequence[Any], shape: Sequence[StaticShape] | None) -> list[Case]:
-    """The cases that `inputs` names, or one of arrays."""
+def cases_of(
+    inputs: Inputs,
+    taken: Sequence[Any],
+    shape: Sequence[StaticShape] | None,
+    mean: Statistics | None = None,
+    std: Statistics | None = None,
+) -> list[Case]:
+    """The cases that `inputs` names, or one of arrays. mean, std : of pictures."""
     if not isinstance(inputs, Mapping):
-        return list(cases(list(inputs), taken, sizes=shape))
+        return list(cases(list(inputs), taken, sizes=shape, mean=mean, std=std))
     return [of_arrays({name: np.asarray(array) for name, array in inputs.items()}, taken)]
 
 

@@ -15,7 +15,7 @@ from simam_deploy.artifacts import npz
 from simam_deploy.artifacts.opening import opened
 from simam_deploy.compare.input_ranges import ranges
 from simam_deploy.compare.matching import Names
-from simam_deploy.compare.pictures import MOST_NUMBERS, Pictures
+from simam_deploy.compare.pictures import MOST_NUMBERS, Pictures, Statistics
 from simam_deploy.errors import InputError
 from simam_deploy.formula import Array
 from simam_deploy.graph import onnx_file
@@ -83,7 +83,13 @@ class Case:
 
 
 def cases(
-    what: Sequence[str], specs: Sequence[TensorSpec], *, sizes: Sequence[StaticShape] | None = None, seed: int = 0
+    what: Sequence[str],
+    specs: Sequence[TensorSpec],
+    *,
+    sizes: Sequence[StaticShape] | None = None,
+    seed: int = 0,
+    mean: Statistics | None = None,
+    std: Statistics | None = None,
 ) -> Iterator[Case]:
     """Make the inputs named by `what`, for a model with inputs `specs` (of a session, or from `specs(path)`).
 
@@ -92,6 +98,7 @@ def cases(
     they index, if the graph determines its size (`specs(path)`). Other integers are 0 to 9, small enough for sizes
     and counts. "large" has the extremes alone, "outlier" one maximum, "faint" 0 and 1.
     sizes : one per input, for its dynamic axes; by default those of `resolve`.
+    mean, std : of pictures, as in `Pictures.of`.
     Raises InputError for an unknown name, and for data that does not fit the inputs.
     """
     if not what:
@@ -109,7 +116,8 @@ def cases(
         elif path.suffix == ".npz":
             yield _from_npz(path, specs)
         elif path.is_dir():
-            yield _from_pictures(path, specs, list(map(resolve, specs, given)))
+            pictures = Pictures.of(path, specs, list(map(resolve, specs, given)), mean=mean, std=std)
+            yield Case(f"{path.name}/", _batches([np.stack([*pictures])], specs, path))
         else:
             raise InputError(f"{name!r} names no inputs; there are {_CHOICES}")
 
@@ -238,11 +246,6 @@ def _chosen(path: Path, arrays: Mapping[str, Array], names: Sequence[str]) -> tu
     named = list(arrays) != [f"arr_{i}" for i in range(len(arrays))]
     order, note = Names("inputs", "the model", names).match(path.name, arrays, named=named)
     return [arrays[name] for name in order], note
-
-
-def _from_pictures(folder: Path, specs: Sequence[TensorSpec], sizes: Sequence[StaticShape]) -> Case:
-    pictures = Pictures.of(folder, specs, sizes)
-    return Case(f"{folder.name}/", _batches([np.stack([*pictures])], specs, folder))
 
 
 def _batches(arrays: Sequence[Array], specs: Sequence[TensorSpec], origin: Path) -> tuple[tuple[Array, ...], ...]:

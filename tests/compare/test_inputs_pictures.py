@@ -7,6 +7,7 @@ import pytest
 from helpers.input_specs import F32, FIXED, X, only
 from PIL import Image
 
+from simam_deploy.compare.inputs import cases
 from simam_deploy.compare.pictures import MEAN, STD, Pictures
 from simam_deploy.errors import InputError
 from simam_deploy.runtimes.session import TensorSpec
@@ -104,3 +105,12 @@ def test_statistics_that_cannot_be_used(tmp_path: Path, given: dict, words: str)
     save_picture(tmp_path / "a.png", "L")
     with pytest.raises(InputError, match=words):
         Pictures.of(tmp_path, [X], [(1, 3, 4, 6)], **given)
+
+
+def test_statistics_of_the_user(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4), (255, 0, 51)).save(tmp_path / "a.png")
+    specs = [TensorSpec("x", np.dtype(np.float32), (1, 3, 4, 4))]
+    (case,) = cases([str(tmp_path)], specs, mean=0, std=1)
+    np.testing.assert_allclose(case.feeds[0][0][0, :, 0, 0], [1, 0, 0.2])
+    (case,) = cases([str(tmp_path)], specs, mean=[0.5, 0, 0], std=0.5)
+    np.testing.assert_allclose(case.feeds[0][0][0, :, 0, 0], [1, 0, 0.4])
