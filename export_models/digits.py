@@ -76,7 +76,12 @@ def build() -> tuple[nn.Module, Tensor]:
     with torch.random.fork_rng(devices=[]):
         net = Digits()
     net.load_state_dict(torch.load(WEIGHTS, map_location="cpu", weights_only=True))
-    return net.eval(), torch.tensor([[[[INK[c] for c in row] for row in SEVEN]]])
+    return net.eval(), seven()
+
+
+def seven() -> Tensor:
+    """The drawn 7: (1, 1, 8, 8) float32, ink from 0 to 1."""
+    return torch.tensor([[[[INK[c] for c in row] for row in SEVEN]]])
 
 
 def training_set() -> tuple[Images, Labels]:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from export_models import detector, digits, mobilenetv2, resnet18, resnet50, train_digits
+from export_models import detector, digits, mobilenetv2, resnet18, resnet50, scenes, train_digits
 from simam_deploy.errors import ShapeError
 from simam_deploy.pytorch.module import SimAM
 
@@ -28,6 +28,7 @@ MODELS: dict[str, tuple[Build, int, int]] = {
     "detector": (detector.build, 1_829_645, 4),
     "detector plain": (detector.build_plain, 1_829_645, 0),
     "digits": (digits.build, 56_554, 3),
+    "scenes": (scenes.build, 644_108, 6),
 }
 every_model = pytest.mark.parametrize("name", MODELS)
 
@@ -60,7 +61,7 @@ def run(net: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
 
 
 # with and without SimAM a model takes the same path, so one of each kind is built twice
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "mobilenetv2", "detector", "digits"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "mobilenetv2", "detector", "digits", "scenes"])
 def test_two_builds_are_equal_and_leave_the_random_state_alone(name: str) -> None:
     first = outputs(name)
     torch.manual_seed(1234)
