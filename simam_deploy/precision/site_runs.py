@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from simam_deploy import formula
+from simam_deploy.block import Block
 from simam_deploy.compare.gates import Tap, judge
 from simam_deploy.formula import Array
 from simam_deploy.graph import onnx_file
@@ -21,6 +22,7 @@ from simam_deploy.precision.to_low import to_low
 from simam_deploy.runtimes import open_session
 from simam_deploy.runtimes.session import HALVES, Session
 
+Feeds = Mapping[str, Array]
 FLOAT = ir.DataType.FLOAT
 FAINT = 1e-3
 """Planes below this share of the largest are not measured by themselves."""
@@ -62,24 +64,26 @@ class SiteRun:
             self.facts.take(formula.as_maps(_wide(feeds[0])), self.site.block.e_lambda)
         for low in self._lows:
             rounded = {name: _rounded(array, low) for name, array in given.items()}
-            of_rounded = self._exact.run(rounded)
             found = self._low[low.name].run(rounded)
-            errors = self.errors[low.name]
-            errors.moved = max(errors.moved, *(error(exact[n], of_rounded[n]) for n in self._outputs))
             if self.site.block is None:
+                of_rounded, errors = self._exact.run(rounded), self.errors[low.name]
+                errors.moved = max(errors.moved, *(error(exact[n], of_rounded[n]) for n in self._outputs))
                 errors.naive = max(errors.naive, *(error(of_rounded[n], found[n]) for n in self._outputs))
             else:
-                self._judge(low, rounded, found)
+                self._judge(self.site.block, low, given, rounded, found)
 
-    def _judge(self, low: LowType, rounded: Mapping[str, Array], found: Mapping[str, Array]) -> None:
-        """The gate of a SimAM block, as `verify` judges it."""
-        block = self.site.block
-        assert block is not None
+    def _judge(self, block: Block, low: LowType, given: Feeds, rounded: Feeds, found: Feeds) -> None:
+        """The gate of a SimAM block, as `verify` judges it, and how far rounding x moves the result.
+
+        That of SimAM alone: a ReLU in its epilogue may leave next to nothing of a plane, and its error looks large.
+        """
         with np.errstate(over="ignore"):
             arrays = {name: array.astype(low.dtype.numpy()) for name, array in (*rounded.items(), *found.items())}
         tap = Tap(block.node, str(block.x.name), str(block.y.name), block.e_lambda, block.epilogue)
         row = judge("", "", tap, [arrays])
         errors = self.errors[low.name]
+        exact, of_rounded = (_simam(feeds[self._inputs[0]], block.e_lambda) for feeds in (given, rounded))
+        errors.moved = max(errors.moved, error(exact, of_rounded))
         errors.naive = max(errors.naive, row.max_gate_error)
         errors.fails = errors.fails or not row.passed
         errors.cause = errors.cause or row.verdict
@@ -88,6 +92,11 @@ class SiteRun:
         """Close the sessions."""
         for session in (self._exact, *self._low.values()):
             session.close()
+
+
+def _simam(x: Array, e_lambda: float) -> Array:
+    maps = formula.as_maps(x).astype(np.float64)
+    return maps * formula.gate(maps, e_lambda)
 
 
 def _wide(array: Array) -> Array:

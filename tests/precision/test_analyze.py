@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+from helpers.graphs import BODY, parse
 from helpers.half_nets import CASES, GATE_LIMIT, MAPS, gate_error, naive, saved, x_of
 from onnx import parser
 
@@ -14,6 +15,7 @@ from simam_deploy.precision.analysis import ISLAND, SAFE, UNSAFE, Analysis
 from simam_deploy.precision.analyze import MEND, analyze
 from simam_deploy.precision.flat import flat
 from simam_deploy.precision.low_types import FP16
+from simam_deploy.rewrite.fuse import fuse
 from simam_deploy.runtimes import open_session
 
 
@@ -58,6 +60,24 @@ def test_a_mean_far_from_0_is_too_coarse_to_store() -> None:
     (row,) = analysed(naive(80, "float32"), {"x": x_of(80, 1, 1000)}).rows
     assert "as a mean is 1" in row.verdicts["fp16"].coarse
     assert "times the spread" in row.verdicts["fp16"].coarse
+
+
+EPILOGUE = """g (float[1,2,8,8] x) => (float[1,2,8,8] y) <float[2] scale = {1, 1}, float[2] bias = {0, -1.61},
+    float[2] mean = {0, 0}, float[2] var = {1, 1}> {
+        s = simam.SimAM <e_lambda: float = 0.0001> (x)
+        b = BatchNormalization (s, scale, bias, mean, var)
+        y = Relu (b)
+    }"""
+"""Of the second plane, whose values end at 1.623, the ReLU leaves one value of 0.013."""
+
+
+@pytest.mark.parametrize("epilogue", [False, True])
+def test_an_epilogue_that_leaves_little_of_a_plane_is_no_reason_for_float32(epilogue: bool) -> None:
+    """The rounding of x is large beside what is left, and small beside the result of SimAM."""
+    fused = fuse(ir.from_proto(parse(EPILOGUE, BODY)), "function", epilogue=epilogue)
+    (row,) = analyze(prepared(fused.model), [{"x": x_of(8, 1, 0, 2)}], lows=[FP16]).rows
+    assert row.verdicts["fp16"].moved < FP16.half_ulp
+    assert not row.verdicts["fp16"].coarse
 
 
 def test_facts_of_a_block() -> None:
