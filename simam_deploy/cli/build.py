@@ -47,6 +47,7 @@ def build(
         render.json(asdict(report))
         return
     facts = [
+        ("precision", report.precision),
         ("targets", ", ".join(report.targets)),
         ("size", f"{report.size_bytes:,} bytes"),
         ("layers", report.layers),

@@ -32,6 +32,7 @@ from simam_deploy.engines.shape_ranges import Given, ShapeRange, profiles_of, sh
 from simam_deploy.errors import BuildError, InputError, RuntimeUnavailable
 from simam_deploy.formula import OP_DOMAIN
 from simam_deploy.graph import onnx_file
+from simam_deploy.graph.number_types import precision
 from simam_deploy.graph.shapes import Shapes
 from simam_deploy.graph.traverse import nodes
 from simam_deploy.processes.python_command import environment, python_command
@@ -53,9 +54,14 @@ _KNOWN_DOMAINS = ("", "ai.onnx", "trt")
 
 @dataclass(frozen=True)
 class EngineReport:
-    """Result of a build. `log` : warnings and errors of the builder.  `build_s` : without parsing and writing."""
+    """Result of a build.
+
+    precision : of the ONNX file, as fp16 or int8+fp16: the engine has its types.  build_s : without parsing and
+    writing.  log : warnings and errors of the builder.
+    """
 
     path: Path
+    precision: str
     targets: tuple[str, ...]
     profiles: dict[str, ShapeRange]
     size_bytes: int
@@ -90,7 +96,7 @@ def build_engine(
     wanted = [target.lower() for target in targets]
     if not wanted:
         raise InputError("no target to build for; name the GPU kinds, such as sm86 (compute capability 8.6)")
-    model = onnx_file.read(model_path)
+    model, graph = onnx_file.both(model_path)
     if limits:
         _refuse_much(model, model_path)
     _refuse_unknown_nodes(model, model_path)
@@ -106,6 +112,7 @@ def build_engine(
         done, log = _run({**job, "engine": str(staged)}, on_progress, timeout_s)
         report = EngineReport(
             path=engine_path,
+            precision=precision(graph),
             targets=tuple(done["targets"]),
             profiles=profiles,
             size_bytes=staged.stat().st_size,
@@ -147,6 +154,7 @@ def _manifest(report: EngineReport, source: manifest.Record) -> manifest.Record:
     return {
         "source": source,
         "engine": {"file": report.path.name, "bytes": report.size_bytes, "layers": report.layers},
+        "precision": report.precision,
         "targets": list(report.targets),
         "profiles": {name: shape._asdict() for name, shape in report.profiles.items()},
         "strongly_typed": True,

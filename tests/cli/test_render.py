@@ -109,7 +109,7 @@ def test_a_table_fits_and_a_line_counts(
 @pytest.mark.usefixtures("tables_alone")
 def test_the_tables_of_build_and_doctor(long: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def built(_: Path, path: Path, **__: object) -> builder.EngineReport:
-        return builder.EngineReport(path, ("sm86", "sm89"), {}, 2_000_000, 9, "1.7", 2.5, ())
+        return builder.EngineReport(path, "fp16", ("sm86", "sm89"), {}, 2_000_000, 9, "1.7", 2.5, ())
 
     monkeypatch.setattr(builder, "build_engine", built)
     _, out, _ = run(f"build {long} -o {long.parent}/new.engine --targets sm86,sm89")

@@ -38,6 +38,7 @@ def test_one_engine_for_two_kinds_of_gpu_with_its_manifest(dynamic: Path) -> Non
     told = json.loads(out.with_name("model.engine.json").read_text())
     assert told["source"] == {"file": "model.onnx", "sha256": hashlib.sha256(dynamic.read_bytes()).hexdigest()}
     assert told["engine"] == {"file": "model.engine", "bytes": report.size_bytes, "layers": report.layers}
+    assert told["precision"] == "fp32"
     assert told["targets"] == ["sm86", "sm89"]
     assert told["profiles"] == {"x": {"min": [1, 3, 16, 16], "opt": [1, 3, 32, 32], "max": [8, 3, 64, 64]}}
     assert told["strongly_typed"] is True
