@@ -12,6 +12,8 @@ import onnx_ir as ir
 
 from simam_deploy.artifacts.manifest import finite
 from simam_deploy.errors import InputError
+from simam_deploy.formula import Array
+from simam_deploy.precision.block_details import BlockDetail
 from simam_deploy.precision.flat import NAMED
 from simam_deploy.precision.low_types import LowType
 from simam_deploy.precision.site_rows import SimAMFacts
@@ -154,13 +156,18 @@ def _bits(limit: float, found: float) -> float:
 
 @dataclass(frozen=True, repr=False)
 class Analysis:
-    """All sites, and the largest magnitude of each value of the network."""
+    """All sites, and the largest magnitude of each value of the network.
+
+    details : of the SimAM blocks, if they were asked for.  picture : the first sample, if it is one.
+    """
 
     rows: tuple[SiteRow, ...]
     peaks: Mapping[str, float]
     samples: int
     lows: tuple[LowType, ...]
     notes: Sequence[str] = ()
+    details: tuple[BlockDetail, ...] = ()
+    picture: Array | None = None
 
     def unfit(self, low: LowType) -> dict[str, str]:
         """Values that `low` cannot store, on the samples: beyond it, or too coarse for a site -> reason."""

@@ -15,6 +15,7 @@ from simam_deploy.graph import onnx_file
 from simam_deploy.graph.number_types import SHORT
 from simam_deploy.match.find import find
 from simam_deploy.precision.analysis import Analysis, row_of
+from simam_deploy.precision.block_details import picture_of
 from simam_deploy.precision.low_types import LOW_TYPES, LowType
 from simam_deploy.precision.site_rows import Magnitude
 from simam_deploy.precision.site_runs import SiteRun
@@ -37,6 +38,7 @@ def analyze(
     samples: Iterable[Mapping[str, Array]],
     *,
     lows: Sequence[LowType] = tuple(LOW_TYPES.values()),
+    details: bool = False,
     on_progress: Say | None = None,
 ) -> Analysis:
     """Run a model from `flat` on samples, and judge each of its sites.
@@ -44,6 +46,7 @@ def analyze(
     A float32 model is judged in each of `lows`, with every operator rounded. A 16-bit model is judged as it is, in
     its own type, by the oracle.
     samples : feeds by name. One is held at a time, with the inputs of the sites.
+    details : whether to keep histograms and gate maps of the SimAM blocks.
     Raises InputError if there is no sample.
     """
     say = on_progress or (lambda _: None)
@@ -58,14 +61,16 @@ def analyze(
         runs = []
         for site in sites:
             say(f"prepare {site.kind} at {site.node}")
-            runs.append(stack.enter_context(closing(SiteRun(site, model, lows, folder))))
+            runs.append(stack.enter_context(closing(SiteRun(site, model, lows, folder, detailed=details))))
         path = folder / "network.onnx"
         onnx_file.save(_watched(model, sites), path)
         session = stack.enter_context(open_session(path, "onnx_half" if half else "ort"))
-        count = 0
+        count, picture = 0, None
         for feed in samples:
             count += 1
             say(f"sample {count}")
+            if details and picture is None:
+                picture = picture_of(list(feed.values()))
             given = in_types_of(session, feed)
             results = given | session.run(given)
             for value, array in results.items():
@@ -77,11 +82,13 @@ def analyze(
         if not count:
             raise InputError("no sample is given; analyze needs at least one")
         rows = tuple(row_of(run, lows) for run in runs)
+        kept = tuple(run.detail for run in runs if run.detail is not None)
     left = [b.node for b in found.blocks if b.inside[-1].graph is not model.graph]
     notes = [f"{node} is inside an If, a Loop or a function, and was not analysed" for node in left]
     if half and any(row.simam is not None and row.flagged for row in rows):
         notes.append(MEND)
-    return Analysis(rows, {name: peak.largest for name, peak in peaks.items()}, count, tuple(lows), notes)
+    largest = {name: peak.largest for name, peak in peaks.items()}
+    return Analysis(rows, largest, count, tuple(lows), notes, kept, picture)
 
 
 def _watched(model: ir.Model, sites: Sequence[Site]) -> ir.Model:

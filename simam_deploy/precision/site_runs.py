@@ -15,6 +15,7 @@ from simam_deploy.formula import Array
 from simam_deploy.graph import onnx_file
 from simam_deploy.graph.onnx_file import half_types
 from simam_deploy.graph.round_low import inline, round_low, to_float32
+from simam_deploy.precision.block_details import BlockDetail
 from simam_deploy.precision.low_types import LowType
 from simam_deploy.precision.site_rows import Errors, Magnitude, SimAMFacts
 from simam_deploy.precision.sites import Site
@@ -34,13 +35,19 @@ class SiteRun:
     A float32 site is rounded bluntly to each low type; a 16-bit site is run as it is.
 
     ranges : of every value inside, in graph order.  errors : by name of the low type.
+    detail : of a SimAM block, if it is asked for.
     """
 
-    def __init__(self, site: Site, model: ir.Model, lows: Sequence[LowType], folder: Path) -> None:
+    def __init__(
+        self, site: Site, model: ir.Model, lows: Sequence[LowType], folder: Path, *, detailed: bool = False
+    ) -> None:
         self.site = site
         self.ranges: dict[str, Magnitude] = {}
         self.errors = {low.name: Errors() for low in lows}
         self.facts = SimAMFacts() if site.block is not None else None
+        self.detail: BlockDetail | None = None
+        if detailed and site.block is not None:
+            self.detail = BlockDetail(site.block.node, site.block.e_lambda)
         self._lows = lows
         alone = _alone(site, model)
         self._inputs = [str(value.name) for value in alone.graph.inputs]
@@ -62,6 +69,8 @@ class SiteRun:
             self.ranges.setdefault(name, Magnitude()).take(array)
         if self.facts is not None and self.site.block is not None:
             self.facts.take(formula.as_maps(_wide(feeds[0])), self.site.block.e_lambda)
+        if self.detail is not None:
+            self.detail.take(formula.as_maps(_wide(feeds[0])))
         for low in self._lows:
             rounded = {name: _rounded(array, low) for name, array in given.items()}
             found = self._low[low.name].run(rounded)
@@ -87,6 +96,9 @@ class SiteRun:
         errors.naive = max(errors.naive, row.max_gate_error)
         errors.fails = errors.fails or not row.passed
         errors.cause = errors.cause or row.verdict
+        if self.detail is not None:
+            y = None if block.epilogue is not None else formula.as_maps(arrays[tap.y])
+            self.detail.compare(low.name, formula.as_maps(arrays[tap.x]), y)
 
     def close(self) -> None:
         """Close the sessions."""
