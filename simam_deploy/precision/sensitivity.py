@@ -152,10 +152,11 @@ def snr(exact: Sequence[RunOutputs], got: Iterator[RunOutputs]) -> float:
                 wide, other = array.astype(np.float64), run[name].astype(np.float64)
                 signal[name] = signal.get(name, 0) + float(np.sum(wide**2))
                 noise[name] = noise.get(name, 0) + float(np.sum((wide - other) ** 2))
-    return min((_db(signal[name], noise[name]) for name in signal), default=np.inf)
+    return min((decibels(signal[name], noise[name]) for name in signal), default=np.inf)
 
 
-def _db(signal: float, noise: float) -> float:
+def decibels(signal: float, noise: float) -> float:
+    """Signal-to-noise ratio from sums of squares. -inf for NaN, inf without noise."""
     if not np.isfinite(noise):
         return -np.inf
     with np.errstate(divide="ignore"):
