@@ -1,7 +1,7 @@
 # The two commands: `make demo` and `make test`. Both set up .venv by themselves, and build the kernel library if they can.
 PYTHON ?= python3
 BIN := .venv/bin
-EXTRAS := torch,ort,quantise,openvino,tensorrt-rtx,safetensors,dev,docs
+EXTRAS := torch,ort,quantise,openvino,tensorrt-rtx,safetensors,report,dev,docs
 
 NATIVE := build/native/release
 # One `make` at a time builds below build/native: a second one waits. Where there is no flock (util-linux), none does.

@@ -13,19 +13,22 @@ import onnx_ir as ir
 from simam_deploy.api.given import Inputs, OnePath, cases_of, paths_of, refuse_nothing, runtimes_of
 from simam_deploy.compare import sizes as compared_at
 from simam_deploy.compare import verify as parity
-from simam_deploy.compare.inputs import DEFAULT, specs
-from simam_deploy.compare.limits import OwnLimits
+from simam_deploy.compare.inputs import DEFAULT, Case, specs
+from simam_deploy.compare.limits import OwnLimits, Precision
 from simam_deploy.compare.matrix import gather
 from simam_deploy.compare.pictures import Statistics
 from simam_deploy.compare.runnable import NOT_SHOWN, precision_of, runtimes_for
 from simam_deploy.compare.verify import Report
 from simam_deploy.compare.workload import refuse_many_parts, refuse_without_end
-from simam_deploy.errors import InputError
+from simam_deploy.errors import InputError, SimAMDeployError
 from simam_deploy.graph import onnx_file
 from simam_deploy.graph.round_low import to_float32
 from simam_deploy.graph.shapes.types import StaticShape
+from simam_deploy.precision.layer_errors import LayersOf, compare_layers
 from simam_deploy.precision.low_types import LOW_TYPES
 from simam_deploy.precision.reference import low_reference
+from simam_deploy.report.pages import parity_page
+from simam_deploy.report.writing import page_at
 from simam_deploy.rewrite.restore_lambda import rounded_lambda
 from simam_deploy.runtimes import open_session
 from simam_deploy.runtimes.session import Session
@@ -50,6 +53,7 @@ def verify(
     min_snr: float | None = None,
     atol: float | None = None,
     max_drop: float | None = None,
+    report: OnePath | None = None,
     on_progress: Say | None = None,
 ) -> Report:
     """Run the same inputs through ONNX files, forms and runtimes, and compare each output with the float64 truth.
@@ -68,9 +72,11 @@ def verify(
     threads, provider, kernel : as in `open_session`.
     limits : refuse a file of more nodes than networks have, and try one that may take much in a process with limits.
     min_snr, atol, max_drop : your own limits for every row, in dB, absolute, and in percent of the labels.
+    report : where to write a page with the tables, and for each file the error of each layer, and histogram and gate
+    maps of each block, against the first file in float32.
     Returns a Report: `passed`, `rows`, `gates`, `notes`; print it for its tables.
     Raises InputError when files, inputs or the model do not fit each other, or if the first file is quantised;
-    RuntimeUnavailable; FormError.
+    RuntimeUnavailable; FormError; with a report, OutputError.
     """
     say = on_progress or (lambda _: None)
     own = OwnLimits(min_snr, atol, max_drop)
@@ -90,7 +96,10 @@ def verify(
             f"compare it with the float file that it was made of: verify FLOAT.onnx {paths[0].name}"
         )
     run_on = {file: names if runtimes else runtimes_for(kind, names) for file, kind in kinds.items()}
-    with tempfile.TemporaryDirectory() as folder:
+    named = [] if isinstance(inputs, Mapping) else [Path(name) for name in inputs]
+    held = [each for file, model in models.items() for each in onnx_file.weight_files(model, file)]
+    read = [*paths, *held, *(name for name in named if name.is_file())]
+    with page_at(report, read) as page, tempfile.TemporaryDirectory() as folder:
         chosen = gather(
             paths,
             list(forms),
@@ -125,7 +134,7 @@ def verify(
             for case in [*given[:1], *others]:
                 refuse_without_end(file, case.feeds[0], tried)
         truth = _Truth(paths[0], models[paths[0]], _module(against, weights, notes), Path(folder))
-        report = parity.verify(
+        found = parity.verify(
             chosen.open,
             given,
             truth=partial(truth.open, "float64"),
@@ -138,13 +147,38 @@ def verify(
             limits=own,
             on_progress=say,
         )
-    for taps in chosen.taps.values():
-        notes += filter(None, (rounded_lambda(tap.block, tap.e_lambda) for tap in taps))
-    for label, file in chosen.files.items():
-        if kinds[file].low and not label.endswith(("onnx_half", "onnx_reference")) and provider is None:
-            notes.append(f"{label}: {NOT_SHOWN.format(kinds[file].low)}")
-    report.notes += [*dict.fromkeys(notes), *(f"left out: {reason}" for reason in chosen.skipped)]
-    return report
+        for taps in chosen.taps.values():
+            notes += filter(None, (rounded_lambda(tap.block, tap.e_lambda) for tap in taps))
+        for label, file in chosen.files.items():
+            if kinds[file].low and not label.endswith(("onnx_half", "onnx_reference")) and provider is None:
+                notes.append(f"{label}: {NOT_SHOWN.format(kinds[file].low)}")
+        found.notes += [*dict.fromkeys(notes), *(f"left out: {reason}" for reason in chosen.skipped)]
+
+        def drawn(say: Say) -> str:
+            layers = _beside(paths, models, kinds, given[0], say)
+            return parity_page(found, [file.name for file in paths], layers, say)
+
+        page(drawn, say)
+    return found
+
+
+def _beside(
+    paths: Sequence[Path], models: Mapping[Path, ir.Model], kinds: Mapping[Path, Precision], case: Case, say: Say
+) -> list[LayersOf]:
+    """Each file beside the first one in float32; the first itself if it is low, or alone."""
+    first = paths[0]
+    if kinds[first].quantised:
+        why = "its layers are not shown, as no float file is given"
+        return [LayersOf(first.name, notes=(why,))]
+    source = to_float32(models[first]) if kinds[first].low else models[first]
+    made = [file for file in dict.fromkeys(paths) if file != first or kinds[first].low or len(models) == 1]
+    found = []
+    for file in made:
+        try:
+            found.append(compare_layers(file.name, source, models[file], case.feeds, say))
+        except SimAMDeployError as error:
+            found.append(LayersOf(file.name, notes=(f"its layers are not shown: {error}",)))
+    return found
 
 
 class _Truth:

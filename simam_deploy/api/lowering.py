@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +18,10 @@ from simam_deploy.precision.analysis import Analysis
 from simam_deploy.precision.convert import Wanted, convert_file
 from simam_deploy.precision.converted import Converted
 from simam_deploy.precision.flat import flat
+from simam_deploy.precision.layer_errors import FEW, compare_layers
 from simam_deploy.precision.samples import Samples, SampleSource
+from simam_deploy.report.pages import analysis_page, converted_page
+from simam_deploy.report.writing import page_at
 from simam_deploy.text import Say
 
 
@@ -30,6 +34,7 @@ def analyze(
     size: tuple[int, int] | None = None,
     samples: int | None = None,
     limits: bool = True,
+    report: OnePath | None = None,
     on_progress: Say | None = None,
 ) -> Analysis:
     """Run an ONNX file on real samples, and say of each part that sums, squares or divides what 16 bits do to it.
@@ -37,16 +42,21 @@ def analyze(
     file : float32; or float16 or bfloat16, which is judged as it is.
     inputs : a folder of pictures, an .npz, or an array for each input by its name.
     mean, std, size, samples : as in `Samples`.  limits : as in `verify`.
+    report : where to write a page with the table, the error of each site, and histogram and gate maps of each block.
     Returns an Analysis: `rows`, `unfit`, `islands`, `excluded`; print it for its table and the causes.
-    Raises InputError for samples that do not fit, ModelFileError for what cannot be read.
+    Raises InputError for samples that do not fit, ModelFileError for what cannot be read; with a report,
+    OutputError, and RuntimeUnavailable without matplotlib.
     """
     model = _loaded(file, limits=limits)
-    given = Samples(inputs, specs(file), mean=mean, std=std, size=size, limit=samples)
-    _refuse_without_end(file, given, limits=limits)
-    with onnx_file.blaming(file):
-        model, notes = flat(model)
-        found = analysing.analyze(model, given, on_progress=on_progress)
-    return found.with_notes([*given.notes, *notes])
+    with page_at(report, _read(file, model, inputs)) as page:
+        given = Samples(inputs, specs(file), mean=mean, std=std, size=size, limit=samples)
+        _refuse_without_end(file, given, limits=limits)
+        with onnx_file.blaming(file):
+            model, notes = flat(model)
+            found = analysing.analyze(model, given, details=report is not None, on_progress=on_progress)
+        found = found.with_notes([*given.notes, *notes])
+        page(lambda say: analysis_page(found, Path(file).name, say), on_progress)
+    return found
 
 
 def convert(
@@ -66,6 +76,7 @@ def convert(
     min_snr: float | None = None,
     max_drop: float | None = None,
     limits: bool = True,
+    report: OnePath | None = None,
     on_progress: Say | None = None,
 ) -> Converted:
     """Convert the float32 ONNX file `file` to lower precision, to `output`, with a manifest at `<output>.json`.
@@ -77,16 +88,29 @@ def convert(
     method : of calibration, "minmax", "entropy" or "percentile".
     min_snr, max_drop : least SNR in dB, and largest loss of labels in percent. int8 layers stay float32 until both
     hold.  limits : as in `verify`.
+    report : where to write a page with the tables, the error of each layer, and histogram and gate maps of each
+    block.
     Raises InputError, ModelFileError, OutputError, VerificationError as `precision.convert.convert_file`; nothing is
-    written then.
+    written then. With a report, RuntimeUnavailable without matplotlib.
     """
     wanted = Wanted(to, target, tuple(keep_float), keep_io, method, min_snr, max_drop)
-    _loaded(file, limits=limits)
-    given = None
-    if inputs is not None:
-        given = Samples(inputs, specs(file), mean=mean, std=std, size=size, limit=samples)
-        _refuse_without_end(file, given, limits=limits)
-    return convert_file(file, output, wanted, given, on_progress)
+    model = _loaded(file, limits=limits)
+    with page_at(report, _read(file, model, inputs), beside=[output]) as page:
+        given = None
+        if inputs is not None:
+            given = Samples(inputs, specs(file), mean=mean, std=std, size=size, limit=samples)
+            _refuse_without_end(file, given, limits=limits)
+        done = convert_file(file, output, wanted, given, on_progress)
+
+        def drawn(say: Say) -> str:
+            layers = None
+            if given is not None:
+                feeds = ([feed[name] for name in given.names] for feed in given.fewer(FEW))
+                layers = compare_layers(to, model, onnx_file.load(output), feeds, say)
+            return converted_page(done, Path(file).name, layers, say)
+
+        page(drawn, on_progress)
+    return done
 
 
 def _loaded(file: OnePath, *, limits: bool) -> ir.Model:
@@ -99,3 +123,9 @@ def _loaded(file: OnePath, *, limits: bool) -> ir.Model:
 def _refuse_without_end(file: OnePath, samples: Samples, *, limits: bool) -> None:
     if limits:
         refuse_without_end(Path(file), list(next(iter(samples)).values()), ["ort"])
+
+
+def _read(file: OnePath, model: ir.Model, inputs: SampleSource | None) -> list[OnePath]:
+    """The files of the caller."""
+    given = [inputs] if isinstance(inputs, str | os.PathLike) and Path(inputs).is_file() else []
+    return [file, *onnx_file.weight_files(model, file), *given]

@@ -15,6 +15,7 @@ from simam_deploy.cli.options import (
     LimitsOption,
     MeanOption,
     QuietOption,
+    ReportOption,
     SizeOption,
     StdOption,
     numbers,
@@ -43,6 +44,7 @@ def analyze(
             help=f"Print only the nodes to keep in float32, for {', '.join(TOOLS)}.", autocompletion=one_of(TOOLS)
         ),
     ] = None,
+    report: ReportOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -58,6 +60,7 @@ def analyze(
             size=plane(size),
             samples=samples,
             limits=limits,
+            report=report,
             on_progress=say,
         )
         excluded = None if exclude_for is None else found.excluded(exclude_for)

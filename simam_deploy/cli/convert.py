@@ -18,6 +18,7 @@ from simam_deploy.cli.options import (
     MinSnrOption,
     OutputOption,
     QuietOption,
+    ReportOption,
     SamplesOption,
     SizeOption,
     StdOption,
@@ -53,6 +54,7 @@ def convert(
     min_snr: MinSnrOption = None,
     max_drop: MaxDropOption = None,
     limits: LimitsOption = True,
+    report: ReportOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -76,6 +78,7 @@ def convert(
             min_snr=min_snr,
             max_drop=max_drop,
             limits=limits,
+            report=report,
             on_progress=say,
         )
     if as_json:

@@ -25,6 +25,10 @@ def _named(path: Path) -> Path:
     return path
 
 
+def _named_if(path: Path | None) -> Path | None:
+    return None if path is None else _named(path)
+
+
 def _there(path: Path) -> Path:
     """Refuse a missing file before any framework is imported."""
     opened(path, ModelFileError, ".onnx file").close()
@@ -53,6 +57,10 @@ FilesArgument = Annotated[
 ]
 OutputOption = Annotated[
     Path, typer.Option("--output", "-o", help="The file to write.", show_default=False, callback=_named)
+]
+ReportOption = Annotated[
+    Path | None,
+    typer.Option("--report", help="Also write a page with charts and gate maps, as page.html.", callback=_named_if),
 ]
 FormOption = Annotated[
     str,

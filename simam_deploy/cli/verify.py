@@ -21,6 +21,7 @@ from simam_deploy.cli.options import (
     MinSnrOption,
     ProviderOption,
     QuietOption,
+    ReportOption,
     RuntimesOption,
     ShapesOption,
     StdOption,
@@ -56,6 +57,7 @@ def verify(
     min_snr: MinSnrOption = None,
     atol: Annotated[float | None, typer.Option(help="Largest absolute error of an output.")] = None,
     max_drop: MaxDropOption = None,
+    report: ReportOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -63,7 +65,7 @@ def verify(
     from simam_deploy import api
 
     with render.progress(quiet) as say:
-        report = api.verify(
+        found = api.verify(
             files,
             against=against,
             weights=weights,
@@ -81,8 +83,9 @@ def verify(
             min_snr=min_snr,
             atol=atol,
             max_drop=max_drop,
+            report=report,
             on_progress=say,
         )
-    render.json(report.as_dict()) if as_json else render.parity(report)
-    if not report.passed:
+    render.json(found.as_dict()) if as_json else render.parity(found)
+    if not found.passed:
         raise typer.Exit(1)
