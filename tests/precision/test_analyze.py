@@ -75,7 +75,7 @@ EPILOGUE = """g (float[1,2,8,8] x) => (float[1,2,8,8] y) <float[2] scale = {1, 1
 def test_an_epilogue_that_leaves_little_of_a_plane_is_no_reason_for_float32(epilogue: bool) -> None:
     """The rounding of x is large beside what is left, and small beside the result of SimAM."""
     fused = fuse(ir.from_proto(parse(EPILOGUE, BODY)), "function", epilogue=epilogue)
-    (row,) = analyze(prepared(fused.model), [{"x": x_of(8, 1, 0, 2)}], lows=[FP16]).rows
+    (row,) = analyze(flat(fused.model)[0], [{"x": x_of(8, 1, 0, 2)}], lows=[FP16]).rows
     assert row.verdicts["fp16"].moved < FP16.half_ulp
     assert not row.verdicts["fp16"].coarse
 
