@@ -42,6 +42,10 @@ LABEL = 44
 """Columns of a name beside a bar."""
 
 
+RARE = 1e-3
+"""Share of values in an octave below which it does not widen the axis to the left."""
+
+
 @dataclass(frozen=True)
 class Bar:
     """values : group -> number, of which infinite ones fill the axis.  told : words beside the bar."""
@@ -99,8 +103,9 @@ def histogram(detail: BlockDetail, lows: Sequence[LowType]) -> str:
     """Magnitudes of a block against the limits of 16-bit types, as shares of its values."""
     parts = {"x": detail.x, "(x - μ)²": detail.squares, "sums of (x - μ)²": detail.sums}
     exponents = [e for octaves in parts.values() for e in octaves.counts]
+    usual = [e for o in parts.values() for e, number in o.counts.items() if number > RARE * o.counts.total()]
     marks = {"M - 1": detail.m - 1.0, "λ": detail.e_lambda}
-    low = 2.0 ** (max(min([*exponents, -26]), -60) - 1)
+    low = 2.0 ** (max(min([*usual, -26]), -60) - 1)
     high = 2.0 ** (min(max([*exponents, 17]), 140) + 2)
     with _figure(WIDTH, 2.6) as figure:
         axes = figure.add_subplot()

@@ -71,7 +71,7 @@ def parity_page(report: Report, names: Sequence[str], layers: Sequence[LayersOf]
         named = ("session", "case", "block", "gate error", "of tolerance", "")
         parts += [page.heading("Gates, on the x that each block got"), page.table(named, gates, right=named[3:5])]
     shown = [
-        Bar(f"{r.output} {r.session} {r.case}", {"output": r.snr_db}, {"output": _db(r.snr_db)}) for r in report.rows
+        Bar(f"{r.session} {r.output} {r.case}", {"output": r.snr_db}, {"output": _db(r.snr_db)}) for r in report.rows
     ]
     parts += _bars("Error of each output", shown, "SNR, dB; longer is better", "SNR against the float64 truth.")
     for one in layers:

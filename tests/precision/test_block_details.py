@@ -2,9 +2,12 @@
 
 import ml_dtypes
 import numpy as np
+import onnx_ir as ir
 import pytest
+from helpers.to_quantise import images, net
 
 from simam_deploy import formula
+from simam_deploy.precision.analyze import analyze
 from simam_deploy.precision.block_details import (
     LARGEST_MAP,
     BlockDetail,
@@ -13,6 +16,7 @@ from simam_deploy.precision.block_details import (
     mean_and_change,
     picture_of,
 )
+from simam_deploy.precision.flat import flat
 
 
 def test_values_are_counted_by_the_power_of_two_below_them() -> None:
@@ -98,3 +102,13 @@ def test_a_picture_is_one_input_of_one_or_three_channels() -> None:
     assert picture_of([one, one]) is None
     assert picture_of([one[0]]) is None
     assert picture_of([one * np.nan]) is None
+
+
+def test_analyze_keeps_them_on_request() -> None:
+    model, x = flat(ir.from_proto(net()))[0], images(3)
+    assert analyze(model, [{"x": x}]).details == ()
+    found = analyze(model, [{"x": x[:1]}, {"x": x[1:]}], details=True)
+    (detail,) = found.details
+    assert (detail.block, sorted(detail.after), detail.sums.counts.total()) == ("simam", ["bf16", "fp16"], 3 * 6)
+    assert found.picture is not None
+    np.testing.assert_array_equal(found.picture, picture_of([x]))
