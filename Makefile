@@ -9,7 +9,7 @@ LOCKED := $(shell command -v flock >/dev/null && echo flock build/native.lock)
 CPP = $(shell find benchmarks plugins tests -name '*.[ch]' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: demo test hostile fix lint lint-python lint-cpp lint-types lint-github bench bench-cpu peers gpu wheel headers clean docs
+.PHONY: demo test hostile fix lint lint-python lint-cpp lint-types lint-github bench bench-cpu bench-engines peers gpu wheel headers clean docs
 .PHONY: native native-checks native-tests native-if-possible native-cuda native-cuda-check native-cuda-budget
 
 .venv/installed: pyproject.toml constraints.txt
@@ -117,13 +117,16 @@ bench-cpu: native
 PEERS := build/peers/.venv
 peers: native $(PEERS)/installed
 	$(PEERS)/bin/python -m benchmarks.peers --write
+	PYTHONPATH=tests $(PEERS)/bin/python -m benchmarks.half
 
+# ModelOpt pins versions of onnx and onnxruntime-gpu that are not ours, so it comes without what it requires.
 $(PEERS)/installed: benchmarks/peers/requirements.txt pyproject.toml constraints.txt
 	@echo "installing into $(PEERS): torch, torchvision, Ultralytics; 6 GB, some minutes"
 	@mkdir -p build/peers
 	grep -v '^torch==' constraints.txt > build/peers/constraints.txt
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install -c build/peers/constraints.txt -r benchmarks/peers/requirements.txt -e ".[torch,ort]"
+	$(PEERS)/bin/python -m pip install --no-deps nvidia-modelopt==0.47.0
 	touch $@
 
 # What a machine with a GPU proves, in 8 minutes. Needs no .venv: NumPy, PyTorch with CUDA, nvcc and g++ will do.
@@ -132,6 +135,10 @@ gpu:
 
 bench: .venv/installed
 	$(BIN)/python -m benchmarks.forms
+
+# Types and sizes of engines of every precision, without a GPU.
+bench-engines: .venv/installed
+	PYTHONPATH=tests $(BIN)/python -m benchmarks.engines
 
 clean:
 	rm -rf build .venv *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -15,7 +15,7 @@ from typing import Any
 RESULTS = Path(__file__).with_name("results")
 PACKAGES = (
     *("torch", "triton", "onnxruntime", "onnxruntime-gpu", "openvino", "onnx", "numpy"),
-    *("torchvision", "ultralytics", "onnxslim"),
+    *("torchvision", "ultralytics", "onnxslim", "onnxconverter-common", "nvidia-modelopt", "tensorrt-rtx-cu13"),
 )
 
 
