@@ -15,7 +15,7 @@ from simam_deploy.graph import onnx_file
 from simam_deploy.graph.number_types import SHORT
 from simam_deploy.match.find import find
 from simam_deploy.precision.analysis import Analysis, row_of
-from simam_deploy.precision.block_details import picture_of
+from simam_deploy.precision.block_details import MOST_MAPS, BlockDetail, picture_of
 from simam_deploy.precision.low_types import LOW_TYPES, LowType
 from simam_deploy.precision.site_rows import Magnitude
 from simam_deploy.precision.site_runs import SiteRun
@@ -58,10 +58,15 @@ def analyze(
     peaks: dict[str, Magnitude] = {}
     with tempfile.TemporaryDirectory(prefix="simam-deploy-") as name, ExitStack() as stack:
         folder = Path(name)
-        runs = []
+        runs: list[SiteRun] = []
+        kept: list[BlockDetail] = []
         for site in sites:
             say(f"prepare {site.kind} at {site.node}")
-            runs.append(stack.enter_context(closing(SiteRun(site, model, lows, folder, detailed=details))))
+            detail = None
+            if details and site.block is not None:
+                detail = BlockDetail(site.block.node, site.block.e_lambda, len(kept) < MOST_MAPS)
+                kept.append(detail)
+            runs.append(stack.enter_context(closing(SiteRun(site, model, lows, folder, detail))))
         path = folder / "network.onnx"
         onnx_file.save(_watched(model, sites), path)
         session = stack.enter_context(open_session(path, "onnx_half" if half else "ort"))
@@ -82,13 +87,12 @@ def analyze(
         if not count:
             raise InputError("no sample is given; analyze needs at least one")
         rows = tuple(row_of(run, lows) for run in runs)
-        kept = tuple(run.detail for run in runs if run.detail is not None)
     left = [b.node for b in found.blocks if b.inside[-1].graph is not model.graph]
     notes = [f"{node} is inside an If, a Loop or a function, and was not analysed" for node in left]
     if half and any(row.simam is not None and row.flagged for row in rows):
         notes.append(MEND)
     largest = {name: peak.largest for name, peak in peaks.items()}
-    return Analysis(rows, largest, count, tuple(lows), notes, kept, picture)
+    return Analysis(rows, largest, count, tuple(lows), notes, tuple(kept), picture)
 
 
 def _watched(model: ir.Model, sites: Sequence[Site]) -> ir.Model:

@@ -11,6 +11,8 @@ import numpy as np
 from simam_deploy import formula
 from simam_deploy.formula import Array
 
+MOST_MAPS = 32
+"""Blocks of a network that have maps, so that memory is bounded."""
 LARGEST_MAP = 256
 """Largest height and width of a map that is kept; larger ones are averaged over squares."""
 
@@ -44,11 +46,13 @@ class BlockDetail:
     histograms : of x, of (x - μ)² and of its sums over a plane, on all samples.
     before : gate of the formula, mean over the channels weighted by |x|; of the first sample.
     after : name of a type or file -> the same of what it computes. NaN where that is NaN or infinite, or x is 0.
+    maps : whether to keep maps.
     hidden : whether `after` is the formula on its x, as an epilogue hides its gate.
     """
 
     block: str
     e_lambda: float
+    maps: bool = True
     m: int = 0
     x: Octaves = field(default_factory=Octaves)
     squares: Octaves = field(default_factory=Octaves)
@@ -66,13 +70,13 @@ class BlockDetail:
         self.x.take(wide)
         self.squares.take(d)
         self.sums.take(d.sum(axis=(2, 3)))
-        if self.before is None and x.size:
+        if self.maps and self.before is None and x.size:
             self.before = gate_map(wide[0], formula.reference(wide[:1], self.e_lambda)[0])
 
     @np.errstate(invalid="ignore", over="ignore")
     def compare(self, name: str, x: Array, y: Array | None) -> None:
         """Keep the map of what `name` computes. y : (N, C, H, W), or None for the formula. The first call counts."""
-        if name not in self.after and x.size:
+        if self.maps and name not in self.after and x.size:
             wide = x[:1].astype(np.float64)
             self.hidden = self.hidden or y is None
             got = formula.reference(wide, self.e_lambda) if y is None else y[:1].astype(np.float64)

@@ -19,7 +19,7 @@ from simam_deploy.formula import Array
 from simam_deploy.graph import onnx_file
 from simam_deploy.graph.number_types import SHORT
 from simam_deploy.graph.shapes import Shapes
-from simam_deploy.precision.block_details import BlockDetail, picture_of
+from simam_deploy.precision.block_details import MOST_MAPS, BlockDetail, picture_of
 from simam_deploy.precision.low_types import LOW_TYPES, LowType
 from simam_deploy.precision.quantised import DQ, Q
 from simam_deploy.precision.sensitivity import decibels
@@ -89,7 +89,7 @@ def compare_layers(
     (exact, taps, _), (low, low_taps, notes) = expose(source), expose(made)
     layers = _exposed_layers(exact, taps, low, low_taps)
     twins = {tap.block: tap for tap in low_taps}
-    details = [BlockDetail(tap.block, tap.e_lambda) for tap in taps]
+    details = [BlockDetail(tap.block, tap.e_lambda, at < MOST_MAPS) for at, tap in enumerate(taps)]
     lows = tuple(LOW_TYPES[SHORT[name]] for name in onnx_file.half_types(made))
     runtime = "onnx_half" if lows else "ort"
     sums = {layer.node: [0.0, 0.0] for layer in layers}

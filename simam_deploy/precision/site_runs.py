@@ -35,19 +35,22 @@ class SiteRun:
     A float32 site is rounded bluntly to each low type; a 16-bit site is run as it is.
 
     ranges : of every value inside, in graph order.  errors : by name of the low type.
-    detail : of a SimAM block, if it is asked for.
+    detail : of a SimAM block, to be filled.
     """
 
     def __init__(
-        self, site: Site, model: ir.Model, lows: Sequence[LowType], folder: Path, *, detailed: bool = False
+        self,
+        site: Site,
+        model: ir.Model,
+        lows: Sequence[LowType],
+        folder: Path,
+        detail: BlockDetail | None = None,
     ) -> None:
         self.site = site
         self.ranges: dict[str, Magnitude] = {}
         self.errors = {low.name: Errors() for low in lows}
         self.facts = SimAMFacts() if site.block is not None else None
-        self.detail: BlockDetail | None = None
-        if detailed and site.block is not None:
-            self.detail = BlockDetail(site.block.node, site.block.e_lambda)
+        self.detail = detail
         self._lows = lows
         alone = _alone(site, model)
         self._inputs = [str(value.name) for value in alone.graph.inputs]

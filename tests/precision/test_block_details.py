@@ -7,6 +7,8 @@ import pytest
 from helpers.to_quantise import images, net
 
 from simam_deploy import formula
+from simam_deploy.precision import analyze as analysing
+from simam_deploy.precision import layer_errors
 from simam_deploy.precision.analyze import analyze
 from simam_deploy.precision.block_details import (
     LARGEST_MAP,
@@ -102,6 +104,15 @@ def test_a_picture_is_one_input_of_one_or_three_channels() -> None:
     assert picture_of([one, one]) is None
     assert picture_of([one[0]]) is None
     assert picture_of([one * np.nan]) is None
+
+
+def test_blocks_beyond_the_bound_have_no_maps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(analysing, "MOST_MAPS", 0)
+    monkeypatch.setattr(layer_errors, "MOST_MAPS", 0)
+    model, x = flat(ir.from_proto(net()))[0], images(1)
+    found = analyze(model, [{"x": x}], details=True), layer_errors.compare_layers("same", model, model, [[x]])
+    for (detail,) in (found[0].details, found[1].blocks):
+        assert (detail.before, detail.after, detail.sums.counts.total()) == (None, {}, 6)
 
 
 def test_analyze_keeps_them_on_request() -> None:
