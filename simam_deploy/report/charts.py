@@ -48,7 +48,7 @@ RARE = 1e-3
 
 @dataclass(frozen=True)
 class Bar:
-    """values : group -> number, of which infinite ones fill the axis.  told : words beside the bar."""
+    """values : group -> number. Infinity fills the axis; -infinity and NaN have no length.  told : words beside."""
 
     name: str
     values: Mapping[str, float]
@@ -79,12 +79,12 @@ def bars(rows: Sequence[Bar], axis: str, *, log: bool = False) -> str:
         for row in rows:
             ticks.append(at + (len(row.values) - 1) / 2)
             for group, value in row.values.items():
-                broken = not np.isfinite(value)
-                end = right if broken else max(value, left)
+                endless = value == np.inf
+                end = right if endless else max(value, left) if np.isfinite(value) else left
                 colour = COLOURS[groups.index(group) % len(COLOURS)]
-                axes.barh(at, end - left, left=left, height=0.85, color=colour, alpha=0.35 if broken else 1.0)
+                axes.barh(at, end - left, left=left, height=0.85, color=colour, alpha=0.35 if endless else 1.0)
                 words = f" {row.told[group]}"
-                axes.annotate(words, (left if broken else end, at), va="center", fontsize=8)
+                axes.annotate(words, (left if endless else end, at), va="center", fontsize=8)
                 at += 1
             at += 0.4
         axes.set_yticks(ticks, [shortened(on_one_line(row.name), LABEL) for row in rows], fontsize=8)

@@ -10,7 +10,7 @@ import numpy as np
 from simam_deploy.compare.verify import Report
 from simam_deploy.formula import Array
 from simam_deploy.precision.analysis import Analysis
-from simam_deploy.precision.block_details import BlockDetail, mean_and_change
+from simam_deploy.precision.block_details import MOST_MAPS, BlockDetail, mean_and_change
 from simam_deploy.precision.converted import Converted
 from simam_deploy.precision.layer_errors import LayersOf
 from simam_deploy.precision.low_types import FP16, LowType
@@ -19,7 +19,7 @@ from simam_deploy.report.charts import Bar
 from simam_deploy.text import Say, counted
 
 T = TypeVar("T")
-MOST_BLOCKS = 32
+MOST_BLOCKS = MOST_MAPS
 MOST_BARS = 150
 """Upper bounds of what is drawn. Tables are whole."""
 BITS = "bits: how many times the largest value may double before it overflows; negative: beyond the type"
@@ -109,8 +109,11 @@ def _layers(found: LayersOf, say: Say) -> Iterator[str]:
         f"SNR of each layer's result against the float32 file, in {found.runtime}, over "
         f"{counted(found.feeds, 'feed')}. Errors of earlier layers count too."
     )
-    yield from _bars(f"Error of each layer: {found.label}", rows, "SNR, dB; longer is better", words)
-    yield page.notes(found.notes)
+    if rows and all(layer.snr_db == np.inf for layer in found.layers):
+        yield page.caption(f"{found.label}: the results of all {len(rows)} layers equal those of the float32 file.")
+    else:
+        yield from _bars(f"Error of each layer: {found.label}", rows, "SNR, dB; longer is better", words)
+    yield page.notes([f"{found.label}: {note}" for note in found.notes])
     yield from _blocks(found.blocks, found.picture, found.lows or [FP16], FILE, found.feeds, say, found.label)
 
 

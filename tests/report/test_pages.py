@@ -6,12 +6,15 @@ import io
 import re
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
+import torch
 from helpers.to_quantise import images, net, saved
 from PIL import Image
 
 import simam_deploy as sd
 from simam_deploy.report import pages as made
+from simam_deploy.report.charts import Bar, bars
 
 ALL = ("analyze", "fp16", "int8", "verify", "hostile")
 
@@ -117,3 +120,32 @@ def test_what_is_left_out_is_told(pages, monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert "The first 1 of 2 are drawn." in page
     assert "The first 0 of 1 are drawn." in page
     assert len(sources(page)) == 1
+
+
+def test_a_file_that_differs_nowhere_has_no_bars_for_its_layers(pages, tmp_path) -> None:
+    path = pages.folder / "net.onnx"
+    sd.verify(path, inputs={"x": images(1)}, runtimes=["ort"], report=tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text("utf-8")
+    assert "net.onnx: the results of all 4 layers equal those of the float32 file." in page
+    assert re.findall(r'<figure class="(\w+)"', page) == ["bars", "histogram", "maps"]
+
+
+def test_why_layers_are_not_shown(pages, tmp_path) -> None:
+    """The first file is int8, and the truth a module that computes something else."""
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 5))
+    given = {"against": module, "inputs": {"x": images(1)}, "report": tmp_path / "page.html"}
+    assert not sd.verify(pages.folder / "int8.onnx", **given).passed
+    page = (tmp_path / "page.html").read_text("utf-8")
+    assert "int8.onnx: its layers are not shown, as no float file is given" in page
+    assert '<p class="verdict bad">FAILED' in page
+
+
+@pytest.mark.parametrize(("value", "length"), [(np.inf, "all"), (-np.inf, "none"), (np.nan, "none"), (-3.0, "none")])
+def test_bars_of_no_finite_length(value: float, length: str) -> None:
+    rows = [Bar("a", {"b": value}, {"b": "words"}), Bar("c", {"b": 50.0}, {"b": "50"})]
+    svg = base64.b64decode(bars(rows, "dB").partition(",")[2]).decode()
+    paths = [re.findall(r"([\d.]+) [\d.]+", d) for d in re.findall(r'<path d="(M [^"]*z)', svg)]
+    widths = [max(map(float, x)) - min(map(float, x)) for x in paths]
+    assert "words" in svg
+    first, second = widths[-2:]
+    assert first > 1.1 * second if length == "all" else first == 0
