@@ -233,10 +233,15 @@ def _cells(rows: list[Score]) -> dict[str, list[str]]:
 
 
 def _best(rows: list[Score]) -> str:
-    levels = [row["SNR dB"] for row in rows if row["SNR dB"] is not None]
-    if not levels:
+    """The SNR of the best file, and how many layers are in 16 bits if not all are."""
+    valid = [row for row in rows if row["SNR dB"] is not None]
+    if not valid:
         return "not valid"
-    return "NaN" if max(levels) == LOST else f"{max(levels):.2f}"
+    best = max(valid, key=lambda row: float(row["SNR dB"]))
+    if best["SNR dB"] == LOST:
+        return "NaN"
+    low, _, every = best["in 16 bits"].partition(" of ")
+    return f"{best['SNR dB']:.2f}" + (f" ({low} of {every} layers)" if low != every else "")
 
 
 if __name__ == "__main__":
