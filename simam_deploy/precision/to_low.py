@@ -18,6 +18,7 @@ import onnx_ir as ir
 from simam_deploy.formula import OP_DOMAIN, OPS
 from simam_deploy.graph.round_low import is_tensor
 from simam_deploy.match.op_sets import MEASURES
+from simam_deploy.match.quantised import is_quantised
 from simam_deploy.precision.flat import flatten
 from simam_deploy.precision.low_types import LowType
 from simam_deploy.precision.raise_opset import raise_opset
@@ -27,6 +28,8 @@ from simam_deploy.rewrite.forms import function as form
 from simam_deploy.text import counted
 
 Keep = Callable[[ir.Node], str]
+QUANTISED_OPSET = 19
+"""The first opset whose DequantizeLinear gives 16 bits. With a cast behind it, layers do not become integer ones."""
 
 
 @dataclass(frozen=True)
@@ -91,12 +94,12 @@ class _Conversion:
     def prepare(self) -> None:
         """Flatten the model, and raise its opset to one with the type."""
         self._result.notes += flatten(self._model)
-        raised = raise_opset(self._model, self._low.opset)
+        quantised = is_quantised(self._model)
+        opset = max(self._low.opset, QUANTISED_OPSET if quantised else 0)
+        raised = raise_opset(self._model, opset)
         if raised is not self._model:
-            before = self._model.opset_imports[""]
-            self._result.notes.append(
-                f"opset raised from {before} to {self._low.opset}, the first for {self._low.name}"
-            )
+            before, where = self._model.opset_imports[""], " around int8" if quantised else ""
+            self._result.notes.append(f"opset raised from {before} to {opset}, the first for {self._low.name}{where}")
             self._result.model = self._model = raised
             flatten(raised)
         if open_ := [v.name for v in self._model.graph.inputs if v.const_value is not None and _is_float(v)]:

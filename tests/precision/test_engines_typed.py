@@ -8,6 +8,7 @@ import onnx
 import pytest
 from helpers.graphs import BODY, parse
 from helpers.parsed_layers import Layer, blocks_in_float32, parsed_layers
+from helpers.to_quantise import images, net
 
 import simam_deploy as sd
 from export_models import digits
@@ -105,3 +106,18 @@ def test_half_inside_simam_is_told_apart(tmp_path: Path) -> None:
     onnx.save(parse(HALF, BODY.replace(summed, f"{back}\n  {summed.replace('(d', '(wide')}")), file)
     with pytest.raises(AssertionError, match="rounded between two casts"):
         blocks_in_float32(parsed_layers(file))
+
+
+@pytest.mark.parametrize("opset", [18, 20])
+def test_layers_become_integer_from_any_opset(opset: int, tmp_path: Path) -> None:
+    """Before opset 19 DequantizeLinear gives float32 alone."""
+    source, low = tmp_path / "net.onnx", tmp_path / "low.onnx"
+    onnx.save(net(opset=opset), source)
+    done = sd.convert(source, low, to="int8+fp16", target="tensorrt", inputs={"x": images()})
+    said = f"opset raised from {opset} to 19, the first for fp16 around int8"
+    assert (said in done.notes) == (opset < 19)
+    sd.build_engine(low, tmp_path / "net.engine", targets=TARGETS, shapes={"x": (1, 3, 8, 8)})
+    layers = parsed_layers(low)
+    assert blocks_in_float32(layers) == 1
+    multiply = [layer for layer in layers if layer.kind in MULTIPLIES]
+    assert {(layer.computes_in, *layer.given) for layer in multiply} == {("INT8", "HALF", "HALF")}
