@@ -20,11 +20,11 @@ from simam_deploy.compare.pictures import Statistics
 from simam_deploy.compare.runnable import NOT_SHOWN, precision_of, runtimes_for
 from simam_deploy.compare.verify import Report
 from simam_deploy.compare.workload import refuse_many_parts, refuse_without_end
-from simam_deploy.errors import InputError, SimAMDeployError
+from simam_deploy.errors import InputError
 from simam_deploy.graph import onnx_file
 from simam_deploy.graph.round_low import to_float32
 from simam_deploy.graph.shapes.types import StaticShape
-from simam_deploy.precision.layer_errors import LayersOf, compare_layers
+from simam_deploy.precision.layer_errors import LayersOf, layers_or_why
 from simam_deploy.precision.low_types import LOW_TYPES
 from simam_deploy.precision.reference import low_reference
 from simam_deploy.report.pages import parity_page
@@ -172,13 +172,7 @@ def _beside(
         return [LayersOf(first.name, notes=(why,))]
     source = to_float32(models[first]) if kinds[first].low else models[first]
     made = [file for file in dict.fromkeys(paths) if file != first or kinds[first].low or len(models) == 1]
-    found = []
-    for file in made:
-        try:
-            found.append(compare_layers(file.name, source, models[file], case.feeds, say))
-        except SimAMDeployError as error:
-            found.append(LayersOf(file.name, notes=(f"its layers are not shown: {error}",)))
-    return found
+    return [layers_or_why(file.name, source, models[file], case.feeds, say) for file in made]
 
 
 class _Truth:

@@ -18,7 +18,7 @@ from simam_deploy.precision.analysis import Analysis
 from simam_deploy.precision.convert import Wanted, convert_file
 from simam_deploy.precision.converted import Converted
 from simam_deploy.precision.flat import flat
-from simam_deploy.precision.layer_errors import FEW, compare_layers
+from simam_deploy.precision.layer_errors import FEW, layers_or_why
 from simam_deploy.precision.samples import Samples, SampleSource
 from simam_deploy.report.pages import analysis_page, converted_page
 from simam_deploy.report.writing import page_at
@@ -106,7 +106,7 @@ def convert(
             layers = None
             if given is not None:
                 feeds = ([feed[name] for name in given.names] for feed in given.fewer(FEW))
-                layers = compare_layers(to, model, onnx_file.load(output), feeds, say)
+                layers = layers_or_why(to, model, onnx_file.load(output), feeds, say)
             return converted_page(done, Path(file).name, layers, say)
 
         page(drawn, on_progress)

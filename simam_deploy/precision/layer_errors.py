@@ -15,6 +15,7 @@ import onnx_ir as ir
 from simam_deploy import formula
 from simam_deploy.compare.gates import Tap
 from simam_deploy.compare.matrix import expose
+from simam_deploy.errors import SimAMDeployError
 from simam_deploy.formula import Array
 from simam_deploy.graph import onnx_file
 from simam_deploy.graph.number_types import SHORT
@@ -114,6 +115,16 @@ def compare_layers(
                 picture = picture_of(feed)
     errors = tuple(LayerError(layer.node, layer.op, decibels(*sums[layer.node])) for layer in layers)
     return LayersOf(label, runtime, count, lows, errors, tuple(details), picture, tuple(notes))
+
+
+def layers_or_why(
+    label: str, source: ir.Model, made: ir.Model, feeds: Iterable[Sequence[Array]], on_progress: Say | None = None
+) -> LayersOf:
+    """As `compare_layers`; with a note instead of the layers where that cannot be done."""
+    try:
+        return compare_layers(label, source, made, feeds, on_progress)
+    except SimAMDeployError as error:
+        return LayersOf(label, notes=(f"its layers are not shown: {error}",))
 
 
 def _run(session: Session, feed: Sequence[Array]) -> dict[str, Array]:

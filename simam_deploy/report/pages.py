@@ -114,7 +114,7 @@ def _layers(found: LayersOf, say: Say) -> Iterator[str]:
     else:
         yield from _bars(f"Error of each layer: {found.label}", rows, "SNR, dB; longer is better", words)
     yield page.notes([f"{found.label}: {note}" for note in found.notes])
-    yield from _blocks(found.blocks, found.picture, found.lows or [FP16], FILE, found.feeds, say, found.label)
+    yield from _blocks(found.blocks, found.picture, found.lows, FILE, found.feeds, say, found.label)
 
 
 def _bars(title: str, rows: Sequence[Bar], axis: str, words: str, *, log: bool = False) -> Iterator[str]:
@@ -139,7 +139,8 @@ def _blocks(
         return
     part, left = _first(details, MOST_BLOCKS)
     yield page.heading(f"SimAM blocks{f': {label}' if label else ''}")
-    limits = ", ".join(low.name for low in lows)
+    limits = ", ".join(low.name for low in lows) or "fp16, which is not in this file"
+    lows = lows or (FP16,)
     yield page.caption(
         "The histogram shows x, (x - μ)² and its sums over a plane, of the float32 network on "
         f"{counted(feeds, 'feed')}, against the limits of {limits}. The maps show the gate for the first sample, as "

@@ -13,6 +13,7 @@ from helpers.to_quantise import images, net, saved
 from PIL import Image
 
 import simam_deploy as sd
+from simam_deploy.precision import layer_errors
 from simam_deploy.report import pages as made
 from simam_deploy.report.charts import Bar, bars
 
@@ -138,6 +139,23 @@ def test_why_layers_are_not_shown(pages, tmp_path) -> None:
     page = (tmp_path / "page.html").read_text("utf-8")
     assert "int8.onnx: its layers are not shown, as no float file is given" in page
     assert '<p class="verdict bad">FAILED' in page
+
+
+def test_a_file_that_cannot_be_looked_into_has_a_page_all_the_same(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    def refuse(*_: object) -> None:
+        raise sd.InputError("node <b> is no block")
+
+    monkeypatch.setattr(layer_errors, "expose", refuse)
+    path, _ = saved(tmp_path, net())
+    sd.convert(path, tmp_path / "low.onnx", to="fp16", inputs={"x": images(1)}, report=tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text("utf-8")
+    assert "fp16: its layers are not shown: node &lt;b&gt; is no block" in page
+    assert (tmp_path / "low.onnx").exists()
+
+
+def test_limits_of_a_type_that_is_not_in_the_file_are_named(pages) -> None:
+    words = "against the limits of fp16, which is not in this file."
+    assert [words in pages.by_name[name] for name in ("int8", "fp16", "verify")] == [True, False, False]
 
 
 @pytest.mark.parametrize(("value", "length"), [(np.inf, "all"), (-np.inf, "none"), (np.nan, "none"), (-3.0, "none")])
