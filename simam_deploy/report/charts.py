@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -56,13 +57,18 @@ class Bar:
 
 
 def refuse_without_matplotlib() -> None:
-    """Raise RuntimeUnavailable if there is no matplotlib to draw with."""
+    """Raise RuntimeUnavailable if there is no matplotlib to draw with. Import it without a word."""
+    logger = logging.getLogger("matplotlib")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)  # it warns of settings, which we leave aside, and of a home without its cache
     try:
-        import matplotlib  # noqa: F401
+        import matplotlib.figure  # noqa: F401
     except ImportError as error:
         raise RuntimeUnavailable(
             f'--report draws with matplotlib, which cannot be imported: {error}\npip install "simam-deploy[report]"'
         ) from error
+    finally:
+        logger.setLevel(level)
 
 
 def bars(rows: Sequence[Bar], axis: str, *, log: bool = False) -> str:

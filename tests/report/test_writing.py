@@ -1,6 +1,8 @@
 """Where a page is written, and that it is there as a whole or not at all."""
 
 import errno
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -79,6 +81,15 @@ def test_without_matplotlib_it_says_what_to_install(tmp_path: Path, monkeypatch:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(RuntimeUnavailable, match=r'--report draws with matplotlib.*\n.*"simam-deploy\[report\]"'):
         sd.analyze(saved(tmp_path, net())[0], {"x": images(1)}, report=tmp_path / "page.html")
+
+
+def test_matplotlib_says_nothing_of_its_own_settings(tmp_path: Path) -> None:
+    (tmp_path / "matplotlibrc").write_text("nonsense: 3\nfont.size: big\n")
+    code = "from simam_deploy.report import charts; charts.refuse_without_matplotlib(); charts.bars([], '')"
+    nowhere = {"MPLCONFIGDIR": f"{os.devnull}/x", "MATPLOTLIBRC": str(tmp_path / "matplotlibrc")}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env={**os.environ, **nowhere}, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
 
 
 def test_progress_is_told(tmp_path: Path) -> None:
