@@ -14,7 +14,6 @@ from helpers.to_quantise import images, net, saved
 
 import simam_deploy as sd
 
-pytest.importorskip("matplotlib", reason="no matplotlib to draw with: the extra report")
 HOSTILE = """<script>alert('x')</script>"&$\\frac{$\x1b[31m層"""
 """A name that means something to HTML, to matplotlib and to a terminal, and is in none of its fonts."""
 
@@ -38,6 +37,7 @@ def hostile(model: onnx.ModelProto) -> onnx.ModelProto:
 @pytest.fixture(scope="session")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Pages:
     """Of a network with pictures as input; and of a naive float16 file with hostile names, whose gate collapses."""
+    pytest.importorskip("matplotlib", reason="no matplotlib to draw with: the extra report")
     folder = tmp_path_factory.mktemp("pages")
     path, _ = saved(folder, net())
     x = {"x": images(4)}

@@ -17,6 +17,7 @@ from simam_deploy.precision import layer_errors
 from simam_deploy.report import pages as made
 from simam_deploy.report.charts import Bar, bars
 
+pytest.importorskip("matplotlib", reason="no matplotlib to draw with: the extra report")
 ALL = ("analyze", "fp16", "int8", "verify", "hostile")
 
 

@@ -13,6 +13,8 @@ import simam_deploy as sd
 from simam_deploy.errors import OutputError, RuntimeUnavailable
 from simam_deploy.report.writing import page_at
 
+pytest.importorskip("matplotlib", reason="no matplotlib to draw with: the extra report")
+
 
 @pytest.mark.parametrize(
     ("target", "words"),
