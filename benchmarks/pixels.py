@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor, nn
 
-from export_models import detector, digits, mobilenetv2, resnet18, resnet50
+from export_models import detector, digits, mobilenetv2, resnet18, resnet50, scenes
+from export_models.scenes import data
 from simam_deploy.compare.inputs import specs
 from simam_deploy.compare.pictures import MEAN, STD
 from simam_deploy.formula import Array
@@ -67,6 +68,13 @@ def _crops(height: int, width: int, count: int) -> Array:
     return np.stack(found) / 255
 
 
+def _scenes(height: int, width: int, count: int) -> Array:
+    """Held-out digits on held-out photographs, (count, 3, 160, 160)."""
+    images = data.test_set(count)[0]
+    assert images.shape[2:] == (height, width)
+    return images
+
+
 @cache
 def _photographs() -> list[Array]:
     from sklearn.datasets import load_sample_images
@@ -80,4 +88,5 @@ NETWORKS = {
     "resnet50": Network(resnet50.build, _crops, normalised=True, count=8),
     "mobilenetv2": Network(mobilenetv2.build, _crops, normalised=True),
     "detector": Network(detector.build, _crops),
+    "scenes": Network(scenes.build, _scenes),
 }
