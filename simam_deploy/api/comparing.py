@@ -21,6 +21,7 @@ from simam_deploy.compare.runnable import NOT_SHOWN, precision_of, runtimes_for
 from simam_deploy.compare.verify import Report
 from simam_deploy.compare.workload import refuse_many_parts, refuse_without_end
 from simam_deploy.errors import InputError
+from simam_deploy.formula import Array
 from simam_deploy.graph import onnx_file
 from simam_deploy.graph.round_low import to_float32
 from simam_deploy.graph.shapes.types import StaticShape
@@ -134,6 +135,7 @@ def verify(
             for case in [*given[:1], *others]:
                 refuse_without_end(file, case.feeds[0], tried)
         truth = _Truth(paths[0], models[paths[0]], _module(against, weights, notes), Path(folder))
+        truth.feeds = [feed for case in given for feed in case.feeds]
         found = parity.verify(
             chosen.open,
             given,
@@ -181,6 +183,8 @@ class _Truth:
     def __init__(self, file: Path, model: ir.Model, module: Any, folder: Path) -> None:
         self._file, self._module, self._folder = file, module, folder
         self._model = model
+        self.feeds: Sequence[Sequence[Array]] = ()
+        """Inputs of the comparison, for the values that a low type cannot hold."""
         if onnx_file.half_types(model) and module is None:
             self._model, self._file = to_float32(model), folder / "truth.onnx"
             onnx_file.save(self._model, self._file)
@@ -196,7 +200,9 @@ class _Truth:
         made = self._folder / f"reference.{low}.onnx"
         if not made.exists():
             with onnx_file.blaming(self._file):
-                onnx_file.save(low_reference(self._model, LOW_TYPES[low]), made)
+                names = [str(v.name) for v in self._model.graph.inputs if not v.is_initializer()]
+                feeds = [dict(zip(names, feed, strict=True)) for feed in self.feeds]
+                onnx_file.save(low_reference(self._model, LOW_TYPES[low], feeds), made)
         return open_session(made, "onnx_half")
 
 

@@ -117,7 +117,11 @@ def cases(
             yield _from_npz(path, specs)
         elif path.is_dir():
             pictures = Pictures.of(path, specs, list(map(resolve, specs, given)), mean=mean, std=std)
-            yield Case(f"{path.name}/", _batches([np.stack([*pictures])], specs, path))
+            own = mean is not None or std is not None or len(pictures.mean) == 1
+            note = (
+                "" if own else f"{path.name}/: normalised as for ImageNet; --mean 0 --std 1 gives pixels from 0 to 1"
+            )
+            yield Case(f"{path.name}/", _batches([np.stack([*pictures])], specs, path), note)
         else:
             raise InputError(f"{name!r} names no inputs; there are {_CHOICES}")
 

@@ -1,12 +1,11 @@
 """How far an output of a file may be from the truth, by the precision of the file.
 
 fp32        `truth.tolerance_factor` times the float32 reference error.
-fp16, bf16  LOW_FACTOR times the low reference error: that of the truth's network where convolutions, matrix products
-            and SimAM read and write 16-bit values, and all between them is float32 (precision/reference.py). Weights,
-            activations and results are rounded once each, which no network of that type can avoid. A network that
-            rounds each operator has some three to six roundings where the reference has one. Rounding errors are
-            independent, so its error is up to sqrt(6) = 2.4 times as large, and its largest error a little more. A
-            collapsed gate costs 20 to 100 times as much.
+fp16, bf16  LOW_FACTOR times the low reference error: that of the truth's network in 16 bits, with SimAM and all that
+            is delicate in float32: reductions, divisions, powers, and what is beyond the type on the inputs at hand
+            (precision/reference.py). Weights, activations and results are rounded, which no network of that type can
+            avoid. Another runtime, or another choice of islands, makes roundings of the same size in other places.
+            Its largest error may be some times as large. A collapsed gate costs 20 to 100 times as much.
 int8        An SNR of LAYER_SNR - 10 log10(L) dB. Eight bits over four standard deviations keep some 40 dB per tensor
             (6.02 * 8 + 4.77 - 20 log10(4)); each of the L integer layers rounds its input and its weights, and 6 dB
             of margin are left for clipped or uneven tensors.

@@ -16,6 +16,7 @@ from simam_deploy.formula import Array
 from simam_deploy.precision.block_details import BlockDetail
 from simam_deploy.precision.flat import NAMED
 from simam_deploy.precision.low_types import LowType
+from simam_deploy.precision.peaks import beyond
 from simam_deploy.precision.site_rows import SimAMFacts
 from simam_deploy.text import as_table, counted, on_lines
 
@@ -45,6 +46,13 @@ class SiteVerdict:
     moved: float
     cause: str = ""
     coarse: str = ""
+
+    @property
+    def words(self) -> str:
+        """Verdict and reasons. Of a safe site, that its input is stored too coarsely."""
+        if self.verdict == SAFE:
+            return f"its input is stored too coarsely: {self.coarse}" if self.coarse else SAFE
+        return f"{self.verdict}: {'; '.join(dict.fromkeys(filter(None, (self.cause, self.coarse))))}"
 
 
 @dataclass(frozen=True)
@@ -171,11 +179,7 @@ class Analysis:
 
     def unfit(self, low: LowType) -> dict[str, str]:
         """Values that `low` cannot store, on the samples: beyond it, or too coarse for a site -> reason."""
-        found = {
-            name: f"{name!r} reaches {peak:.3g}, beyond {low.name}, which ends at {low.largest:g}"
-            for name, peak in self.peaks.items()
-            if not peak <= low.largest
-        }
+        found = beyond(self.peaks, low)
         for row in self.rows:
             if coarse := row.verdicts[low.name].coarse:
                 found.update(dict.fromkeys(row.inputs, f"{row.kind} at {row.node}: {coarse}"))
@@ -230,7 +234,7 @@ class Analysis:
     def causes(self) -> list[str]:
         """A line for each site and type that is not safe as it is."""
         return [
-            f"{row.node}: {name}: {verdict.verdict}: {'; '.join(filter(None, (verdict.cause, verdict.coarse)))}"
+            f"{row.node}: {name}: {verdict.words}"
             for row in self.rows
             for name, verdict in row.verdicts.items()
             if verdict.cause or verdict.coarse

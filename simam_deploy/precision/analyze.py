@@ -17,16 +17,14 @@ from simam_deploy.match.find import find
 from simam_deploy.precision.analysis import Analysis, row_of
 from simam_deploy.precision.block_details import MOST_MAPS, BlockDetail, picture_of
 from simam_deploy.precision.low_types import LOW_TYPES, LowType
+from simam_deploy.precision.peaks import take, watched
 from simam_deploy.precision.site_rows import Magnitude
 from simam_deploy.precision.site_runs import SiteRun
-from simam_deploy.precision.sites import Site, find_sites
+from simam_deploy.precision.sites import find_sites
 from simam_deploy.runtimes import open_session
 from simam_deploy.runtimes.session import in_types_of
 from simam_deploy.text import Say
 
-FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
-PEAK = "simam_deploy/peak/"
-"""Prefix of the outputs that hold the largest magnitude of a value."""
 MEND = (
     "mend it: simam-deploy fuse FILE -o OUT.onnx puts the statistics of each block in float32, M - 1 from the shape; "
     "better, convert the float32 file anew: simam-deploy convert FLOAT.onnx -o OUT.onnx --to fp16"
@@ -68,7 +66,7 @@ def analyze(
                 kept.append(detail)
             runs.append(stack.enter_context(closing(SiteRun(site, model, lows, folder, detail))))
         path = folder / "network.onnx"
-        onnx_file.save(_watched(model, sites), path)
+        onnx_file.save(watched(model, [str(value.name) for site in sites for value in site.inputs]), path)
         session = stack.enter_context(open_session(path, "onnx_half" if half else "ort"))
         count, picture = 0, None
         for feed in samples:
@@ -77,10 +75,9 @@ def analyze(
             if details and picture is None:
                 picture = picture_of(list(feed.values()))
             given = in_types_of(session, feed)
-            results = given | session.run(given)
-            for value, array in results.items():
-                if value.startswith(PEAK) or (value in given and array.dtype.kind != "i"):
-                    peaks.setdefault(value.removeprefix(PEAK), Magnitude()).take(array)
+            made = session.run(given)
+            take(peaks, given, made)
+            results = given | made
             for at, run in enumerate(runs):
                 say(f"sample {count}: {run.site.kind} at {run.site.node} ({at + 1} of {len(runs)})")
                 run.take([results[str(value.name)] for value in run.site.inputs])
@@ -93,25 +90,3 @@ def analyze(
         notes.append(MEND)
     largest = {name: peak.largest for name, peak in peaks.items()}
     return Analysis(rows, largest, count, tuple(lows), notes, tuple(kept), picture)
-
-
-def _watched(model: ir.Model, sites: Sequence[Site]) -> ir.Model:
-    """A copy that also gives the inputs of the sites, and the largest magnitude of each float32 value."""
-    made = model.clone()
-    graph = made.graph
-    values = {v.name: v for v in (*graph.inputs, *(v for node in graph for v in node.outputs))}
-    wanted = dict.fromkeys(str(value.name) for site in sites for value in site.inputs)
-    outputs = {value.name for value in graph.outputs}
-    peaks = [v for v in values.values() if v.dtype in FLOATS and v.producer() is not None]
-    for value in peaks:
-        size = ir.node("Abs", [value], name=f"{PEAK}{value.name}/size")
-        size.outputs[0].name = f"{PEAK}{value.name}/size"
-        most = ir.node("ReduceMax", size.outputs, {"keepdims": 0}, name=f"{PEAK}{value.name}/most")
-        most.outputs[0].name, most.outputs[0].type = f"{PEAK}{value.name}", value.type
-        most.outputs[0].shape = ir.Shape([])
-        graph.extend([size, most])
-        graph.outputs.append(most.outputs[0])
-    for name in wanted:
-        if name not in outputs and not values[name].is_graph_input():
-            graph.outputs.append(values[name])
-    return made

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -28,25 +27,19 @@ from simam_deploy.match.find import find
 from simam_deploy.precision.analysis import Analysis
 from simam_deploy.precision.analyze import analyze
 from simam_deploy.precision.calibrate import METHODS, calibrate
+from simam_deploy.precision.compared import compared
 from simam_deploy.precision.converted import Converted, LayerRow
 from simam_deploy.precision.flat import flat
 from simam_deploy.precision.low_types import LOW_TYPES, LowType
 from simam_deploy.precision.quantise import quantise
 from simam_deploy.precision.samples import Samples
-from simam_deploy.precision.sensitivity import fall_back, snr
-from simam_deploy.precision.speed import Speed, speed
+from simam_deploy.precision.sensitivity import fall_back
 from simam_deploy.precision.targets import TARGETS
 from simam_deploy.precision.to_low import InLow, to_low
 from simam_deploy.rewrite.fuse import fuse
-from simam_deploy.runtimes import open_session
-from simam_deploy.runtimes.session import in_types_of
 from simam_deploy.text import Say
 
 PRECISIONS = ("fp16", "bf16", "int8", "int8+fp16")
-FEW = 8
-"""Samples on which the result is compared with the float32 file."""
-SECONDS = 2.0
-"""For the measurement of the speed of int8."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +101,7 @@ def convert_file(
         )
         if samples is not None:
             say("compare with the float32 file")
-            made = _compared(path, made, samples, say)
+            made = compared(path, made, samples, say)
         if wanted.min_snr is not None and made.snr_db is not None and made.snr_db < wanted.min_snr:
             raise VerificationError(
                 f"{Path(target).name} was not written: it keeps {made.snr_db:.1f} dB, and {wanted.min_snr:g} were "
@@ -151,22 +144,14 @@ def _in_low(model: ir.Model, low: LowType, wanted: Wanted, samples: Samples | No
         notes.append("no SimAM block was found in it")
     model, more = flat(model)
     notes += more
-    analysis: Analysis | None = None
-    if samples is not None:
-        analysis = analyze(model, samples, lows=[low], on_progress=say)
-    else:
+    if unknown := _unknown(model, wanted.keep_float):
+        raise InputError(f"--keep-float names {', '.join(map(repr, unknown))}, and no node or value has that name")
+    made, analysis = _lowered(model, low, wanted, samples, say)
+    if samples is None:
         notes.append(
             "without --inputs nothing was run, so what overflows on real samples was not seen; SimAM and constants "
             "are safe without"
         )
-    say(f"convert to {low.name}")
-    made = to_low(
-        model,
-        low,
-        keep=_keep(model, wanted.keep_float, {} if analysis is None else analysis.islands(low)),
-        unfit={} if analysis is None else analysis.unfit(low),
-        keep_io=wanted.keep_io,
-    )
     return Converted(
         path=Path(),
         model=made.model,
@@ -179,11 +164,24 @@ def _in_low(model: ir.Model, low: LowType, wanted: Wanted, samples: Samples | No
     )
 
 
-def _keep(model: ir.Model, names: Collection[str], islands: dict[str, str]) -> Callable[[ir.Node], str]:
-    """Reasons to keep nodes: those that the user names, and the islands. Raises InputError for unknown names."""
+def _lowered(
+    model: ir.Model, low: LowType, wanted: Wanted, samples: Samples | None, say: Say
+) -> tuple[InLow, Analysis | None]:
+    """A flat model in a low type; what the samples, or the user, want in float32 stays so."""
+    analysis = None if samples is None else analyze(model, samples, lows=[low], on_progress=say)
+    say(f"convert to {low.name}")
+    keep = _keep(wanted.keep_float, {} if analysis is None else analysis.islands(low))
+    unfit = {} if analysis is None else analysis.unfit(low)
+    return to_low(model, low, keep=keep, unfit=unfit, keep_io=wanted.keep_io), analysis
+
+
+def _unknown(model: ir.Model, names: Collection[str]) -> list[str]:
     held = {name for node in model.graph.all_nodes() for name in (node.name, *(v.name for v in node.outputs))}
-    if unknown := [name for name in names if name not in held]:
-        raise InputError(f"--keep-float names {', '.join(map(repr, unknown))}, and no node or value has that name")
+    return [name for name in names if name not in held]
+
+
+def _keep(names: Collection[str], islands: dict[str, str]) -> Callable[[ir.Node], str]:
+    """Reasons to keep nodes: those that the user names, and the islands."""
 
     def keep(node: ir.Node) -> str:
         outputs = [str(value.name) for value in node.outputs]
@@ -209,37 +207,26 @@ def _in_int8(model: ir.Model, wanted: Wanted, samples: Samples, say: Say) -> Con
             keep_float=wanted.keep_float,
             on_progress=say,
         )
-    model, low = made.model, InLow(made.model)
+    low, analysis = InLow(made.model), None
     if wanted.to == "int8+fp16":
-        low = to_low(flat(model)[0], LOW_TYPES["fp16"], keep_io=wanted.keep_io)
+        low, analysis = _lowered(flat(made.model)[0], LOW_TYPES["fp16"], wanted, samples, say)
     blocks = find(low.model).blocks
     return Converted(
         path=Path(),
         model=low.model,
         wanted=wanted,
-        kept=tuple(LayerRow(row.node, row.op, row.reason) for row in made.rows if row.reason),
+        kept=(
+            *(LayerRow(row.node, row.op, f"no int8: {row.reason}") for row in made.rows if row.reason),
+            *(LayerRow(row.node, row.op, f"no fp16: {row.reason}") for row in low.kept),
+        )
+        if wanted.to == "int8+fp16"
+        else tuple(LayerRow(row.node, row.op, row.reason) for row in made.rows if row.reason),
         converted=len(made.integer),
         blocks=blocks,
+        analysis=analysis,
         quantised=made,
         notes=(*made.notes, *low.notes),
     )
-
-
-def _compared(source: Path, made: Converted, samples: Samples, say: Say) -> Converted:
-    """With its SNR against the float32 file, by the oracle for 16-bit types, and, of int8 on a CPU, its speed."""
-    part = samples.fewer(FEW)
-    with tempfile.TemporaryDirectory(prefix="simam-deploy-") as folder:
-        path = Path(folder, "converted.onnx")
-        onnx_file.save(made.model, path)
-        with open_session(source, "ort") as session:
-            exact = [session.run(feed) for feed in part]
-        with open_session(path, "onnx_half" if onnx_file.half_types(made.model) else "ort") as session:
-            found = snr(exact, (session.run(in_types_of(session, feed)) for feed in part))
-        timed: Speed | None = None
-        if made.wanted.to == "int8" and made.wanted.target == "cpu":
-            timed = speed(source, path, next(iter(samples)), seconds=SECONDS, on_progress=say)
-    pays = () if timed is None else (f"on this machine {timed}",)
-    return replace(made, snr_db=found, speed=timed, notes=(*samples.notes, *made.notes, *pays))
 
 
 def _write(made: Converted, staged: Path, source: manifest.Record) -> None:

@@ -165,6 +165,7 @@ class _Conversion:
                     wanted = self._low.dtype if at in takes else FLOAT
                     self._feed(node, at, entering, wanted)
         self._leave(keep_io=keep_io)
+        self._forget_shapes()
         self._drop_unused_constants()
         self._define()
         self._result.casts = sum(node.op_type == "Cast" for node in self._nodes())
@@ -232,6 +233,13 @@ class _Conversion:
             for name, value in list(graph.initializers.items()):
                 if not value.uses() and not value.is_graph_output() and not value.is_graph_input():
                     del graph.initializers[name]
+
+    def _forget_shapes(self) -> None:
+        """Drop the declared shapes of inner values. Those of a file may be of one size, and runtimes infer them."""
+        for node in self._nodes():
+            for value in node.outputs if not node.domain or node.domain == OP_DOMAIN else ():
+                if not value.is_graph_output():
+                    value.shape = None
 
     def _define(self) -> None:
         """Write the fallback definitions of our operators for the types that they now take."""

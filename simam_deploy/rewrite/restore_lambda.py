@@ -16,6 +16,8 @@ from simam_deploy.errors import InputError
 
 MOST_DIGITS = 3
 """Of a λ that somebody chose."""
+MULTIPLES = (1, 4)
+"""Of λ, that files hold: 4 (v + λ) may be written as 4 v + 4 λ."""
 SMALLEST = 1.2e-7
 """Largest λ that a converter may have raised from a smaller one: 1.19e-7, two steps of float16."""
 
@@ -26,7 +28,7 @@ def before_rounding(e_lambda: float) -> float | None:
     Raised numbers of up to SMALLEST give themselves, as what they were is not known.
     """
     held = float(np.float32(e_lambda))
-    if abs(float(np.float16(held)) - held) > 2e-7 * held:
+    if not any(abs(float(np.float16(k * held)) - k * held) <= 2e-7 * k * held for k in MULTIPLES):
         return None
     if held <= SMALLEST:
         return held

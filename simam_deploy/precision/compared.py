@@ -1,0 +1,71 @@
+"""A converted model against its float32 file, on some of the samples: how near, and how fast."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from simam_deploy.compare.limits import least_snr
+from simam_deploy.errors import VerificationError
+from simam_deploy.formula import Array
+from simam_deploy.graph import onnx_file
+from simam_deploy.precision.converted import Converted
+from simam_deploy.precision.samples import Samples
+from simam_deploy.precision.sensitivity import snr
+from simam_deploy.precision.speed import Speed, speed
+from simam_deploy.runtimes import open_session
+from simam_deploy.runtimes.session import in_types_of
+from simam_deploy.text import Say, counted
+
+FEW = 8
+"""Samples on which the result is compared with the float32 file."""
+FEWEST = 16
+"""Samples below which a note says that the ranges are not sure."""
+SECONDS = 2.0
+"""For the measurement of the speed of int8."""
+
+
+def compared(source: Path, made: Converted, samples: Samples, say: Say) -> Converted:
+    """With its SNR against the float32 file, by the oracle for 16-bit types, and, of int8 on a CPU, its speed."""
+    part = samples.fewer(FEW)
+    with tempfile.TemporaryDirectory(prefix="simam-deploy-") as folder:
+        path = Path(folder, "converted.onnx")
+        onnx_file.save(made.model, path)
+        with open_session(source, "ort") as session:
+            exact = [session.run(feed) for feed in part]
+        with open_session(path, "onnx_half" if onnx_file.half_types(made.model) else "ort") as session:
+            given = [session.run(in_types_of(session, feed)) for feed in part]
+        found = snr(exact, iter(given))
+        if not found > -math.inf and _finite(exact):
+            raise VerificationError(
+                f"the {made.wanted.to} file was not written: its outputs hold NaN or infinity on the samples, and "
+                "those of the float32 file do not\nsimam-deploy analyze shows what overflows; --keep-float NAME "
+                "keeps a node in float32",
+                None,
+            )
+        timed: Speed | None = None
+        if made.wanted.to == "int8" and made.wanted.target == "cpu":
+            timed = speed(source, path, next(iter(samples)), seconds=SECONDS, on_progress=say)
+    notes = [*samples.notes, *made.notes]
+    if made.wanted.to.startswith("int8"):
+        least = least_snr(made.converted)
+        if samples.count < FEWEST:
+            notes.append(
+                f"the ranges come from {counted(samples.count, 'sample')}; 100 to 500 as in use make them sure"
+            )
+        if found < least:
+            notes.append(
+                f"verify accepts {least:.1f} dB for {counted(made.converted, 'layer')}, and this file keeps "
+                f"{found:.1f}; --min-snr lets layers go back to float32"
+            )
+    notes += [] if timed is None else [f"on this machine {timed}"]
+    return replace(made, snr_db=found, speed=timed, notes=tuple(notes))
+
+
+def _finite(runs: Sequence[Mapping[str, Array]]) -> bool:
+    return all(np.isfinite(a).all() for run in runs for a in run.values() if a.dtype.kind == "f")
