@@ -154,8 +154,18 @@ def _scored(low: Path, exact: list[dict[str, Array]], samples: Samples, few: Sam
     with open_session(folder / "shown.onnx", "onnx_half") as session:
         given = [in_types_of(session, feed) for feed in few]
         results = [feed | session.run(feed) for feed in given]
-    worst = max((judge("", "", tap, results).max_gate_error for tap in taps if tap.epilogue is None), default=None)
-    return {"SNR dB": db, "gate error": worst, "in 16 bits": _in_16_bits(model), "note": "; ".join(left)[:200]}
+    worst = max((judge("", "", tap, results).max_gate_error for tap in taps if tap.epilogue is None), default=np.inf)
+    return {
+        "SNR dB": db,
+        "gate error": _finite(worst),
+        "in 16 bits": _in_16_bits(model),
+        "note": "; ".join(left)[:200],
+    }
+
+
+def _finite(number: float) -> float | None:
+    """For JSON, which has no NaN."""
+    return number if np.isfinite(number) else None
 
 
 def _in_16_bits(model: ir.Model) -> str:
@@ -189,7 +199,7 @@ def _alone(folder: Path, say: Say) -> list[Score]:
                     errors.append(gate_error(feed["x"], session.run(feed)["y"]))
         limit = 4e-3 if label == "bf16" else GATE_LIMIT
         rows.append({"converter": label, "cases": len(errors), "wrong": sum(error > limit for error in errors)})
-        rows[-1] |= {"worst": max(errors), "limit": limit}
+        rows[-1] |= {"worst": _finite(max(errors)), "limit": limit}
     return rows
 
 
@@ -206,7 +216,7 @@ def _tables() -> list[str]:
     if "SimAM alone" not in runs:
         return table
     alone = [
-        [row["converter"], f"{row['wrong']} of {row['cases']}", f"{row['worst']:.1e}"]
+        [row["converter"], f"{row['wrong']} of {row['cases']}", f"{row['worst'] or np.nan:.1e}"]
         for row in runs["SimAM alone"]["rows"]
     ]
     run = runs["SimAM alone"]
