@@ -28,6 +28,8 @@ SITE_ROUNDINGS = 8.0
 """Roundings of the type that a site may be off by, as a root mean square of a plane: fp16 3.9e-3, or 48 dB.
 
 One rounding is 0.3 of that unit; eight leave room for the operators of a chain, and none for an overflow."""
+HEADROOM = 2.0
+"""Factor that values may grow by, from the samples to other inputs, before they overflow."""
 MOVED_ROUNDINGS = 16.0
 """Roundings that the result may move by when its inputs alone are rounded. More, and they need float32 too."""
 TOOLS = ("autocast", "onnxruntime", "onnxconverter")
@@ -178,8 +180,8 @@ class Analysis:
     picture: Array | None = None
 
     def unfit(self, low: LowType) -> dict[str, str]:
-        """Values that `low` cannot store, on the samples: beyond it, or too coarse for a site -> reason."""
-        found = beyond(self.peaks, low)
+        """Values that `low` cannot store -> reason: beyond or near its end on the samples, or too coarse."""
+        found = beyond(self.peaks, low, HEADROOM)
         for row in self.rows:
             if coarse := row.verdicts[low.name].coarse:
                 found.update(dict.fromkeys(row.inputs, f"{row.kind} at {row.node}: {coarse}"))

@@ -63,10 +63,11 @@ def peaks_of(model: ir.Model, feeds: Iterable[Mapping[str, Array]]) -> dict[str,
     return {name: peak.largest for name, peak in found.items()}
 
 
-def beyond(peaks: Mapping[str, float], low: LowType) -> dict[str, str]:
-    """The values that are beyond `low` -> reason."""
-    return {
-        name: f"{name!r} reaches {peak:.3g}, beyond {low.name}, which ends at {low.largest:g}"
-        for name, peak in peaks.items()
-        if not peak <= low.largest
-    }
+def beyond(peaks: Mapping[str, float], low: LowType, headroom: float = 1.0) -> dict[str, str]:
+    """The values that are beyond `low`, or that `headroom` takes there -> reason."""
+    found = {}
+    for name, peak in peaks.items():
+        if not peak * headroom <= low.largest:
+            where = "near" if peak <= low.largest else "beyond"
+            found[name] = f"{name!r} reaches {peak:.3g}, {where} {low.name}, which ends at {low.largest:g}"
+    return found

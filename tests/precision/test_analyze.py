@@ -193,3 +193,13 @@ def test_no_sample_is_an_error() -> None:
 def test_the_worst_of_all_samples_counts() -> None:
     (row,) = analysed(naive(80, "float32"), {"x": x_of(80, 4, 0)}, {"x": x_of(80, 1, 0)}).rows
     assert row.verdicts["fp16"].verdict == ISLAND
+
+
+@pytest.mark.parametrize(("size", "words"), [(3e4, ""), (4e4, "near fp16"), (7e4, "beyond fp16")])
+def test_values_near_the_end_of_the_type_are_unfit(size: float, words: str) -> None:
+    """The next input may be larger than all samples."""
+    text = '<ir_version: 9, opset_import: ["" : 18]> g (float[1,4] x) => (float[1,4] y) { y = Neg (x) }'
+    x = np.array([[size, 0, 1, -2]], np.float32)
+    unfit = analysed(parser.parse_model(text), {"x": x}).unfit(FP16)
+    assert set(unfit) == ({"x", "y"} if words else set())
+    assert all(f"reaches {size:.3g}, {words}, which ends at 65504" in reason for reason in unfit.values())
