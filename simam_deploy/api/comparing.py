@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from simam_deploy.compare import sizes as compared_at
 from simam_deploy.compare import verify as parity
 from simam_deploy.compare.inputs import DEFAULT, Case, specs
 from simam_deploy.compare.limits import OwnLimits, Precision
-from simam_deploy.compare.matrix import gather
+from simam_deploy.compare.matrix import Candidates, gather
 from simam_deploy.compare.pictures import Statistics
 from simam_deploy.compare.runnable import NOT_SHOWN, precision_of, runtimes_for
 from simam_deploy.compare.verify import Report
@@ -25,12 +26,13 @@ from simam_deploy.formula import Array
 from simam_deploy.graph import onnx_file
 from simam_deploy.graph.round_low import to_float32
 from simam_deploy.graph.shapes.types import StaticShape
+from simam_deploy.match.find import find
 from simam_deploy.precision.layer_errors import LayersOf, layers_or_why
 from simam_deploy.precision.low_types import LOW_TYPES
 from simam_deploy.precision.reference import low_reference
 from simam_deploy.report.pages import parity_page
 from simam_deploy.report.writing import page_at
-from simam_deploy.rewrite.restore_lambda import rounded_lambda
+from simam_deploy.rewrite.restore_lambda import near_rounding, rounded_lambda
 from simam_deploy.runtimes import open_session
 from simam_deploy.runtimes.session import Session
 from simam_deploy.text import Say
@@ -149,8 +151,7 @@ def verify(
             limits=own,
             on_progress=say,
         )
-        for taps in chosen.taps.values():
-            notes += filter(None, (rounded_lambda(tap.block, tap.e_lambda) for tap in taps))
+        notes += _about_lambdas(found, None if against else models[paths[0]], chosen)
         for label, file in chosen.files.items():
             if kinds[file].low and not label.endswith(("onnx_half", "onnx_reference")) and provider is None:
                 notes.append(f"{label}: {NOT_SHOWN.format(kinds[file].low)}")
@@ -175,6 +176,24 @@ def _beside(
     source = to_float32(models[first]) if kinds[first].low else models[first]
     made = [file for file in dict.fromkeys(paths) if file != first or kinds[first].low or len(models) == 1]
     return [layers_or_why(file.name, source, models[file], case.feeds, say) for file in made]
+
+
+def _about_lambdas(found: Report, first: ir.Model | None, chosen: Candidates) -> list[str]:
+    """Notes on λ. Fails the gates whose λ is another than that of the first file, beyond a rounding to 16 bits."""
+    every = [tap for taps in chosen.taps.values() for tap in taps]
+    notes = [rounded_lambda(tap.block, tap.e_lambda) for tap in every]
+    ours = [block.e_lambda for block in find(first).blocks] if first is not None and every else []
+    for label, taps in chosen.taps.items():
+        if len(taps) != len(ours):
+            continue
+        for tap, e_lambda in zip(taps, ours, strict=True):
+            if not near_rounding(e_lambda, tap.e_lambda):
+                notes.append(f"{label}: {tap.block}: λ is {tap.e_lambda:g}, and {e_lambda:g} in the first file")
+                found.gates = [
+                    replace(row, passed=False) if (row.session, row.block) == (label, tap.block) else row
+                    for row in found.gates
+                ]
+    return list(filter(None, notes))
 
 
 class _Truth:

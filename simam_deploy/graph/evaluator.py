@@ -59,6 +59,15 @@ class _BatchNormalization(OpRun):
         return ((scale * (x - mean) / np.sqrt(variance + epsilon) + bias).astype(x.dtype),)
 
 
+class _GatherElements(OpRun):
+    """GatherElements of any size. The evaluator's own takes axes of up to 64 (onnx 1.23)."""
+
+    def _run(self, data: Array, indices: Array, axis: int | None = None) -> tuple[Array]:
+        at = 0 if axis is None else axis
+        kept = tuple(slice(None) if i == at % data.ndim else slice(0, n) for i, n in enumerate(indices.shape))
+        return (np.take_along_axis(data[kept], indices, axis=at),)
+
+
 def _in_inference(node: onnx.NodeProto, opset: int) -> bool:
     """Whether a node is a BatchNormalization in inference. From opset 7 to 13, one output says so."""
     return (node.domain, node.op_type) == ("", "BatchNormalization") and 7 <= opset < 14 and not any(node.output[1:])
@@ -104,6 +113,8 @@ def evaluator(
         def _load_impl(self, node: onnx.NodeProto, input_types: Any = None) -> Any:
             if _in_inference(node, self.opsets.get("", 0)):
                 return _BatchNormalization
+            if (node.domain, node.op_type) == ("", "GatherElements"):
+                return _GatherElements
             return super()._load_impl(node, input_types)
 
     return Evaluator(model)

@@ -53,7 +53,7 @@ def fuse(
     written_as = form_named(form, epilogue=epilogue)
     _refuse_specialised(model)
     found = find(model, on_progress) if found is None else found
-    found = with_lambdas(found, e_lambda) if e_lambda else found
+    found = with_lambdas(model, found, e_lambda, repair=repair) if e_lambda else found
     rounded = list(filter(None, (rounded_lambda(block.node, block.e_lambda) for block in found.blocks)))
     result = model.clone()
     chosen = choose(result, found.in_clone(model, result), form, repair=repair, epilogue=epilogue)

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import onnx_ir as ir
 
 from simam_deploy.block import Block, Found
 from simam_deploy.errors import InputError
+from simam_deploy.rewrite.functions import scopes
 
 MOST_DIGITS = 3
 """Of a λ that somebody chose."""
@@ -55,26 +57,34 @@ def rounded_lambda(node: str, e_lambda: float) -> str:
     )
 
 
-def with_lambdas(found: Found, wanted: Sequence[float]) -> Found:
-    """`found` with other λ for its blocks: one for all, or one for each.
+def with_lambdas(model: ir.Model, found: Found, wanted: Sequence[float], *, repair: bool = False) -> Found:
+    """`found` with other λ for its blocks: one for all, or one for each, in the order of the graph.
 
+    repair : also for the blocks that a repair makes of near misses.
     Raises InputError for a λ that no rounding to 16 bits takes to the one in the file: it would be another network.
     """
-    given = list(wanted) * len(found.blocks) if len(wanted) == 1 else list(wanted)
-    if len(given) != len(found.blocks):
+    order = {node: at for at, node in enumerate(node for scope in scopes(model) for node in scope.all_nodes())}
+    repaired = [miss.repaired for miss in found.near_misses if repair and miss.repaired is not None]
+    blocks = sorted([*found.blocks, *repaired], key=lambda block: order[block.inside[-1]])
+    given = list(wanted) * len(blocks) if len(wanted) == 1 else list(wanted)
+    if len(given) != len(blocks):
         raise InputError(
-            f"--lambda gives λ for {len(given)} blocks, and the file has {len(found.blocks)}; give one for all"
+            f"--lambda gives λ for {len(given)} blocks, and the file has {len(blocks)}; give one for all"
         )
-    blocks = [replace(block, e_lambda=_checked(block, e)) for block, e in zip(found.blocks, given, strict=True)]
-    return Found(tuple(blocks), found.near_misses)
+    new = {id(b): replace(b, e_lambda=_checked(b, e)) for b, e in zip(blocks, given, strict=True)}
+    misses = (replace(m, repaired=new.get(id(m.repaired), m.repaired)) for m in found.near_misses)
+    return Found(tuple(new[id(block)] for block in found.blocks), tuple(misses))
+
+
+def near_rounding(e_lambda: float, held: float) -> bool:
+    """Whether a rounding to 16 bits, or a raise to the smallest numbers, may make `held` of `e_lambda`."""
+    return abs(e_lambda - held) <= 2.0**-8 * e_lambda + 2.0**-25 or (held <= SMALLEST and e_lambda < held)
 
 
 def _checked(block: Block, e_lambda: float) -> float:
     if not (np.isfinite(e_lambda) and e_lambda > 0):
         raise InputError(f"--lambda is a positive number; got {e_lambda:g}")
-    near = abs(e_lambda - block.e_lambda) <= 2.0**-8 * e_lambda + 2.0**-25
-    raised = block.e_lambda <= SMALLEST and e_lambda < block.e_lambda
-    if not (near or raised):
+    if not near_rounding(e_lambda, block.e_lambda):
         raise InputError(
             f"--lambda {e_lambda:g} is not what was rounded to λ = {block.e_lambda:g} of the block at {block.node}\n"
             "it restores a λ that 16 bits changed; to change the network, train it with the other λ"

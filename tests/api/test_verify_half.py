@@ -133,3 +133,14 @@ def test_a_quantised_file_needs_its_float_file(tmp_path: Path) -> None:
     assert {row.session for row in report.rows if "q" in row.session} == {"q · ort"}
     x["x"][0] = 0.024  # rounds to 0
     assert not sd.verify(source, made, inputs=x).passed
+
+
+def test_another_lambda_fails_though_the_outputs_are_near(tmp_path: Path) -> None:
+    """On real samples λ may show in nothing else."""
+    plain = saved(tmp_path, naive(20, "float32", e_lambda=1e-4))
+    other = fuse(ir.from_proto(naive(20, "float32", e_lambda=1e-3)), "function").model
+    onnx_file.save(to_low(other, LOW_TYPES["fp16"]).model, tmp_path / "other.onnx")
+    report = sd.verify(plain, tmp_path / "other.onnx", inputs={"x": x_of(20, 4, 0)}, runtimes=["onnx_half"])
+    assert all(row.passed for row in report.rows)
+    assert not report.passed
+    assert "other · onnx_half: block: λ is 0.001, and 0.0001 in the first file" in report.notes

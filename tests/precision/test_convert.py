@@ -188,3 +188,35 @@ def test_int8_and_fp16_for_tensorrt(tmp_path: Path) -> None:
     assert precision(onnx_file.load(target)) == "int8+fp16"
     onnx.checker.check_model(target, full_check=True)
     assert sd.verify(net(tmp_path), target, inputs=samples()).passed
+
+
+def test_int8_and_fp16_keep_what_overflows_and_what_is_named(tmp_path: Path) -> None:
+    """As fp16 alone does. The values of 2e5 would be infinite."""
+    big = ("[norm] bn = BatchNormalization(b, scale, bias, mean, var)", "k = Mul(b, kilo)\n bn = Div(k, kilo)")
+    text = NET.replace("LAMBDA", "0.0001").replace(*big).replace("float half", "float kilo = {100000}, float half")
+    source = saved(tmp_path, parser.parse_model(text))
+    given = {"to": "int8+fp16", "target": "tensorrt", "inputs": samples(), "keep_float": ["conv"]}
+    done = sd.convert(source, tmp_path / "low.onnx", **given)
+    assert done.snr_db > 30
+    held = {row.node: row.reason for row in done.kept}
+    assert held["conv"] == "no fp16: asked for"
+    (conv,) = (n for n in onnx_file.load(tmp_path / "low.onnx").graph if n.op_type == "Conv")
+    assert conv.inputs[1].dtype.name == "FLOAT"
+
+
+def test_stale_shapes_of_inner_values_are_dropped(tmp_path: Path) -> None:
+    """A file may declare those of one batch, and runtimes plan their memory by them."""
+    model = parser.parse_model(NET.replace("LAMBDA", "0.0001"))
+    model.graph.value_info.append(onnx.helper.make_tensor_value_info("c", 1, (1, 2, 8, 8)))
+    sd.convert(saved(tmp_path, model), tmp_path / "low.onnx", to="fp16")
+    assert all(
+        value.shape is None
+        for node in onnx_file.load(tmp_path / "low.onnx").graph
+        for value in node.outputs[:1]
+        if not value.is_graph_output()
+    )
+
+
+def test_few_samples_are_named(tmp_path: Path) -> None:
+    done = sd.convert(net(tmp_path), tmp_path / "low.onnx", to="int8", inputs=samples(1))
+    assert any("the ranges come from 1 sample; 100 to 500" in note for note in done.notes)

@@ -69,3 +69,12 @@ def test_the_float32_file_restores_it(tmp_path: Path) -> None:
     assert sd.verify(plain, tmp_path / "out.onnx", inputs={"x": x_of(20, 1, 0)}).passed
     report = sd.verify(plain, low, inputs={"x": x_of(20, 1, 0)}, runtimes=["onnx_half"])
     assert any("which is 0.1 rounded to float16" in note for note in report.notes)
+
+
+def test_a_block_that_is_repaired_gets_it_too() -> None:
+    """A converter clips M - 1 to 10000 and rounds λ, in one file."""
+    model = half(1e-4)
+    model.graph.initializers["n"].const_value = ir.tensor(np.array(255, np.float16))
+    assert not find(model).blocks
+    (row,) = fuse(model, repair=True, e_lambda=[1e-4]).rows
+    assert row.e_lambda == 1e-4

@@ -278,3 +278,16 @@ def test_openvino_leaves_no_folder_behind(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(RuntimeUnavailable, match="NoSuchOperator"):
         open_session(path, "openvino")
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_the_reference_gathers_along_axes_of_any_size(axis: int, tmp_path: Path) -> None:
+    """onnx's own takes 64 at most; a detector gathers among thousands of boxes."""
+    text = f"""<ir_version: 9, opset_import: ["": 18]> g (float[100,90] x, int64[70,80] i) => (float[70,80] y) {{
+        y = GatherElements<axis = {axis}>(x, i)
+    }}"""
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "m.onnx")
+    rng = np.random.default_rng(0)
+    feeds = {"x": rng.standard_normal((100, 90)).astype(np.float32), "i": rng.integers(-90, 90, (70, 80))}
+    with open_session(tmp_path / "m.onnx", "onnx_reference") as one, open_session(tmp_path / "m.onnx", "ort") as two:
+        np.testing.assert_array_equal(one.run(feeds)["y"], two.run(feeds)["y"])
