@@ -31,6 +31,8 @@ from simam_deploy.errors import ShapeError
 OP_DOMAIN = "simam"
 BLOCKED_DOMAIN = "simam.nchwc"
 """The same operators on ONNX Runtime's blocked layout."""
+INT8_DOMAIN = "simam.int8"
+"""The same operators on 8-bit integers, (N, H, W, C)."""
 OP_NAME = "SimAM"
 OP_VERSION = 1
 DEFAULT_LAMBDA = 1e-4

@@ -12,7 +12,8 @@ namespace simam {
 
 inline constexpr char kDomain[] = "simam";
 inline constexpr char kBlockedDomain[] = "simam.nchwc";  // the same operators on ONNX Runtime's blocked layout
-inline constexpr int kVersion = 1;                       // of both domains
+inline constexpr char kInt8Domain[] = "simam.int8";      // the same operators on 8-bit integers, channels last
+inline constexpr int kVersion = 1;                       // of all domains
 inline constexpr float kDefaultLambda = 1e-4F;
 inline constexpr char kLambda[] = "e_lambda";
 

@@ -8,16 +8,13 @@
 // same way: over 32 additions instead of 8, the error is four times as large.
 // Gate: c = (x - hi) - lo with mean = hi + lo. For a mean that is large against the spread, x - hi is exact, so c loses
 // no digit. t log2 e = (c * root)^2 with root = sqrt(log2 e / (4 (v + lambda))) does not overflow, unlike c^2.
+#include "channels_last.h"
 #include "loops.h"
 #include "vector.h"
 
 namespace {
 
-using simam::Activation;
-using simam::cpu::kMaxLanes;
-using simam::cpu::Lanes;
-using simam::cpu::Moments;
-using simam::cpu::Task;
+using simam::cpu::kMostPlanes;
 using simam::cpu::Type;
 
 constexpr int kUnroll = 4;
@@ -83,10 +80,10 @@ template <class T>
 
 // What was summed so far, per lane.
 struct Totals {
-  double shift[kMaxLanes]{};
-  double first[kMaxLanes]{};
-  double second[kMaxLanes]{};
-  bool done[kMaxLanes]{};
+  double shift[kMostPlanes]{};
+  double first[kMostPlanes]{};
+  double second[kMostPlanes]{};
+  bool done[kMostPlanes]{};
 };
 
 // A plane of n elements in a row.
@@ -165,7 +162,7 @@ void sum(Task const& task, Place<T> const& place, int lanes, Totals& totals) {
 // theirs, so that no plane depends on the others.
 inline bool finish(Totals& totals, Moments& out) {
   bool far = false;
-  for (int i = 0; i < kMaxLanes; ++i) {
+  for (int i = 0; i < kMostPlanes; ++i) {
     double const offset = totals.first[i] / out.count;
     double const lost = totals.first[i] * offset;
     double const m2 = totals.second[i] - lost;
@@ -201,12 +198,12 @@ void moments(Task const& task, Lanes lanes, int64_t from, int64_t to, Moments& o
 
 // What the gate needs to know, per lane.
 struct Gates {
-  float hi[kMaxLanes];
-  float lo[kMaxLanes];
-  float root[kMaxLanes];
+  float hi[kMostPlanes];
+  float lo[kMostPlanes];
+  float root[kMostPlanes];
 
   Gates(Moments const& moments, float lambda) {
-    for (int i = 0; i < kMaxLanes; ++i) {
+    for (int i = 0; i < kMostPlanes; ++i) {
       double const v = moments.m2[i] / (moments.count - 1);
       hi[i] = static_cast<float>(moments.mean[i]);
       lo[i] = static_cast<float>(moments.mean[i] - static_cast<double>(hi[i]));
@@ -329,20 +326,24 @@ void gate(Task const& task, Lanes lanes, int64_t from, int64_t to, Moments const
 }
 
 void moments_of_type(Task const& task, Lanes lanes, int64_t from, int64_t to, Moments& out) {
+  if (task.channels_last) return moments_channels_last(task, lanes, from, to, out);
   switch (task.type) {
     case Type::f32: return moments<float>(task, lanes, from, to, out);
     case Type::f16: return moments<Half>(task, lanes, from, to, out);
     case Type::bf16: return moments<Bfloat>(task, lanes, from, to, out);
     case Type::s8: return moments<int8_t>(task, lanes, from, to, out);
+    case Type::u8: break;  // has its channels last
   }
 }
 
 void gate_of_type(Task const& task, Lanes lanes, int64_t from, int64_t to, Moments const& moments) {
+  if (task.channels_last) return gate_channels_last(task, lanes, from, to, moments);
   switch (task.type) {
     case Type::f32: return gate<float>(task, lanes, from, to, moments);
     case Type::f16: return gate<Half>(task, lanes, from, to, moments);
     case Type::bf16: return gate<Bfloat>(task, lanes, from, to, moments);
     case Type::s8: return gate<int8_t>(task, lanes, from, to, moments);
+    case Type::u8: break;
   }
 }
 

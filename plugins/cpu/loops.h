@@ -5,9 +5,11 @@
 
 namespace simam::cpu {
 
-inline constexpr int kMaxLanes = 16;
+inline constexpr int kMaxLanes = 64;    // with channels last: a cache line of bytes
+inline constexpr int kMostPlanes = 16;  // in the other layouts
 
-// Planes that are worked on together, one per lane: some planes in a row, or the interleaved planes of one block.
+// Planes that are worked on together, one per lane: some planes in a row, the interleaved planes of one block, or
+// neighbouring channels of one image.
 struct Lanes {
   int64_t first;  // plane; of a block its first
   int count;      // 1 to kMaxLanes; of a block task.block

@@ -73,23 +73,53 @@ void merge(Moments& a, Moments const& b, int lanes) {
   a.count = count;
 }
 
+int lanes_of(Task const& task) {
+  if (task.block > 1) return task.block;
+  if (task.channels_last) return kMaxLanes;
+  return static_cast<int>(std::clamp<int64_t>(kTogether / task.m, 1, kMostPlanes));
+}
+
+// Whether the vectors of a target do not fit, and narrower ones do. With channels last, a vector holds bytes; few
+// channels fill it with several pixels, and one that is not filled costs less than many of the baseline.
+bool is_too_wide(Task const& task, Target const& target, Target const& narrower) {
+  if (task.block > 1) return task.block % target.width != 0;
+  return task.channels_last && task.channels > kMaxLanes && narrower.width > 4 &&
+         task.channels % (4 * target.width) != 0 && task.channels % (4 * narrower.width) == 0;
+}
+
 struct Job {
   Task const& task;
   Loops const& loops;
-  int64_t per_piece;  // Lanes, or elements of a plane
-  Lanes lanes;
-  Moments parts[kParts];
+  int together;       // planes in a group, at most
+  int64_t per_piece;  // groups, or elements of a plane
+  Lanes lanes;        // of the group whose planes are split
+  Moments* parts;     // of them
 };
 
 int64_t pieces(int64_t total, int64_t per_piece) { return (total + per_piece - 1) / per_piece; }
 
+// With channels last, a group ends where its image does.
+int64_t row(Task const& task) { return task.channels_last ? task.channels : task.planes; }
+
+int64_t group_count(Job const& job) {
+  int64_t const planes = row(job.task);
+  return planes == 0 ? 0 : job.task.planes / planes * pieces(planes, job.together);
+}
+
+Lanes group(Job const& job, int64_t number) {
+  int64_t const planes = row(job.task);
+  int64_t const per_row = pieces(planes, job.together);
+  int64_t const first = number % per_row * job.together;
+  return {number / per_row * planes + first, static_cast<int>(std::min<int64_t>(job.together, planes - first))};
+}
+
 void whole_planes(void* data, size_t piece) {
   Job const& job = *static_cast<Job*>(data);
   Task const& task = job.task;
-  int64_t const start = static_cast<int64_t>(piece) * job.per_piece * job.lanes.count;
-  int64_t const end = std::min(start + job.per_piece * job.lanes.count, task.planes);
-  for (int64_t first = start; first < end; first += job.lanes.count) {
-    Lanes const lanes{first, static_cast<int>(std::min<int64_t>(job.lanes.count, end - first))};
+  int64_t const start = static_cast<int64_t>(piece) * job.per_piece;
+  int64_t const end = std::min(start + job.per_piece, group_count(job));
+  for (int64_t number = start; number < end; ++number) {
+    Lanes const lanes = group(job, number);
     Moments moments;
     job.loops.moments(task, lanes, 0, task.m, moments);
     job.loops.gate(task, lanes, 0, task.m, moments);
@@ -127,12 +157,11 @@ void run(Task const& task, Parallel parallel) { run_with(best_target(), task, pa
 
 void run_with(Target const& target, Task const& task, Parallel parallel) {
   Target const* fitting = &target;
-  while (task.block > 1 && task.block % fitting->width != 0 && fitting + 1 != kTargets + kTargetCount) ++fitting;
-  int const lanes =
-      task.block > 1 ? task.block : static_cast<int>(std::clamp<int64_t>(kTogether / task.m, 1, kMaxLanes));
-  Job job{task, *static_cast<Loops const*>(fitting->loops), 0, {0, lanes}, {}};
+  while (fitting + 1 != kTargets + kTargetCount && is_too_wide(task, *fitting, fitting[1])) ++fitting;
+  int const lanes = lanes_of(task);
+  Job job{task, *static_cast<Loops const*>(fitting->loops), lanes, 0, {}, nullptr};
   int64_t const total = task.planes * task.m;
-  int64_t const count = pieces(task.planes, lanes);
+  int64_t const count = group_count(job);
   if (total < kAlone) {
     job.per_piece = count;
     if (count > 0) whole_planes(&job, 0);
@@ -142,9 +171,12 @@ void run_with(Target const& target, Task const& task, Parallel parallel) {
   } else {
     job.per_piece = std::max(pieces(task.m, kParts), kPart / lanes);
     auto const parts = static_cast<size_t>(pieces(task.m, job.per_piece));
-    for (job.lanes.first = 0; job.lanes.first < task.planes; job.lanes.first += lanes) {
+    Moments moments[kParts];
+    job.parts = moments;
+    for (int64_t number = 0; number < count; ++number) {
+      job.lanes = group(job, number);
       parallel.run(parallel.pool, moments_of_part, parts, &job);
-      for (size_t i = 1; i < parts; ++i) merge(job.parts[0], job.parts[i], lanes);
+      for (size_t i = 1; i < parts; ++i) merge(job.parts[0], job.parts[i], job.lanes.count);
       parallel.run(parallel.pool, gate_of_part, parts, &job);
     }
   }

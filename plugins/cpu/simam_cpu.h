@@ -14,7 +14,7 @@
 
 namespace simam::cpu {
 
-enum class Type : uint8_t { f32, f16, bf16, s8 };
+enum class Type : uint8_t { f32, f16, bf16, s8, u8 };
 
 // What is computed: y = activation(scale * simam(x) + bias + residual).
 //
@@ -23,8 +23,10 @@ enum class Type : uint8_t { f32, f16, bf16, s8 };
 //   block          : 1: plane after plane (NCHW). 4, 8 or 16: so many planes are interleaved (NCHWc), and `planes` and
 //                    `channels` are multiples of it.
 //   m              : elements of a plane, >= 2 (1 is 0/0: the shell refuses it)
+//   channels_last  : NHWC, of s8 and u8; block is 1. u8 has no other layout.
 //   scale, bias    : float32 of length `channels`, both or neither; plane p has number p % channels
-//   x_scale ...    : int8 only: the real value is scale * q
+//   x_scale ...    : s8 and u8 only: the real value is scale * (q - zero), with zero of the type, and 0 but with
+//                    channels_last
 struct Task {
   Type type = Type::f32;
   Activation activation = Activation::none;
@@ -37,8 +39,10 @@ struct Task {
   int64_t m = 0;
   int64_t channels = 1;
   int block = 1;
+  bool channels_last = false;
   float lambda = kDefaultLambda;
   float x_scale = 1, residual_scale = 1, y_scale = 1;
+  int32_t x_zero = 0, residual_zero = 0, y_zero = 0;
 };
 
 // Runs work(data, i) for i in [0, count), in any order, at once or not, and returns when all are done.

@@ -3,7 +3,7 @@
 #include <new>
 
 #include "../cpu/features.h"
-#include "node.h"
+#include "pool.h"
 
 namespace simam::ort {
 namespace {
@@ -51,16 +51,6 @@ OrtStatus* create(OrtCustomOp const* op, OrtApi const*, OrtKernelInfo const* inf
 }
 
 void destroy(void* kernel) { delete static_cast<Kernel*>(kernel); }
-
-struct Pool {
-  OrtKernelContext* context;
-  OrtStatus* status;
-
-  static void run(void* pool, void (*work)(void*, size_t), size_t count, void* data) {
-    Pool& self = *static_cast<Pool*>(pool);
-    if (self.status == nullptr) self.status = api()->KernelContext_ParallelFor(self.context, work, count, 0, data);
-  }
-};
 
 OrtStatus* compute(void* kernel, OrtKernelContext* context) {
   Kernel const& node = *static_cast<Kernel const*>(kernel);

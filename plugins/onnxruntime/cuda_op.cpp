@@ -19,6 +19,7 @@ int32_t type_of(cpu::Type type) {
     case cpu::Type::f16: return SIMAM_F16;
     case cpu::Type::bf16: return SIMAM_BF16;
     case cpu::Type::s8: return SIMAM_S8;
+    case cpu::Type::u8:  // on a CPU alone
     case cpu::Type::f32: break;
   }
   return SIMAM_F32;

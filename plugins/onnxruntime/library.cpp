@@ -25,6 +25,7 @@ class Library {
   explicit Library(uint32_t api_version) {
     add_domain(kDomain, false, api_version);
     add_domain(kBlockedDomain, true, api_version);
+    add_int8_domain(api_version);
   }
 
   OrtStatus* add_to(OrtSessionOptions* options) const {
@@ -46,6 +47,15 @@ class Library {
         if (!blocked) add(domain, std::make_unique<CudaOp>(op, type, api_version));
 #endif
       }
+  }
+
+  void add_int8_domain(uint32_t api_version) {
+    OrtCustomOpDomain* domain = nullptr;
+    check(api()->CreateCustomOpDomain(kInt8Domain, &domain));
+    domains_.push_back(domain);
+    for (Op const& op : kOps)
+      for (cpu::Type const type : {cpu::Type::u8, cpu::Type::s8})
+        add(domain, std::make_unique<Int8Op>(op, type, api_version));
   }
 
   void add(OrtCustomOpDomain* domain, std::unique_ptr<CustomOp> op) {

@@ -8,8 +8,6 @@ namespace {
 
 OrtApi const* g_api = nullptr;
 
-using Dims = decltype(Values::shape);
-
 bool succeeded(OrtStatus* status) {
   if (status != nullptr) g_api->ReleaseStatus(status);
   return status == nullptr;
@@ -24,6 +22,11 @@ bool has_another_type(OrtKernelInfo const* info, char const* attribute) {
          succeeded(g_api->KernelInfoGetAttributeArray_float(info, attribute, nullptr, &size)) ||
          succeeded(g_api->KernelInfoGetAttributeArray_int64(info, attribute, nullptr, &size));
 }
+
+}  // namespace
+
+OrtApi const* api() { return g_api; }
+void set_api(OrtApi const* api) { g_api = api; }
 
 OrtStatus* read_input(OrtKernelContext* context, size_t index, OrtValue const*& value, void const*& data, Dims& dims,
                       size_t& rank) {
@@ -40,7 +43,7 @@ OrtStatus* read_input(OrtKernelContext* context, size_t index, OrtValue const*& 
   return nullptr;
 }
 
-OrtStatus* read_parameter(OrtKernelContext* context, size_t index, char const* name, int64_t channels,
+OrtStatus* read_parameter(OrtKernelContext* context, size_t index, char const* what, char const* name, int64_t channels,
                           float const*& data) {
   OrtValue const* value = nullptr;
   void const* bytes = nullptr;
@@ -48,16 +51,11 @@ OrtStatus* read_parameter(OrtKernelContext* context, size_t index, char const* n
   size_t rank = 0;
   SIMAM_RETURN_IF_FAILED(read_input(context, index, value, bytes, dims, rank));
   if (rank != 1 || dims[0] != channels)
-    return fail(ORT_INVALID_ARGUMENT, "%s: %s must have %lld elements, one for each channel of x", name,
-                index == 1 ? "scale" : "bias", static_cast<long long>(channels));
+    return fail(ORT_INVALID_ARGUMENT, "%s: %s must have %lld elements, one for each channel of x", name, what,
+                static_cast<long long>(channels));
   data = static_cast<float const*>(bytes);
   return nullptr;
 }
-
-}  // namespace
-
-OrtApi const* api() { return g_api; }
-void set_api(OrtApi const* api) { g_api = api; }
 
 OrtStatus* read_lambda(OrtKernelInfo const* info, char const* name, float& lambda) {
   if (!succeeded(g_api->KernelInfoGetAttribute_float(info, kLambda, &lambda))) {
@@ -86,8 +84,8 @@ OrtStatus* read_values(OrtKernelContext* context, Op const& op, int block, Value
     return fail(ORT_INVALID_ARGUMENT, "%s: %lld channels do not fill blocks of %d", op.name,
                 static_cast<long long>(x[1]), block);
   if (op.affine) {
-    SIMAM_RETURN_IF_FAILED(read_parameter(context, 1, op.name, x[1], values.scale));
-    SIMAM_RETURN_IF_FAILED(read_parameter(context, 2, op.name, x[1], values.bias));
+    SIMAM_RETURN_IF_FAILED(read_parameter(context, 1, "scale", op.name, x[1], values.scale));
+    SIMAM_RETURN_IF_FAILED(read_parameter(context, 2, "bias", op.name, x[1], values.bias));
   }
   if (op.residual) {
     Dims residual{};

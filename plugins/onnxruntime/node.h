@@ -20,6 +20,16 @@ OrtStatus* fail(OrtErrorCode code, char const* format, Values... values) {
 
 inline constexpr size_t kRank = 4;  // of x, (N, C, H, W)
 
+using Dims = std::array<int64_t, kRank>;
+
+// Input `index` of a node in a run; dims are read where the rank is at most kRank.
+OrtStatus* read_input(OrtKernelContext* context, size_t index, OrtValue const*& value, void const*& data, Dims& dims,
+                      size_t& rank);
+
+// Input `index` as one float32 for each channel.
+OrtStatus* read_parameter(OrtKernelContext* context, size_t index, char const* what, char const* name, int64_t channels,
+                          float const*& data);
+
 // The attribute e_lambda, or its default.
 OrtStatus* read_lambda(OrtKernelInfo const* info, char const* name, float& lambda);
 
@@ -31,7 +41,7 @@ struct Values {
   float const* bias = nullptr;
   void* y = nullptr;
   OrtValue* output = nullptr;  // y's
-  std::array<int64_t, kRank> shape{};
+  Dims shape{};
   bool empty = false;  // nothing is computed: the sizes may be anything, and their product is not taken
 };
 

@@ -9,17 +9,19 @@
 #include "node.h"
 
 namespace simam::ort {
-namespace {
 
 ONNXTensorElementDataType element_type(cpu::Type type) {
   switch (type) {
     case cpu::Type::f16: return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16;
     case cpu::Type::bf16: return ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16;
     case cpu::Type::s8: return ONNX_TENSOR_ELEMENT_DATA_TYPE_INT8;
+    case cpu::Type::u8: return ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8;
     case cpu::Type::f32: break;
   }
   return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
 }
+
+namespace {
 
 bool is_parameter(Op const& op, size_t input) { return op.affine && (input == 1 || input == 2); }
 

@@ -27,6 +27,7 @@ OrtApi const* api();
 void set_api(OrtApi const* api);
 
 size_t input_count(Op const& op);
+ONNXTensorElementDataType element_type(cpu::Type type);
 
 // An operator for one type of x, in NCHW or in the blocked layout: its name, inputs and shapes. Who computes it is left
 // to CpuOp and CudaOp.
@@ -44,6 +45,28 @@ struct CustomOp : OrtCustomOp {
 struct CpuOp : CustomOp {
   static constexpr char kProvider[] = "CPUExecutionProvider";
   CpuOp(Op const& op, cpu::Type type, bool blocked, uint32_t api_version);
+};
+
+// On 8-bit integers with the channels last: the inputs of the operator, each integer tensor followed by its scale and
+// zero point, and at the end those of y. Named as ONNX Runtime names those of its QLinear operators.
+enum class Int8Input : uint8_t {
+  x,
+  x_scale,
+  x_zero_point,
+  scale,
+  bias,
+  residual,
+  residual_scale,
+  residual_zero_point,
+  y_scale,
+  y_zero_point
+};
+
+// The input that an operator takes at a place.
+Int8Input int8_input(Op const& op, size_t index);
+
+struct Int8Op : CustomOp {
+  Int8Op(Op const& op, cpu::Type type, uint32_t api_version);
 };
 
 // On the session's stream, by the kernels of ../cuda. In NCHW.

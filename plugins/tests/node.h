@@ -81,9 +81,32 @@ struct Node {
   }
 };
 
+inline bool is_int8(ort::CustomOp const& op) { return op.type == Type::u8 || op.type == Type::s8; }
+
+// A node that is right, on 8-bit integers: `dims` is (N, H, W, C), the scales are 1 and the zero points 0.
+inline Node right_int8_node(OrtCustomOp const* op, std::vector<int64_t> const& dims) {
+  using Input = ort::Int8Input;
+  ort::CustomOp const& custom = op_of(op);
+  Node node{op, {}, {}, {}, nullptr, false};
+  for (size_t i = 0; i < op->GetInputTypeCount(op); ++i) {
+    Input const input = ort::int8_input(custom.op, i);
+    bool const map = input == Input::x || input == Input::residual;
+    bool const parameter = input == Input::scale || input == Input::bias;
+    bool const is_float = op->GetInputType(op, i) == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+    node.inputs.emplace_back(map         ? dims
+                             : parameter ? std::vector<int64_t>{dims[3]}
+                                         : std::vector<int64_t>{},
+                             is_float ? sizeof(float) : 1);
+    float const one = 1;
+    if (is_float && !parameter) std::memcpy(node.inputs.back().memory.data(), &one, sizeof one);
+  }
+  return node;
+}
+
 // A node that is right, of `dims`.
 inline Node right_node(OrtCustomOp const* op, std::vector<int64_t> const& dims) {
   ort::CustomOp const& custom = op_of(op);
+  if (is_int8(custom)) return right_int8_node(op, dims);
   Node node{op, {}, {}, {}, nullptr, false};
   if (custom.blocked) {
     node.info.attributes["block"] = int64_t{block_here()};

@@ -7,10 +7,12 @@
 namespace simam::test {
 namespace {
 
+// Those on floats; int8_op.cpp has the others.
 template <class Work>
 void for_operators(Work const& work) {
   for (OrtCustomOpDomain const* const domain : registered().domains)
-    for (OrtCustomOp const* const op : domain->operators) work(domain->name, op);
+    if (domain->name != kInt8Domain)
+      for (OrtCustomOp const* const op : domain->operators) work(domain->name, op);
 }
 
 TEST(registered_operators) {

@@ -30,7 +30,8 @@ inline Format const& format(Type type) {
   static Format const formats[] = {{"f32", 4, 24, -126, 0x1.fffffep127},
                                    {"f16", 2, 11, -14, 65504},
                                    {"bf16", 2, 8, -126, 0x1.fep127},
-                                   {"s8", 1, 0, 0, 127}};
+                                   {"s8", 1, 0, 0, 127},
+                                   {"u8", 1, 0, 0, 255}};
   return formats[static_cast<int>(type)];
 }
 

@@ -10,14 +10,14 @@ import onnx
 
 from simam_deploy.artifacts import manifest
 from simam_deploy.errors import InputError, RuntimeUnavailable
-from simam_deploy.formula import BLOCKED_DOMAIN, OP_DOMAIN, OP_NAME
+from simam_deploy.formula import BLOCKED_DOMAIN, INT8_DOMAIN, OP_DOMAIN, OP_NAME
 from simam_deploy.graph import onnx_file
 from simam_deploy.graph.traverse import nodes
 from simam_deploy.runtimes.session import TensorSpec
 from simam_deploy.text import on_one_line
 
-DOMAINS = (OP_DOMAIN, BLOCKED_DOMAIN)
-"""Domains of our operators; the second is for ONNX Runtime's blocked layout. Operator names begin with OP_NAME."""
+DOMAINS = (OP_DOMAIN, BLOCKED_DOMAIN, INT8_DOMAIN)
+"""Domains of our operators. Their names begin with OP_NAME."""
 
 
 def read(artifact: object, runtime: str) -> tuple[Path, onnx.ModelProto]:

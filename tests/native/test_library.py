@@ -201,6 +201,7 @@ def test_it_shows_five_doors_and_is_small(library: native.Library) -> None:
 def test_names_and_numbers_are_those_of_the_formula() -> None:
     header = (ROOT / "plugins/common/simam.h").read_text()
     found = dict(re.findall(r"constexpr \w+ (k\w+)(?:\[\])? = (\S+);", header))
-    assert (found["kDomain"], found["kBlockedDomain"]) == tuple(f'"{domain}"' for domain in DOMAINS)
+    names = (found["kDomain"], found["kBlockedDomain"], found["kInt8Domain"])
+    assert names == tuple(f'"{domain}"' for domain in DOMAINS)
     assert int(found["kVersion"]) == OP_VERSION
     assert float(found["kDefaultLambda"].removesuffix("F")) == DEFAULT_LAMBDA
