@@ -19,6 +19,7 @@ from simam_deploy.errors import FormError, InputError, SimAMDeployError
 from simam_deploy.formula import BLOCKED_DOMAIN, OP_DOMAIN, OPS
 from simam_deploy.graph import onnx_file
 from simam_deploy.match.find import find
+from simam_deploy.match.int8_nodes import opened
 from simam_deploy.rewrite.forms import FORMS
 from simam_deploy.rewrite.fuse import fuse
 from simam_deploy.rewrite.fused import Fused
@@ -143,6 +144,7 @@ def expose(model: ir.Model, found: Found | None = None) -> tuple[ir.Model, list[
     be seen from outside, those in the blocked layout, and of near misses. Raises InputError when a node of ours is no
     block.
     """
+    model = opened(model)
     result = model.clone()
     found = (find(model) if found is None else found).in_clone(model, result)
     _refuse_unlike(result, found)
@@ -201,7 +203,7 @@ def _in_forms(
     """The file in each form, as its name, where it is, and the model; and what refused it. It is searched once."""
     if not forms:
         return [("", file, None)], []
-    model = onnx_file.load(file)
+    model = opened(onnx_file.load(file))
     found = find(model, on_progress)
     refused: list[str] = []
     made: list[tuple[str, Path, Fused | None]] = []

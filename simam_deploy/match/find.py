@@ -22,6 +22,7 @@ from simam_deploy.graph.shapes import Dims, Shapes
 from simam_deploy.match.candidates import DeadEnd, candidates_at, gates_at, same_numbers
 from simam_deploy.match.dataflow import Flow
 from simam_deploy.match.epilogue_nodes import EpilogueNodes, has_epilogue
+from simam_deploy.match.int8_nodes import opened
 from simam_deploy.match.judge import Judge, Judgement
 from simam_deploy.match.operand import Operands, alike, unfit
 from simam_deploy.match.quantised import Unrounded, is_quantised
@@ -43,8 +44,9 @@ def find(model: ir.Model, on_progress: Callable[[str], None] | None = None) -> F
 
     x : (N, C, H, W), (N, C, L) or (N, C, D, H, W). A block on maps of one value is a near miss.
     on_progress : called with the name of a node before the candidate subgraph that ends there is checked.
-    Does not change the model.
+    Does not change the model. Blocks of nodes on 8-bit integers are those of `int8_nodes.opened(model)`.
     """
+    model = opened(model)
     search = _BlockSearch(model, on_progress or (lambda _: None))
     search.through(model.graph.all_nodes())
     for function in search.called_functions():

@@ -21,6 +21,7 @@ import onnx_ir as ir
 
 from simam_deploy.errors import InputError, NoBlockError
 from simam_deploy.precision.calibrate import INFERRED, Calibration
+from simam_deploy.precision.int8_nodes import with_int8_nodes
 from simam_deploy.precision.quantised import DQ, LayerRow, Q, Quantised
 from simam_deploy.precision.targets import LAYERS, TARGETS, Preset
 from simam_deploy.rewrite.fuse import fuse
@@ -53,9 +54,9 @@ def quantise(
     model.graph.sort()
     _read_floats(model, {*preset.layers, *preset.around}, left)
     rows = _rows(model, reasons, chosen)
-    q, dq = (sum(n.op_type == op and not n.domain for n in model.graph.all_nodes()) for op in (Q, DQ))
     names.take_back(model)
-    notes = [*calibration.notes, *preset.notes]
+    notes = [*calibration.notes, *preset.notes, *(with_int8_nodes(model) if preset.simam else [])]
+    q, dq = (sum(n.op_type == op and not n.domain for n in model.graph.all_nodes()) for op in (Q, DQ))
     if inside := sum(1 for row in rows if row.reason == INSIDE):
         notes.append(f"{counted(inside, 'layer')} in the bodies of If, Loop and Scan stay float32")
     if preset.form != "function":

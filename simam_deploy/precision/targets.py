@@ -23,6 +23,7 @@ class Preset:
     around : operators that are rounded between layers.
     bias   : whether the bias is int32, with the scales of input and weight.
     form   : of SimAM in the result.
+    simam  : whether SimAM is one node on integers, where integer layers stand around it.
     notes  : for the user.
     """
 
@@ -32,6 +33,7 @@ class Preset:
     around: frozenset[str]
     bias: bool
     form: str = "function"
+    simam: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -39,7 +41,13 @@ _WITHOUT_VNNI = "on x86 CPUs without VNNI, sums of uint8 by int8 products may sa
 _AROUND = CALIBRATED - {*LAYERS}
 TARGETS = {
     "cpu": Preset(
-        False, ("Conv", "Gemm", "MatMul"), behind=("Conv",), around=_AROUND, bias=True, notes=(_WITHOUT_VNNI,)
+        False,
+        ("Conv", "Gemm", "MatMul"),
+        behind=("Conv",),
+        around=_AROUND,
+        bias=True,
+        simam=True,
+        notes=(_WITHOUT_VNNI,),
     ),
     "tensorrt": Preset(True, LAYERS, behind=(), around=frozenset(), bias=False),
     "openvino": Preset(False, LAYERS, behind=LAYERS, around=_AROUND, bias=False, form="primitive"),

@@ -18,6 +18,7 @@ from simam_deploy.formula import OP_NAME
 from simam_deploy.graph import onnx_file
 from simam_deploy.graph.versions import with_functions, with_one_opset
 from simam_deploy.match.find import find
+from simam_deploy.match.int8_nodes import opened
 from simam_deploy.rewrite.choose import choose
 from simam_deploy.rewrite.forms import form_named
 from simam_deploy.rewrite.functions import called, clean_functions, clean_imports, declare_calls
@@ -52,6 +53,7 @@ def fuse(
     """
     written_as = form_named(form, epilogue=epilogue)
     _refuse_specialised(model)
+    model, given = opened(model), model
     found = find(model, on_progress) if found is None else found
     found = with_lambdas(model, found, e_lambda, repair=repair) if e_lambda else found
     rounded = list(filter(None, (rounded_lambda(block.node, block.e_lambda) for block in found.blocks)))
@@ -59,7 +61,8 @@ def fuse(
     chosen = choose(result, found.in_clone(model, result), form, repair=repair, epilogue=epilogue)
     if form == "custom_op":
         declare_calls(result, chosen.blocks)
-    notes = with_one_opset(result, [block.function for block in chosen.blocks if block.function is not None])
+    notes = [] if model is given else ["nodes on 8-bit integers are float nodes between their roundings again"]
+    notes += with_one_opset(result, [block.function for block in chosen.blocks if block.function is not None])
     called_before = called(result)
     lowered = lower(result, chosen.blocks, written_as, epilogue=epilogue)
     clean_names(result, lowered)

@@ -14,8 +14,9 @@ import onnx
 import onnx_ir as ir
 from onnx import TensorProto, helper
 
-from simam_deploy.formula import DEFAULT_LAMBDA, OP_DOMAIN, OPS
+from simam_deploy.formula import DEFAULT_LAMBDA, INT8_DOMAIN, OP_DOMAIN, OPS
 from simam_deploy.graph.traverse import nodes
+from simam_deploy.match import int8_nodes
 from simam_deploy.match.find import find
 from simam_deploy.text import on_one_line
 
@@ -37,8 +38,11 @@ def difference(model: onnx.ModelProto) -> str:
     model : as in the file, without default attributes written into the calls.
     """
     bodies = {(f.domain, f.name, f.overload): f for f in model.functions}
-    if not any(domain == OP_DOMAIN and name in OPS for domain, name, _ in bodies):
+    if not any(domain in (OP_DOMAIN, INT8_DOMAIN) and name in OPS for domain, name, _ in bodies):
         return ""
+    for function in model.functions:
+        if function.domain == INT8_DOMAIN and function.name in OPS and int8_nodes.differs(function):
+            return f"the fallback definition of {INT8_DOMAIN}::{function.name} is not that of this package"
     compared: set[bytes] = set()
     for call in _calls(model.graph.node, bodies, {}):
         alone = onnx.NodeProto()

@@ -75,7 +75,7 @@ class OpenVinoSession(Session):
         OpenVINO reads weights below the folder of the model and follows no link out of it. So they lie beside the
         copy.
         """
-        ours = [(f.domain, f.name) for f in model.functions if f.domain == OP_DOMAIN]
+        ours = [(f.domain, f.name) for f in model.functions if f.domain in onnx_model.DOMAINS]
         if not ours:
             return str(path)
         count = sum(node.domain == OP_DOMAIN for node in nodes(model))

@@ -12,7 +12,7 @@ from collections.abc import Container
 import onnx
 from onnx import helper
 
-from simam_deploy.formula import OP_DOMAIN, OPS
+from simam_deploy.formula import INT8_DOMAIN, OP_DOMAIN, OPS
 
 _SAME = ("Identity", (0,))
 _STANDARD: dict[tuple[str, str], tuple[str, tuple[int, ...]]] = {
@@ -24,7 +24,7 @@ _STANDARD: dict[tuple[str, str], tuple[str, tuple[int, ...]]] = {
             *("QLinearSigmoid", "QLinearLeakyRelu", "QLinearSoftmax", "GroupNorm", "SkipGroupNorm"),
         )
     },
-    **{(OP_DOMAIN, name): _SAME for name in OPS},
+    **{(domain, name): _SAME for domain in (OP_DOMAIN, INT8_DOMAIN) for name in OPS},
     ("com.microsoft", "FusedConv"): ("Conv", (0, 1, 2)),
     ("com.microsoft", "FusedGemm"): ("Gemm", (0, 1, 2)),
     ("com.microsoft", "FusedMatMul"): ("MatMul", (0, 1)),
