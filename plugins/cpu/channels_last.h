@@ -226,7 +226,6 @@ inline void gate_tile(Task const& task, Numbers const& numbers, int first, Chann
     Word const quad = load_quad<whole>(x + here, n, of.flip);
     Word const other = residual ? load_quad<whole>(r + here, n, of.flip) : Word{};
     Word made{};
-#pragma GCC unroll 4
     for (int k = 0; k < 4; ++k) {
       int const s = first + k * kWidth;
       Float const q = as_float(byte_of(quad, k));
