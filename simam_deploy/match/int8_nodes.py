@@ -56,23 +56,31 @@ def differs(function: onnx.FunctionProto) -> bool:
 def opened(model: ir.Model) -> ir.Model:
     """A copy with each node replaced by what it stands for, or `model` itself if it has none.
 
-    Nodes whose function in the file is another one, or that have none, stay.
+    Nodes whose function in the file is another one or missing, with other inputs, or in functions, stay.
     """
-    called = {node.op_identifier() for node in model.graph.all_nodes() if is_ours(node)}
-    ours = {name for name in called & model.functions.keys() if not differs(ir.to_proto(model.functions[name]))}
-    if not ours:
+    ours = [node.op_identifier() for node in model.graph.all_nodes() if _is_whole(node)]
+    known = {name for name in {*ours} & model.functions.keys() if not differs(ir.to_proto(model.functions[name]))}
+    if not known:
         return model
     copy = model.clone()
     taken = {value.name for node in copy.graph.all_nodes() for value in node.outputs}
     for node in list(copy.graph.all_nodes()):
-        if node.op_identifier() in ours:
+        if node.op_identifier() in known and _is_whole(node):
             _open(node, taken)
-    for identifier in ours:
+    scopes: list[ir.Graph | ir.Function] = [copy.graph, *copy.functions.values()]
+    for identifier in known - {node.op_identifier() for scope in scopes for node in scope.all_nodes()}:
         del copy.functions[identifier]
     copy.graph.opset_imports.setdefault(OP_DOMAIN, OP_VERSION)
-    if not any(node.domain == INT8_DOMAIN for node in copy.graph.all_nodes()):
+    if not any(function.domain == INT8_DOMAIN for function in copy.functions.values()):
         copy.graph.opset_imports.pop(INT8_DOMAIN, None)
     return copy
+
+
+def _is_whole(node: ir.Node) -> bool:
+    """Whether `node` is an operator of ours with all its inputs and one output."""
+    if not is_ours(node) or len(node.outputs) != 1:
+        return False
+    return None not in node.inputs and len(node.inputs) == len(names(node.op_type))
 
 
 def _open(node: ir.Node, taken: set[str | None]) -> None:
@@ -82,7 +90,7 @@ def _open(node: ir.Node, taken: set[str | None]) -> None:
     before = node.outputs[0]
     y = str(before.name).removesuffix(LAST)
     y = f"{before.name}/float" if y in taken else y
-    made = _nodes(node.op_type, inputs, e_lambda, {"simam": y, "y": str(before.name)}, f"{node.name}/")
+    made = _nodes(node.op_type, inputs, e_lambda, {"simam": y, "y": str(before.name)}, f"{before.name}/")
     simam = next(new for new in made if new.domain == OP_DOMAIN)
     simam.name = node.name
     graph = node.graph

@@ -87,3 +87,29 @@ def test_another_definition_is_not_opened(part: str) -> None:
     assert differs(function)
     model = ir.from_proto(proto)
     assert opened(model) is model
+
+
+def test_nodes_that_are_no_calls_of_it_stay() -> None:
+    proto = model_of("SimAMAffine")
+    (node,) = proto.graph.node
+    held = [*node.input]
+    for inputs in (held[:-1], [*held, held[-1]], [*held[:2], "", *held[3:]]):
+        node.input[:] = inputs
+        model = ir.from_proto(proto)
+        assert opened(model) is model
+        assert find(model).blocks == ()
+
+
+def test_a_call_in_a_function_keeps_its_definition() -> None:
+    proto = model_of("SimAM")
+    inner = onnx.NodeProto()
+    inner.CopyFrom(proto.graph.node[0])
+    theirs = onnx.helper.make_function("acme", "Block", [*inner.input], [*inner.output], [inner], proto.opset_import)
+    proto.functions.append(theirs)
+    proto.opset_import.append(onnx.helper.make_opsetid("acme", 1))
+    given = [*proto.graph.node[0].input]
+    proto.graph.node.append(onnx.helper.make_node("Block", ["y", *given[1:]], ["z"], domain="acme"))
+    proto.graph.output[0].name = "z"
+    model = opened(ir.from_proto(proto))
+    assert ("simam.int8", "SimAM", "") in model.functions
+    onnx.checker.check_model(ir.to_proto(model))
