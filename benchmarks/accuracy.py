@@ -38,8 +38,8 @@ FILES = (
     ("int8+fp16", "tensorrt"),
 )
 CALIBRATION, BATCH = 128, 16
-Row = dict[str, Any]
-Score = Callable[[Session], float]
+AccuracyRow = dict[str, Any]
+ScoreSession = Callable[[Session], float]
 
 
 def main() -> None:
@@ -54,7 +54,7 @@ def main() -> None:
     keep("accuracy", rows, calibration=CALIBRATION)
 
 
-def _shown(row: Row) -> list[str]:
+def _shown(row: AccuracyRow) -> list[str]:
     return [
         row["network"],
         row["file"],
@@ -78,7 +78,7 @@ def table() -> str:
     return "\n".join([*grid(heads, lines), "", f"{run['machine']}, {run['date']}."])
 
 
-def _digits() -> tuple[Array, Score]:
+def _digits() -> tuple[Array, ScoreSession]:
     """Scans to calibrate on, and the accuracy of a session on those held out."""
     held, labels = digits.test_set()
 
@@ -89,7 +89,7 @@ def _digits() -> tuple[Array, Score]:
     return digits.training_set()[0][:CALIBRATION], score
 
 
-def _scenes() -> tuple[Array, Score]:
+def _scenes() -> tuple[Array, ScoreSession]:
     """Pictures to calibrate on, and the mAP@0.5 of a session on the test scenes."""
     images, truths = data.test_set(data.TEST_SCENES)
 
@@ -107,14 +107,16 @@ def _run(session: Session, x: Array) -> list[Array]:
     return [array.astype(np.float32) for array in session.run({spec.name: x.astype(spec.dtype)}).values()]
 
 
-def _of(name: str, build: Callable[[], Any], task: tuple[Array, Score], folder: Path, say: Say) -> list[Row]:
+def _of(
+    name: str, build: Callable[[], Any], task: tuple[Array, ScoreSession], folder: Path, say: Say
+) -> list[AccuracyRow]:
     samples, score = task
     model, example = build()
     source = folder / f"{name}.onnx"
     export(model, example, source, dynamic=["batch"], exporter="torchscript", check=False, on_progress=say)
     with open_session(source, "ort") as session:
         (spec,) = session.inputs
-        rows: list[Row] = [{"network": name, "file": "fp32", "score": score(session), "SNR dB": None}]
+        rows: list[AccuracyRow] = [{"network": name, "file": "fp32", "score": score(session), "SNR dB": None}]
     for to, target in FILES:
         label = f"{to} for {target}" if "int8" in to else to
         say(f"{name} in {label}")

@@ -13,13 +13,13 @@ from simam_deploy.errors import OutputError
 from simam_deploy.report.charts import refuse_without_matplotlib
 from simam_deploy.text import Say
 
-OnePath = str | os.PathLike[str]
+PagePath = str | os.PathLike[str]
 Page = Callable[[Callable[[Say], str], Say | None], None]
 """Takes the function that makes the page, and progress."""
 
 
 @contextmanager
-def page_at(target: OnePath | None, inputs: Sequence[OnePath], beside: Sequence[OnePath] = ()) -> Iterator[Page]:
+def page_at(target: PagePath | None, inputs: Sequence[PagePath], beside: Sequence[PagePath] = ()) -> Iterator[Page]:
     """Yield a function that makes and writes the page `target`, which is there at the end of the block.
 
     Without a target, the function does nothing. Opened before the work, so that a place that cannot be written is an
