@@ -35,6 +35,7 @@ from simam_deploy.precision.targets import TARGETS
 from simam_deploy.pytorch.module import SimAM
 from simam_deploy.rewrite.fuse import fuse_file
 from simam_deploy.runtimes import open_session
+from simam_deploy.runtimes.session import framework
 from simam_deploy.text import Say, as_table
 from simam_deploy.to_onnx import export
 
@@ -156,8 +157,7 @@ def _network(name: str, build: Callable[[], Any], folder: Path, say: Say) -> lis
 
 def _optimised(file: Path, target: Path) -> list[str]:
     """Operators of the graph that ONNX Runtime runs."""
-    import onnxruntime
-
+    onnxruntime = framework("onnxruntime", "ort", "ort")
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(target)
     options.log_severity_level = 3  # it warns that the file is for this machine

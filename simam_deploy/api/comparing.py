@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -151,7 +151,8 @@ def verify(
             limits=own,
             on_progress=say,
         )
-        notes += _about_lambdas(found, None if against else models[paths[0]], chosen)
+        low = [label for label, file in chosen.files.items() if kinds[file].low and file != paths[0]]
+        notes += _about_lambdas(found, None if against else models[paths[0]], chosen, low)
         for label, file in chosen.files.items():
             if kinds[file].low and not label.endswith(("onnx_half", "onnx_reference")) and provider is None:
                 notes.append(f"{label}: {NOT_SHOWN.format(kinds[file].low)}")
@@ -178,12 +179,14 @@ def _beside(
     return [layers_or_why(file.name, source, models[file], case.feeds, say) for file in made]
 
 
-def _about_lambdas(found: Report, first: ir.Model | None, chosen: Candidates) -> list[str]:
-    """Notes on λ. Fails the gates whose λ is another than that of the first file, beyond a rounding to 16 bits."""
-    every = [tap for taps in chosen.taps.values() for tap in taps]
-    notes = [rounded_lambda(tap.block, tap.e_lambda) for tap in every]
-    ours = [block.e_lambda for block in find(first).blocks] if first is not None and every else []
-    for label, taps in chosen.taps.items():
+def _about_lambdas(found: Report, first: ir.Model | None, chosen: Candidates, low: Collection[str]) -> list[str]:
+    """Notes on λ. Fails the gates whose λ is another than that of the first file, beyond a rounding to 16 bits.
+
+    low : labels of the other 16-bit files.
+    """
+    notes = [rounded_lambda(tap.block, tap.e_lambda) for taps in chosen.taps.values() for tap in taps]
+    ours = [block.e_lambda for block in find(first).blocks] if first is not None and low else []
+    for label, taps in ((label, chosen.taps[label]) for label in low):
         if len(taps) != len(ours):
             continue
         for tap, e_lambda in zip(taps, ours, strict=True):
