@@ -35,7 +35,7 @@ from simam_deploy.report.writing import page_at
 from simam_deploy.rewrite.restore_lambda import near_rounding, rounded_lambda
 from simam_deploy.runtimes import open_session
 from simam_deploy.runtimes.session import Session
-from simam_deploy.text import Say
+from simam_deploy.text import Say, on_one_line
 
 
 def verify(
@@ -151,6 +151,7 @@ def verify(
             limits=own,
             on_progress=say,
         )
+        notes += [note for file in paths if (note := _branches(file, models[file]))]
         low = [label for label, file in chosen.files.items() if kinds[file].low and file != paths[0]]
         notes += _about_lambdas(found, None if against else models[paths[0]], chosen, low)
         for label, file in chosen.files.items():
@@ -177,6 +178,15 @@ def _beside(
     source = to_float32(models[first]) if kinds[first].low else models[first]
     made = [file for file in dict.fromkeys(paths) if file != first or kinds[first].low or len(models) == 1]
     return [layers_or_why(file.name, source, models[file], case.feeds, say) for file in made]
+
+
+def _branches(file: Path, model: ir.Model) -> str:
+    """A note on what no input may have reached, or ""."""
+    branch = next((node for node in model.graph.all_nodes() if node.op_type == "If"), None)
+    if branch is None:
+        return ""
+    where = on_one_line(branch.name or str(branch.outputs[0].name))
+    return f"{file.name} branches (If at {where}); a branch that no input takes was not compared"
 
 
 def _about_lambdas(found: Report, first: ir.Model | None, chosen: Candidates, low: Collection[str]) -> list[str]:

@@ -196,7 +196,7 @@ def analysed(found: Analysis, title: str) -> None:
     """Print the sites with their verdicts, the causes, and the notes."""
     columns, rows = found.table
     table(title, columns, rows, right=("largest", *(name for name in columns if name.endswith(" bits"))))
-    lines((BITS, *found.causes, *found.notes))
+    lines((BITS, *found.causes, *found.facts, *found.notes))
 
 
 def converted(done: Converted, title: str) -> None:

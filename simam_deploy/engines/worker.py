@@ -83,7 +83,7 @@ def _build(job: dict[str, Any], tell: Tell) -> dict[str, object]:
         )
     if not parser.parse_from_file(job["model"]):
         lines = "".join(f"\n  {parser.get_error(i)}" for i in range(parser.num_errors))
-        raise _Refused("BuildError", f"TensorRT-RTX {trt.__version__} cannot parse {name}:{lines}")
+        raise _Refused("BuildError", f"TensorRT-RTX {trt.__version__} cannot parse {name}:{lines}{job['hint']}")
 
     targets = [target for target in ours if target in targets]  # one order: the order is part of the bytes
     config = builder.create_builder_config()

@@ -233,6 +233,20 @@ class Analysis:
         return columns, rows
 
     @property
+    def facts(self) -> list[str]:
+        """A line for each SimAM block that is not safe as it is: its numbers, and what the types make of them."""
+        found = []
+        for row in self.rows:
+            if row.simam is not None and row.flagged:
+                held = (f"{name}: M - 1 = {h['M - 1']:g}, λ = {h['λ']:.6g}" for name, h in row.held.items())
+                found.append(
+                    f"{row.node}: max|x - μ| {row.simam.largest_delta:.3g}, M max(x - μ)² "
+                    f"{row.simam.largest_bound:.3g}, largest sum {row.simam.largest_sum:.3g}, gate spread "
+                    f"{row.simam.gate_spread:.2g}; {'; '.join(held)}"
+                )
+        return found
+
+    @property
     def causes(self) -> list[str]:
         """A line for each site and type that is not safe as it is."""
         return [
@@ -257,7 +271,7 @@ class Analysis:
     def __repr__(self) -> str:
         right = ("largest", *(f"{low.name} bits" for low in self.lows))
         table = [as_table(*self.table, right=right)] if self.rows else []
-        return "\n".join((*table, *map(on_lines, (*self.causes, *self.notes)), self.verdict))
+        return "\n".join((*table, *map(on_lines, (*self.causes, *self.facts, *self.notes)), self.verdict))
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: infinities become null."""

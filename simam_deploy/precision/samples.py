@@ -56,6 +56,11 @@ class Samples:
         """
         if limit is not None and limit < 1:
             raise InputError(f"{limit} samples are asked for; give 1 or more, or leave it out for up to {MOST}")
+        if not isinstance(given, str | os.PathLike | Mapping):
+            raise InputError(
+                f"samples are a folder of pictures, an .npz, or an array for each input by name; got "
+                f"{type(given).__name__}"
+            )
         self.names = tuple(spec.name for spec in specs)
         self.notes: list[str] = []
         self._pictures: Pictures | None = None

@@ -223,7 +223,8 @@ def refuse_types_outside_numpy(runtime: str, specs: Iterable[TensorSpec]) -> Non
     if odd := [str(spec) for spec in specs if spec.dtype.isbuiltin != 1]:
         raise RuntimeUnavailable(
             f"{runtime} cannot exchange {', '.join(odd)} with NumPy; "
-            "keep the model's inputs and outputs float32 or float16 and cast inside"
+            "keep the model's inputs and outputs float32 or float16 and cast inside (convert --keep-io), or run it "
+            "in onnx_half"
         )
 
 

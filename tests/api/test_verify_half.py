@@ -144,3 +144,14 @@ def test_another_lambda_fails_though_the_outputs_are_near(tmp_path: Path) -> Non
     assert all(row.passed for row in report.rows)
     assert not report.passed
     assert "other · onnx_half: block: λ is 0.001, and 0.0001 in the first file" in report.notes
+
+
+def test_branches_that_may_not_have_run_are_named(tmp_path: Path) -> None:
+    text = """<ir_version: 9, opset_import: ["" : 18]> g (float[2] x, bool c) => (float[2] y) {
+        [pick] y = If(c) <then_branch = t () => (float[2] u) { u = Add(x, x) },
+                          else_branch = e () => (float[2] v) { v = Identity(x) }>
+    }"""
+    path = saved(tmp_path, onnx.parser.parse_model(text))
+    feeds = {"x": np.ones(2, np.float32), "c": np.array(True)}
+    notes = sd.verify(path, inputs=feeds, runtimes=["ort"]).notes
+    assert "net.onnx branches (If at pick); a branch that no input takes was not compared" in notes

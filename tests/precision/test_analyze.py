@@ -203,3 +203,10 @@ def test_values_near_the_end_of_the_type_are_unfit(size: float, words: str) -> N
     unfit = analysed(parser.parse_model(text), {"x": x}).unfit(FP16)
     assert set(unfit) == ({"x", "y"} if words else set())
     assert all(f"reaches {size:.3g}, {words}, which ends at 65504" in reason for reason in unfit.values())
+
+
+def test_the_numbers_of_a_block_that_is_not_safe() -> None:
+    (line,) = analysed(naive(320, "float32"), {"x": x_of(320, 1, 0)}).facts
+    assert line.startswith("block: max|x - μ| ")
+    assert line.endswith("fp16: M - 1 = inf, λ = 0.000100017")
+    assert analysed(naive(20, "float32"), {"x": x_of(20, 1, 0)}).facts == []

@@ -9,6 +9,7 @@ from helpers.to_quantise import images, net, saved
 
 from simam_deploy.compare.inputs import specs
 from simam_deploy.engines.builder import build_engine
+from simam_deploy.errors import BuildError
 from simam_deploy.graph import onnx_file
 from simam_deploy.precision.calibrate import Calibration, calibrate
 from simam_deploy.precision.quantise import quantise
@@ -73,3 +74,9 @@ def test_a_file_with_rounding_inside_simam_is_told_apart(tmp_path: Path) -> None
     )
     layers = parsed_layers(tmp_path / "split.onnx")
     assert "DEQUANTIZE" in {kind for layer in layers if layer.kind in INSIDE for kind in layer.behind}
+
+
+def test_a_file_of_another_target_is_refused_with_the_right_one(calibration: Calibration, tmp_path: Path) -> None:
+    onnx_file.save(quantise(calibration, "cpu").model, tmp_path / "cpu.onnx")
+    with pytest.raises(BuildError, match=r"convert FLOAT.onnx --to int8 --target tensorrt"):
+        build_engine(tmp_path / "cpu.onnx", tmp_path / "e.engine", targets=["sm86"], shapes={"x": (1, 3, 8, 8)})

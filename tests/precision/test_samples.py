@@ -136,3 +136,8 @@ def test_inputs_of_unlike_batches() -> None:
         Samples({"x": planes(2), "y": planes(2)}, [PAIRS, TensorSpec("y", F32, (1, 1, 4, 4))])
     with pytest.raises(InputError, match="unlike numbers of samples: x 2, y 3; give as many for each input"):
         Samples({"x": planes(2), "y": planes(3)}, [PLANE, TensorSpec("y", F32, ("n", 1, 4, 4))])
+
+
+def test_a_list_is_no_source(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"samples are a folder of pictures, an .npz, .*; got list"):
+        Samples(["scans.npz"], [])
