@@ -35,8 +35,8 @@ from simam_deploy.compare.inputs import specs
 from simam_deploy.compare.matrix import expose
 from simam_deploy.formula import Array
 from simam_deploy.graph import onnx_file
+from simam_deploy.graph.number_types import HALF
 from simam_deploy.graph.shapes import Shapes
-from simam_deploy.match.op_sets import HALF
 from simam_deploy.precision.convert import Wanted, convert_file
 from simam_deploy.precision.samples import Samples
 from simam_deploy.precision.sensitivity import snr

@@ -69,8 +69,10 @@ OPS = {
 }
 """The operators by name. Those behind the first hold the epilogue of SimAM too: see `apply_epilogue`."""
 
-_EPS = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
-_SMALLEST = {"float16": 2.0**-24, "bfloat16": 2.0**-133}
+EPS_OF = {"float64": 2.0**-52, "float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+"""Distance from 1 to the next number of a type. The largest relative rounding error is half of it."""
+SMALLEST_OF = {"float16": 2.0**-24, "bfloat16": 2.0**-133}
+"""The smallest number above 0."""
 
 
 def energy(w: float, b: float, t: float, others: ArrayLike, e_lambda: float = DEFAULT_LAMBDA) -> float:
@@ -193,16 +195,16 @@ def tolerance(x: ArrayLike, dtype: DTypeLike, e_lambda: float = DEFAULT_LAMBDA) 
     A float64 result has the same bound with eps = 2^-52, twice: the reference is float64 and rounds as well.
     """
     name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
-    if name not in _EPS:
-        raise TypeError(f"no tolerance for a {name} result; there is one for {', '.join(_EPS)}")
+    if name not in EPS_OF:
+        raise TypeError(f"no tolerance for a {name} result; there is one for {', '.join(EPS_OF)}")
     a = np.asarray(x, dtype=np.float64)
     _, v = _statistics(a)
     size: Float64 = np.abs(a).max(axis=(2, 3), keepdims=True)
     offset = np.abs(a.mean(axis=(2, 3), keepdims=True)) / np.sqrt(v + e_lambda)
-    eps = 2 * _EPS["float64"] if name == "float64" else _EPS["float32"]
+    eps = 2 * EPS_OF["float64"] if name == "float64" else EPS_OF["float32"]
     bound: Float64 = 2 * eps * size * (1 + offset)
-    if name in _SMALLEST:
-        bound = bound + 0.5 * _EPS[name] * size + 0.5 * _SMALLEST[name]
+    if name in SMALLEST_OF:
+        bound = bound + 0.5 * EPS_OF[name] * size + 0.5 * SMALLEST_OF[name]
     return bound
 
 
@@ -228,10 +230,10 @@ def epilogue_tolerance(
     """
     a, b = (np.abs(np.asarray(values, dtype=np.float64))[:, None, None] for values in (scale, bias))
     size: Float64 = a * np.abs(np.asarray(y, dtype=np.float64)) + b + np.abs(np.asarray(residual, dtype=np.float64))
-    bound: Float64 = STEEPEST * a * np.asarray(within, dtype=np.float64) + 6 * _EPS["float32"] * size
+    bound: Float64 = STEEPEST * a * np.asarray(within, dtype=np.float64) + 6 * EPS_OF["float32"] * size
     name = dtype if isinstance(dtype, str) else np.dtype(dtype).name
-    if name in _SMALLEST:
-        bound = bound + 0.5 * _EPS[name] * size + 0.5 * _SMALLEST[name]
+    if name in SMALLEST_OF:
+        bound = bound + 0.5 * EPS_OF[name] * size + 0.5 * SMALLEST_OF[name]
     return bound
 
 

@@ -22,7 +22,6 @@ from simam_deploy.compare.runnable import NOT_SHOWN, precision_of, runtimes_for
 from simam_deploy.compare.verify import Report
 from simam_deploy.compare.workload import refuse_many_parts, refuse_without_end
 from simam_deploy.errors import InputError
-from simam_deploy.formula import Array
 from simam_deploy.graph import onnx_file
 from simam_deploy.graph.round_low import to_float32
 from simam_deploy.graph.shapes.types import StaticShape
@@ -98,7 +97,7 @@ def verify(
             f"{paths[0]} is quantised, and its roundings are a part of it: nothing says what it should compute\n"
             f"compare it with the float file that it was made of: verify FLOAT.onnx {paths[0].name}"
         )
-    run_on = {file: names if runtimes else runtimes_for(kind, names) for file, kind in kinds.items()}
+    run_on = {file: names if runtimes else runtimes_for(kind, names, provider) for file, kind in kinds.items()}
     named = [] if isinstance(inputs, Mapping) else [Path(name) for name in inputs]
     held = [each for file, model in models.items() for each in onnx_file.weight_files(model, file)]
     read = [*paths, *held, *(name for name in named if name.is_file())]
@@ -111,7 +110,7 @@ def verify(
             threads=threads,
             provider=provider,
             kernel=kernel,
-            taps=paths if gates else [file for file, kind in kinds.items() if kind.low],
+            taps=paths if gates else [file for file, kind in kinds.items() if kind.half],
             on_progress=lambda node: say(f"check the block at {node}"),
         )
         refuse_nothing(chosen)
@@ -136,8 +135,7 @@ def verify(
             say(f"look at the work of {file}")
             for case in [*given[:1], *others]:
                 refuse_without_end(file, case.feeds[0], tried)
-        truth = _Truth(paths[0], models[paths[0]], _module(against, weights, notes), Path(folder))
-        truth.feeds = [feed for case in given for feed in case.feeds]
+        truth = _Truth(paths[0], models[paths[0]], _module(against, weights, notes), given, Path(folder))
         found = parity.verify(
             chosen.open,
             given,
@@ -152,7 +150,7 @@ def verify(
             on_progress=say,
         )
         notes += [note for file in paths if (note := _branches(file, models[file]))]
-        low = [label for label, file in chosen.files.items() if kinds[file].low and file != paths[0]]
+        low = [label for label, file in chosen.files.items() if kinds[file].half and file != paths[0]]
         notes += _about_lambdas(found, None if against else models[paths[0]], chosen, low)
         for label, file in chosen.files.items():
             if kinds[file].low and not label.endswith(("onnx_half", "onnx_reference")) and provider is None:
@@ -212,11 +210,10 @@ def _about_lambdas(found: Report, first: ir.Model | None, chosen: Candidates, lo
 class _Truth:
     """The sessions that results are compared with: of a PyTorch module, or of the first file in wide floats."""
 
-    def __init__(self, file: Path, model: ir.Model, module: Any, folder: Path) -> None:
+    def __init__(self, file: Path, model: ir.Model, module: Any, cases: Sequence[Case], folder: Path) -> None:
+        """cases : inputs of the comparison, which show the values that a low type cannot hold."""
         self._file, self._module, self._folder = file, module, folder
-        self._model = model
-        self.feeds: Sequence[Sequence[Array]] = ()
-        """Inputs of the comparison, for the values that a low type cannot hold."""
+        self._model, self._cases = model, cases
         if onnx_file.half_types(model) and module is None:
             self._model, self._file = to_float32(model), folder / "truth.onnx"
             onnx_file.save(self._model, self._file)
@@ -233,7 +230,7 @@ class _Truth:
         if not made.exists():
             with onnx_file.blaming(self._file):
                 names = [str(v.name) for v in self._model.graph.inputs if not v.is_initializer()]
-                feeds = [dict(zip(names, feed, strict=True)) for feed in self.feeds]
+                feeds = [dict(zip(names, feed, strict=True)) for case in self._cases for feed in case.feeds]
                 onnx_file.save(low_reference(self._model, LOW_TYPES[low], feeds), made)
         return open_session(made, "onnx_half")
 

@@ -33,7 +33,6 @@ _IN_A_LOG = None if sys.stdout is not None and sys.stdout.isatty() else int(os.e
 """Width for a log."""
 out = Console(width=_IN_A_LOG, emoji=False)
 err = Console(stderr=True, emoji=False)
-BITS = "bits: how many times the largest value may double before it overflows; negative: beyond the type"
 MOST_ROWS = 40
 """Upper bound on the rows of a parity table. A longer one shows the worst row of each session."""
 
@@ -196,7 +195,7 @@ def analysed(found: Analysis, title: str) -> None:
     """Print the sites with their verdicts, the causes, and the notes."""
     columns, rows = found.table
     table(title, columns, rows, right=("largest", *(name for name in columns if name.endswith(" bits"))))
-    lines((BITS, *found.causes, *found.facts, *found.notes))
+    lines((found.legend, *found.causes, *found.facts, *found.notes))
 
 
 def converted(done: Converted, title: str) -> None:

@@ -21,9 +21,6 @@ GATE_ROUNDINGS = 4
 
 A block with float32 inside makes one, that of y; a block that rounds each operator makes up to four where nothing is
 near a limit of its type."""
-LOW_EPS = {"float16": 2.0**-11, "bfloat16": 2.0**-8}
-"""Largest relative rounding error."""
-LOW_SMALLEST = {"float16": 2.0**-24, "bfloat16": 2.0**-133}
 
 
 @dataclass(frozen=True)
@@ -100,7 +97,7 @@ def judge(case: str, label: str, tap: Tap, results: Sequence[Mapping[str, Array]
         x, y = formula.as_maps(result[tap.x]), formula.as_maps(np.asarray(result[tap.y], dtype=np.float64))
         wide = np.asarray(x, dtype=np.float64)
         gate = formula.gate(wide, tap.e_lambda)
-        low = LOW_EPS.get(x.dtype.name, 0.0)
+        low = formula.EPS_OF[x.dtype.name] / 2 if x.dtype.name in formula.SMALLEST_OF else 0.0
         sums = 1.0 if low else np.sqrt(x.shape[2] * x.shape[3])
         bound = sums * formula.tolerance(wide, np.float32 if low else x.dtype, tap.e_lambda)
         exact, flat, size, others = wide * gate, wide * COLLAPSED, np.abs(wide), np.zeros(1)
@@ -114,7 +111,7 @@ def judge(case: str, label: str, tap: Tap, results: Sequence[Mapping[str, Array]
             )
         off = np.abs(y - exact)
         if low:
-            smallest = LOW_SMALLEST[x.dtype.name]
+            smallest = formula.SMALLEST_OF[x.dtype.name]
             bound = bound + GATE_ROUNDINGS * (low * (size + others) + smallest)
             off = np.maximum(off - smallest, 0)
         else:
@@ -129,8 +126,7 @@ def judge(case: str, label: str, tap: Tap, results: Sequence[Mapping[str, Array]
         collapsed = max(collapsed, near[0] - near[1])
         if tap.epilogue is None:
             spread, saturated = min(spread, _spread(wide, y, gate)), max(saturated, _saturated(wide, y, gate))
-    if not np.isfinite(spread):
-        spread = np.nan
+    spread, saturated = (value if np.isfinite(value) else np.nan for value in (spread, saturated))
     return GateRow(
         case, label, tap.block, tap.e_lambda, error, share, collapsed, float(spread), saturated, bool(share <= 1)
     )

@@ -77,6 +77,11 @@ class Precision:
         return next((low for low in ("bf16", "fp16") if low in self.name.split("+")), "")
 
     @property
+    def half(self) -> bool:
+        """Whether a 16-bit type is in it, so that gates may collapse."""
+        return "16" in self.name
+
+    @property
     def quantised(self) -> bool:
         """Whether integers are in it."""
         return "int8" in self.name

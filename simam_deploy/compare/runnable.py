@@ -24,10 +24,14 @@ def precision_of(model: ir.Model) -> Precision:
     return Precision(name, layers)
 
 
-def runtimes_for(kind: Precision, general: Sequence[str]) -> list[str]:
-    """Runtimes for a file by default. general : those for float32 files."""
+def runtimes_for(kind: Precision, general: Sequence[str], provider: str | None = None) -> list[str]:
+    """Runtimes for a file by default.
+
+    general : those for float32 files.  provider : asked for of ort, which then is among them.
+    """
     if kind.quantised:
-        wanted: Sequence[str] = ("onnx_half",) if "fp16" in kind.name or "bf16" in kind.name else ("ort",)
+        wanted: Sequence[str] = ("onnx_half",) if kind.half else ("ort",)
     else:
         wanted = {"": general, "bf16": FLOAT16[:1], "fp16": FLOAT16}[kind.low]
-    return [name for name in wanted if name in installed()]
+    asked = [*wanted, *([] if provider is None else ["ort"])]
+    return [name for name in dict.fromkeys(asked) if name in installed()]

@@ -6,6 +6,8 @@ import onnx_ir as ir
 
 from simam_deploy.graph.onnx_file import half_types
 
+HALF = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+UP_TO_32_BITS = (ir.DataType.FLOAT, *HALF)
 INTEGER_LAYERS = frozenset(
     {"ConvInteger", "MatMulInteger", "MatMulIntegerToFloat", "QLinearConv", "QLinearMatMul", "QGemm"}
 )

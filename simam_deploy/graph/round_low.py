@@ -18,12 +18,12 @@ import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass, NameFixPass
 
 from simam_deploy.errors import InputError
+from simam_deploy.graph.number_types import HALF
 from simam_deploy.graph.onnx_file import constants
 from simam_deploy.graph.shapes import Shapes
 from simam_deploy.graph.to_float64 import NAMES_A_TYPE
 from simam_deploy.graph.versions import with_one_opset
 
-LOW = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 FLOAT = ir.DataType.FLOAT
 EXACT = frozenset(
     {
@@ -87,7 +87,7 @@ def _low_values(model: ir.Model) -> dict[ir.Value, ir.DataType]:
         for value in (*graph.inputs, *graph.initializers.values(), *(v for node in graph for v in node.outputs))
     )
     known = {value: shapes.known_dtype(value) for value in values if is_tensor(value)}
-    found = {value: dtype for value, dtype in known.items() if dtype in LOW}
+    found = {value: dtype for value, dtype in known.items() if dtype in HALF}
     untold = (value for value in values if value.name and known.get(value, FLOAT) is None)
     for value in untold:
         node = value.producer()
@@ -104,17 +104,17 @@ def _widen(model: ir.Model) -> None:
     constants.replace(model, _wide)
     for graph in model.graphs():
         for value in (*graph.inputs, *graph.initializers.values(), *(v for node in graph for v in node.outputs)):
-            if value.type is not None and value.dtype in LOW:
+            if value.type is not None and value.dtype in HALF:
                 value.type = with_dtype(value.type, FLOAT)
         for node in graph:
             for name in NAMES_A_TYPE:
                 attribute = node.attributes.get(name)
-                if attribute is not None and attribute.as_int() in LOW:
+                if attribute is not None and attribute.as_int() in HALF:
                     node.attributes[name] = ir.AttrInt64(name, FLOAT)
 
 
 def _wide(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
-    if tensor.dtype not in LOW:
+    if tensor.dtype not in HALF:
         return tensor
     return ir.Tensor(tensor.numpy().astype(np.float32), name=tensor.name)
 

@@ -10,10 +10,10 @@ import onnx_ir as ir
 from simam_deploy.block import Epilogue
 from simam_deploy.equivalence import Shape4D
 from simam_deploy.formula import DEFAULT_LAMBDA, OP_DOMAIN, OPS, Float64
+from simam_deploy.graph.number_types import HALF
 from simam_deploy.graph.shapes import Dims
 from simam_deploy.match.dataflow import Flow
 from simam_deploy.match.epilogue import difference, steps
-from simam_deploy.match.op_sets import HALF
 from simam_deploy.match.probe_shapes import MOST_VALUES, PROBES
 from simam_deploy.match.subgraph import is_simam_node
 

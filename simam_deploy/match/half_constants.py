@@ -13,8 +13,9 @@ from itertools import combinations, islice, product
 import numpy as np
 import onnx_ir as ir
 
+from simam_deploy.graph.number_types import HALF
 from simam_deploy.match.dataflow import constant
-from simam_deploy.match.op_sets import HALF, NORMALIZATIONS, PASSING
+from simam_deploy.match.op_sets import NORMALIZATIONS, PASSING
 from simam_deploy.match.subgraph import Subgraph
 
 MOST_GUESSES = 30

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from simam_deploy.graph.number_types import UP_TO_32_BITS
+
 
 def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
@@ -51,8 +53,7 @@ UNEVEN = _names(
 )
 """On sizes, these may give a different number at a size without a probe. Max is left out: max(n, 1) is common."""
 
-FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
-HALF = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+FLOATS = (*UP_TO_32_BITS, ir.DataType.DOUBLE)
 WIDE_INTEGERS = (ir.DataType.INT64, ir.DataType.INT32, ir.DataType.BOOL)
 
 

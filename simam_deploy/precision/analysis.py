@@ -196,13 +196,14 @@ class Analysis:
                 found.update(dict.fromkeys(row.values, f"{row.kind} at {row.node}: {verdict.cause}"))
         return found
 
-    def excluded(self, tool: str, low: str = "fp16") -> list[str]:
-        """Names of the nodes to keep in float32, for another tool.
+    def excluded(self, tool: str) -> list[str]:
+        """Names of the nodes to keep in float32, for another tool; of a float32 file for fp16.
 
         Raises InputError if there is no such tool, or if a node has no name in the file.
         """
         if tool not in TOOLS:
             raise InputError(f"--exclude-for takes {', '.join(TOOLS)}; got {tool!r}")
+        low = self.lows[0].name
         flagged = [row for row in self.rows if row.verdicts[low].verdict != SAFE]
         if unnamed := [f"{row.unnamed} nodes of {row.node} ({row.kind})" for row in flagged if row.unnamed]:
             raise InputError(
@@ -214,6 +215,9 @@ class Analysis:
     def with_notes(self, notes: Sequence[str]) -> Analysis:
         """The same with notes in front."""
         return replace(self, notes=[*notes, *self.notes])
+
+    legend = "bits: how many times the largest value may double before it overflows; negative: beyond the type"
+    """Meaning of a column of `table`."""
 
     @property
     def table(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:

@@ -18,7 +18,7 @@ from simam_deploy.compare.matrix import expose
 from simam_deploy.errors import SimAMDeployError
 from simam_deploy.formula import Array
 from simam_deploy.graph import onnx_file
-from simam_deploy.graph.number_types import SHORT
+from simam_deploy.graph.number_types import SHORT, UP_TO_32_BITS
 from simam_deploy.graph.shapes import Shapes
 from simam_deploy.precision.block_details import MOST_MAPS, BlockDetail, picture_of
 from simam_deploy.precision.low_types import LOW_TYPES, LowType
@@ -29,7 +29,6 @@ from simam_deploy.runtimes import open_session
 from simam_deploy.runtimes.session import Session, in_types_of
 from simam_deploy.text import Say
 
-FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 FEW = 4
 """Feeds that layers are compared on."""
 
@@ -185,7 +184,7 @@ def _is_float(value: ir.Value, shapes: Shapes) -> bool:
     """Whether it is of a float type; declares the type."""
     if value.type is None and (dtype := shapes.known_dtype(value)) is not None:
         value.type = ir.TensorType(dtype)
-    return bool(value.name) and value.dtype in FLOATS
+    return bool(value.name) and value.dtype in UP_TO_32_BITS
 
 
 def _show(model: ir.Model, value: ir.Value) -> None:

@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from simam_deploy.formula import Array
 from simam_deploy.graph import onnx_file
+from simam_deploy.graph.number_types import UP_TO_32_BITS
 from simam_deploy.precision.low_types import LowType
 from simam_deploy.precision.site_rows import Magnitude
 from simam_deploy.runtimes import open_session
@@ -17,7 +18,6 @@ from simam_deploy.runtimes.session import in_types_of
 
 PEAK = "simam_deploy/peak/"
 """Prefix of the outputs that hold the largest magnitude of a value."""
-FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
 def watched(model: ir.Model, wanted: Collection[str] = ()) -> ir.Model:
@@ -26,7 +26,7 @@ def watched(model: ir.Model, wanted: Collection[str] = ()) -> ir.Model:
     graph = made.graph
     values = {v.name: v for v in (*graph.inputs, *(v for node in graph for v in node.outputs))}
     outputs = {value.name for value in graph.outputs}
-    for value in [v for v in values.values() if v.dtype in FLOATS and v.producer() is not None]:
+    for value in [v for v in values.values() if v.dtype in UP_TO_32_BITS and v.producer() is not None]:
         size = ir.node("Abs", [value], name=f"{PEAK}{value.name}/size")
         size.outputs[0].name = f"{PEAK}{value.name}/size"
         most = ir.node("ReduceMax", size.outputs, {"keepdims": 0}, name=f"{PEAK}{value.name}/most")

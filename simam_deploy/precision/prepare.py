@@ -9,15 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import onnx_ir as ir
-from onnx_ir.passes.common import InlinePass, RemoveInitializersFromInputsPass
+from onnx_ir.passes.common import RemoveInitializersFromInputsPass
 
 from simam_deploy.errors import InputError, NoBlockError, RuntimeUnavailable
-from simam_deploy.formula import OP_DOMAIN
 from simam_deploy.graph import onnx_file
 from simam_deploy.graph.onnx_file import constants
 from simam_deploy.match.quantised import is_quantised
+from simam_deploy.precision.flat import flatten
 from simam_deploy.rewrite.fuse import fuse
-from simam_deploy.text import counted, on_one_line
+from simam_deploy.text import counted
 
 LEAST_OPSET = 13
 """The first opset whose DequantizeLinear has a scale for each channel."""
@@ -34,10 +34,12 @@ class Prepared:
 def prepare(model: ir.Model) -> Prepared:
     """Prepare a float32 model for the quantiser. Does not change `model`.
 
-    Raises InputError for a model that is quantised or half already, or of an opset before 13; FormError as `fuse`.
+    Raises InputError for a model that is quantised or half already, of an opset before 13, or with a function that
+    cannot be inlined; FormError as `fuse`.
     """
     _refuse(model)
-    model, notes = _without_functions(model.clone())
+    model = model.clone()
+    notes = flatten(model)
     if listed := sum(value.is_initializer() for value in model.graph.inputs):
         notes.append(f"{counted(listed, 'weight')} that could be fed as an input can no longer")
         RemoveInitializersFromInputsPass()(model)
@@ -70,16 +72,6 @@ def _refuse(model: ir.Model) -> None:
             f"the file is of opset {opset}, and int8 with a scale for each channel needs {LEAST_OPSET}; "
             f"export it with opset {LEAST_OPSET} or later, or raise it with onnx.version_converter"
         )
-
-
-def _without_functions(model: ir.Model) -> tuple[ir.Model, list[str]]:
-    """Inline all functions but those of our operators."""
-    theirs = [f for f in model.functions.values() if f.domain != OP_DOMAIN]
-    if not theirs:
-        return model, []
-    names = ", ".join(sorted({on_one_line(f"{f.domain}::{f.name}") for f in theirs}))
-    result = InlinePass(criteria=lambda function: function.domain != OP_DOMAIN)(model)
-    return result.model, [f"inlined, as the quantiser does not look into functions: {names}"]
 
 
 def _fold_betas(model: ir.Model) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from simam_deploy.block import Block, Found
+from simam_deploy.graph.number_types import UP_TO_32_BITS
 from simam_deploy.text import on_one_line
 
 REDUCTIONS = frozenset(
@@ -38,7 +39,6 @@ BEHIND = frozenset(
 )
 MOST_IN_FRONT = 3
 """Centring and squaring take two nodes, and a cast."""
-FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,4 +157,4 @@ def _is_constant(value: ir.Value) -> bool:
 
 
 def _is_float(value: ir.Value) -> bool:
-    return value.dtype in FLOATS
+    return value.dtype in UP_TO_32_BITS

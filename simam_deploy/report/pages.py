@@ -22,7 +22,6 @@ T = TypeVar("T")
 MOST_BLOCKS = MOST_MAPS
 MOST_BARS = 150
 """Upper bounds of what is drawn. Tables are whole."""
-BITS = "bits: how many times the largest value may double before it overflows; negative: beyond the type"
 OWN = "after: each operator inside the block rounded to the type, as a converter does that knows no SimAM"
 FILE = "after: what the file computes"
 
@@ -40,7 +39,7 @@ def analysis_page(found: Analysis, name: str, say: Say) -> str:
     parts = [
         page.heading("Sums, squares and divisions in 16 bits"),
         page.table(*found.table, right=right),
-        page.caption(BITS),
+        page.caption(found.legend),
         page.notes([*found.causes, *found.notes]),
         *_bars("Error of each site", rows, "error", words, log=True),
         *_blocks(found.details, found.picture, found.lows, OWN, found.samples, say),
@@ -89,7 +88,7 @@ def converted_page(done: Converted, name: str, layers: LayersOf | None, say: Say
         parts += [page.heading("Layers"), page.table(("node", "operator", "type", "why"), rows)]
     if done.analysis is not None:
         right = ("largest", *(f"{low.name} bits" for low in done.analysis.lows))
-        parts += [page.heading("Sums, squares and divisions, as analysed before"), page.caption(BITS)]
+        parts += [page.heading("Sums, squares and divisions, as analysed before"), page.caption(done.analysis.legend)]
         parts += [page.table(*done.analysis.table, right=right), page.notes(done.analysis.causes)]
     if layers is None:
         parts.append(page.caption("Without --inputs nothing was run, so no error and no gate is shown."))

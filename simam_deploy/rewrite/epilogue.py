@@ -16,12 +16,12 @@ import onnx_ir as ir
 
 from simam_deploy.block import Block, Epilogue
 from simam_deploy.formula import Float64, reference
+from simam_deploy.graph.number_types import UP_TO_32_BITS
 from simam_deploy.graph.shapes import Shapes, is_open
 from simam_deploy.match.dataflow import Flow
 from simam_deploy.match.epilogue import difference, steps
-from simam_deploy.match.op_sets import HALF
 
-TYPES = (ir.DataType.FLOAT, *HALF)
+TYPES = UP_TO_32_BITS
 """Of x. Scale and bias become float32, so those of a 16-bit network keep the values that they have."""
 MAP = (3, 5)
 """Map size of the probes. Positions behind SimAM are independent."""

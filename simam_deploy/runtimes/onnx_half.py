@@ -17,9 +17,7 @@ from simam_deploy.graph import onnx_file
 from simam_deploy.graph.round_low import round_low
 from simam_deploy.runtimes import onnx_model
 from simam_deploy.runtimes.ort import OrtSession
-from simam_deploy.runtimes.session import Session
-
-NARROW = ("float16", "bfloat16")
+from simam_deploy.runtimes.session import HALVES, Session
 
 
 class OnnxHalfSession(Session):
@@ -46,7 +44,7 @@ class OnnxHalfSession(Session):
 
     def _run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         wide = {
-            name: array.astype(np.float32) if array.dtype.name in NARROW else array for name, array in feeds.items()
+            name: array.astype(np.float32) if array.dtype.name in HALVES else array for name, array in feeds.items()
         }
         types = {spec.name: spec.dtype for spec in self.outputs}
         got = self._session.run(wide)

@@ -9,8 +9,11 @@ import pytest
 from helpers.half_nets import GATE_LIMIT, gate_error, naive, saved, x_of
 
 import simam_deploy as sd
+from simam_deploy.compare.limits import Precision
+from simam_deploy.compare.runnable import runtimes_for
 from simam_deploy.compare.verify import Report
 from simam_deploy.graph import onnx_file
+from simam_deploy.graph.number_types import precision
 from simam_deploy.precision.low_types import LOW_TYPES
 from simam_deploy.precision.to_low import to_low
 from simam_deploy.rewrite.fuse import fuse
@@ -155,3 +158,40 @@ def test_branches_that_may_not_have_run_are_named(tmp_path: Path) -> None:
     feeds = {"x": np.ones(2, np.float32), "c": np.array(True)}
     notes = sd.verify(path, inputs=feeds, runtimes=["ort"]).notes
     assert "net.onnx branches (If at pick); a branch that no input takes was not compared" in notes
+
+
+def test_gates_of_int8_with_fp16_are_judged_too(tmp_path: Path) -> None:
+    """A quantised file is judged by its SNR, which hides a collapse."""
+    plain, rounded = (
+        saved(tmp_path, naive(80, "float32")),
+        saved(tmp_path, with_steps(naive(80)), "q.onnx"),
+    )
+    report = sd.verify(plain, rounded, inputs={"x": x_of(80, 4, 0)})
+    assert precision(onnx_file.load(rounded)) == "int8+fp16"
+    assert [(gate.session, gate.passed) for gate in report.gates] == [("q · onnx_half", False)]
+
+
+def with_steps(model: onnx.ModelProto) -> onnx.ModelProto:
+    """With x rounded to 8 bits in front, in steps of 1/8."""
+    elem = model.graph.input[0].type.tensor_type.elem_type
+    scale = np.array(0.125).astype(onnx.helper.tensor_dtype_to_np_dtype(elem))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(scale, "step"))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(128, np.uint8), "zero"))
+    for node in model.graph.node:
+        node.input[:] = ["rounded" if name == "x" else name for name in node.input]
+    rounding = [
+        onnx.helper.make_node("QuantizeLinear", ["x", "step", "zero"], ["steps"]),
+        onnx.helper.make_node("DequantizeLinear", ["steps", "step", "zero"], ["rounded"]),
+    ]
+    nodes = [*rounding, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    model.opset_import[0].version = 19
+    return model
+
+
+def test_a_provider_is_never_left_out() -> None:
+    """bfloat16 runs on the oracle by default, and where a provider was asked for, there too."""
+    kind = Precision("bf16")
+    assert runtimes_for(kind, ["ort"]) == ["onnx_half"]
+    assert runtimes_for(kind, ["ort"], "CUDAExecutionProvider") == ["onnx_half", "ort"]

@@ -210,3 +210,9 @@ def test_the_numbers_of_a_block_that_is_not_safe() -> None:
     assert line.startswith("block: max|x - μ| ")
     assert line.endswith("fp16: M - 1 = inf, λ = 0.000100017")
     assert analysed(naive(20, "float32"), {"x": x_of(20, 1, 0)}).facts == []
+
+
+def test_a_bfloat16_file_is_excluded_by_its_own_type() -> None:
+    found = analyze(flat(ir.from_proto(naive(20, "bfloat16")))[0], [{"x": x_of(20, 1, 0)}])
+    assert [low.name for low in found.lows] == ["bf16"]
+    assert found.excluded("autocast") == []

@@ -92,7 +92,7 @@ def test_functions_of_others_are_inlined_and_ours_stay(tmp_path: Path) -> None:
     made = quantise(calibrate(path, samples), "cpu")
     assert [f.name for f in made.model.functions.values() if f.domain == "simam"] == ["SimAMAffineRelu"]
     assert {f.domain for f in made.model.functions.values()} == {"simam", "simam.int8"}
-    assert "inlined, as the quantiser does not look into functions: acme::Block" in made.notes
+    assert "functions inlined: acme::Block" in made.notes
     assert len(made.integer) == 3
     assert noise(path, samples, made) > 20
 
@@ -293,3 +293,15 @@ def test_samples_for_another_model(tmp_path: Path) -> None:
     x = specs(path)[0]
     with pytest.raises(InputError, match="the samples are for 2 inputs; the model has 1"):
         calibrate(path, Samples({"x": images(), "u": images()}, [x, type(x)("u", x.dtype, x.shape)]))
+
+
+def test_a_function_that_cannot_be_inlined_is_refused(tmp_path: Path) -> None:
+    text = """<ir_version: 9, opset_import: ["" : 18, "acme" : 1]> g (float[1,2,4,4] x) => (float[1,2,4,4] y) {
+        y = acme.Block(x)
+    }
+    <domain: "acme", opset_import: ["" : 10]> Block (x) => (y) { y = Resize(x, s) s = Identity(x) }"""
+    model = onnx.parser.parse_model(
+        text.replace("y = Resize(x, s) s = Identity(x)", "t = Clip<min = 0.0>(x) y = Relu(t)")
+    )
+    with pytest.raises(InputError, match="cannot be inlined"):
+        prepare(ir.from_proto(model))

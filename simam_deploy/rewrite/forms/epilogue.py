@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from simam_deploy.block import Block, Epilogue
 from simam_deploy.formula import Op
-from simam_deploy.match.op_sets import HALF
+from simam_deploy.graph.number_types import HALF
 from simam_deploy.rewrite.forms.node_builder import Writer
 
 FLOAT = ir.DataType.FLOAT

@@ -32,7 +32,7 @@ import onnx_ir as ir
 
 from simam_deploy.block import Block
 from simam_deploy.formula import DEFAULT_LAMBDA, OP_DOMAIN, OP_NAME, OPS, Op
-from simam_deploy.match.op_sets import HALF
+from simam_deploy.graph.number_types import HALF
 from simam_deploy.rewrite.forms import epilogue
 from simam_deploy.rewrite.forms.node_builder import Writer
 from simam_deploy.rewrite.forms.primitive import runtime_n, simam

@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from simam_deploy.block import Block
 from simam_deploy.formula import shortest
-from simam_deploy.match.op_sets import HALF
+from simam_deploy.graph.number_types import HALF
 from simam_deploy.rewrite.forms.node_builder import Writer
 
 NAME = "instance_norm"

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Sequence
 import onnx_ir as ir
 
 from simam_deploy.block import Block
-from simam_deploy.match.op_sets import HALF
+from simam_deploy.graph.number_types import HALF
 from simam_deploy.rewrite.forms.node_builder import Writer
 
 NAME = "primitive"
