@@ -99,7 +99,7 @@ class _EpilogueSearch:
         if node is not None and node.op_type == "Add":
             residual = next(v for v in node.inputs if v is not path.y)
             if residual is None or not self._same_shape(residual, block):
-                return f"it is not sure that {residual.name if residual else None!r} has the shape of x, and its type"
+                return f"it is not sure that {residual.name if residual else None!r} has the shape of x"
             path.residual = residual
             path.take(node)
         if (node := self._next(path.y)) is not None and node.op_type == "Relu":
@@ -184,8 +184,6 @@ class _EpilogueSearch:
 
         Trials count with one dynamic input only: they do not vary two inputs independently.
         """
-        if self._shapes.known_dtype(residual) != block.dtype:
-            return False
         dims = self._shapes.declared(residual)
         if dims == block.shape and not is_open(dims):
             return True

@@ -195,3 +195,38 @@ def test_a_provider_is_never_left_out() -> None:
     kind = Precision("bf16")
     assert runtimes_for(kind, ["ort"]) == ["onnx_half"]
     assert runtimes_for(kind, ["ort"], "CUDAExecutionProvider") == ["onnx_half", "ort"]
+
+
+def test_a_look_alike_that_collapses_fails_too(tmp_path: Path) -> None:
+    """The population variance is no SimAM, so it has no gate to judge; the reference keeps its sums in float32."""
+    paths = []
+    for dtype in ("float32", "float16"):
+        model = naive(80, dtype)
+        (n,) = (tensor for tensor in model.graph.initializer if tensor.name == "n")
+        n.CopyFrom(onnx.numpy_helper.from_array(np.array(12800, dtype), "n"))
+        paths.append(saved(tmp_path, model, f"{dtype}.onnx"))
+    report = sd.verify(*paths, inputs={"x": x_of(80, 4, 0)}, runtimes=["onnx_half"])
+    assert not report.gates
+    assert [row.passed for row in report.rows] == [True, False]
+
+
+def test_a_weight_that_is_off_by_two_percent_fails(tmp_path: Path) -> None:
+    """Forty roundings of float16."""
+    text = """<ir_version: 9, opset_import: ["" : 18]> g (float[1,1,4,4] x) => (float[1,1,4,4] y)
+        <float[1,1,1,1] w = {WEIGHT}> { y = Conv(x, w) }"""
+    plain = saved(tmp_path, onnx.parser.parse_model(text.replace("WEIGHT", "1.5")))
+    x = {"x": np.random.default_rng(0).standard_normal((1, 1, 4, 4)).astype(np.float32)}
+    for weight, passed in (("1.5", True), ("1.53", False)):
+        made = to_low(ir.from_proto(onnx.parser.parse_model(text.replace("WEIGHT", weight))), LOW_TYPES["fp16"])
+        onnx_file.save(made.model, tmp_path / "low.onnx")
+        assert sd.verify(plain, tmp_path / "low.onnx", inputs=x, runtimes=["onnx_half"]).passed == passed
+
+
+@pytest.mark.parametrize(("value", "passed"), [(3.02, True), (0.22, False)])
+def test_a_quantised_file_keeps_31_decibels(value: float, passed: bool, tmp_path: Path) -> None:
+    """Off by 0.02 each, of steps of 0.05: 44 and 21 dB."""
+    made = saved(tmp_path, onnx.parser.parse_model(QUANTISED), "q.onnx")
+    plain = '<ir_version: 9, opset_import: ["" : 18]> g (float[1,4] x) => (float[1,4] y) { y = Identity(x) }'
+    source = saved(tmp_path, onnx.parser.parse_model(plain))
+    x = {"x": np.array([[value, -value, value, value]], np.float32)}
+    assert sd.verify(source, made, inputs=x, runtimes=["ort"]).passed == passed

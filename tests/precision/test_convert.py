@@ -13,6 +13,9 @@ import simam_deploy as sd
 from simam_deploy.artifacts import manifest
 from simam_deploy.graph import onnx_file
 from simam_deploy.graph.number_types import precision
+from simam_deploy.precision import to_low as to_low_module
+from simam_deploy.precision.analysis import Analysis
+from simam_deploy.precision.low_types import LowType
 from simam_deploy.runtimes import open_session
 
 NET = """<ir_version: 9, opset_import: ["" : 18]> g (float[N,2,8,8] x) => (float[N,2,8,8] y)
@@ -42,6 +45,15 @@ def net(folder: Path, e_lambda: str = "0.0001", change: tuple[str, str] = ("", "
 
 def samples(count: int = 4) -> dict[str, np.ndarray]:
     return {"x": np.random.default_rng(0).standard_normal((count, 2, 8, 8)).astype(np.float32)}
+
+
+BIG = ("[norm] bn = BatchNormalization(b, scale, bias, mean, var)", "k = Mul(b, kilo)\n bn = Div(k, kilo)")
+
+
+def beyond_float16(folder: Path) -> Path:
+    """A network whose inner values reach 2e5."""
+    text = NET.replace("LAMBDA", "0.0001").replace(*BIG).replace("float half", "float kilo = {100000}, float half")
+    return saved(folder, parser.parse_model(text))
 
 
 @pytest.mark.parametrize(("to", "least"), [("fp16", 55), ("bf16", 37), ("int8", 25)])
@@ -79,17 +91,13 @@ def test_io_and_nodes_stay_float32_on_request(tmp_path: Path) -> None:
 
 def test_parts_that_overflow_on_the_samples_stay_float32(tmp_path: Path) -> None:
     """A value of 2e5 behind SimAM: its maker and its reader stay, the others do not."""
-    big = ("[norm] bn = BatchNormalization(b, scale, bias, mean, var)", "k = Mul(b, kilo)\n bn = Div(k, kilo)")
-    source = net(tmp_path, change=big)
-    text = NET.replace("LAMBDA", "0.0001").replace(*big).replace("float half", "float kilo = {100000}, float half")
-    source = saved(tmp_path, parser.parse_model(text))
+    source = beyond_float16(tmp_path)
     done = sd.convert(source, tmp_path / "low.onnx", to="fp16", inputs=samples())
     assert [(row.op, row.reason.split(" reaches")[0].split(",")[0]) for row in done.kept] == [
         ("Mul", "'k'"),
         ("Div", "'k'"),
     ]
     assert done.snr_db > 55
-    del source
 
 
 def test_a_lambda_that_16_bits_cannot_hold_is_kept(tmp_path: Path) -> None:
@@ -192,9 +200,7 @@ def test_int8_and_fp16_for_tensorrt(tmp_path: Path) -> None:
 
 def test_int8_and_fp16_keep_what_overflows_and_what_is_named(tmp_path: Path) -> None:
     """As fp16 alone does. The values of 2e5 would be infinite."""
-    big = ("[norm] bn = BatchNormalization(b, scale, bias, mean, var)", "k = Mul(b, kilo)\n bn = Div(k, kilo)")
-    text = NET.replace("LAMBDA", "0.0001").replace(*big).replace("float half", "float kilo = {100000}, float half")
-    source = saved(tmp_path, parser.parse_model(text))
+    source = beyond_float16(tmp_path)
     given = {"to": "int8+fp16", "target": "tensorrt", "inputs": samples(), "keep_float": ["conv"]}
     done = sd.convert(source, tmp_path / "low.onnx", **given)
     assert done.snr_db > 30
@@ -220,3 +226,20 @@ def test_stale_shapes_of_inner_values_are_dropped(tmp_path: Path) -> None:
 def test_few_samples_are_named(tmp_path: Path) -> None:
     done = sd.convert(net(tmp_path), tmp_path / "low.onnx", to="int8", inputs=samples(1))
     assert any("the ranges come from 1 sample; 100 to 500" in note for note in done.notes)
+
+
+def test_infinity_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the analysis saw nothing, the comparison does."""
+    source = beyond_float16(tmp_path)
+    monkeypatch.setattr(Analysis, "unfit", lambda *_: {})
+    monkeypatch.setattr(LowType, "misfit", lambda *_: "")
+    monkeypatch.setattr(to_low_module, "reasons", lambda *_: {})
+    with pytest.raises(sd.VerificationError, match="its outputs hold NaN or infinity on the samples"):
+        sd.convert(source, tmp_path / "low.onnx", to="fp16", inputs=samples())
+    assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]
+
+
+def test_verify_takes_a_file_with_such_values_for_good(tmp_path: Path) -> None:
+    source = beyond_float16(tmp_path)
+    sd.convert(source, tmp_path / "low.onnx", to="fp16", inputs=samples())
+    assert sd.verify(source, tmp_path / "low.onnx", inputs=samples()).passed

@@ -228,7 +228,7 @@ def test_16_bits_fold_too_with_scale_and_bias_in_float32(low: LowType, tmp_path:
     np.testing.assert_allclose(got, exact, rtol=1.1 * low.half_ulp, atol=1e-6)
 
 
-def test_a_residual_of_another_type_stays() -> None:
+def test_a_cast_ends_the_epilogue() -> None:
     text = """<ir_version: 8, opset_import: ["": 18, "simam": 1]>
     net (float16[2,3,5,7] image, float[2,3,5,7] r) => (float[2,3,5,7] out) {
         y = simam.SimAM <e_lambda: float = 0.1> (image)

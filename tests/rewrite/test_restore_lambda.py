@@ -78,3 +78,9 @@ def test_a_block_that_is_repaired_gets_it_too() -> None:
     assert not find(model).blocks
     (row,) = fuse(model, repair=True, e_lambda=[1e-4]).rows
     assert row.e_lambda == 1e-4
+
+
+def test_a_rounded_multiple_is_seen() -> None:
+    """4 (v + λ) is also written as 4 v + 4 λ, and 4e-8 becomes 5.96e-8."""
+    e_lambda = float(np.float16(4e-8)) / 4
+    assert before_rounding(e_lambda) == pytest.approx(e_lambda)
