@@ -11,7 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Floats = NDArray[np.float32]
+from simam_deploy.compare.boxes import Floats, Found, overlaps, suppressed
+
+__all__ = ["Floats", "Found", "Truth", "decode", "mean_average_precision", "overlaps"]
 
 STRIDES = 8, 16
 """Pixels per cell of the two levels."""
@@ -25,14 +27,6 @@ class Truth(NamedTuple):
     """Objects on one image: boxes (n, 4) float32, labels (n,) int64."""
 
     boxes: Floats
-    labels: NDArray[np.int64]
-
-
-class Found(NamedTuple):
-    """Objects found on one image, the surest first: boxes (n, 4), scores (n,) from 0 to 1, labels (n,)."""
-
-    boxes: Floats
-    scores: Floats
     labels: NDArray[np.int64]
 
 
@@ -52,17 +46,9 @@ def decode(
     logits = np.concatenate([_cells(raw) for raw in maps[1::2]], axis=1)
     scores = 1 / (1 + np.exp(-np.clip(logits, -80, 80)))
     return [
-        _suppressed(b, s.max(axis=1), s.argmax(axis=1), threshold, iou, limit)
+        suppressed(Found(b, s.max(axis=1), s.argmax(axis=1)), threshold, iou, limit)
         for b, s in zip(boxes, scores, strict=True)
     ]
-
-
-def overlaps(a: Floats, b: Floats) -> Floats:
-    """Intersection over union of each box of a (n, 4) with each of b (m, 4): (n, m)."""
-    corner = np.maximum(a[:, None, :2], b[None, :, :2])
-    inside = np.clip(np.minimum(a[:, None, 2:], b[None, :, 2:]) - corner, 0, None).prod(axis=2)
-    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (a, b)]
-    return inside / np.maximum(areas[0][:, None] + areas[1][None, :] - inside, np.finfo(np.float32).tiny)
 
 
 def mean_average_precision(results: Sequence[Found], truths: Sequence[Truth], iou: float = 0.5) -> float:
@@ -117,16 +103,3 @@ def _boxes(raw: Floats, stride: int) -> Floats:
     half_width, half_height = (np.exp(np.minimum(log, LARGEST)) / 2 for log in (log_width, log_height))
     edges = np.stack([x - half_width, y - half_height, x + half_width, y + half_height], axis=2)
     return (edges * stride).astype(np.float32)
-
-
-def _suppressed(
-    boxes: Floats, scores: Floats, labels: NDArray[np.int64], threshold: float, iou: float, limit: int
-) -> Found:
-    sure = np.flatnonzero((scores > threshold) & np.isfinite(boxes).all(axis=1))
-    waiting = sure[np.argsort(-scores[sure], kind="stable")]
-    kept: list[int] = []
-    while len(waiting) and len(kept) < limit:
-        first, rest = waiting[0], waiting[1:]
-        kept.append(int(first))
-        waiting = rest[overlaps(boxes[first][None], boxes[rest])[0] <= iou]
-    return Found(boxes[kept], scores[kept], labels[kept])

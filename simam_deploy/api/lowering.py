@@ -86,8 +86,8 @@ def convert(
     need float32.
     keep_float : names of nodes that stay float32.  keep_io : keep inputs and outputs float32.
     method : of calibration, "minmax", "entropy" or "percentile".
-    min_snr, max_drop : least SNR in dB, and largest loss of labels in percent. int8 layers stay float32 until both
-    hold.  limits : as in `verify`.
+    min_snr, max_drop : least SNR in dB, and largest loss of labels or boxes in percent. Layers stay float32 until
+    both hold.  limits : as in `verify`.
     report : where to write a page with the tables, the error of each layer, and histogram and gate maps of each
     block.
     Raises InputError, ModelFileError, OutputError, VerificationError as `precision.convert.convert_file`; nothing is

@@ -114,9 +114,7 @@ SizeOption = Annotated[
 ]
 CountOption = Annotated[int | None, typer.Option("--samples", help="Number of samples in use; default: up to 512.")]
 MinSnrOption = Annotated[float | None, typer.Option(help="Least signal-to-noise ratio of an output, in dB.")]
-MaxDropOption = Annotated[
-    float | None, typer.Option(help="Largest share of changed labels, in percent; of an output (N, classes).")
-]
+MaxDropOption = Annotated[float | None, typer.Option(help="Largest share of changed labels or boxes, in percent.")]
 ThreadsOption = Annotated[int, typer.Option(help="Threads of one inference; 0 leaves it to the runtime.")]
 ProviderOption = Annotated[
     str | None,

@@ -66,13 +66,20 @@ def _line_on_stderr(what: str) -> None:
 
 def parity(report: Report) -> None:
     """Print the rows of a verification, or, of many, the worst of each session and all failures; then the result."""
-    columns = ("session", "case", "output", "max error", "of tolerance", "SNR dB", "worst element", "")
     rows = _worst(report.rows)
+    told = any(r.agreement is not None for r in rows)
+    agree = ("agree",) if told else ()
+    columns = ("session", "case", "output", "max error", "of tolerance", "SNR dB", *agree, "worst", "")
     cells = [
-        (r.session, r.case, r.output, f"{r.max_abs_error:.2e}", r.share, f"{r.snr_db:.1f}", r.worst_element, r.passed)
+        (
+            *(r.session, r.case, r.output, f"{r.max_abs_error:.2e}", r.share, f"{r.snr_db:.1f}"),
+            *([_agree(r.agreement)] if told else []),
+            *(r.worst_element, r.passed),
+        )
         for r in rows
     ]
-    table(_title("parity with the float64 truth", len(rows), len(report.rows)), columns, cells, right=columns[3:7])
+    title = _title("parity with the float64 truth", len(rows), len(report.rows))
+    table(title, columns, cells, right=columns[3:-1])
     gates = _worst(report.gates)
     if gates:
         heads = ("session", "case", "block", "λ", "gate error", "of tolerance", "collapsed", "")
@@ -91,7 +98,13 @@ def parity(report: Report) -> None:
         ]
         title = _title("gate of each SimAM block, against the formula", len(gates), len(report.gates))
         table(title, heads, judged, right=heads[3:7])
-    lines(("of tolerance: 1 is the limit; worst element: where in the batch the largest error is", *report.notes))
+    words = "; agree: share of equal labels or boxes" if told else ""
+    lines(
+        (
+            f"of tolerance: 1 is the limit{words}; worst: place in the batch",
+            *report.notes,
+        )
+    )
     verdict(report.verdict)
 
 
@@ -194,7 +207,7 @@ def fused(done: Fused, title: str) -> None:
 def analysed(found: Analysis, title: str) -> None:
     """Print the sites with their verdicts, the causes, and the notes."""
     columns, rows = found.table
-    table(title, columns, rows, right=("largest", *(name for name in columns if name.endswith(" bits"))))
+    table(title, columns, rows, right=("largest", "smallest", *(name for name in columns if name.endswith(" bits"))))
     lines((found.legend, *found.causes, *found.facts, *found.notes))
 
 
@@ -208,6 +221,10 @@ def converted(done: Converted, title: str) -> None:
 def near_misses(misses: Sequence[NearMiss]) -> None:
     """Print the near misses with their reasons."""
     lines([str(miss) for miss in misses], f"{counted(len(misses), 'near miss')}, left alone:")
+
+
+def _agree(share: float | None) -> str:
+    return "-" if share is None else f"{share:.2%}"
 
 
 def _cell(value: object) -> str:

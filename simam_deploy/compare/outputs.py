@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from simam_deploy.compare import boxes
 from simam_deploy.formula import Array
 
 Outputs = list[list[Array]]
@@ -31,8 +32,8 @@ class OutputRow:
     """Index along the first axis of the largest error, counted over all feeds of the case."""
     passed: bool
     agreement: float | None = None
-    """Share of equal labels: of equal integers, or of equal places of the largest in an output (N, classes). None for
-    other outputs."""
+    """Share of equal labels: of equal integers, or of equal places of the largest in an output (N, classes). Of boxes
+    that agree, for a YOLO: see boxes.py. None for other outputs."""
     labels: bool = False
     """Whether its values are integers, booleans or strings."""
     tells: bool = True
@@ -142,7 +143,7 @@ def compare(
                 snr_db=float(snr),
                 worst_element=at_worst,
                 passed=bool(share <= 1),
-                agreement=_agreement(pairs),
+                agreement=agreement(pairs),
                 labels=_is_exact(pairs[0][1]),
             )
         )
@@ -155,7 +156,7 @@ def compare(
     return rows, notes
 
 
-def _agreement(pairs: Sequence[tuple[Array, Array]]) -> float | None:
+def agreement(pairs: Sequence[tuple[Array, Array]]) -> float | None:
     """See OutputRow. pairs : result and truth of each feed."""
     equal: list[Array] = []
     for got, true in pairs:
@@ -166,7 +167,7 @@ def _agreement(pairs: Sequence[tuple[Array, Array]]) -> float | None:
         elif true.ndim == 2 and true.shape[1] > 1 and _kind(true) == "f":
             equal.append(wide(got).argmax(axis=1) == wide(true).argmax(axis=1))
         else:
-            return None
+            return boxes.agreement(pairs) if _kind(true) == "f" else None
     return float(np.concatenate(equal).mean()) if equal else None
 
 

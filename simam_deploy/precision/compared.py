@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from simam_deploy.compare.limits import least_snr
+from simam_deploy.compare.outputs import agreement
 from simam_deploy.errors import VerificationError
 from simam_deploy.formula import Array
 from simam_deploy.graph import onnx_file
 from simam_deploy.precision.converted import Converted
 from simam_deploy.precision.samples import Samples
+from simam_deploy.precision.sensitivity import FEW as JUDGED
 from simam_deploy.precision.sensitivity import snr
 from simam_deploy.precision.speed import Speed, speed
 from simam_deploy.runtimes import open_session
@@ -31,8 +33,12 @@ SECONDS = 2.0
 
 
 def compared(source: Path, made: Converted, samples: Samples, say: Say) -> Converted:
-    """With its SNR against the float32 file, by the oracle for 16-bit types, and, of int8 on a CPU, its speed."""
-    part = samples.fewer(FEW)
+    """With its SNR against the float32 file, by the oracle for 16-bit types, and, of int8 on a CPU, its speed.
+
+    On FEW samples, or with bounds on those that they were judged on.
+    """
+    bound = made.wanted.min_snr is not None or made.wanted.max_drop is not None
+    part = samples.fewer(JUDGED if bound else FEW)
     with tempfile.TemporaryDirectory(prefix="simam-deploy-") as folder:
         path = Path(folder, "converted.onnx")
         onnx_file.save(made.model, path)
@@ -40,7 +46,7 @@ def compared(source: Path, made: Converted, samples: Samples, say: Say) -> Conve
             exact = [session.run(feed) for feed in part]
         with open_session(path, "onnx_half" if onnx_file.half_types(made.model) else "ort") as session:
             given = [session.run(in_types_of(session, feed)) for feed in part]
-        found = snr(exact, iter(given))
+        found, same = snr(exact, iter(given)), _agreement(exact, given)
         if not found > -math.inf and _finite(exact):
             raise VerificationError(
                 f"the {made.wanted.to} file was not written: its outputs hold NaN or infinity on the samples, and "
@@ -64,7 +70,13 @@ def compared(source: Path, made: Converted, samples: Samples, say: Say) -> Conve
                 f"{found:.1f}; --min-snr lets layers go back to float32"
             )
     notes += [] if timed is None else [f"on this machine {timed}"]
-    return replace(made, snr_db=found, speed=timed, notes=tuple(notes))
+    return replace(made, snr_db=found, agreement=same, speed=timed, notes=tuple(notes))
+
+
+def _agreement(exact: Sequence[Mapping[str, Array]], given: Sequence[Mapping[str, Array]]) -> float | None:
+    """The least of all outputs."""
+    shares = [agreement([(g[name], e[name]) for g, e in zip(given, exact, strict=True)]) for name in exact[0]]
+    return min((share for share in shares if share is not None), default=None)
 
 
 def _finite(runs: Sequence[Mapping[str, Array]]) -> bool:

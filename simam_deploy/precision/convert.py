@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from simam_deploy.graph import onnx_file
 from simam_deploy.graph.number_types import precision
 from simam_deploy.graph.versions import with_functions
 from simam_deploy.match.find import find
+from simam_deploy.match.quantised import is_quantised
 from simam_deploy.precision.analysis import Analysis
 from simam_deploy.precision.analyze import analyze
 from simam_deploy.precision.calibrate import METHODS, calibrate
@@ -36,6 +37,7 @@ from simam_deploy.precision.samples import Samples
 from simam_deploy.precision.sensitivity import fall_back
 from simam_deploy.precision.targets import TARGETS
 from simam_deploy.precision.to_low import InLow, to_low
+from simam_deploy.precision.trials import Try, int8_trials, low_trials
 from simam_deploy.rewrite.fuse import fuse
 from simam_deploy.text import Say
 
@@ -48,7 +50,7 @@ class Wanted:
 
     to : a name in PRECISIONS.  target : of int8, a name in TARGETS.  keep_float : names of nodes that stay float32.
     keep_io : keep inputs and outputs float32.  method : of calibration, a name in METHODS.
-    min_snr : least SNR of the outputs, in dB.  max_drop : largest loss of labels, in percent. In int8, layers stay
+    min_snr : least SNR of the outputs, in dB.  max_drop : largest loss of labels or boxes, in percent. Layers stay
     float32 until both hold; a file that misses them is not written.
     """
 
@@ -86,7 +88,7 @@ def convert_file(
 
     samples : real inputs; int8 needs them. Without them, 16 bits are judged by the constants alone, with a note.
     Raises InputError for a file that is not float32, for int8 without samples, and for nodes that are not there;
-    VerificationError if `wanted.min_snr` is missed; OutputError. Nothing is written then.
+    VerificationError if a bound of `wanted` is missed; OutputError. Nothing is written then.
     """
     say = on_progress or (lambda _: None)
     path = Path(source)
@@ -102,10 +104,10 @@ def convert_file(
         if samples is not None:
             say("compare with the float32 file")
             made = compared(path, made, samples, say)
-        if wanted.min_snr is not None and made.snr_db is not None and made.snr_db < wanted.min_snr:
+        if missed := made.missed:
             raise VerificationError(
-                f"{Path(target).name} was not written: it keeps {made.snr_db:.1f} dB, and {wanted.min_snr:g} were "
-                "asked for\nsimam-deploy analyze shows what loses them; --keep-float NAME keeps a node in float32",
+                f"{Path(target).name} was not written: {missed}\nsimam-deploy analyze shows what loses them; "
+                "--keep-float NAME keeps a node in float32",
                 None,
             )
         _write(made, staged, manifest.file_source(path))
@@ -167,12 +169,28 @@ def _in_low(model: ir.Model, low: LowType, wanted: Wanted, samples: Samples | No
 def _lowered(
     model: ir.Model, low: LowType, wanted: Wanted, samples: Samples | None, say: Say
 ) -> tuple[InLow, Analysis | None]:
-    """A flat model in a low type; what the samples, or the user, want in float32 stays so."""
-    analysis = None if samples is None else analyze(model, samples, lows=[low], on_progress=say)
+    """A flat model in a low type; what the samples, the bounds or the user want in float32 stays so."""
+    if samples is None:
+        say(f"convert to {low.name}")
+        return to_low(model, low, keep=_keep(_asked(wanted), {}), keep_io=wanted.keep_io), None
+    analysis = analyze(model, samples, lows=[low], on_progress=say)
+    asked, islands, unfit = _asked(wanted), analysis.islands(low), analysis.unfit(low)
+    if not is_quantised(model):
+        asked |= _fallen(model, low_trials(model, low, _keep(asked, islands), unfit), wanted, samples, say)
     say(f"convert to {low.name}")
-    keep = _keep(wanted.keep_float, {} if analysis is None else analysis.islands(low))
-    unfit = {} if analysis is None else analysis.unfit(low)
-    return to_low(model, low, keep=keep, unfit=unfit, keep_io=wanted.keep_io), analysis
+    return to_low(model, low, keep=_keep(asked, islands), unfit=unfit, keep_io=wanted.keep_io), analysis
+
+
+def _asked(wanted: Wanted) -> dict[str, str]:
+    return dict.fromkeys(wanted.keep_float, "asked for")
+
+
+def _fallen(model: ir.Model, convert: Try, wanted: Wanted, samples: Samples, say: Say) -> dict[str, str]:
+    """The layers that the bounds want in float32, with reasons."""
+    if wanted.min_snr is None and wanted.max_drop is None:
+        return {}
+    drop = None if wanted.max_drop is None else wanted.max_drop / 100
+    return fall_back(model, convert, samples, min_snr=wanted.min_snr, max_drop=drop, on_progress=say)
 
 
 def _unknown(model: ir.Model, names: Collection[str]) -> list[str]:
@@ -180,14 +198,13 @@ def _unknown(model: ir.Model, names: Collection[str]) -> list[str]:
     return [name for name in names if name not in held]
 
 
-def _keep(names: Collection[str], islands: dict[str, str]) -> Callable[[ir.Node], str]:
-    """Reasons to keep nodes: those that the user names, and the islands."""
+def _keep(asked: Mapping[str, str], islands: Mapping[str, str]) -> Callable[[ir.Node], str]:
+    """Reasons to keep nodes: those that are asked for by name, of a node or a value, and the islands."""
 
     def keep(node: ir.Node) -> str:
         outputs = [str(value.name) for value in node.outputs]
-        if node.name in names or any(name in names for name in outputs):
-            return "asked for"
-        return next((islands[name] for name in outputs if name in islands), "")
+        named = next((asked[name] for name in (str(node.name), *outputs) if name in asked), "")
+        return named or next((islands[name] for name in outputs if name in islands), "")
 
     return keep
 
@@ -195,18 +212,9 @@ def _keep(names: Collection[str], islands: dict[str, str]) -> Callable[[ir.Node]
 def _in_int8(model: ir.Model, wanted: Wanted, samples: Samples, say: Say) -> Converted:
     calibration = calibrate(model, samples, method=wanted.method, on_progress=say)
     say(f"quantise for {wanted.target}")
-    if wanted.min_snr is None and wanted.max_drop is None:
-        made = quantise(calibration, wanted.target, keep_float=wanted.keep_float)
-    else:
-        made = fall_back(
-            calibration,
-            samples,
-            wanted.target,
-            min_snr=wanted.min_snr,
-            max_drop=None if wanted.max_drop is None else wanted.max_drop / 100,
-            keep_float=wanted.keep_float,
-            on_progress=say,
-        )
+    kept = _asked(wanted)
+    kept |= _fallen(calibration.float32(), int8_trials(calibration, wanted.target, kept), wanted, samples, say)
+    made = quantise(calibration, wanted.target, keep_float=kept)
     low, analysis = InLow(made.model), None
     if wanted.to == "int8+fp16":
         low, analysis = _lowered(flat(made.model)[0], LOW_TYPES["fp16"], wanted, samples, say)

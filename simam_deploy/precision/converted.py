@@ -29,6 +29,7 @@ class Converted:
     kept : nodes that stay in float32.  converted : number of nodes in the low type, or of integer layers.
     blocks : the SimAM blocks in the file.  analysis : of 16-bit types.  quantised : of int8.
     snr_db : least SNR of the outputs against the float32 file, on some samples; None without samples.
+    agreement : share of labels or boxes that are as in the float32 file, on those; None for other outputs.
     speed : of int8 for the CPU against the float32 file, on this machine.
     """
 
@@ -39,10 +40,22 @@ class Converted:
     converted: int
     blocks: tuple[Block, ...]
     snr_db: float | None = None
+    agreement: float | None = None
     analysis: Analysis | None = None
     quantised: Quantised | None = None
     speed: Speed | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def missed(self) -> str:
+        """The bounds that it misses, in words."""
+        least, most = self.wanted.min_snr, self.wanted.max_drop
+        found = []
+        if least is not None and self.snr_db is not None and self.snr_db < least:
+            found.append(f"it keeps {self.snr_db:.1f} dB, and {least:g} were asked for")
+        if most is not None and self.agreement is not None and 100 * (1 - self.agreement) > most:
+            found.append(f"{100 * (1 - self.agreement):.3g} % of labels or boxes differ, and {most:g} % may")
+        return "; ".join(found)
 
     @property
     def record(self) -> dict[str, Any]:
@@ -53,6 +66,7 @@ class Converted:
             "kept": [asdict(row) for row in self.kept],
             "samples": None if self.analysis is None else self.analysis.samples,
             "snr_db": self.snr_db,
+            "agreement": self.agreement,
             **({} if self.quantised is None else {"quantised": self.quantised.as_dict()}),
         }
 
@@ -70,6 +84,7 @@ class Converted:
         what = counted(self.converted, "layer" if self.quantised else "node")
         left = f", {len(self.kept)} in float32" if self.kept else ""
         near = "" if self.snr_db is None else f"; {self.snr_db:.1f} dB against the float32 file"
+        near += "" if self.agreement is None else f", {self.agreement:.2%} of labels or boxes as there"
         blocks = counted(len(self.blocks), "SimAM block")
         return f"written: {what} in {self.wanted.to}{left}; {blocks} whole{near}"
 

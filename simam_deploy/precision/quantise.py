@@ -28,21 +28,22 @@ from simam_deploy.rewrite.fuse import fuse
 from simam_deploy.text import counted
 
 INSIDE = "it is in the body of an If, Loop or Scan"
+NONE: Mapping[str, str] = {}
 NO_RANGE = "its inputs and outputs are not float32, or of unknown type"
 
 
 def quantise(
-    calibration: Calibration, target: str = "cpu", *, keep_float: Collection[str] = (), only: str | None = None
+    calibration: Calibration, target: str = "cpu", *, keep_float: Mapping[str, str] = NONE, only: str | None = None
 ) -> Quantised:
     """Quantise a calibrated model. Does not change `calibration`.
 
-    target : a name in TARGETS.  keep_float : names of nodes that stay float32.  only : the one layer to quantise.
+    target : a name in TARGETS.  keep_float : name of a node -> why it stays float32.  only : the one layer.
     Raises InputError for an unknown target or node.
     """
     if target not in TARGETS:
         raise InputError(f"int8 is made for {', '.join(TARGETS)}; asked for {target!r}")
     preset, names = TARGETS[target], calibration.names
-    kept = {_plain(calibration, name): "asked for" for name in keep_float}
+    kept = {_plain(calibration, name): reason for name, reason in keep_float.items()}
     chosen = None if only is None else _plain(calibration, only)
     reasons = {**_unfit(calibration, preset), **kept}
     left = {*reasons, *_among_floats(calibration, preset, reasons)}

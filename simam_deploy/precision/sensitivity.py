@@ -1,23 +1,22 @@
-"""Which layer costs how much in int8, and which go back to float32."""
+"""Which layer costs how much in a lower precision, and which go back to float32."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 
+from simam_deploy.compare.outputs import agreement
 from simam_deploy.errors import InputError
 from simam_deploy.formula import Array
 from simam_deploy.graph import onnx_file
-from simam_deploy.precision.calibrate import Calibration
-from simam_deploy.precision.quantise import quantise
-from simam_deploy.precision.quantised import Quantised
 from simam_deploy.precision.samples import Samples
+from simam_deploy.precision.trials import Try
 from simam_deploy.runtimes import Session, open_session
 from simam_deploy.runtimes.session import is_float
 from simam_deploy.text import Say
@@ -30,7 +29,7 @@ FEW = 32
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """snr_db : of the outputs, with this layer alone in int8; the least over all outputs."""
+    """snr_db : of the outputs, with this layer alone converted; the least over all outputs."""
 
     node: str
     op: str
@@ -38,90 +37,74 @@ class Sensitivity:
 
 
 def sensitivity(
-    calibration: Calibration,
-    samples: Samples,
-    target: str = "cpu",
-    *,
-    keep_float: Collection[str] = (),
-    few: int = FEW,
-    on_progress: Say | None = None,
+    float32: ir.Model, convert: Try, samples: Samples, *, few: int = FEW, on_progress: Say | None = None
 ) -> list[Sensitivity]:
-    """The layers that become integer, worst first. Runs each on `few` samples, in ONNX Runtime.
-
-    keep_float : names of nodes that stay float32.
-    """
+    """The layers that are converted, worst first. Runs each on `few` samples: 16 bits in the oracle, int8 in ort."""
     say = on_progress or (lambda _: None)
-    whole = quantise(calibration, target, keep_float=keep_float)
+    whole = convert({}, None)
     part = samples.fewer(few)
-    with opened(calibration.float32()) as session:
+    with opened(float32) as session:
         exact = [session.run(feed) for feed in part]
     found = []
-    for number, row in enumerate(layers := [row for row in whole.rows if not row.reason], start=1):
-        say(f"layer {number} of {len(layers)} alone in int8: {row.node}")
-        with opened(quantise(calibration, target, only=row.node).model) as session:
+    for number, row in enumerate(whole.layers, start=1):
+        say(f"layer {number} of {len(whole.layers)} alone converted: {row.node}")
+        with opened(convert({}, row.node).model) as session:
             found.append(Sensitivity(row.node, row.op, snr(exact, map(session.run, part))))
     return sorted(found, key=lambda layer: layer.snr_db)
 
 
 def fall_back(
-    calibration: Calibration,
+    float32: ir.Model,
+    convert: Try,
     samples: Samples,
-    target: str = "cpu",
     *,
     min_snr: float | None = None,
     max_drop: float | None = None,
     metric: Metric | None = None,
-    keep_float: Collection[str] = (),
     few: int = FEW,
     on_progress: Say | None = None,
-) -> Quantised:
-    """Quantise, with as few layers in float32 as the bounds need; those of lowest SNR go back first.
+) -> dict[str, str]:
+    """The layers that go back to float32, as few as the bounds need, with reasons; those of lowest SNR go first.
 
     min_snr  : least SNR of the outputs against the float32 model, in dB.
     max_drop : largest loss of `metric` against the float32 model.
-    metric   : by default the share of samples with the largest output at the same class, for one output (N, classes).
-    keep_float : names of nodes that stay float32 in any case.
+    metric   : by default the share of labels or boxes that are as in float32, see `compare.outputs.agreement`.
     few      : samples for SNR and the default metric.
-    Takes some log2(layers) trials. Raises InputError without a bound, and if `max_drop` needs a metric.
+    Takes some log2(layers) trials, and gives all layers where that is not enough. Raises InputError without a bound,
+    and if `max_drop` needs a metric.
     """
     if min_snr is None and max_drop is None:
         raise InputError("layers fall back to float32 until a bound holds; give min_snr or max_drop")
     say = on_progress or (lambda _: None)
     part = samples.fewer(few)
-    with opened(calibration.float32()) as session:
+    with opened(float32) as session:
         exact = [session.run(feed) for feed in part]
-        judge = metric or (agreement(exact, part) if max_drop is not None else _nothing)
+        judge = metric or (as_in(exact, part) if max_drop is not None else _nothing)
         best = judge(session)
 
-    def shortfall(made: Quantised) -> str:
-        with opened(made.model) as session:
+    def shortfall(count: int) -> str:
+        with opened(convert(dict.fromkeys((layer.node for layer in order[:count]), "tried"), None).model) as session:
             got = snr(exact, map(session.run, part)) if min_snr is not None else np.inf
             if min_snr is not None and got < min_snr:
                 return f"{got:.1f} dB, below {min_snr:g}"
             drop = best - judge(session)
             return f"a drop of {drop:.4g}, above {max_drop:g}" if max_drop is not None and drop > max_drop else ""
 
-    def trial(count: int) -> Quantised:
-        return quantise(calibration, target, keep_float=[*keep_float, *(layer.node for layer in order[:count])])
-
-    say("all layers in int8")
+    say("all layers converted")
     order: list[Sensitivity] = []
-    made = trial(0)
-    why = shortfall(made)
+    why = shortfall(0)
     if not why:
-        return made
-    order = sensitivity(calibration, samples, target, keep_float=keep_float, few=few, on_progress=on_progress)
+        return {}
+    order = sensitivity(float32, convert, samples, few=few, on_progress=on_progress)
     low, high = 0, len(order)  # too few in float32, and enough
     while high - low > 1:
         count = (low + high) // 2
         say(f"{count} of {len(order)} layers in float32")
-        if shortfall(trial(count)):
+        if shortfall(count):
             low = count
         else:
             high = count
-    made = trial(high)
-    reasons = {layer.node: f"alone in int8 it gives {layer.snr_db:.1f} dB; all give {why}" for layer in order[:high]}
-    return replace(made, rows=tuple(replace(r, reason=reasons.get(r.node, r.reason)) for r in made.rows))
+    return {layer.node: f"alone converted it gives {layer.snr_db:.1f} dB; all give {why}" for layer in order[:high]}
 
 
 def _nothing(session: Session) -> float:
@@ -131,12 +114,12 @@ def _nothing(session: Session) -> float:
 
 @contextmanager
 def opened(model: ir.Model) -> Iterator[Session]:
-    """A session of ONNX Runtime for a model in memory."""
+    """A session for a model in memory: of the oracle for 16 bits, else of ONNX Runtime."""
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="simam-deploy-"))
         path = Path(folder, "model.onnx")
         onnx_file.save(model, path)
-        yield stack.enter_context(open_session(path, "ort"))
+        yield stack.enter_context(open_session(path, "onnx_half" if onnx_file.half_types(model) else "ort"))
 
 
 RunOutputs = dict[str, Array]
@@ -163,24 +146,22 @@ def decibels(signal: float, noise: float) -> float:
         return float(10 * np.log10(signal / noise)) if noise else np.inf
 
 
-def agreement(exact: Sequence[RunOutputs], samples: Samples) -> Metric:
-    """The share of samples whose largest output is at the same class as in `exact`.
+def as_in(exact: Sequence[RunOutputs], samples: Samples) -> Metric:
+    """The share of labels or boxes that are as in `exact`: see `compare.outputs.agreement`; the least of all outputs.
 
-    Raises InputError if the model has no single float output (N, classes).
+    Raises InputError if no output holds any.
     """
-    arrays = [array for run in exact[:1] for array in run.values()]
-    if len(arrays) != 1 or arrays[0].ndim != 2 or not is_float(arrays[0].dtype):
-        shapes = ", ".join(str(array.shape) for array in arrays)
+    names = [name for name in exact[0] if agreement([(run[name], run[name]) for run in exact]) is not None]
+    if not names:
+        shapes = ", ".join(str(array.shape) for array in exact[0].values())
         raise InputError(
-            f"labels are compared for one output (N, classes); this model gives {shapes}: "
-            "give a metric of your own, or min_snr instead of max_drop"
+            "--max-drop is a share of labels, in an output (N, classes) or of integers, or of boxes as a YOLO gives "
+            f"them; the outputs here are {shapes}, without a sure box: use --min-snr, or a metric of your own"
         )
 
     def metric(session: Session) -> float:
-        same = []
-        for truth, feed in zip(exact, samples, strict=True):
-            (label,), (got,) = ([array.argmax(1) for array in run.values()] for run in (truth, session.run(feed)))
-            same.append(label == got)
-        return float(np.concatenate(same).mean())
+        runs = [session.run(feed) for feed in samples]
+        shares = [agreement([(got[n], true[n]) for got, true in zip(runs, exact, strict=True)]) for n in names]
+        return min(share if share is not None else 0.0 for share in shares)
 
     return metric

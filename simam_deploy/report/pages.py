@@ -29,7 +29,7 @@ FILE = "after: what the file computes"
 def analysis_page(found: Analysis, name: str, say: Say) -> str:
     """Page of `analyze`. name : of the file.  found : with its details."""
     lows = [low.name for low in found.lows]
-    right = ("largest", *(f"{low} bits" for low in lows))
+    right = ("largest", "smallest", *(f"{low} bits" for low in lows))
     rows = [
         Bar(f"{row.kind} {row.node}", errors, {low: f"{error:.2g}" for low, error in errors.items()})
         for row in found.rows
@@ -49,11 +49,11 @@ def analysis_page(found: Analysis, name: str, say: Say) -> str:
 
 def parity_page(report: Report, names: Sequence[str], layers: Sequence[LayersOf], say: Say) -> str:
     """Page of `verify`. names : of the files.  layers : of each that has a float32 file to be compared with."""
-    columns = ("session", "case", "output", "max error", "of tolerance", "SNR, dB", "labels", "")
+    columns = ("session", "case", "output", "max error", "of tolerance", "SNR, dB", "agree", "")
     rows = [
         (
             *(r.session, r.case, r.output, f"{r.max_abs_error:.2e}", f"{r.share:.3g}", f"{r.snr_db:.1f}"),
-            "" if r.agreement is None else f"{r.agreement:.2%}",
+            "-" if r.agreement is None else f"{r.agreement:.2%}",
             "pass" if r.passed else "FAIL",
         )
         for r in report.rows
@@ -87,7 +87,7 @@ def converted_page(done: Converted, name: str, layers: LayersOf | None, say: Say
         rows = [(row.node, row.op, "float32" if row.reason else "int8", row.reason) for row in done.quantised.rows]
         parts += [page.heading("Layers"), page.table(("node", "operator", "type", "why"), rows)]
     if done.analysis is not None:
-        right = ("largest", *(f"{low.name} bits" for low in done.analysis.lows))
+        right = ("largest", "smallest", *(f"{low.name} bits" for low in done.analysis.lows))
         parts += [page.heading("Sums, squares and divisions, as analysed before"), page.caption(done.analysis.legend)]
         parts += [page.table(*done.analysis.table, right=right), page.notes(done.analysis.causes)]
     if layers is None:

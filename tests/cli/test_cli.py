@@ -94,7 +94,7 @@ def test_version(run: Run) -> None:
         ),
         (
             "convert fixed.onnx -o low.onnx --to fp16 --inputs x.npz --json",
-            {"file", "asked", "converted", "kept", "samples", "snr_db", "blocks", "notes"},
+            {"file", "asked", "converted", "kept", "samples", "snr_db", "agreement", "blocks", "notes"},
         ),
         ("verify fixed.onnx --json --gates --forms all --inputs adversarial", {"passed", "rows", "gates", "notes"}),
         ("bench dynamic.onnx --json --seconds 0.1 --shape 1,3,8,8", {"threads", "rows", "left_out"}),

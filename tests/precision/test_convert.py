@@ -1,6 +1,7 @@
 """A float32 file in lower precision: what was asked, what was got and why; or a clear error and nothing written."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import simam_deploy as sd
 from simam_deploy.artifacts import manifest
 from simam_deploy.graph import onnx_file
 from simam_deploy.graph.number_types import precision
+from simam_deploy.precision import convert as convert_module
 from simam_deploy.precision import to_low as to_low_module
 from simam_deploy.precision.analysis import Analysis
 from simam_deploy.precision.low_types import LowType
@@ -185,7 +187,7 @@ def test_one_sample_is_enough(tmp_path: Path) -> None:
 def test_int8_layers_go_back_until_the_bound_holds(tmp_path: Path) -> None:
     done = sd.convert(net(tmp_path), tmp_path / "low.onnx", to="int8", inputs=samples(), min_snr=60)
     assert [(row.node, row.op) for row in done.kept] == [("conv", "Conv")]
-    assert "alone in int8 it gives" in done.kept[0].reason
+    assert "alone converted it gives" in done.kept[0].reason
     held = json.loads((tmp_path / "low.onnx.json").read_text())["precision"]
     assert held["kept"][0]["node"] == "conv"
 
@@ -243,3 +245,37 @@ def test_verify_takes_a_file_with_such_values_for_good(tmp_path: Path) -> None:
     source = beyond_float16(tmp_path)
     sd.convert(source, tmp_path / "low.onnx", to="fp16", inputs=samples())
     assert sd.verify(source, tmp_path / "low.onnx", inputs=samples()).passed
+
+
+LABELS = """<ir_version: 9, opset_import: ["" : 18]> g (float[N,2] x) => (float[N,2] y)
+    <float[2,2] w = {1, 0, 0, 1.0001}> {
+        [fc] y = Gemm(x, w)
+    }"""
+"""1.0001 becomes 1 in 16 bits, and x, x is a tie there: its label changes."""
+
+
+@pytest.mark.parametrize("to", ["fp16", "bf16"])
+@pytest.mark.parametrize(
+    ("bound", "words"),
+    [({"min_snr": 90}, r"\d\d\.\d dB, below 90"), ({"max_drop": 1}, r"a drop of 1, above 0\.01")],
+    ids=["SNR", "labels"],
+)
+def test_layers_of_16_bits_go_back_until_the_bound_holds(to: str, bound: dict, words: str, tmp_path: Path) -> None:
+    source, target = saved(tmp_path, parser.parse_model(LABELS)), tmp_path / "low.onnx"
+    x = np.repeat(np.arange(1, 9, dtype=np.float32)[:, None], 2, axis=1)
+    given = {"to": to, "inputs": {"x": x}}
+    assert sd.convert(source, target, **given).agreement == 0
+    done = sd.convert(source, target, **given, **bound)
+    (row,) = done.kept
+    assert row.node == "fc"
+    assert re.search(f"alone converted it gives .* dB; all give {words}", row.reason)
+    assert (done.agreement, done.missed) == (1, "")
+
+
+def test_a_bound_on_labels_that_is_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the trials saw nothing, the comparison does."""
+    monkeypatch.setattr(convert_module, "fall_back", lambda *_, **__: {})
+    source = saved(tmp_path, parser.parse_model(LABELS))
+    with pytest.raises(sd.VerificationError, match=r"was not written: 100 % of labels or boxes differ, and 1 % may"):
+        sd.convert(source, tmp_path / "o.onnx", to="fp16", inputs={"x": np.ones((2, 2), np.float32)}, max_drop=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]

@@ -68,7 +68,7 @@ def test_the_result_is_near_the_float_model(tmp_path: Path) -> None:
     ],
 )
 def test_a_node_beside_a_float_layer_stays(kept: str, reason: str, tmp_path: Path) -> None:
-    made = quantised(tmp_path, keep_float=[kept])
+    made = quantised(tmp_path, keep_float={kept: "asked for"})
     assert on_integers(made) == []
     assert f"1 SimAM node in float32: {reason}" in made.notes
     assert {function.domain for function in made.model.functions.values()} == {"simam"}

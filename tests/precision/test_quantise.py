@@ -119,7 +119,7 @@ def test_openvino_does_not_run_the_file_for_tensorrt(calibration: Calibration, t
     words = "the SimAM block at 'simam' reads the integer layer 'conv1' without rounding .*--target openvino"
     with pytest.raises(RuntimeUnavailable, match=words):
         open_session(tmp_path / "made.onnx", "openvino")
-    onnx_file.save(quantise(calibration, "tensorrt", keep_float=["conv1"]).model, tmp_path / "made.onnx")
+    onnx_file.save(quantise(calibration, "tensorrt", keep_float={"conv1": "asked for"}).model, tmp_path / "made.onnx")
     open_session(tmp_path / "made.onnx", "openvino").close()
 
 
@@ -147,7 +147,7 @@ def test_a_node_of_simam_reads_a_shortcut_unrounded(tmp_path: Path) -> None:
 
 
 def test_keep_float(calibration: Calibration) -> None:
-    made = quantise(calibration, "cpu", keep_float=["conv2"])
+    made = quantise(calibration, "cpu", keep_float={"conv2": "asked for"})
     assert made.integer == ("conv1", "fc")
     assert "conv2  Conv      float32  asked for" in str(made)
     assert made.verdict == "2 layers in int8, 1 in float32; 3 QuantizeLinear, 7 DequantizeLinear"
@@ -156,9 +156,9 @@ def test_keep_float(calibration: Calibration) -> None:
 
 
 def test_nothing_is_rounded_among_float_nodes(calibration: Calibration) -> None:
-    made = quantise(calibration, "cpu", keep_float=["conv1", "conv2", "fc"])
+    made = quantise(calibration, "cpu", keep_float={"conv1": "asked for", "conv2": "asked for", "fc": "asked for"})
     assert (made.integer, made.q, made.dq) == ((), 0, 0)
-    made = quantise(calibration, "cpu", keep_float=["conv2"])
+    made = quantise(calibration, "cpu", keep_float={"conv2": "asked for"})
     (pool,) = [node for node in made.model.graph if node.name == "pool"]
     assert producer(pool.inputs[0]) == "Conv"
 
@@ -219,7 +219,7 @@ def test_the_model_in_memory_is_not_changed(tmp_path: Path) -> None:
     ("given", "words"),
     [
         ({"target": "npu"}, "int8 is made for cpu, tensorrt, openvino; asked for 'npu'"),
-        ({"keep_float": ["conv3"]}, "no node has the name 'conv3'; there are 'conv2', 'conv1'"),
+        ({"keep_float": {"conv3": "asked for"}}, "no node has the name 'conv3'; there are 'conv2', 'conv1'"),
     ],
 )
 def test_what_is_unknown(calibration: Calibration, given: dict, words: str) -> None:

@@ -66,7 +66,7 @@ def test_names(tmp_path: Path, name: str) -> None:
 
 def test_two_nodes_of_one_name_are_told_apart(tmp_path: Path) -> None:
     path, samples = saved(tmp_path, renamed(net(), {}, {"conv2": "conv1"}))
-    made = quantise(calibrate(path, samples), "cpu", keep_float=["conv1"])
+    made = quantise(calibrate(path, samples), "cpu", keep_float={"conv1": "asked for"})
     assert [(row.node, row.reason) for row in made.rows] == [("conv1", "asked for"), ("conv1_", ""), ("fc", "")]
 
 

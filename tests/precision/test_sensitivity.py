@@ -1,6 +1,7 @@
 """Cost of each layer in int8, and layers that go back to float32."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +12,24 @@ from simam_deploy.precision.calibrate import Calibration, calibrate
 from simam_deploy.precision.quantise import quantise
 from simam_deploy.precision.quantised import Quantised
 from simam_deploy.precision.samples import Samples
-from simam_deploy.precision.sensitivity import Metric, agreement, fall_back, opened, sensitivity, snr
+from simam_deploy.precision.sensitivity import Metric, as_in, fall_back, opened, sensitivity, snr
+from simam_deploy.precision.trials import int8_trials
 from simam_deploy.runtimes import Session
 
 Calibrated = tuple[Calibration, Samples]
+FC = {"fc": "asked for"}
+
+
+def costs(calibration: Calibration, samples: Samples, kept: dict[str, str] | None = None, **given: Any) -> list:
+    return sensitivity(calibration.float32(), int8_trials(calibration, "cpu", kept or {}), samples, **given)
+
+
+def fallen(
+    calibration: Calibration, samples: Samples, target: str = "cpu", kept: dict[str, str] | None = None, **bounds: Any
+) -> Quantised:
+    kept = kept or {}
+    back = fall_back(calibration.float32(), int8_trials(calibration, target, kept), samples, **bounds)
+    return quantise(calibration, target, keep_float={**kept, **back})
 
 
 @pytest.fixture(scope="module")
@@ -28,39 +43,39 @@ def bad_second(tmp_path_factory: pytest.TempPathFactory) -> Calibrated:
 
 def test_the_worst_layer_is_first(bad_second: Calibrated) -> None:
     said: list[str] = []
-    found = sensitivity(*bad_second, on_progress=said.append)
+    found = costs(*bad_second, on_progress=said.append)
     assert [layer.node for layer in found] == ["conv2", "conv1", "fc"]
     assert found[0].snr_db < found[1].snr_db - 3
     assert said == [
-        f"layer {i} of 3 alone in int8: {name}" for i, name in enumerate(("conv1", "conv2", "fc"), start=1)
+        f"layer {i} of 3 alone converted: {name}" for i, name in enumerate(("conv1", "conv2", "fc"), start=1)
     ]
 
 
 def test_as_few_layers_as_the_bound_needs_go_back(bad_second: Calibrated) -> None:
     calibration, samples = bad_second
-    found = sensitivity(calibration, samples)
-    made = fall_back(calibration, samples, min_snr=found[1].snr_db - 4)
+    found = costs(calibration, samples)
+    made = fallen(calibration, samples, min_snr=found[1].snr_db - 4)
     assert made.integer == ("conv1", "fc")
     (reason,) = [row.reason for row in made.rows if row.reason]
-    assert f"alone in int8 it gives {found[0].snr_db:.1f} dB; all give" in reason
+    assert f"alone converted it gives {found[0].snr_db:.1f} dB; all give" in reason
     assert f"below {found[1].snr_db - 4:g}" in reason
 
 
 def test_what_is_kept_stays_float_with_or_without_a_bound(bad_second: Calibrated) -> None:
     calibration, samples = bad_second
-    assert "fc" not in {layer.node for layer in sensitivity(calibration, samples, keep_float=["fc"])}
-    assert fall_back(calibration, samples, min_snr=1, keep_float=["fc"]).integer == ("conv1", "conv2")
-    made = fall_back(calibration, samples, min_snr=36, keep_float=["fc"])
+    assert "fc" not in {layer.node for layer in costs(calibration, samples, FC)}
+    assert fallen(calibration, samples, kept=FC, min_snr=1).integer == ("conv1", "conv2")
+    made = fallen(calibration, samples, kept=FC, min_snr=36)
     assert made.integer == ("conv1",)
     assert {row.node: row.reason for row in made.rows}["fc"] == "asked for"
 
 
 def test_a_bound_that_holds_leaves_all(bad_second: Calibrated) -> None:
-    assert len(fall_back(*bad_second, min_snr=1).integer) == 3
+    assert len(fallen(*bad_second, min_snr=1).integer) == 3
 
 
 def test_a_bound_that_no_layer_holds_leaves_none(bad_second: Calibrated) -> None:
-    made = fall_back(*bad_second, "tensorrt", min_snr=500)
+    made = fallen(*bad_second, "tensorrt", min_snr=500)
     assert (made.integer, made.q) == ((), 0)
 
 
@@ -79,7 +94,7 @@ def test_a_metric_of_the_user(bad_second: Calibrated) -> None:
         return min(snr([exact], iter([session.run(feed)])), 100)
 
     worst = metric_of(quantise(calibration, "cpu"), metric)
-    made = fall_back(calibration, samples, max_drop=99 - worst, metric=metric)
+    made = fallen(calibration, samples, max_drop=99 - worst, metric=metric)
     assert made.integer == ("conv1", "fc")
     assert f"all give a drop of {100 - worst:.4g}, above {99 - worst:g}" in str(made.rows)
 
@@ -88,19 +103,17 @@ def test_agreement_of_labels(bad_second: Calibrated) -> None:
     calibration, samples = bad_second
     with opened(calibration.float32()) as session:
         exact = [session.run(feed) for feed in samples]
-        assert agreement(exact, samples)(session) == 1
+        assert as_in(exact, samples)(session) == 1
         other = [{"y": np.roll(run["y"], 1, axis=1)} for run in exact]
-        assert agreement(other, samples)(session) == 0
-    with pytest.raises(
-        InputError, match=r"one output \(N, classes\); this model gives \(1, 5\), \(2,\): give a metric"
-    ):
-        agreement([{"y": exact[0]["y"], "z": np.zeros(2)}], samples)
-    assert len(fall_back(calibration, samples, max_drop=1).integer) == 3
+        assert as_in(other, samples)(session) == 0
+    with pytest.raises(InputError, match=r"a share of labels.*; the outputs here are \(1, 5, 1\), \(2,\), without"):
+        as_in([{"y": exact[0]["y"][..., None], "z": np.zeros(2)}], samples)
+    assert len(fallen(calibration, samples, max_drop=1).integer) == 3
 
 
 def test_no_bound(bad_second: Calibrated) -> None:
     with pytest.raises(InputError, match="until a bound holds; give min_snr or max_drop"):
-        fall_back(*bad_second)
+        fallen(*bad_second)
 
 
 def test_snr() -> None:
