@@ -16,6 +16,7 @@ from simam_deploy.formula import Array
 from simam_deploy.precision.block_details import BlockDetail
 from simam_deploy.precision.flat import NAMED
 from simam_deploy.precision.low_types import LowType
+from simam_deploy.precision.margins import LEGEND, Margins, margins
 from simam_deploy.precision.peaks import beyond
 from simam_deploy.precision.site_rows import SimAMFacts
 from simam_deploy.text import as_table, counted, on_lines
@@ -63,8 +64,8 @@ class SiteRow:
 
     inputs : names of the values that enter it.  values : names of those that it makes.
 
-    largest : name and magnitude of its largest value.  margin_bits : low type -> how many times it may double before
-    it overflows, negative beyond.  constants : low type -> constants that do not fit.  simam : facts of a block.
+    largest, smallest : name and magnitude of its largest value, and of the smallest that is not 0.
+    margins : by low type.  constants : low type -> constants that do not fit.  simam : facts of a block.
     """
 
     node: str
@@ -75,7 +76,7 @@ class SiteRow:
     inputs: tuple[str, ...]
     largest: tuple[str, float]
     smallest: tuple[str, float]
-    margin_bits: Mapping[str, float]
+    margins: Mapping[str, Margins]
     constants: Mapping[str, tuple[str, ...]]
     verdicts: Mapping[str, SiteVerdict]
     simam: SimAMFacts | None = None
@@ -109,7 +110,7 @@ def row_of(run: SiteRun, lows: Sequence[LowType]) -> SiteRow:
         inputs=tuple(str(value.name) for value in site.inputs),
         largest=(largest[0], largest[1].largest),
         smallest=(smallest[0], smallest[1].smallest),
-        margin_bits={low.name: _bits(low.largest, largest[1].largest) for low in lows},
+        margins={low.name: margins(run, low) for low in lows},
         constants=constants,
         verdicts={low.name: _verdict(run, low, constants[low.name], held.get(low.name)) for low in lows},
         simam=run.facts,
@@ -160,15 +161,12 @@ def _misfits(nodes: Sequence[ir.Node], low: LowType) -> list[str]:
     return list(dict.fromkeys(filter(None, (low.misfit(t.numpy()) for t in floats))))
 
 
-def _bits(limit: float, found: float) -> float:
-    return math.inf if not found else -math.inf if math.isinf(found) else math.log2(limit / found)
-
-
 @dataclass(frozen=True, repr=False)
 class Analysis:
     """All sites, and the largest magnitude of each value of the network.
 
     details : of the SimAM blocks, if they were asked for.  picture : the first sample, if it is one.
+    cut : values that are mostly cut off -> reason, see cut_off.py.
     """
 
     rows: tuple[SiteRow, ...]
@@ -178,10 +176,11 @@ class Analysis:
     notes: Sequence[str] = ()
     details: tuple[BlockDetail, ...] = ()
     picture: Array | None = None
+    cut: Mapping[str, str] = field(default_factory=dict)
 
     def unfit(self, low: LowType) -> dict[str, str]:
-        """Values that `low` cannot store -> reason: beyond or near its end on the samples, or too coarse."""
-        found = beyond(self.peaks, low, HEADROOM)
+        """Values that need float32 -> reason: beyond or near the end of `low`, cut off, or too coarse."""
+        found = {**self.cut, **beyond(self.peaks, low, HEADROOM)}
         for row in self.rows:
             if coarse := row.verdicts[low.name].coarse:
                 found.update(dict.fromkeys(row.inputs, f"{row.kind} at {row.node}: {coarse}"))
@@ -216,20 +215,21 @@ class Analysis:
         """The same with notes in front."""
         return replace(self, notes=[*notes, *self.notes])
 
-    legend = "bits: how many times the largest value may double before it overflows; negative: beyond the type"
+    legend = LEGEND
     """Meaning of a column of `table`."""
 
     @property
     def table(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
         """Column names, and a row for each site."""
         names = [low.name for low in self.lows]
-        columns = ("site", "kind", "largest", *(f"{name} bits" for name in names), *names)
+        columns = ("site", "kind", "largest", "smallest", *(f"{name} bits" for name in names), *names)
         rows = [
             (
                 row.node,
                 row.kind,
                 f"{row.largest[1]:.3g}",
-                *(f"{row.margin_bits[name]:.1f}" for name in names),
+                f"{row.smallest[1]:.3g}",
+                *(str(row.margins[name]) for name in names),
                 *(row.verdicts[name].verdict for name in names),
             )
             for row in self.rows
@@ -273,7 +273,7 @@ class Analysis:
         return f"analysed: {counted(len(self.rows), 'site')} on {counted(self.samples, 'sample')}; {'; '.join(found)}"
 
     def __repr__(self) -> str:
-        right = ("largest", *(f"{low.name} bits" for low in self.lows))
+        right = ("largest", "smallest", *(f"{low.name} bits" for low in self.lows))
         table = [as_table(*self.table, right=right)] if self.rows else []
         return "\n".join((*table, *map(on_lines, (*self.causes, *self.facts, *self.notes)), self.verdict))
 

@@ -16,6 +16,7 @@ from simam_deploy.graph.number_types import SHORT
 from simam_deploy.match.find import find
 from simam_deploy.precision.analysis import Analysis, row_of
 from simam_deploy.precision.block_details import MOST_MAPS, BlockDetail, picture_of
+from simam_deploy.precision.cut_off import cut_off
 from simam_deploy.precision.low_types import LOW_TYPES, LowType
 from simam_deploy.precision.peaks import take, watched
 from simam_deploy.precision.site_rows import Magnitude
@@ -89,4 +90,6 @@ def analyze(
     if half and any(row.simam is not None and row.flagged for row in rows):
         notes.append(MEND)
     largest = {name: peak.largest for name, peak in peaks.items()}
-    return Analysis(rows, largest, count, tuple(lows), notes, tuple(kept), picture)
+    cut = {} if half else cut_off(model, largest)
+    notes += [f"{reason}; convert keeps its layer in float32" for reason in dict.fromkeys(cut.values())]
+    return Analysis(rows, largest, count, tuple(lows), notes, tuple(kept), picture, cut)

@@ -125,7 +125,8 @@ def _rounded(array: Array, low: LowType) -> Array:
 def error(exact: Array, got: Array) -> float:
     """Largest root mean square error of a plane (row, for fewer than three axes), relative to that plane."""
     axes = tuple(range(2, exact.ndim)) if exact.ndim > 2 else (exact.ndim - 1,)
-    true, off = exact.astype(np.float64), got.astype(np.float64) - exact.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # infinite in both
+        true, off = exact.astype(np.float64), got.astype(np.float64) - exact.astype(np.float64)
     size, noise = (np.atleast_1d(np.sqrt(np.mean(v * v, axis=axes))) for v in (true, off))
     if not np.isfinite(noise).all():
         return np.inf

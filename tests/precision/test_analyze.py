@@ -89,13 +89,9 @@ def test_facts_of_a_block() -> None:
     assert row.simam.largest_sum == pytest.approx(d.sum(axis=(2, 3)).max())
     assert row.simam.largest_bound == pytest.approx(400 * d.max())
     assert row.held["fp16"] == {"M - 1": 399.0, "λ": float(np.float16(1e-4))}
-    assert row.margin_bits["fp16"] == pytest.approx(np.log2(65504 / row.largest[1]))
-
-
-def test_a_half_file_that_collapses_is_told_how_to_mend_it() -> None:
-    found = analysed(naive(80), {"x": x_of(80, 4, 0)})
-    assert MEND in found.notes
-    assert MEND not in analysed(naive(80), {"x": x_of(80, 1, 0)}).notes
+    assert row.margins["fp16"].up == pytest.approx(np.log2(65504 / row.largest[1]))
+    variance = row.simam.largest_sum / 399
+    assert row.margins["fp16"].added == pytest.approx(np.log2(1e-4 / (variance * 2**-11)))
 
 
 LAYER_NORM = """<ir_version: 9, opset_import: ["" : 18]> g (float[1,4,6,6] x) => (float[1,4,6,6] y)
@@ -109,6 +105,39 @@ LAYER_NORM = """<ir_version: 9, opset_import: ["" : 18]> g (float[1,4,6,6] x) =>
         n = Div(c, s)
         y = Relu(n)
     }"""
+
+
+def test_margins_of_a_hand_written_norm() -> None:
+    """v + eps: of eps, 2 ** -20 (17 - 11 bits below a v of 2 ** -3), nothing is left."""
+    x = np.zeros((1, 4, 6, 6), np.float32)
+    x[:, ::2], x[:, 1::2] = 2.0**-1.5, -(2.0**-1.5)
+    text = LAYER_NORM.replace("0.000001", f"{2.0**-20:.20f}")
+    (row,) = analysed(parser.parse_model(text), {"x": x}).rows
+    margins = row.margins["fp16"]
+    assert margins.added == pytest.approx(-20 + 3 + 11, abs=0.01)
+    assert margins.up == pytest.approx(np.log2(65504), abs=0.01)  # of n, which is 1
+    assert margins.down == pytest.approx(14 - 3, abs=0.01)
+    assert str(margins) == "16/11/-6"
+    assert f"{margins}" in str(analysed(parser.parse_model(text), {"x": x}))
+
+
+def test_margins_without_limits() -> None:
+    text = (
+        LAYER_NORM[: LAYER_NORM.index("g (")]
+        + "g (float[1,4,6,6] x) => (float[1,4,1,1] y) { y = GlobalAveragePool(x) }"
+    )
+    (row,) = analysed(parser.parse_model(text), {"x": np.zeros((1, 4, 6, 6), np.float32)}).rows
+    assert str(row.margins["fp16"]) == "-/-/-"
+    (row,) = analysed(parser.parse_model(text), {"x": np.full((1, 4, 6, 6), 131008, np.float32)}).rows
+    assert str(row.margins["fp16"]).startswith("-1/")
+
+
+def test_a_half_file_that_collapses_is_told_how_to_mend_it() -> None:
+    found = analysed(naive(80), {"x": x_of(80, 4, 0)})
+    assert MEND in found.notes
+    assert MEND not in analysed(naive(80), {"x": x_of(80, 1, 0)}).notes
+
+
 L2 = """<ir_version: 9, opset_import: ["" : 18]> g (float[2,400] x) => (float[2,400] y)
     <int64[1] axes = {1}, float small = {0.000000000001}> {
         d = Mul(x, x)
