@@ -134,7 +134,8 @@ def snr(exact: Sequence[RunOutputs], got: Iterator[RunOutputs]) -> float:
             if is_float(array.dtype):
                 wide, other = array.astype(np.float64), run[name].astype(np.float64)
                 signal[name] = signal.get(name, 0) + float(np.sum(wide**2))
-                noise[name] = noise.get(name, 0) + float(np.sum((wide - other) ** 2))
+                with np.errstate(invalid="ignore"):  # infinite in both
+                    noise[name] = noise.get(name, 0) + float(np.sum((wide - other) ** 2))
     return min((decibels(signal[name], noise[name]) for name in signal), default=np.inf)
 
 

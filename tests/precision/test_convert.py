@@ -279,3 +279,14 @@ def test_a_bound_on_labels_that_is_missed(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(sd.VerificationError, match=r"was not written: 100 % of labels or boxes differ, and 1 % may"):
         sd.convert(source, tmp_path / "o.onnx", to="fp16", inputs={"x": np.ones((2, 2), np.float32)}, max_drop=1)
     assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("to", ["fp16", "int8"])
+def test_nan_that_the_float32_file_gives_too_is_no_refusal(to: str, value: float, tmp_path: Path) -> None:
+    """Beside a number that is finite."""
+    model = parser.parse_model(NET.replace("LAMBDA", "0.0001"))
+    model.graph.node.append(onnx.helper.make_node("Constant", [], ["mask"], value_floats=[0.0, value]))
+    model.graph.output.append(onnx.helper.make_tensor_value_info("mask", 1, (2,)))
+    sd.convert(saved(tmp_path, model), tmp_path / "low.onnx", to=to, inputs=samples())
+    assert (tmp_path / "low.onnx").exists()

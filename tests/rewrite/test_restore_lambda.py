@@ -84,3 +84,9 @@ def test_a_rounded_multiple_is_seen() -> None:
     """4 (v + λ) is also written as 4 v + 4 λ, and 4e-8 becomes 5.96e-8."""
     e_lambda = float(np.float16(4e-8)) / 4
     assert before_rounding(e_lambda) == pytest.approx(e_lambda)
+
+
+@pytest.mark.parametrize("share", [3, 10])
+def test_no_other_part_of_a_rounded_number_is_seen(share: int) -> None:
+    """1.0001659e-5 is a tenth of 1e-4 in float16, and nothing that float16 makes of 1e-5."""
+    assert before_rounding(float(np.float16(1e-4)) / share) is None
