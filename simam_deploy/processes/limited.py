@@ -23,9 +23,8 @@ from typing import Any
 
 from simam_deploy.errors import LimitError
 from simam_deploy.processes.python_command import environment, python_command
+from simam_deploy.processes.with_parent import end_with
 
-_KILL_WITH_PARENT = 1
-"""PR_SET_PDEATHSIG of Linux's prctl."""
 _LAST_BYTES = 2000
 """Upper bound on the stderr of the process in the error."""
 
@@ -116,12 +115,7 @@ def _named(function: str) -> Callable[..., Any]:
 
 
 def _restrict(limits: Limits, parent: int) -> None:
-    if sys.platform == "linux":
-        import ctypes
-
-        ctypes.CDLL(None).prctl(_KILL_WITH_PARENT, signal.SIGKILL)
-        if os.getppid() != parent:  # it ended before that
-            os._exit(1)
+    end_with(parent)
     if sys.platform != "win32":
         import resource
 

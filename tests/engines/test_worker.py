@@ -2,22 +2,28 @@
 
 import errno
 import os
+import signal
+import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from helpers.small_onnx import names
 
-from simam_deploy.engines import builder
+from simam_deploy.engines import run_worker
 from simam_deploy.engines.builder import build_engine
 from simam_deploy.errors import BuildError, OutputError
+
+needs_builder = pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="tensorrt_rtx is not installed")
+SHAPES = {"x": [(1, 3, 16, 16), (1, 3, 32, 32), (8, 3, 64, 64)]}
 
 
 def speak(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     """Let `script` be the builder process."""
     head = "import json, os, signal, sys, time\ndef say(**line): print(json.dumps(line), flush=True)\n"
-    monkeypatch.setattr(builder, "WORKER", (sys.executable, "-c", head + script))
+    monkeypatch.setattr(run_worker, "WORKER", (sys.executable, "-c", head + script))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
@@ -73,3 +79,69 @@ def test_a_disk_that_is_full_for_the_builder(static: Path, monkeypatch: pytest.M
     with pytest.raises(OutputError, match="the disk is full"):
         build_engine(static, static.with_name("e"), targets=["sm86"])
     assert names(static.parent) == ["model.onnx"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL])
+def test_the_worker_ends_with_its_parent(stop: signal.Signals, static: Path) -> None:
+    """Killed too: then nothing in the parent can end it."""
+    script = (
+        "import sys, threading\n"
+        "from simam_deploy.engines import builder, run_worker\n"
+        "run_worker.WORKER = (sys.executable, '-c', sys.argv[3])\n"
+        "builder.build_engine(sys.argv[1], sys.argv[2], targets=['sm86'], on_progress=lambda s: print(s, flush=True))"
+    )
+    worker = (
+        "import json, os, sys, time\n"
+        "from simam_deploy.processes.with_parent import end_with\n"
+        "end_with(json.load(sys.stdin)['parent'])\n"
+        "print(json.dumps({'stage': str(os.getpid())}), flush=True); time.sleep(60)"
+    )
+    command = [sys.executable, "-c", script, str(static), str(static.with_name("e")), worker]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as parent:
+        assert parent.stdout is not None
+        worker_id = int(parent.stdout.readline())
+        parent.send_signal(stop)
+        parent.wait(10)
+    deadline = time.monotonic() + 1
+    while Path(f"/proc/{worker_id}").exists() and "Z" not in _state(worker_id) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not Path(f"/proc/{worker_id}").exists() or "Z" in _state(worker_id)
+    if stop == signal.SIGINT:
+        assert names(static.parent) == ["model.onnx"]
+
+
+def _state(process: int) -> str:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "Z"
+
+
+@needs_builder
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
+@pytest.mark.parametrize("at", ["parse", "build sm86"])
+def test_the_real_builder_is_cancelled(at: str, dynamic: Path) -> None:
+    """In each stage; nothing is left, and it takes less than the time after which it is killed."""
+    log: list[str] = []
+    start = 0.0
+
+    def interrupt(stage: str) -> None:
+        nonlocal start
+        if stage.startswith(at):
+            start = time.monotonic()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_engine(dynamic, dynamic.with_name("e"), targets=["sm86"], shapes=SHAPES, on_progress=interrupt)
+    assert time.monotonic() - start < run_worker.PATIENCE_S + 5
+    assert names(dynamic.parent) == ["model.onnx"]
+    assert not log
+
+
+@needs_builder
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA counts mappings on Linux alone")
+def test_a_builder_that_takes_too_much_memory(dynamic: Path) -> None:
+    with pytest.raises(BuildError, match=r"memory|bad_alloc|ended"):
+        build_engine(dynamic, dynamic.with_name("e"), targets=["sm86"], shapes=SHAPES, memory_mb=100)
+    assert names(dynamic.parent) == ["model.onnx"]

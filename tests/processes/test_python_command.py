@@ -55,7 +55,16 @@ def evil(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-JOB = json.dumps({"model": "m.onnx", "targets": ["sm1"]})
+JOB = json.dumps(
+    {
+        "flavor": "tensorrt_rtx",
+        "model": "m.onnx",
+        "targets": ["sm1"],
+        "options": {},
+        "memory": None,
+        "parent": os.getpid(),
+    }
+)
 
 
 def test_the_folder_is_evil(evil: Path) -> None:

@@ -1,0 +1,64 @@
+"""The builders: TensorRT, for the GPU of this machine, and TensorRT-RTX, for GPUs that are named."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+from simam_deploy.errors import InputError, RuntimeUnavailable
+
+
+@dataclass(frozen=True)
+class Flavor:
+    """name : as --flavor takes it.  module : to import.  title : in messages.  install : how to get it."""
+
+    name: str
+    module: str
+    title: str
+    install: str
+
+    @property
+    def installed(self) -> bool:
+        """Whether its module can be found. It is not imported."""
+        return find_spec(self.module) is not None
+
+
+TENSORRT = Flavor("tensorrt", "tensorrt", "TensorRT", "pip install tensorrt, or the package of your JetPack")
+RTX = Flavor("tensorrt_rtx", "tensorrt_rtx", "TensorRT-RTX", 'pip install "simam-deploy[tensorrt-rtx]"')
+FLAVORS = {flavor.name: flavor for flavor in (TENSORRT, RTX)}
+AUTO = "auto"
+
+
+def chosen(name: str, targets: Sequence[str]) -> tuple[Flavor, str]:
+    """The builder of that name, and for "auto" a note that says which was chosen and why.
+
+    Raises InputError for an unknown name, for TensorRT with targets, and for TensorRT-RTX without;
+    RuntimeUnavailable if it is not installed.
+    """
+    note = ""
+    if name == AUTO:
+        flavor, why = _automatic(targets)
+        note = f"flavor: {flavor.name}, as {why}"
+    elif name in FLAVORS:
+        flavor = FLAVORS[name]
+    else:
+        raise InputError(f"--flavor takes {AUTO}, {', '.join(FLAVORS)}; got {name!r}")
+    if flavor is TENSORRT and targets:
+        raise InputError(
+            f"TensorRT builds for the GPU of the machine that it runs on, and takes no targets; asked for "
+            f"{', '.join(targets)}\nleave --targets out, or build with --flavor {RTX.name}"
+        )
+    if not flavor.installed:
+        raise RuntimeUnavailable(f"no {flavor.title} here; install it with: {flavor.install}")
+    if flavor is RTX and not targets:
+        raise InputError("no target to build for; name the GPU kinds, such as sm86 (compute capability 8.6)")
+    return flavor, note
+
+
+def _automatic(targets: Sequence[str]) -> tuple[Flavor, str]:
+    if targets:
+        return RTX, "targets are named"
+    if TENSORRT.installed:
+        return TENSORRT, "no targets are named and tensorrt is installed"
+    return RTX, "tensorrt is not installed"

@@ -1,0 +1,93 @@
+"""Start the process that builds an engine, follow it, and end it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import IO, Any
+
+from simam_deploy.errors import BuildError, InputError, RuntimeUnavailable
+from simam_deploy.processes.python_command import environment, python_command
+
+WORKER = python_command("simam_deploy.engines.worker")
+KINDS = {kind.__name__: kind for kind in (InputError, RuntimeUnavailable, BuildError)}
+PATIENCE_S = 2.0
+"""Time that an interrupted builder has to cancel, before it is killed."""
+
+
+def run_worker(
+    job: Mapping[str, object],
+    on_progress: Callable[[str], None] | None,
+    timeout_s: float | None,
+    variables: Mapping[str, str] | None = None,
+) -> tuple[dict[str, Any], list[str]]:
+    """Run the worker to its end. Returns its result and the log of the builder.
+
+    variables : of its environment, in addition.
+    Raises the worker's error, BuildError if it dies or exceeds `timeout_s`, OSError if it cannot write.
+    """
+    log: list[str] = []
+    last: dict[str, Any] = {}
+    end = time.monotonic() + (threading.TIMEOUT_MAX if timeout_s is None else timeout_s)
+    with (
+        tempfile.TemporaryFile() as given,  # an argument may not be that long
+        tempfile.TemporaryFile() as stderr,
+        _started({**job, "parent": os.getpid()}, given, stderr, variables or {}) as process,
+    ):
+        timer = threading.Timer(max(0, end - time.monotonic()), process.kill)
+        timer.start()
+        try:
+            for line in process.stdout or ():
+                with suppress(ValueError):  # half a line: the worker died while it wrote
+                    last = json.loads(line)
+                if "log" in last:
+                    log.append(last["log"])
+                elif "stage" in last and on_progress:
+                    on_progress(last["stage"])
+            process.wait()
+        except BaseException:
+            _cancel(process)
+            raise
+        finally:
+            timer.cancel()
+        stderr.seek(0)
+        ending = [*log, *stderr.read().decode(errors="replace").splitlines()][-10:]
+    if "done" in last:
+        return last["done"], log
+    if "os_error" in last:
+        raise OSError(*last["os_error"], str(job["engine"]))
+    if "error" in last:
+        kind, text = last["error"]
+        raise KINDS[kind](text)
+    status = process.returncode
+    how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}, no result"
+    if time.monotonic() >= end:
+        how = f"was stopped after {timeout_s:g} s"
+    raise BuildError(
+        f"the engine builder {how}; its last lines:" + "".join(f"\n  {line}" for line in ending or ["none"])
+    )
+
+
+def _started(
+    job: Mapping[str, object], given: IO[bytes], stderr: IO[bytes], variables: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    given.write(json.dumps(job).encode())
+    given.seek(0)
+    known = {**environment(), **variables}
+    return subprocess.Popen([*WORKER], stdin=given, stdout=subprocess.PIPE, stderr=stderr, env=known)
+
+
+def _cancel(process: subprocess.Popen[bytes]) -> None:
+    """Let the builder cancel through its progress monitor; kill it if that takes long."""
+    process.terminate()
+    try:
+        process.wait(PATIENCE_S)
+    except BaseException:  # another Ctrl-C too
+        process.kill()

@@ -1,0 +1,213 @@
+"""Parse and build with TensorRT or TensorRT-RTX, in the process of the worker. All of the API goes by name.
+
+A literal flag would mean another thing in another version: STRONGLY_TYPED is 1 in TensorRT 10 and 0 in 11.
+"""
+
+from __future__ import annotations
+
+import importlib
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from simam_deploy.engines.flavors import FLAVORS
+from simam_deploy.engines.options import flag, needed
+from simam_deploy.engines.parsed_blocks import parsed_blocks
+
+Tell = Callable[[str, object], None]
+Job = dict[str, Any]
+TELL_S = 0.2
+"""Time between two reports of progress."""
+
+
+class Refused(Exception):
+    """kind, text."""
+
+
+def build(job: Job, tell: Tell, cancelled: threading.Event) -> dict[str, object]:
+    """Build the engine of a job: flavor, model, engine, targets, profiles, functions, hint, options, cache.
+
+    Returns version, layers, their types, blocks, targets, seconds of the build. Raises Refused, and OSError for files
+    that cannot be written.
+    """
+    flavor = FLAVORS[job["flavor"]]
+    try:
+        trt = importlib.import_module(flavor.module)
+    except ImportError as error:
+        raise Refused(
+            "RuntimeUnavailable", f"no {flavor.title} here ({error}); install it with: {flavor.install}"
+        ) from error
+    title = f"{flavor.title} {trt.__version__}"
+    name = Path(job["model"]).name
+    for option, needs in needed(job["options"]):
+        if not has(trt, needs):
+            raise Refused("InputError", f"{title} has no {needs}, which {flag(option)} needs; leave it out")
+    targets = _targets(trt, title, job["targets"])
+    log = _logger(trt, tell)
+    builder = trt.Builder(log)
+    typed = trt.NetworkDefinitionCreationFlag.__members__["STRONGLY_TYPED"]
+    network = builder.create_network(1 << int(typed))
+
+    tell("stage", "parse")
+    _parse(trt, title, network, log, job)
+    config = builder.create_builder_config()
+    _set(trt, config, job["options"])
+    _set_targets(trt, title, config, targets)
+    if job["profiles"]:
+        profile = builder.create_optimization_profile()
+        for tensor, shapes in job["profiles"].items():
+            profile.set_shape(tensor, *shapes)
+        if config.add_optimization_profile(profile) < 0:
+            raise Refused("BuildError", f"{title} refuses the shapes {job['profiles']}")
+    cache = _timing_cache(config, job["options"].get("timing_cache"))
+    what = f"build {', '.join(targets)}" if targets else "build"
+    monitor = _monitor(trt, what, tell, cancelled)  # the config does not keep it
+    config.progress_monitor = monitor
+
+    tell("stage", what)
+    start = time.perf_counter()
+    engine = builder.build_serialized_network(network, config)
+    build_s = time.perf_counter() - start
+    if engine is None:
+        lines = "".join(f"\n  {line}" for line in log.lines[-10:])
+        raise Refused("BuildError", f"{title} built no engine from {name}:{lines}")
+    tell("stage", "write")
+    Path(job["engine"]).write_bytes(engine)
+    if cache is not None:
+        Path(job["cache"]).write_bytes(config.get_timing_cache().serialize())
+    return {
+        "version": trt.__version__,
+        "layers": network.num_layers,
+        "types": _types(network),
+        "blocks": parsed_blocks(trt, network, job["blocks"]),
+        "targets": targets,
+        "build_s": build_s,
+    }
+
+
+def has(trt: Any, name: str) -> bool:
+    """Whether an API has a name, as BuilderFlag.REFIT or IBuilderConfig.max_aux_streams."""
+    holder, _, member = name.partition(".")
+    return hasattr(getattr(trt, holder, None), member)
+
+
+def _targets(trt: Any, title: str, asked: list[str]) -> list[str]:
+    """In one order: the order is part of the bytes."""
+    if not asked:
+        return []
+    known = [name.lower() for name in trt.ComputeCapability.__members__ if name.startswith("SM")]
+    if unknown := [target for target in asked if target not in known]:
+        raise Refused("InputError", f"unknown target {', '.join(unknown)}; {title} builds for {', '.join(known)}")
+    return [target for target in known if target in asked]
+
+
+def _set_targets(trt: Any, title: str, config: Any, targets: list[str]) -> None:
+    if not targets:
+        return
+    config.num_compute_capabilities = len(targets)
+    for index, target in enumerate(targets):
+        if not config.set_compute_capability(getattr(trt.ComputeCapability, target.upper()), index):
+            raise Refused("BuildError", f"{title} does not take {target} as target {index}")
+
+
+def _logger(trt: Any, tell: Tell) -> Any:
+    class Log(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.lines: list[str] = []
+
+        def log(self, severity: Any, text: str) -> None:
+            if severity <= trt.ILogger.Severity.WARNING:
+                self.lines.append(f"{severity.name}: {text}")
+                tell("log", self.lines[-1])
+
+    return Log()
+
+
+def _monitor(trt: Any, what: str, tell: Tell, cancelled: threading.Event) -> Any:
+    """Reports the outermost phases, and cancels."""
+
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self.steps: dict[str, int] = {}
+            self.last = 0.0
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            if parent_phase is None:
+                self.steps[phase_name] = num_steps
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            if phase_name in self.steps and time.monotonic() - self.last > TELL_S:
+                self.last = time.monotonic()
+                tell("stage", f"{what}: {phase_name}, {step + 1} of {self.steps[phase_name]}")
+            return not cancelled.is_set()
+
+        def phase_finish(self, phase_name: str) -> None:
+            self.steps.pop(phase_name, None)
+
+    return Monitor()
+
+
+def _parse(trt: Any, title: str, network: Any, log: Any, job: Job) -> None:
+    name = Path(job["model"]).name
+    parser = trt.OnnxParser(network, log)
+    if taken := [function for function in job["functions"] if parser.supports_operator(function)]:
+        raise Refused(
+            "BuildError",
+            f"{name} has a function called {taken[0]}; {title} would use its own operator of "
+            "that name and not read the function; give the function another name, or inline it (onnx.inliner)",
+        )
+    if not parser.parse_from_file(job["model"]):
+        lines = "".join(f"\n  {parser.get_error(i)}" for i in range(parser.num_errors))
+        raise Refused("BuildError", f"{title} cannot parse {name}:{lines}{job['hint']}")
+
+
+def _set(trt: Any, config: Any, options: dict[str, Any]) -> None:
+    """Set what was asked for. The names were looked up before."""
+    flags = {"version_compatible": "VERSION_COMPATIBLE", "refit": "REFIT", "strip": "STRIP_PLAN"}
+    flags["sparse_weights"] = "SPARSE_WEIGHTS"
+    for option, value in options.items():
+        if option in flags:
+            config.set_flag(getattr(trt.BuilderFlag, flags[option]))
+        elif option == "workspace_mb":
+            config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, value << 20)
+        elif option == "tf32":
+            (config.set_flag if value else config.clear_flag)(trt.BuilderFlag.TF32)
+        elif option == "optimization_level":
+            config.builder_optimization_level = value
+        elif option == "hardware_compatible":
+            config.hardware_compatibility_level = getattr(trt.HardwareCompatibilityLevel, value.upper())
+        elif option == "profiling_verbosity":
+            config.profiling_verbosity = getattr(trt.ProfilingVerbosity, value.upper())
+        elif option == "max_aux_streams":
+            config.max_aux_streams = value
+        elif option == "max_tactics":
+            config.max_num_tactics = value
+
+
+def _timing_cache(config: Any, path: str | None) -> Any:
+    """The cache of the file, or a new one; None if none is asked for."""
+    if path is None:
+        return None
+    held = Path(path).read_bytes() if Path(path).exists() else b""
+    cache = config.create_timing_cache(held)
+    if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
+        raise Refused(
+            "InputError",
+            f"--timing-cache {path} is not a cache of this TensorRT and this GPU; delete it, or name another file",
+        )
+    return cache
+
+
+def _types(network: Any) -> dict[str, int]:
+    """Number of layers by kind and type of the first result, as "CONVOLUTION HALF"."""
+    found: Counter[str] = Counter()
+    for at in range(network.num_layers):
+        layer = network.get_layer(at)
+        dtype = layer.get_output(0).dtype.name if layer.num_outputs else "-"
+        found[f"{layer.type.name} {dtype}"] += 1
+    return dict(sorted(found.items()))

@@ -1,0 +1,101 @@
+"""Which builder is chosen, and the options that each refuses."""
+
+from pathlib import Path
+
+import pytest
+
+from simam_deploy.engines import flavors
+from simam_deploy.engines.builder import build_engine
+from simam_deploy.engines.flavors import FLAVORS, RTX, TENSORRT, chosen
+from simam_deploy.engines.options import COMPATIBILITIES, DEFAULTS, SETTINGS, VERBOSITIES, BuildOptions, needed
+from simam_deploy.errors import InputError, RuntimeUnavailable
+
+GIVEN = {
+    "workspace_mb": 64,
+    "optimization_level": 5,
+    "timing_cache": Path("times.cache"),
+    "version_compatible": True,
+    "hardware_compatible": COMPATIBILITIES[0],
+    "refit": True,
+    "strip": True,
+    "sparse_weights": True,
+    "tf32": False,
+    "profiling_verbosity": VERBOSITIES[2],
+    "max_aux_streams": 0,
+    "max_tactics": 10,
+}
+
+
+@pytest.fixture
+def both(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flavors, "find_spec", lambda name: object())
+
+
+@pytest.mark.usefixtures("both")
+def test_auto_goes_by_the_targets() -> None:
+    assert chosen("auto", ["sm86"]) == (RTX, "flavor: tensorrt_rtx, as targets are named")
+    assert chosen("auto", []) == (TENSORRT, "flavor: tensorrt, as no targets are named and tensorrt is installed")
+    assert chosen("tensorrt", []) == (TENSORRT, "")
+    assert chosen("tensorrt_rtx", ["sm86"]) == (RTX, "")
+
+
+@pytest.mark.usefixtures("both")
+@pytest.mark.parametrize(
+    ("name", "targets", "words"),
+    [
+        ("trt", [], "--flavor takes auto, tensorrt, tensorrt_rtx; got 'trt'"),
+        ("tensorrt", ["sm87"], r"takes no targets; asked for sm87\nleave --targets out, or build with --flavor"),
+        ("tensorrt_rtx", [], "no target to build for; name the GPU kinds"),
+    ],
+)
+def test_flavors_that_do_not_fit(name: str, targets: list[str], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        chosen(name, targets)
+
+
+@pytest.mark.parametrize("name", ["tensorrt", "tensorrt_rtx"])
+def test_a_builder_that_is_not_installed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flavors, "find_spec", lambda name: None)
+    with pytest.raises(RuntimeUnavailable, match=f"no {FLAVORS[name].title} here; install it with: pip install"):
+        chosen(name, ["sm86"] if name == "tensorrt_rtx" else [])
+
+
+def test_without_tensorrt_auto_asks_for_targets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flavors, "find_spec", lambda name: object() if name == "tensorrt_rtx" else None)
+    with pytest.raises(InputError, match="no target to build for"):
+        chosen("auto", [])
+
+
+def test_every_option_has_a_setting_and_names() -> None:
+    assert set(GIVEN) == set(SETTINGS) == set(vars(DEFAULTS))
+    assert DEFAULTS.asked() == {}
+    asked = BuildOptions(**GIVEN).asked()
+    assert asked == {**GIVEN, "timing_cache": "times.cache"}
+    names = dict(needed({"hardware_compatible": "ampere_plus", "profiling_verbosity": "none"}))
+    assert names == {
+        "hardware_compatible": "HardwareCompatibilityLevel.AMPERE_PLUS",
+        "profiling_verbosity": "ProfilingVerbosity.NONE",
+    }
+
+
+@pytest.mark.parametrize("option", [name for name, setting in SETTINGS.items() if setting.not_rtx])
+def test_rtx_refuses_what_has_no_effect(option: str, static: Path) -> None:
+    with pytest.raises(
+        InputError, match=rf"TensorRT-RTX has no --{option.replace('_', '-')}: .*\n.*--flavor tensorrt"
+    ):
+        build_engine(static, static.with_name("e"), targets=["sm86"], options=BuildOptions(**{option: GIVEN[option]}))
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"workspace_mb": 0}, "--workspace is 1 or more; got 0"),
+        ({"optimization_level": 6}, "--optimization-level takes 0, 1, 2, 3, 4, 5; got 6"),
+        ({"hardware_compatible": "all"}, "--hardware-compatible takes ampere_plus, same_compute_capability"),
+        ({"profiling_verbosity": "loud"}, "--profiling-verbosity takes layer_names_only, none, detailed"),
+        ({"max_aux_streams": -1}, "--max-aux-streams is 0 or more"),
+    ],
+)
+def test_options_that_cannot_be(given: dict, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        BuildOptions(**given)
