@@ -13,7 +13,7 @@ from simam_deploy.cli import render
 from simam_deploy.cli.choices import one_of
 from simam_deploy.cli.options import FileArgument, JsonOption, LimitsOption, OutputOption, QuietOption, parts
 from simam_deploy.engines.flavors import FLAVORS
-from simam_deploy.engines.options import COMPATIBILITIES, VERBOSITIES, BuildOptions
+from simam_deploy.engines.options import COMPATIBILITIES, VERBOSITIES
 from simam_deploy.text import counted
 
 EXAMPLE = "build net.onnx -o net.engine --targets sm86,sm89"
@@ -72,20 +72,18 @@ def build(
             flavor=flavor,
             targets=parts(targets),
             shapes=parse_shapes(shapes or []),
-            options=BuildOptions(
-                workspace_mb=workspace,
-                optimization_level=optimization_level,
-                timing_cache=timing_cache,
-                version_compatible=version_compatible,
-                hardware_compatible=hardware_compatible,
-                refit=refit,
-                strip=strip,
-                sparse_weights=sparse_weights,
-                tf32=tf32,
-                profiling_verbosity=profiling_verbosity,
-                max_aux_streams=max_aux_streams,
-                max_tactics=max_tactics,
-            ),
+            workspace_mb=workspace,
+            optimization_level=optimization_level,
+            timing_cache=timing_cache,
+            version_compatible=version_compatible,
+            hardware_compatible=hardware_compatible,
+            refit=refit,
+            strip=strip,
+            sparse_weights=sparse_weights,
+            tf32=tf32,
+            profiling_verbosity=profiling_verbosity,
+            max_aux_streams=max_aux_streams,
+            max_tactics=max_tactics,
             on_progress=say,
             timeout_s=timeout,
             memory_mb=memory,

@@ -23,7 +23,7 @@ from simam_deploy import __version__
 from simam_deploy.artifacts import manifest
 from simam_deploy.artifacts.atomic import refuse_overwriting_inputs, staging
 from simam_deploy.engines import flavors
-from simam_deploy.engines.options import DEFAULTS, BuildOptions, refuse_without_effect
+from simam_deploy.engines.options import BuildOptions, refuse_without_effect
 from simam_deploy.engines.refusals import refuse_much, refuse_unknown_nodes
 from simam_deploy.engines.run_worker import run_worker
 from simam_deploy.engines.shape_ranges import Given, ShapeRange, profiles_of, shape_range
@@ -69,11 +69,11 @@ def build_engine(
     flavor: str = flavors.AUTO,
     targets: Sequence[str] = (),
     shapes: Mapping[str, Given] | None = None,
-    options: BuildOptions = DEFAULTS,
     on_progress: Callable[[str], None] | None = None,
     timeout_s: float | None = None,
     memory_mb: int | None = None,
     limits: bool = True,
+    **options: Any,
 ) -> EngineReport:
     """Build `engine_path` and `<engine_path>.json` from the ONNX file `model_path`.
 
@@ -81,7 +81,7 @@ def build_engine(
     targets : of TensorRT-RTX, GPU kinds such as "sm86" (compute capability 8.6).
     shapes : for each input with a dynamic size its sizes, as (1, 3, 224, 224), or three of them: the smallest, the
     best and the largest.
-    options : settings of the builder. One that this builder lacks, or takes without effect, is refused.
+    options : settings of the builder, see BuildOptions. One that it lacks, or takes without effect, is refused.
     on_progress : called with "parse", "build sm86, sm89", the steps of that, and "write".
     timeout_s : of the builder process.  memory_mb : that it may write, by default as much as the machine has.
     limits : refuse more than MOST_NODES nodes, and more than MOST_FOLDED folded numbers.
@@ -93,7 +93,8 @@ def build_engine(
 
     model_path, engine_path = Path(model_path), Path(engine_path)
     chosen, note = flavors.chosen(flavor, targets)
-    asked = options.asked()
+    settings = BuildOptions.of(options)
+    asked = settings.asked()
     if chosen is flavors.RTX:
         refuse_without_effect(asked)
     model, graph = onnx_file.both(model_path)
@@ -116,8 +117,8 @@ def build_engine(
     with ExitStack() as stack:
         staged = stack.enter_context(staging(engine_path))
         job |= {"engine": str(staged)}
-        if options.timing_cache is not None:
-            job |= {"cache": str(stack.enter_context(staging(options.timing_cache)))}
+        if settings.timing_cache is not None:
+            job |= {"cache": str(stack.enter_context(staging(settings.timing_cache)))}
         done, log = run_worker(job, on_progress, timeout_s)
         report = EngineReport(
             path=engine_path,

@@ -5,7 +5,7 @@ Types are no options: networks are strongly typed, and the file has the types.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -57,13 +57,19 @@ class BuildOptions:
             if value is not None and value not in known:
                 raise InputError(f"{flag(name)} takes {', '.join(map(str, known))}; got {value!r}")
 
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> BuildOptions:
+        """From keywords; a path may be a string. Raises InputError for an unknown one."""
+        known = [field.name for field in fields(cls)]
+        if unknown := sorted(set(given) - set(known)):
+            raise InputError(f"a build has no option {unknown[0]!r}; there are {', '.join(known)}")
+        cache = given.get("timing_cache")
+        return cls(**{**given, "timing_cache": None if cache is None else Path(cache)})
+
     def asked(self) -> dict[str, Any]:
         """The options that are not at their default, for JSON."""
         given = ((field.name, getattr(self, field.name), field.default) for field in fields(self))
         return {name: str(v) if isinstance(v, Path) else v for name, v, default in given if v != default}
-
-
-DEFAULTS = BuildOptions()
 
 
 @dataclass(frozen=True)

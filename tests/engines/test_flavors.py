@@ -7,7 +7,7 @@ import pytest
 from simam_deploy.engines import flavors
 from simam_deploy.engines.builder import build_engine
 from simam_deploy.engines.flavors import FLAVORS, RTX, TENSORRT, chosen
-from simam_deploy.engines.options import COMPATIBILITIES, DEFAULTS, SETTINGS, VERBOSITIES, BuildOptions, needed
+from simam_deploy.engines.options import COMPATIBILITIES, SETTINGS, VERBOSITIES, BuildOptions, needed
 from simam_deploy.errors import InputError, RuntimeUnavailable
 
 GIVEN = {
@@ -67,9 +67,9 @@ def test_without_tensorrt_auto_asks_for_targets(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_every_option_has_a_setting_and_names() -> None:
-    assert set(GIVEN) == set(SETTINGS) == set(vars(DEFAULTS))
-    assert DEFAULTS.asked() == {}
-    asked = BuildOptions(**GIVEN).asked()
+    assert set(GIVEN) == set(SETTINGS) == set(vars(BuildOptions()))
+    assert BuildOptions.of({}).asked() == {}
+    asked = BuildOptions.of({**GIVEN, "timing_cache": "times.cache"}).asked()
     assert asked == {**GIVEN, "timing_cache": "times.cache"}
     names = dict(needed({"hardware_compatible": "ampere_plus", "profiling_verbosity": "none"}))
     assert names == {
@@ -83,7 +83,7 @@ def test_rtx_refuses_what_has_no_effect(option: str, static: Path) -> None:
     with pytest.raises(
         InputError, match=rf"TensorRT-RTX has no --{option.replace('_', '-')}: .*\n.*--flavor tensorrt"
     ):
-        build_engine(static, static.with_name("e"), targets=["sm86"], options=BuildOptions(**{option: GIVEN[option]}))
+        build_engine(static, static.with_name("e"), targets=["sm86"], **{option: GIVEN[option]})
 
 
 @pytest.mark.parametrize(
@@ -94,8 +94,9 @@ def test_rtx_refuses_what_has_no_effect(option: str, static: Path) -> None:
         ({"hardware_compatible": "all"}, "--hardware-compatible takes ampere_plus, same_compute_capability"),
         ({"profiling_verbosity": "loud"}, "--profiling-verbosity takes layer_names_only, none, detailed"),
         ({"max_aux_streams": -1}, "--max-aux-streams is 0 or more"),
+        ({"fp16": True}, "a build has no option 'fp16'; there are workspace_mb, optimization_level"),
     ],
 )
 def test_options_that_cannot_be(given: dict, words: str) -> None:
     with pytest.raises(InputError, match=words):
-        BuildOptions(**given)
+        BuildOptions.of(given)
