@@ -9,7 +9,7 @@ LOCKED := $(shell command -v flock >/dev/null && echo flock build/native.lock)
 CPP = $(shell find benchmarks plugins tests -name '*.[ch]' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: demo test hostile fix lint lint-python lint-cpp lint-types lint-github bench bench-cpu bench-engines peers gpu wheel headers clean docs
+.PHONY: demo test trt-api hostile fix lint lint-python lint-cpp lint-types lint-github bench bench-cpu bench-engines peers gpu wheel headers clean docs
 .PHONY: native native-checks native-tests native-if-possible native-cuda native-cuda-check native-cuda-budget
 
 .venv/installed: pyproject.toml constraints.txt
@@ -23,13 +23,18 @@ demo: native-if-possible
 
 # Two processes: on two cores as fast as they are, and the few tests that take 2 GiB and more fit beside each other.
 # At its end, the slowest tests.
-test: native-tests native-cuda-check
+test: native-tests native-cuda-check trt-api
 	$(BIN)/python -m pytest -n 2 --dist worksteal --durations 15 --durations-min 5
 
 # Every file made to do harm, in every command, and 5,000 mutants of small files; test has a part of both.
 hostile: .venv/installed
 	SIMAM_HOSTILE=1 $(BIN)/python -m pytest tests/test_hostile.py
 	cd tests && ../$(BIN)/python -m fuzz 5000
+
+# The Python API of seven versions of TensorRT, over TensorRT-RTX. A version that cannot be had is named and left out.
+trt-api: .venv/installed
+	@mkdir -p build
+	@PYTHONPATH=tests $(LOCKED) $(BIN)/python -m trt_api.install
 
 # The kernels' own tests, in C++.
 native-tests: native-if-possible

@@ -26,7 +26,7 @@ RANKS = [
 RANK = {room: rank for rank, rooms in enumerate(RANKS) for room in rooms}
 ANYWHERE = {"__version__"}
 """Of the package itself, which is above all its rooms."""
-NO_ROOM = {"helpers", "collection", "hostile", "fuzz", "yolo", "plugins", "benchmarks", "docs"}
+NO_ROOM = {"helpers", "collection", "hostile", "fuzz", "yolo", "plugins", "benchmarks", "docs", "trt_api"}
 """Folders of tests/ that mirror no room."""
 
 
