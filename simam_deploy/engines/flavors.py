@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 
+from simam_deploy.engines import api_table
 from simam_deploy.errors import InputError, RuntimeUnavailable
 
 
@@ -13,7 +14,7 @@ from simam_deploy.errors import InputError, RuntimeUnavailable
 class Flavor:
     """name : as --flavor takes it.  module : to import.  title : in messages.  install : how to get it."""
 
-    name: str
+    name: api_table.Flavor
     module: str
     title: str
     install: str
@@ -26,7 +27,7 @@ class Flavor:
 
 TENSORRT = Flavor("tensorrt", "tensorrt", "TensorRT", "pip install tensorrt, or the package of your JetPack")
 RTX = Flavor("tensorrt_rtx", "tensorrt_rtx", "TensorRT-RTX", 'pip install "simam-deploy[tensorrt-rtx]"')
-FLAVORS = {flavor.name: flavor for flavor in (TENSORRT, RTX)}
+FLAVORS: dict[str, Flavor] = {flavor.name: flavor for flavor in (TENSORRT, RTX)}
 AUTO = "auto"
 
 

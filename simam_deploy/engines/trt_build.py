@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from simam_deploy.engines.api_table import since
 from simam_deploy.engines.flavors import FLAVORS
 from simam_deploy.engines.options import flag, needed
 from simam_deploy.engines.parsed_blocks import parsed_blocks
@@ -44,7 +45,8 @@ def build(job: Job, tell: Tell, cancelled: threading.Event) -> dict[str, object]
     name = Path(job["model"]).name
     for option, needs in needed(job["options"]):
         if not has(trt, needs):
-            raise Refused("InputError", f"{title} has no {needs}, which {flag(option)} needs; leave it out")
+            there = f"{flag(option)} needs {since(needs, flavor.name)}"
+            raise Refused("InputError", f"{title} has no {needs}: {there}; leave it out")
     targets = _targets(trt, title, job["targets"])
     log = _logger(trt, tell)
     builder = trt.Builder(log)
