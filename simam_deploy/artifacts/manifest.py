@@ -1,11 +1,13 @@
 """Manifest `<file>.json` of each written file: content, origin, versions, figures.
 
 The part that does not depend on time and origin (form, blocks, λ) is also in the file itself, as the ONNX metadata
-property `simam_deploy`. The manifest holds the SHA-256 of the file and of its weight file, if any.
+property `simam_deploy`. The manifest holds the SHA-256 of the file and of its weight file, if any, and of its own
+content.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import platform
@@ -21,10 +23,12 @@ from simam_deploy.errors import InputError
 PROPERTY = "simam_deploy"
 """Property of the ONNX file, and first key of a manifest, which identifies it as ours."""
 SUFFIX = ".json"
-LARGEST = 64 * 2**20
-"""Upper bound on the bytes read of a manifest."""
+LARGEST = 16 * 2**20
+"""Upper bound on the bytes read of a manifest. As objects in memory these are many times as much."""
 _DATA = re.compile(r"[^/\\]+\.[0-9a-f]{16}\.data", re.DOTALL)
 SPECIALISED = "specialised"
+CONTENT = "content_sha256"
+"""Key of the hash of a manifest's own content."""
 _OLD_MODEL = {"version", "form", "blocks", "source", "versions", "parity"}
 _OLD_BLOCK = {"node", "shape", "dtype", "e_lambda"}
 _OLD_ENGINE = {"source", "engine", "targets", "profiles", "strongly_typed", "versions"}
@@ -68,20 +72,39 @@ def record(made: Record, source: Record, packages: Sequence[str]) -> Record:
 def write(manifest: Record, beside: Path) -> None:
     """Write `<beside>.json` for the existing file `beside` and its weights, inside `atomic.staging`."""
     held = [{"file": path.name, "sha256": _sha256(path)} for path in (beside, *_data_files(beside))]
-    text = as_json({PROPERTY: "manifest", **manifest, "files": held}) + "\n"
+    record = finite({PROPERTY: "manifest", **manifest, "files": held})
+    text = as_json({**record, CONTENT: content_sha256(record)}) + "\n"
     beside.with_name(beside.name + SUFFIX).write_text(text, encoding="utf-8")
+
+
+def content_sha256(manifest: Record) -> str:
+    """SHA-256 of all keys but CONTENT, as JSON with sorted keys. It shows edits, and is no signature."""
+    rest = {key: value for key, value in manifest.items() if key != CONTENT}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def read(beside: Path) -> Record | None:
     """Read the manifest `<beside>.json`; None without a manifest of ours."""
+    return read_or_why(beside)[0]
+
+
+def read_or_why(beside: Path) -> tuple[Record | None, str]:
+    """The manifest `<beside>.json` and "", or None and the reason why there is none."""
+    place = beside.with_name(beside.name + SUFFIX)
     try:
-        with opened(beside.with_name(beside.name + SUFFIX)) as stream:
-            held = json.loads(stream.read(LARGEST))
-    except (InputError, ValueError, RecursionError):
-        return None
-    if not isinstance(held, dict):
-        return None
-    return held if held.get(PROPERTY) == "manifest" or _is_old(held) else None
+        with opened(place) as stream:
+            text = stream.read(LARGEST + 1)
+        if len(text) > LARGEST:
+            return None, f"{place} is larger than {LARGEST >> 20} MiB"
+        held = json.loads(text)
+        if not isinstance(held, dict) or not (held.get(PROPERTY) == "manifest" or _is_old(held)):
+            return None, f"{place} is no manifest of simam-deploy"
+        finite(held)  # one that is nested too deeply to be printed again is damaged, too
+    except InputError as error:
+        return None, str(error)
+    except (ValueError, RecursionError):
+        return None, f"{place} is not JSON, or is damaged"
+    return held, ""
 
 
 def _is_old(held: Record) -> bool:
@@ -103,7 +126,8 @@ def disagreements(path: Path) -> list[str]:
     Reads the files that the manifest names, at most two.
     """
     home = path.resolve()  # where it was written: see files.staging
-    held = (read(home) or {}).get("files")
+    record = read(home) or {}
+    held = record.get("files")
     entries = held if isinstance(held, list) else []
     if len(entries) > 2:  # each is a file to read through
         return [
@@ -121,6 +145,8 @@ def disagreements(path: Path) -> list[str]:
                     found.append(f"{home.name}{SUFFIX} is of another {home.name if at == 0 else name}")
         except OSError as error:
             found.append(f"{home.name}{SUFFIX} names {name}, which cannot be read: {error.strerror}")
+    if not found and CONTENT in record and record[CONTENT] != content_sha256(record):
+        found.append(f"{home.name}{SUFFIX} was edited after it was written")
     return found
 
 

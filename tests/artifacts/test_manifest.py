@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -115,3 +116,44 @@ def test_a_manifest_of_many_files_is_not_believed(tmp_path: Path, monkeypatch: p
     found = manifest.disagreements(path)
     assert len(read) <= 2
     assert found == ["m.onnx.json names 1002 files; ours name the model and at most one with its weights"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [('"function"', '"primitive"'), ('"form":', '"more": 1, "form":'), ("null", "NaN"), ("[1, 2]", "[1.0, 2]")],
+)
+def test_an_edited_manifest_is_named(old: str, new: str, tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(b"a model")
+    manifest.write({"form": "function", "e_lambda": float("nan"), "shape": (1, 2), "x": "\udc80λ"}, path)
+    assert manifest.disagreements(path) == []
+    beside = tmp_path / "m.onnx.json"
+    held = json.loads(beside.read_text())
+    text = json.dumps(dict(reversed(held.items())))  # the same content
+    beside.write_text(text)
+    assert manifest.disagreements(path) == []
+    assert text.count(old) == 1
+    beside.write_text(text.replace(old, new))
+    assert manifest.disagreements(path) == ["m.onnx.json was edited after it was written"]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (None, "there is no file .*m.onnx.json"),
+        (b'{"simam_deploy": "manifest"', "is not JSON, or is damaged"),
+        (b"\xff\xfe\x00", "is not JSON, or is damaged"),
+        (b'{"simam_deploy": "manifest", "a": 1' + b"0" * 5000 + b"}", "is not JSON, or is damaged"),
+        (b'{"simam_deploy": "manifest", "a": ' + b"[" * 900 + b"]" * 900 + b"}", "is not JSON, or is damaged"),
+        (b"[" * 100_000, "is not JSON, or is damaged"),
+        (b"[1]", "is no manifest of simam-deploy"),
+        (b'{"simam_deploy": "manifest"}' + b" " * manifest.LARGEST, "is larger than 16 MiB"),
+    ],
+    ids=["none", "cut", "no text", "a huge number", "deep", "deeper", "foreign", "large"],
+)
+def test_why_there_is_no_manifest(text: bytes | None, why: str, tmp_path: Path) -> None:
+    if text is not None:
+        (tmp_path / "m.onnx.json").write_bytes(text)
+    held, said = manifest.read_or_why(tmp_path / "m.onnx")
+    assert held is None
+    assert re.search(why, said)
