@@ -56,8 +56,8 @@ def list_of(names: Sequence[str]) -> Complete:
     return complete
 
 
-def file_of(suffix: str) -> Complete:
-    """Complete paths of files with that suffix. Without a match, shells complete any path."""
+def file_of(*suffixes: str) -> Complete:
+    """Complete paths of files with one of these suffixes. Without a match, shells complete any path."""
 
     def complete(incomplete: str) -> list[str]:
         folder, slash, start = incomplete.rpartition("/")
@@ -67,7 +67,7 @@ def file_of(suffix: str) -> Complete:
             return []
         found = [path for path in found if path.name.startswith(start) and (start or path.name[0] != ".")]
         folders = [path for path in found if path.is_dir()]
-        files = [path for path in found if path.suffix == suffix and path not in folders]
+        files = [path for path in found if path.suffix in suffixes and path not in folders]
         names = [path.name for path in files] + [f"{path.name}/" for path in folders if files]
         return [f"{folder}{slash}{name}" for name in names]
 

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import typer
+
 from simam_deploy.cli import render
-from simam_deploy.cli.options import FileArgument, JsonOption, QuietOption
+from simam_deploy.cli.options import InspectedArgument, JsonOption, QuietOption
 
 EXAMPLE = "inspect yolo.onnx"
 
 
-def inspect(file: FileArgument, as_json: JsonOption = False, quiet: QuietOption = False) -> None:
-    """List the SimAM blocks of an ONNX file, and what comes close to one."""
+def inspect(file: InspectedArgument, as_json: JsonOption = False, quiet: QuietOption = False) -> None:
+    """List the SimAM blocks of an ONNX file, and what comes close to one; or compare an engine with its manifest."""
+    from simam_deploy.engines.inspection import is_engine
+
+    if is_engine(file):
+        _inspect_engine(file, as_json, quiet)
+        return
     from simam_deploy.compare import inspection
 
     with render.progress(quiet) as say:
@@ -38,3 +47,21 @@ def inspect(file: FileArgument, as_json: JsonOption = False, quiet: QuietOption 
     )
     render.near_misses(seen.found.near_misses)
     render.verdict(seen.verdict)
+
+
+def _inspect_engine(file: Path, as_json: bool, quiet: bool) -> None:
+    from simam_deploy.engines import inspection
+
+    with render.progress(quiet) as say:
+        seen = inspection.inspect(file, on_progress=say)
+    if as_json:
+        render.json(seen.as_dict())
+    else:
+        render.lines([seen.summary])
+        if seen.manifest is not None:
+            render.table(f"{file}.json", *seen.table)
+        render.lines(seen.log, "log of the builder:")
+        render.lines(seen.disagreements, "disagreements:")
+        render.verdict(seen.verdict)
+    if seen.disagreements:
+        raise typer.Exit(1)

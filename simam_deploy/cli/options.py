@@ -49,6 +49,15 @@ FileArgument = Annotated[
         help="An ONNX file.", show_default=False, callback=_there, autocompletion=choices.file_of(".onnx")
     ),
 ]
+InspectedArgument = Annotated[
+    Path,
+    typer.Argument(
+        help="An ONNX file, or an engine.",
+        show_default=False,
+        callback=_there,
+        autocompletion=choices.file_of(".onnx", ".engine"),
+    ),
+]
 FilesArgument = Annotated[
     list[Path],
     typer.Argument(

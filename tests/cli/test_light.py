@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.made_engine import engine
 
 import simam_deploy
 
@@ -91,3 +92,8 @@ def test_it_would_be_seen(tmp_path: Path) -> None:
     status, heavy = imported(tmp_path, "inspect text.onnx")
     assert status == 2
     assert {"numpy", "onnx", "onnx_ir", "simam_deploy.formula"} <= heavy
+
+
+def test_an_engine_is_read_without_a_framework(tmp_path: Path) -> None:
+    engine(tmp_path / "net.engine")
+    assert imported(tmp_path, "inspect net.engine -q") == (0, set())

@@ -1,11 +1,15 @@
-"""A file of fixed sizes, one of dynamic sizes with SimAM in it, and the versions of TensorRT."""
+"""A file of fixed sizes, one of dynamic sizes with SimAM in it, the versions of TensorRT, and engines."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import trt_api
 from helpers.graphs import BODY
+from helpers.made_engine import engine
 from helpers.small_onnx import CALL, save
+
+from simam_deploy.engines.builder import build_engine
 
 
 @pytest.fixture
@@ -26,3 +30,15 @@ def trt_version(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         pytest.skip(reason)
     monkeypatch.setenv("PYTHONPATH", trt_api.path_for(version))
     return version
+
+
+@pytest.fixture(params=["made", "built"])
+def whole(request: pytest.FixtureRequest, tmp_path: Path, static: Path) -> Path:
+    """An engine and its manifest: one made by a test, and one that is really built."""
+    path = tmp_path / "model.engine"
+    if request.param == "made":
+        return engine(path)
+    if find_spec("tensorrt_rtx") is None:
+        pytest.skip("tensorrt_rtx is not installed")
+    build_engine(static, path, targets=["sm86", "sm89"])
+    return path
