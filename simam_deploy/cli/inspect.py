@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from simam_deploy.cli import render
 from simam_deploy.cli.options import InspectedArgument, JsonOption, QuietOption
+
+if TYPE_CHECKING:
+    from simam_deploy.compare.inspection import Inspection
 
 EXAMPLE = "inspect yolo.onnx"
 
@@ -23,9 +27,12 @@ def inspect(file: InspectedArgument, as_json: JsonOption = False, quiet: QuietOp
 
     with render.progress(quiet) as say:
         seen = inspection.inspect(file, on_progress=say)
-    if as_json:
-        render.json(seen.as_dict())
-        return
+    render.json(seen.as_dict()) if as_json else _print(file, seen)
+    if seen.disagreements:
+        raise typer.Exit(1)
+
+
+def _print(file: Path, seen: Inspection) -> None:
     weights = seen.weight_bytes / 2**20
     render.lines([f"{file}: opset {seen.opset}, IR {seen.ir_version}, {weights:.1f} MiB of weights"])
     if mark := seen.specialised:

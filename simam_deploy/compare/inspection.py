@@ -16,6 +16,7 @@ from simam_deploy.graph import onnx_file
 from simam_deploy.match import find
 from simam_deploy.rewrite.restore_lambda import rounded_lambda
 from simam_deploy.runtimes import KernelUse
+from simam_deploy.text import counted
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,9 @@ class Inspection:
 
     @property
     def verdict(self) -> str:
-        """In one line, how many blocks were found."""
-        return self.found.verdict
+        """In one line, how many blocks were found, and whether the manifest is of another file."""
+        wrong = f"FAILED: {counted(len(self.disagreements), 'disagreement')}; " if self.disagreements else ""
+        return wrong + self.found.verdict
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""

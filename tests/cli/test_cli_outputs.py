@@ -37,12 +37,19 @@ def test_a_link_is_written_through_and_inspect_follows_it(folder: Path, run: Run
     assert run("fuse fixed.onnx -o new.onnx --form function")[0] == 0
     assert (folder / "new.onnx").is_symlink()
     assert sorted(path.name for path in (folder / "v").iterdir()) == ["1.onnx", "1.onnx.json"]
-    assert "is of another" not in run("inspect new.onnx")[1]
+    status, out, _ = run("inspect new.onnx")
+    assert status == 0
+    assert "is of another" not in out
     assert json.loads(run("inspect new.onnx --json")[1])["disagreements"] == []
     (folder / "v/1.onnx").write_bytes((folder / "fixed.onnx").read_bytes())
     words = "1.onnx.json is of another 1.onnx"
-    assert words in run("inspect new.onnx")[1].splitlines()
-    assert json.loads(run("inspect new.onnx --json")[1])["disagreements"] == [words]
+    status, out, _ = run("inspect new.onnx")
+    assert status == 1
+    assert words in out.splitlines()
+    assert out.splitlines()[-1].startswith("FAILED: 1 disagreement; found: ")
+    status, out, _ = run("inspect new.onnx --json")
+    assert status == 1
+    assert json.loads(out)["disagreements"] == [words]
 
 
 @pytest.mark.parametrize("place", ["/dev/null", "/dev/stdout"])
