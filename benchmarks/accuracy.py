@@ -94,7 +94,7 @@ def _scenes() -> tuple[Array, ScoreSession]:
     images, truths = data.test_set(data.TEST_SCENES)
 
     def score(session: Session) -> float:
-        found: list[metrics.Found] = []
+        found: list[metrics.Detections] = []
         for start in range(0, len(images), BATCH):
             found += metrics.decode(_run(session, images[start : start + BATCH]))
         return metrics.mean_average_precision(found, truths)

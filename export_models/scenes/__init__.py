@@ -44,9 +44,9 @@ def build() -> tuple[nn.Module, Tensor]:
     return net.eval(), ground + ink * (0.9 - ground)
 
 
-def detect(net: nn.Module, images: metrics.Floats, batch: int = 32) -> list[metrics.Found]:
-    """Digits that the network finds in PyTorch on images (N, 3, H, W): one `Found` per image."""
-    found: list[metrics.Found] = []
+def detect(net: nn.Module, images: metrics.Floats, batch: int = 32) -> list[metrics.Detections]:
+    """Digits that the network finds in PyTorch on images (N, 3, H, W): one `Detections` per image."""
+    found: list[metrics.Detections] = []
     with torch.no_grad():
         for part in torch.from_numpy(images).split(batch):
             found += metrics.decode([y.numpy() for y in net(part)])

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from simam_deploy.compare.boxes import Floats, Found, overlaps, suppressed
+from simam_deploy.compare.boxes import Detections, Floats, overlaps, suppressed
 
-__all__ = ["Floats", "Found", "Truth", "decode", "mean_average_precision", "overlaps"]
+__all__ = ["Detections", "Floats", "Truth", "decode", "mean_average_precision", "overlaps"]
 
 STRIDES = 8, 16
 """Pixels per cell of the two levels."""
@@ -32,8 +32,8 @@ class Truth(NamedTuple):
 
 def decode(
     outputs: Sequence[ArrayLike], *, threshold: float = 0.05, iou: float = 0.5, limit: int = 100
-) -> list[Found]:
-    """One `Found` per image, from the network's four outputs in order (see the package).
+) -> list[Detections]:
+    """One `Detections` per image, from the network's four outputs in order (see the package).
 
     Each cell proposes its best label if the score exceeds `threshold`. Of proposals that overlap by more than `iou`
     the surest stays, whatever their labels: an object has one name. At most `limit` remain. Cells with a NaN or an
@@ -46,12 +46,12 @@ def decode(
     logits = np.concatenate([_cells(raw) for raw in maps[1::2]], axis=1)
     scores = 1 / (1 + np.exp(-np.clip(logits, -80, 80)))
     return [
-        suppressed(Found(b, s.max(axis=1), s.argmax(axis=1)), threshold, iou, limit)
+        suppressed(Detections(b, s.max(axis=1), s.argmax(axis=1)), threshold, iou, limit)
         for b, s in zip(boxes, scores, strict=True)
     ]
 
 
-def mean_average_precision(results: Sequence[Found], truths: Sequence[Truth], iou: float = 0.5) -> float:
+def mean_average_precision(results: Sequence[Detections], truths: Sequence[Truth], iou: float = 0.5) -> float:
     """The mean over classes of the average precision, from 0 to 1; a class without truths does not count.
 
     Per class, from the surest detection of all images down: each takes the free truth of its image that it overlaps
@@ -66,7 +66,7 @@ def mean_average_precision(results: Sequence[Found], truths: Sequence[Truth], io
     return float(np.mean([_average_precision(results, truths, label, iou) for label in classes]))
 
 
-def _average_precision(results: Sequence[Found], truths: Sequence[Truth], label: int, iou: float) -> float:
+def _average_precision(results: Sequence[Detections], truths: Sequence[Truth], label: int, iou: float) -> float:
     scores: list[float] = []
     hits: list[bool] = []
     total = 0

@@ -92,12 +92,10 @@ def verify(
         if limits:
             refuse_many_parts(file, proto)
     kinds = {file: precision_of(model) for file, model in models.items()}
-    if kinds[paths[0]].quantised and against is None:
-        raise InputError(
-            f"{paths[0]} is quantised, and its roundings are a part of it: nothing says what it should compute\n"
-            f"compare it with the float file that it was made of: verify FLOAT.onnx {paths[0].name}"
-        )
+    if against is None:
+        _refuse_as_truth(paths, kinds)
     run_on = {file: names if runtimes else runtimes_for(kind, names, provider) for file, kind in kinds.items()}
+    inputs = [inputs] if isinstance(inputs, str) else inputs
     named = [] if isinstance(inputs, Mapping) else [Path(name) for name in inputs]
     held = [each for file, model in models.items() for each in onnx_file.weight_files(model, file)]
     read = [*paths, *held, *(name for name in named if name.is_file())]
@@ -163,6 +161,22 @@ def verify(
 
         page(drawn, say)
     return found
+
+
+def _refuse_as_truth(paths: Sequence[Path], kinds: Mapping[Path, Precision]) -> None:
+    """Raise InputError if the first file, the truth of the others, is less precise than one of them."""
+    first, name = kinds[paths[0]], paths[0].name
+    if first.quantised:
+        raise InputError(
+            f"{paths[0]} is quantised, and its roundings are a part of it: nothing says what it should compute\n"
+            f"compare it with the float file that it was made of: verify FLOAT.onnx {name}"
+        )
+    wider = next((file for file in paths if not (kinds[file].low or kinds[file].quantised)), None)
+    if first.low and wider is not None:
+        raise InputError(
+            f"{paths[0]} is {first.name}, and {wider} is float32: the first file is the truth of the others\n"
+            f"name the float32 file first: verify {wider.name} {name}"
+        )
 
 
 def _beside(

@@ -22,11 +22,12 @@ SUPPRESSED = 0.7
 SAME = 0.5
 """Overlap from which boxes of two runs agree, as in mAP@0.5."""
 MOST = 300
+ROWS = "rows"
 LARGEST_LABEL = 1 << 16
 """Labels are integers up to it; more would be coordinates."""
 
 
-class Found(NamedTuple):
+class Detections(NamedTuple):
     """Objects found on one image, the surest first: boxes (n, 4), scores (n,) from 0 to 1, labels (n,)."""
 
     boxes: Floats
@@ -39,11 +40,11 @@ def agreement(pairs: Sequence[tuple[Array, Array]]) -> float | None:
 
     pairs : for each feed, the output of one run and that of the truth, floats. Two boxes agree with one label and an
     overlap (intersection over union) of SAME or more. Only boxes of a score above SURE count.
-    None if the truth holds no boxes of a kind that `_found` knows, or if neither run is sure of any.
+    None if the truth holds no boxes of a kind that `kind_of` knows, or if neither run is sure of any.
     """
     matched = total = 0
     for got, true in pairs:
-        kind = _kind(true)
+        kind = kind_of(true)
         if not kind or got.shape != true.shape:
             return None
         for ours, theirs in zip(_found(got, kind), _found(true, kind), strict=True):
@@ -61,7 +62,7 @@ def overlaps(a: Floats, b: Floats) -> Floats:
     return shares
 
 
-def suppressed(found: Found, threshold: float, iou: float, limit: int, *, by_label: bool = False) -> Found:
+def suppressed(found: Detections, threshold: float, iou: float, limit: int, *, by_label: bool = False) -> Detections:
     """Non-maximum suppression: of boxes that overlap by more than `iou` the surest stays.
 
     by_label : only among those of one label.
@@ -75,10 +76,10 @@ def suppressed(found: Found, threshold: float, iou: float, limit: int, *, by_lab
         kept.append(int(first))
         apart = overlaps(found.boxes[first][None], found.boxes[rest])[0] <= iou
         waiting = rest[apart | (found.labels[rest] != found.labels[first])] if by_label else rest[apart]
-    return Found(found.boxes[kept], found.scores[kept], found.labels[kept])
+    return Detections(found.boxes[kept], found.scores[kept], found.labels[kept])
 
 
-def _kind(true: Array) -> str:
+def kind_of(true: Array) -> str:
     """How an output holds boxes, or "" if it does not.
 
     rows    : (N, boxes, 6) of left, top, right, bottom, score, label, as YOLO models end that need no suppression.
@@ -88,31 +89,43 @@ def _kind(true: Array) -> str:
         return ""
     label = wide[..., 5] if true.shape[2] == 6 else np.full(1, -1.0)
     if np.array_equal(label, np.clip(np.round(label), 0, LARGEST_LABEL)) and _are_scores(wide[..., 4]):
-        return "rows"
+        return ROWS
     columns = 4 < true.shape[1] < true.shape[2] and _are_scores(wide[:, 4:]) and (wide[:, 2:4] >= 0).all()
     return "columns" if columns else ""
+
+
+def are_ranked(outputs: Sequence[Array]) -> bool:
+    """Whether outputs of the truth list boxes by their scores, so that a small change moves whole rows."""
+    return all(kind_of(output) == ROWS for output in outputs)
 
 
 def _are_scores(array: Array) -> bool:
     return bool(((array >= 0) & (array <= 1)).all())
 
 
-def _found(output: Array, kind: str) -> list[Found]:
+def _found(output: Array, kind: str) -> list[Detections]:
     """The sure boxes of each image."""
     found = []
     for image in output.astype(np.float32):
-        if kind == "rows":
-            sure = np.flatnonzero((image[:, 4] > SURE) & np.isfinite(image).all(axis=1))
-            found.append(Found(image[sure, :4], image[sure, 4], image[sure, 5].astype(np.int64)))
+        if kind == ROWS:
+            sure = np.flatnonzero((image[:, 4] > SURE) & np.isfinite(image).all(axis=1) & _have_size(image))
+            found.append(Detections(image[sure, :4], image[sure, 4], image[sure, 5].astype(np.int64)))
             continue
         centre, size, scores = image[:2].T, image[2:4].T, image[4:].T
         edges = np.concatenate([centre - size / 2, centre + size / 2], axis=1)
-        proposed = Found(edges, scores.max(axis=1), scores.argmax(axis=1))
+        kept = _have_size(edges)
+        proposed = Detections(edges[kept], scores[kept].max(axis=1), scores[kept].argmax(axis=1))
         found.append(suppressed(proposed, SURE, SUPPRESSED, MOST, by_label=True))
     return found
 
 
-def _matched(ours: Found, theirs: Found) -> int:
+def _have_size(boxes: Array) -> NDArray[np.bool_]:
+    """Of each box, whether it has one. An untrained network also gives boxes that are inside out."""
+    sizes: NDArray[np.bool_] = ((boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])).astype(bool)
+    return sizes
+
+
+def _matched(ours: Detections, theirs: Detections) -> int:
     """Number of pairs that agree. The surest of ours chooses first, the one that it overlaps most."""
     same = ours.labels[:, None] == theirs.labels[None]
     overlap = np.where(same, overlaps(ours.boxes, theirs.boxes), 0)

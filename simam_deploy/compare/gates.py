@@ -16,6 +16,8 @@ COLLAPSED = float(1 / (1 + np.exp(-0.5)))
 ONE = 0.999
 COLLAPSED_SPREAD = 0.05
 """Below this ratio of spreads, a gate counts as one number."""
+TOLD = 0.1
+"""Tolerance of a gate up to which its error is told. A large bias hides the gate of a small x."""
 GATE_ROUNDINGS = 4
 """Roundings of a 16-bit type that a gate may be off by; 2e-3 in float16.
 
@@ -87,7 +89,7 @@ def judge(case: str, label: str, tap: Tap, results: Sequence[Mapping[str, Array]
     """Compare a block on all feeds; the worst values count.
 
     The gate error is the error of y over |x|, without values of |x| at rounding level. With an epilogue it is the
-    error of the result over |scale * x|.
+    error of the result over |scale * x|, where the bias and the residual leave a gate to be seen.
     """
     error = share = collapsed = 0.0
     spread, saturated = np.inf, -np.inf
@@ -120,6 +122,8 @@ def judge(case: str, label: str, tap: Tap, results: Sequence[Mapping[str, Array]
         shares = np.divide(off, bound, out=np.where(off == 0, 0.0, np.inf), where=bound > 0)
         share = max(share, float(np.where(np.isnan(shares), np.inf, shares).max()))
         seen = (size > 1e-6 * size.max()) & (size > 1e-3 * others) & ((exact != 0) | (y != 0))  # ReLU hides the rest
+        if tap.epilogue is not None:
+            seen &= bound < TOLD * size
         errors = off[seen] / size[seen]
         error = max(error, float(np.max(np.where(np.isnan(errors), np.inf, errors), initial=0)))
         near = [float(np.mean(np.abs(v - flat)[seen] < 1e-3 * size[seen])) if seen.any() else 0.0 for v in (y, exact)]

@@ -6,9 +6,12 @@ fp16, bf16  LOW_FACTOR times the low reference error: that of the truth's networ
             (precision/reference.py). Weights, activations and results are rounded, which no network of that type can
             avoid. Another runtime, or another choice of islands, makes roundings of the same size in other places.
             Its largest error may be some times as large. A collapsed gate costs 20 to 100 times as much.
+            Where roundings change an output so much that zeros would pass, as rows of boxes that change places, it
+            is judged by its boxes: as many may differ as MOST_DROP, or twice as many as in the reference.
 int8        An SNR of LAYER_SNR - 10 log10(L) dB. Eight bits over four standard deviations keep some 40 dB per tensor
             (6.02 * 8 + 4.77 - 20 log10(4)); each of the L integer layers rounds its input and its weights, and 6 dB
-            of margin are left for clipped or uneven tensors.
+            of margin are left for clipped or uneven tensors. Boxes in rows change places, which no SNR measures: of
+            them MOST_BOXES may differ, as boxes near the score that counts come and go.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ LOW_FACTOR = 8.0
 LAYER_SNR = 31.0
 MOST_DROP = 1.0
 """Largest share of different integers in an output of a quantised file, in percent."""
+MOST_BOXES = 10.0
+"""Largest share of different boxes, of a YOLO that lists them by score, in a quantised file, in percent."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,8 @@ class OwnLimits:
         for name, value in vars(self).items():
             if value is not None and not (math.isfinite(value) and (name == "min_snr" or value >= 0)):
                 raise InputError(f"--{name.replace('_', '-')} is a finite number, 0 or more; got {value}")
+        if self.max_drop is not None and self.max_drop > 100:
+            raise InputError(f"--max-drop is in percent, 0 to 100; got {self.max_drop:g}")
 
     def share(self, row: OutputRow) -> float | None:
         """The worst of what was found over what is allowed; None without limits."""
@@ -57,6 +64,11 @@ class OwnLimits:
 
 
 NO_LIMITS = OwnLimits()
+NOTHING_TO_DROP = (
+    "--max-drop is a share of labels, in an output (N, classes) or of integers, or of boxes as a YOLO gives them; {} "
+    "hold none, or no box with a score above 0.25: use --min-snr, or a metric of your own"
+)
+"""Error for outputs without labels and boxes; {} stands for them."""
 
 
 @dataclass(frozen=True)
@@ -86,18 +98,30 @@ class Precision:
         """Whether integers are in it."""
         return "int8" in self.name
 
-    def judged(self, row: OutputRow, limits: OwnLimits) -> OutputRow:
-        """`row` by the limits of the user, or of this precision."""
-        share = limits.share(row)
+    def judged(
+        self, row: OutputRow, limits: OwnLimits, *, told: bool = True, reference: float | None = None
+    ) -> OutputRow:
+        """`row` by the limits of the user, or of this precision.
+
+        told : whether its tolerance would fail zeros.  reference : `agreement` of the reference of this precision.
+        """
+        share, by_boxes = limits.share(row), False
+        different = None if row.agreement is None else 100 * (1 - row.agreement)
         if share is None and self.quantised:
-            if row.labels and row.agreement is not None:
-                share = _over(100 * (1 - row.agreement), MOST_DROP)
+            by_boxes = row.ranked and different is not None
+            if different is not None and (row.labels or by_boxes):
+                share = _over(different, MOST_DROP if row.labels else MOST_BOXES)
             else:
                 share = float(10 ** ((least_snr(self.layers) - row.snr_db) / 20))
+        elif share is None and not told:
+            if different is None or not row.ranked:
+                return replace(row, tells=False)
+            by_boxes = True
+            share = _over(different, max(MOST_DROP, 200 * (1 - (1.0 if reference is None else reference))))
         if share is None:
             return row
         share = share if np.isfinite(row.max_abs_error) else np.inf
-        return replace(row, share=share, passed=bool(share <= 1))
+        return replace(row, share=share, passed=bool(share <= 1), by_boxes=by_boxes)
 
 
 FP32 = Precision()

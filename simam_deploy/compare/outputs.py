@@ -13,6 +13,9 @@ from simam_deploy.formula import Array
 Outputs = list[list[Array]]
 """For each feed, the outputs in order."""
 
+Shares = list[float | None]
+"""Per output, see `OutputRow.agreement`."""
+
 EPS = float(np.finfo(np.float32).eps)
 
 
@@ -36,6 +39,10 @@ class OutputRow:
     that agree, for a YOLO: see boxes.py. None for other outputs."""
     labels: bool = False
     """Whether its values are integers, booleans or strings."""
+    ranked: bool = False
+    """Whether it lists boxes by their scores: a small change of a score moves whole rows."""
+    by_boxes: bool = False
+    """Whether it was judged by the boxes that agree."""
     tells: bool = True
     """Whether a wrong output would fail; set by `verify`. False if zeros would pass (see `telling`), or if the output
     does not depend on the inputs (see `mute`)."""
@@ -145,6 +152,7 @@ def compare(
                 passed=bool(share <= 1),
                 agreement=agreement(pairs),
                 labels=_is_exact(pairs[0][1]),
+                ranked=boxes.are_ranked([true for _, true in pairs]),
             )
         )
         unlike = [(g, t) for g, t in pairs if g.shape != t.shape and (g.size or t.size)]
@@ -169,6 +177,16 @@ def agreement(pairs: Sequence[tuple[Array, Array]]) -> float | None:
         else:
             return boxes.agreement(pairs) if _kind(true) == "f" else None
     return float(np.concatenate(equal).mean()) if equal else None
+
+
+def shares_of(exact: Sequence[Outputs], own: Sequence[Outputs]) -> list[Shares]:
+    """Per case, the agreement of each output."""
+    return [
+        [agreement([(y[at], e[at]) for e, y in zip(feeds, others, strict=True)]) for at in range(len(feeds[0]))]
+        if feeds
+        else []
+        for feeds, others in zip(exact, own, strict=True)
+    ]
 
 
 def unlike_types(names: Sequence[str], values: Outputs, own: Outputs) -> list[str]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 
 import numpy as np
 
+from simam_deploy.compare.about_truth import about_the_truth
 from simam_deploy.compare.gates import Tap
 from simam_deploy.compare.inputs import Case
 from simam_deploy.compare.limits import LOW_FACTOR
 from simam_deploy.compare.matching import Names
-from simam_deploy.compare.outputs import Outputs, costs, loosened, mute, telling, wide
+from simam_deploy.compare.outputs import OutputRow, Outputs, Shares, costs, loosened, mute, shares_of, telling, wide
 from simam_deploy.errors import InputError, SimAMDeployError
 from simam_deploy.formula import Array
 from simam_deploy.runtimes.session import Session, first_line, in_types_of
@@ -35,7 +37,8 @@ class Truth:
     cases, exact     : each case, and its outputs in float64, per feed in the order of `outputs`.
     own              : the same in float32, for the reference error.
     bounds           : per case, the tolerance of each output as in `compare`. `loosen` may raise them.
-    `low_bounds` are those of files of a 16-bit type.
+    shares           : per case, the share of labels or boxes of each output that float32 alone leaves as they are.
+    `low` gives both for files of a 16-bit type.
     """
 
     def __init__(
@@ -50,7 +53,7 @@ class Truth:
         """Run truth and twin. Arguments and exceptions as in `verify`."""
         self._open, self._say = truth, say
         self._loosened: dict[int, list[str]] = {}
-        self._low: dict[str, list[Array]] = {}
+        self._low: dict[str, tuple[list[Array], list[Shares]]] = {}
         with truth() as session:
             self.inputs = Names("inputs", "the truth", inputs_of(session))
             if inputs is not None:
@@ -72,6 +75,7 @@ class Truth:
             self.own = self._ordered("the float32 reference", results, session)
         of_all = zip(self.cases, self.exact, self.own, strict=True)
         self.bounds = [tolerance_factor(case) * np.array(costs(exact, own)) for case, exact, own in of_all]
+        self.shares = shares_of(self.exact, self.own)
         mutes = mute(self.exact, [[list(feed) for feed in case.feeds] for case in self.cases])
         self._silent = dict(zip(self.names, mutes, strict=False))
 
@@ -80,15 +84,16 @@ class Truth:
         """Names of the outputs."""
         return self.outputs.names
 
-    def low_bounds(self, low: str, reference: Open) -> list[Array]:
-        """As `bounds`, for files of type `low`. reference : opens the low reference, see limits.py."""
+    def low(self, low: str, reference: Open) -> tuple[list[Array], list[Shares]]:
+        """As `bounds` and `shares`, for files of type `low`. reference : opens the low reference, see limits.py."""
         if low not in self._low:
             with reference() as session:
                 order, _ = self.inputs.match("the low reference", inputs_of(session))
                 results = _run_all(f"{low} reference", session, self.cases, order, self._say)
                 own = self._ordered(f"the {low} reference", results, session)
             pairs = zip(self.exact, own, self.bounds, strict=True)
-            self._low[low] = [np.maximum(LOW_FACTOR * np.array(costs(e, o)), bound) for e, o, bound in pairs]
+            bounds = [np.maximum(LOW_FACTOR * np.array(costs(e, o)), bound) for e, o, bound in pairs]
+            self._low[low] = bounds, shares_of(self.exact, own)
         return self._low[low]
 
     def loosen(self, at: int) -> bool:
@@ -111,13 +116,12 @@ class Truth:
         ]
         return True
 
-    def tells(self) -> dict[tuple[str, str], bool]:
-        """For each case and output, whether a wrong output would fail."""
-        return {
-            (case.name, name): tells and not self._silent[name]
-            for case, exact, bound in zip(self.cases, self.exact, self.bounds, strict=True)
-            for name, tells in zip(self.names, telling(exact, bound), strict=True)
-        }
+    def told(self, row: OutputRow) -> OutputRow:
+        """`row`, which tells what it told before if the output depends on the inputs, and the tolerance, or the boxes
+        that it was judged by, would fail a wrong output."""
+        at = [case.name for case in self.cases].index(row.case)
+        tells = row.tells and telling(self.exact[at], self.bounds[at])[self.names.index(row.output)]
+        return replace(row, tells=(tells or row.by_boxes) and not self._silent[row.output])
 
     def notes(self) -> list[str]:
         """Notes on outputs that show nothing, on sizes that the truth refuses, and on NaN."""
@@ -127,7 +131,7 @@ class Truth:
             for name, why in self._silent.items()
             if why
         ]
-        about = _about_the_truth(self.cases, self.exact, self.own, self.bounds, self.names)
+        about = about_the_truth(self.cases, self.exact, self.own, self.bounds, self.names)
         kinks = chain(*self._loosened.values())
         return [*silent, *(case.note for case in self.cases), *self._refused, self._matched, *about, *kinks]
 
@@ -207,42 +211,6 @@ def ordered(
     own = [name for at, name in enumerate(result) if at < len(made.names) or name not in inner]
     names, note = made.match(label, own, named=session.named)
     return [result[name] for name in names], note
-
-
-def _about_the_truth(
-    cases: Sequence[Case],
-    exact: Sequence[Outputs],
-    own: Sequence[Outputs],
-    bounds: Sequence[Array],
-    names: Sequence[str],
-) -> list[str]:
-    """Notes on values that nothing can equal, and on outputs without a comparison."""
-    notes: list[str] = []
-    empty: dict[str, list[str]] = {name: [] for name in names}
-    for case, feeds, others, bound in zip(cases, exact, own, bounds, strict=True):
-        notes += [
-            f"{case.name}: float32 itself changes output {name!r} so much that zeros would pass: it shows nothing"
-            for name, tells in zip(names, telling(feeds, bound), strict=True)
-            if not tells
-        ]
-        if not all(np.isfinite(wide(array)).all() for arrays in feeds for array in arrays):
-            notes.append(f"{case.name}: the truth itself holds NaN or infinity, so nothing can equal it")
-        elif not all(np.isfinite(wide(array)).all() for arrays in others for array in arrays):
-            notes.append(
-                f"{case.name}: in float32 the truth holds NaN or infinity; these count as no error of its own"
-            )
-        for at, name in enumerate(names):
-            if not any(arrays[at].size for arrays in feeds):
-                empty[name].append(case.name)
-            for a, b in zip(feeds, others, strict=True):
-                if a[at].shape != b[at].shape and (a[at].size or b[at].size):
-                    shapes = f"{a[at].shape} in float64 and {b[at].shape} in float32"
-                    notes.append(f"{case.name}: output {name!r} has the shape {shapes}, so it hangs on roundings")
-    for name, found in empty.items():
-        on = "any of the inputs" if len(found) == len(cases) else ", ".join(found)
-        if found:
-            notes.append(f"output {name!r} is empty on {on}: nothing of it was compared there")
-    return notes
 
 
 def run_once(session: Session, feed: Sequence[Array], names: Sequence[str] | None = None) -> dict[str, Array]:

@@ -14,14 +14,14 @@ Files of 16 bits and quantised files have tolerances of their own: see limits.py
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from simam_deploy.artifacts.manifest import finite
 from simam_deploy.compare.gates import GateRow, Tap, judge
 from simam_deploy.compare.inputs import Case
-from simam_deploy.compare.limits import FP32, NO_LIMITS, OwnLimits, Precision
-from simam_deploy.compare.outputs import OutputRow, compare, unlike_types
+from simam_deploy.compare.limits import FP32, NO_LIMITS, NOTHING_TO_DROP, OwnLimits, Precision
+from simam_deploy.compare.outputs import OutputRow, compare, telling, unlike_types
 from simam_deploy.compare.truth import (
     LEAST_TOLERANCE_FACTOR,
     Open,
@@ -52,9 +52,15 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Whether every row passed. False without rows, or if no row distinguishes right from wrong."""
-        told = any(row.tells for row in self.rows)
+        """Whether every row passed. False without rows, or if no row of a session distinguishes right from wrong."""
+        told = bool(self.rows) and not self._mute
         return told and all(row.passed for row in self.rows) and all(gate.passed for gate in self.gates)
+
+    @property
+    def _mute(self) -> list[str]:
+        """The sessions without a row that distinguishes right from wrong."""
+        told = {row.session for row in self.rows if row.tells}
+        return [session for session in dict.fromkeys(row.session for row in self.rows) if session not in told]
 
     def __str__(self) -> str:
         """Tables of the rows and gates, the notes, and a last line with the result."""
@@ -83,12 +89,21 @@ class Report:
             return f"passed: {'all ' if len(compared) > 1 else ''}{counted(len(compared), 'comparison')}"
         if failed:
             return f"FAILED: {failed} of {counted(len(compared), 'comparison')}"
-        return f"FAILED: none of {counted(len(compared), 'comparison')} tells right from wrong"
+        some = self._mute and len(self._mute) < len({row.session for row in self.rows})
+        of = f" of {', '.join(self._mute)}" if some else ""
+        return f"FAILED: none of {counted(len(compared), 'comparison')}{of} tells right from wrong"
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: infinities become null."""
         rows = {"rows": [asdict(r) for r in self.rows], "gates": [asdict(g) for g in self.gates]}
         return {"passed": self.passed, **finite(rows), "notes": self.notes}
+
+
+def _says_nothing(row: OutputRow, precision: Precision) -> str:
+    return (
+        f"{row.session}: {precision.low} itself changes output {row.output!r} so much that zeros would pass "
+        f"({row.case}): it shows nothing"
+    )
 
 
 def verify(
@@ -139,7 +154,7 @@ def verify(
             tapped = list((taps or {}).get(label, ()))
             precision = (precisions or {}).get(label, FP32)
             low = (references or {}).get(precision.low) if precision.low else None
-            bounds = true.bounds if low is None else true.low_bounds(precision.low, low)
+            bounds, shares = (true.bounds, true.shares) if low is None else true.low(precision.low, low)
             for at, case in enumerate(true.cases):
                 say(f"{label} ({case.name})")
                 try:
@@ -153,7 +168,12 @@ def verify(
                 rows, unlike = compare(case.name, label, true.names, values, true.exact[at], bounds[at])
                 if not unlike and not all(row.passed for row in rows) and precision == FP32 and true.loosen(at):
                     rows, _ = compare(case.name, label, true.names, values, true.exact[at], bounds[at])
-                rows = [precision.judged(row, limits) for row in rows]
+                tells = telling(true.exact[at], bounds[at])
+                rows = [
+                    precision.judged(row, limits, told=told, reference=share)
+                    for row, told, share in zip(rows, tells, shares[at], strict=True)
+                ]
+                notes += [_says_nothing(row, precision) for row in rows if not row.tells and precision.low]
                 types = unlike_types(true.names, values, true.own[at]) if precision == FP32 else []
                 notes += [*(said for _, said in matched), *unlike, *(f"{label}: {line}" for line in types)]
                 report.rows += rows
@@ -162,8 +182,9 @@ def verify(
                 judged = [judge(case.name, label, tap, seen) for tap in tapped]
                 notes += [f"{label}: {row.block}: {row.verdict} ({case.name})" for row in judged if row.verdict]
                 report.gates += judged
-    tells = true.tells()
-    report.rows = [replace(row, tells=tells[row.case, row.output]) for row in report.rows]
+    report.rows = [true.told(row) for row in report.rows]
+    if limits.max_drop is not None and report.rows and all(row.agreement is None for row in report.rows):
+        raise InputError(NOTHING_TO_DROP.format("the outputs"))
     if report.passed and not any(array.size for case in true.exact for feed in case for array in feed):
         raise InputError(
             f"nothing was compared: {', '.join(true.names)} of the truth hold nothing on any of the inputs "

@@ -18,8 +18,8 @@ from typing import Any, Literal, NamedTuple
 
 from simam_deploy.errors import InputError
 
-Flavor = Literal["tensorrt", "tensorrt_rtx"]
-TITLES: dict[Flavor, str] = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
+FlavorName = Literal["tensorrt", "tensorrt_rtx"]
+TITLES: dict[FlavorName, str] = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
 Minor = tuple[int, int]
 """Major and minor version. The names do not change within a minor version."""
 
@@ -39,13 +39,13 @@ class Api:
     note : says so where the two differ; empty otherwise.
     """
 
-    flavor: Flavor
+    flavor: FlavorName
     version: str
     known: str
     note: str
 
     @classmethod
-    def of(cls, flavor: Flavor, version: str) -> Api:
+    def of(cls, flavor: FlavorName, version: str) -> Api:
         """The names of `version`, such as "10.3.0". Raises InputError for a version older than all in the table."""
         versions = _versions(flavor)
         asked = _minor(version)
@@ -72,7 +72,7 @@ class Api:
         return span is not None and span.first <= known and (span.last is None or known <= span.last)
 
 
-def since(name: str, flavor: Flavor) -> str:
+def since(name: str, flavor: FlavorName) -> str:
     """The versions that have `name`, for an error message of `flavor`: "TensorRT 10 (gone in 11.0)"."""
     spans = _names()[name]
     if flavor in spans:
@@ -83,7 +83,7 @@ def since(name: str, flavor: Flavor) -> str:
     )
 
 
-def _span_words(flavor: Flavor, span: Span) -> str:
+def _span_words(flavor: FlavorName, span: Span) -> str:
     title, versions = TITLES[flavor], [_minor(version) for version in _versions(flavor)]
     if span.last is None:
         return f"{title} {_words(span.first)} or later"
@@ -113,14 +113,14 @@ def _span(bounds: list[str]) -> Span:
 
 
 @cache
-def _versions(flavor: Flavor) -> list[str]:
+def _versions(flavor: FlavorName) -> list[str]:
     """From the oldest to the newest."""
     versions: list[str] = _read()["versions"][flavor]
     return versions
 
 
 @cache
-def _names() -> dict[str, dict[Flavor, Span]]:
+def _names() -> dict[str, dict[FlavorName, Span]]:
     everywhere = {flavor: Span(_minor(_versions(flavor)[0]), None) for flavor in TITLES}
     return {
         name: everywhere if spans == "all" else {flavor: _span(bounds) for flavor, bounds in spans.items()}

@@ -14,7 +14,7 @@ from simam_deploy.errors import InputError, RuntimeUnavailable
 class Flavor:
     """name : as --flavor takes it.  module : to import.  title : in messages.  install : how to get it."""
 
-    name: api_table.Flavor
+    name: api_table.FlavorName
     module: str
     title: str
     install: str

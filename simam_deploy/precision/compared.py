@@ -28,6 +28,8 @@ FEW = 8
 """Samples on which the result is compared with the float32 file."""
 FEWEST = 16
 """Samples below which a note says that the ranges are not sure."""
+LEAST_LOW = 20.0
+"""SNR in dB below which a note warns of a 16-bit file: a tenth of the outputs is noise."""
 SECONDS = 2.0
 """For the measurement of the speed of int8."""
 
@@ -55,9 +57,19 @@ def compared(source: Path, made: Converted, samples: Samples, say: Say) -> Conve
                 None,
             )
         timed: Speed | None = None
-        if made.wanted.to == "int8" and made.wanted.target == "cpu":
+        if made.wanted.to == "int8" and made.wanted.target == "cpu" and made.converted:
             timed = speed(source, path, next(iter(samples)), seconds=SECONDS, on_progress=say)
     notes = [*samples.notes, *made.notes]
+    if broken := sorted({name for run in exact for name, a in run.items() if a.dtype.kind == "f" and _broken(a)}):
+        notes.append(
+            f"the float32 file itself gives NaN or infinity on the samples, in output {', '.join(broken)}: nothing "
+            "can be near that; are the samples as in use?"
+        )
+    elif found < LEAST_LOW and not made.wanted.to.startswith("int8"):
+        notes.append(
+            f"it keeps {found:.1f} dB of the outputs alone: see simam-deploy analyze and verify, or let layers go "
+            "back to float32 with --min-snr or --max-drop"
+        )
     if made.wanted.to.startswith("int8"):
         least = least_snr(made.converted)
         if samples.count < FEWEST:
@@ -77,6 +89,10 @@ def _agreement(exact: Sequence[Mapping[str, Array]], given: Sequence[Mapping[str
     """The least of all outputs."""
     shares = [agreement([(g[name], e[name]) for g, e in zip(given, exact, strict=True)]) for name in exact[0]]
     return min((share for share in shares if share is not None), default=None)
+
+
+def _broken(array: Array) -> bool:
+    return not bool(np.isfinite(array).all())
 
 
 def _finite(runs: Sequence[Mapping[str, Array]]) -> bool:

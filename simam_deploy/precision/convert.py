@@ -19,6 +19,7 @@ import onnx_ir as ir
 from simam_deploy.artifacts import manifest
 from simam_deploy.artifacts.atomic import refuse_overwriting_inputs, staging
 from simam_deploy.block import Block
+from simam_deploy.compare.limits import OwnLimits
 from simam_deploy.errors import InputError, NoBlockError, VerificationError
 from simam_deploy.graph import onnx_file
 from simam_deploy.graph.number_types import precision
@@ -27,6 +28,7 @@ from simam_deploy.match.find import find
 from simam_deploy.match.quantised import is_quantised
 from simam_deploy.precision.analysis import Analysis
 from simam_deploy.precision.analyze import analyze
+from simam_deploy.precision.attempts import Try, int8_attempts, low_attempts
 from simam_deploy.precision.calibrate import METHODS, calibrate
 from simam_deploy.precision.compared import compared
 from simam_deploy.precision.converted import Converted, LayerRow
@@ -37,7 +39,6 @@ from simam_deploy.precision.samples import Samples
 from simam_deploy.precision.sensitivity import fall_back
 from simam_deploy.precision.targets import TARGETS
 from simam_deploy.precision.to_low import InLow, to_low
-from simam_deploy.precision.trials import Try, int8_trials, low_trials
 from simam_deploy.rewrite.fuse import fuse
 from simam_deploy.text import Say
 
@@ -70,6 +71,9 @@ class Wanted:
         ):
             if value not in known:
                 raise InputError(f"--{name} takes {', '.join(known)}; got {value!r}")
+        OwnLimits(min_snr=self.min_snr, max_drop=self.max_drop)
+        if not self.to.startswith("int8") and self.method != "minmax":
+            raise InputError(f"--method is for int8, and --to is {self.to}; leave it out")
         if self.to == "int8+fp16" and self.target == "cpu":
             raise InputError(
                 "int8+fp16 is for tensorrt and openvino: ONNX Runtime's CPU computes float16 in float32, which is "
@@ -101,6 +105,8 @@ def convert_file(
             if samples is not None and wanted.to.startswith("int8")
             else _in_low(model, LOW_TYPES[wanted.to], wanted, samples, say)
         )
+        if not made.converted:
+            made = replace(made, notes=(*made.notes, made.nothing))
         if samples is not None:
             say("compare with the float32 file")
             made = compared(path, made, samples, say)
@@ -176,7 +182,7 @@ def _lowered(
     analysis = analyze(model, samples, lows=[low], on_progress=say)
     asked, islands, unfit = _asked(wanted), analysis.islands(low), analysis.unfit(low)
     if not is_quantised(model):
-        asked |= _fallen(model, low_trials(model, low, _keep(asked, islands), unfit), wanted, samples, say)
+        asked |= _fallen(model, low_attempts(model, low, _keep(asked, islands), unfit), wanted, samples, say)
     say(f"convert to {low.name}")
     return to_low(model, low, keep=_keep(asked, islands), unfit=unfit, keep_io=wanted.keep_io), analysis
 
@@ -213,7 +219,7 @@ def _in_int8(model: ir.Model, wanted: Wanted, samples: Samples, say: Say) -> Con
     calibration = calibrate(model, samples, method=wanted.method, on_progress=say)
     say(f"quantise for {wanted.target}")
     kept = _asked(wanted)
-    kept |= _fallen(calibration.float32(), int8_trials(calibration, wanted.target, kept), wanted, samples, say)
+    kept |= _fallen(calibration.float32(), int8_attempts(calibration, wanted.target, kept), wanted, samples, say)
     made = quantise(calibration, wanted.target, keep_float=kept)
     low, analysis = InLow(made.model), None
     if wanted.to == "int8+fp16":

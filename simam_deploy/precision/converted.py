@@ -47,6 +47,13 @@ class Converted:
     notes: tuple[str, ...] = ()
 
     @property
+    def nothing(self) -> str:
+        """Why nothing of it is converted, in words."""
+        why = "; ".join(f"{row.op} {row.node}: {row.reason}" for row in self.kept[:3])
+        what = "no layer is in int8" if self.quantised else f"nothing in it is {self.wanted.to}"
+        return f"{what}, so this file gains nothing over the float32 file: {why}"
+
+    @property
     def missed(self) -> str:
         """The bounds that it misses, in words."""
         least, most = self.wanted.min_snr, self.wanted.max_drop

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from simam_deploy.precision.site_runs import SiteRun
 
 LEGEND = (
-    "bits, up/down/λ: how many times the largest value may double before it overflows; how many times the value "
-    "of the least magnitude may halve before it loses digits; how many bits are left of λ or epsilon beside the "
-    "largest sum that it is added to; negative: it overflows, loses digits, is absorbed"
+    "bits, up/down/λ: how many times the largest value may double before it overflows; how many times the tensor of "
+    "the least maximum may halve before it loses digits, as single numbers below that are noise; how many bits are "
+    "left of λ or epsilon beside the largest sum that it is added to; negative: it overflows, loses digits or is lost"
 )
 
 

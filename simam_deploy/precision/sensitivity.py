@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
+from simam_deploy.compare.limits import NOTHING_TO_DROP
 from simam_deploy.compare.outputs import agreement
 from simam_deploy.errors import InputError
 from simam_deploy.formula import Array
 from simam_deploy.graph import onnx_file
+from simam_deploy.precision.attempts import Try
 from simam_deploy.precision.samples import Samples
-from simam_deploy.precision.trials import Try
 from simam_deploy.runtimes import Session, open_session
 from simam_deploy.runtimes.session import is_float
 from simam_deploy.text import Say
@@ -155,10 +156,7 @@ def as_in(exact: Sequence[RunOutputs], samples: Samples) -> Metric:
     names = [name for name in exact[0] if agreement([(run[name], run[name]) for run in exact]) is not None]
     if not names:
         shapes = ", ".join(str(array.shape) for array in exact[0].values())
-        raise InputError(
-            "--max-drop is a share of labels, in an output (N, classes) or of integers, or of boxes as a YOLO gives "
-            f"them; the outputs here are {shapes}, without a sure box: use --min-snr, or a metric of your own"
-        )
+        raise InputError(NOTHING_TO_DROP.format(f"the outputs {shapes}"))
 
     def metric(session: Session) -> float:
         runs = [session.run(feed) for feed in samples]

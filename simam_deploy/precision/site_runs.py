@@ -124,7 +124,7 @@ def _rounded(array: Array, low: LowType) -> Array:
 
 def error(exact: Array, got: Array) -> float:
     """Largest root mean square error of a plane (row, for fewer than three axes), relative to that plane."""
-    axes = tuple(range(2, exact.ndim)) if exact.ndim > 2 else (exact.ndim - 1,)
+    axes = tuple(range(2, exact.ndim)) if exact.ndim > 2 else tuple(range(exact.ndim))[-1:]
     with np.errstate(invalid="ignore"):  # infinite in both
         true, off = exact.astype(np.float64), got.astype(np.float64) - exact.astype(np.float64)
     size, noise = (np.atleast_1d(np.sqrt(np.mean(v * v, axis=axes))) for v in (true, off))

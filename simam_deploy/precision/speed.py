@@ -12,6 +12,9 @@ from simam_deploy.formula import Array
 from simam_deploy.runtimes import open_session
 from simam_deploy.text import Say
 
+NOISE = 0.1
+"""Ratios nearer to 1 say nothing: repeated runs on a machine with other work differ by as much."""
+
 
 @dataclass(frozen=True)
 class Speed:
@@ -26,7 +29,9 @@ class Speed:
     quiet: float
 
     def __str__(self) -> str:
-        pays = "it pays" if self.ratio > 1 else "it does not pay"
+        pays = (
+            "it pays" if self.ratio > 1 + NOISE else "it does not pay" if self.ratio < 1 - NOISE else "no difference"
+        )
         return f"{self.ratio:.2f} times as fast as float32 ({self.low_us:.0f} for {self.float32_us:.0f} us): {pays}"
 
 

@@ -46,6 +46,12 @@ def test_agreement(make, change: dict, share: float) -> None:  # type: ignore[no
     assert agreement([(got.astype(np.float16), make())]) == pytest.approx(share)
 
 
+def test_boxes_without_a_size_do_not_count() -> None:
+    odd = [*BOXES[:2], (30, 95, 0, 70)]
+    assert agreement([(rows(boxes=odd), rows(boxes=odd))]) == 1
+    assert agreement([(rows(boxes=odd), rows())]) == pytest.approx(4 / 5)
+
+
 def test_counts_add_up_over_feeds() -> None:
     nothing = rows(scores=[0.1, 0.1, 0.1])
     assert agreement([(rows(), rows()), (nothing, nothing)]) == 1

@@ -2,7 +2,7 @@
 
 import pytest
 
-from simam_deploy.engines.api_table import TITLES, Api, Flavor, _names, _versions, since
+from simam_deploy.engines.api_table import TITLES, Api, FlavorName, _names, _versions, since
 from simam_deploy.errors import InputError
 
 
@@ -23,7 +23,7 @@ from simam_deploy.errors import InputError
         ("tensorrt_rtx", "1.7.1.116", "BuilderFlag.FP16", False),
     ],
 )
-def test_names_of_versions(flavor: Flavor, version: str, name: str, there: bool) -> None:
+def test_names_of_versions(flavor: FlavorName, version: str, name: str, there: bool) -> None:
     assert Api.of(flavor, version).has(name) is there
 
 
@@ -54,7 +54,7 @@ def test_names_of_versions(flavor: Flavor, version: str, name: str, there: bool)
         ),
     ],
 )
-def test_the_nearest_version_answers_and_says_so(flavor: Flavor, version: str, known: str, note: str) -> None:
+def test_the_nearest_version_answers_and_says_so(flavor: FlavorName, version: str, known: str, note: str) -> None:
     assert Api.of(flavor, version) == Api(flavor, version, known, note)
 
 
@@ -81,7 +81,7 @@ def test_a_version_that_is_too_old_or_is_none() -> None:
         ("ComputeCapability", "tensorrt", "TensorRT-RTX alone"),
     ],
 )
-def test_versions_in_words(name: str, flavor: Flavor, words: str) -> None:
+def test_versions_in_words(name: str, flavor: FlavorName, words: str) -> None:
     assert since(name, flavor) == words
 
 
@@ -93,7 +93,7 @@ def test_a_name_that_no_version_has_is_a_mistake_of_ours() -> None:
 
 
 @pytest.mark.parametrize("flavor", TITLES)
-def test_each_name_has_words(flavor: Flavor) -> None:
+def test_each_name_has_words(flavor: FlavorName) -> None:
     assert len(_names()) > 300
     for name in _names():
         words = since(name, flavor)

@@ -15,7 +15,7 @@ from trt_api import install, table
 
 import simam_deploy as sd
 from export_models import digits
-from simam_deploy.engines.api_table import Api, Flavor, _names
+from simam_deploy.engines.api_table import Api, FlavorName, _names
 
 HERE = Path(trt_api.__file__).parent
 needs_rtx = pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="tensorrt_rtx is not installed")
@@ -28,7 +28,7 @@ def python(*arguments: object) -> str:
     return done.stdout
 
 
-def in_the_table(flavor: Flavor, version: str) -> set[str]:
+def in_the_table(flavor: FlavorName, version: str) -> set[str]:
     api = Api.of(flavor, version)
     assert (api.known, api.note) == (version, "")
     return {name for name in _names() if api.has(name)}

@@ -245,3 +245,13 @@ def test_a_bfloat16_file_is_excluded_by_its_own_type() -> None:
     found = analyze(flat(ir.from_proto(naive(20, "bfloat16")))[0], [{"x": x_of(20, 1, 0)}])
     assert [low.name for low in found.lows] == ["bf16"]
     assert found.excluded("autocast") == []
+
+
+def test_a_sum_to_a_single_number() -> None:
+    """Of no axis at all."""
+    text = (
+        LAYER_NORM[: LAYER_NORM.index("g (")] + "g (float[1,4,6,6] x) => (float y) { y = ReduceSum<keepdims = 0>(x) }"
+    )
+    (row,) = analysed(parser.parse_model(text), {"x": np.full((1, 4, 6, 6), 1000, np.float32)}).rows
+    assert row.verdicts["fp16"].verdict == ISLAND
+    assert "reaches 1.44e+05, beyond 65504" in row.verdicts["fp16"].cause

@@ -290,3 +290,43 @@ def test_nan_that_the_float32_file_gives_too_is_no_refusal(to: str, value: float
     model.graph.output.append(onnx.helper.make_tensor_value_info("mask", 1, (2,)))
     sd.convert(saved(tmp_path, model), tmp_path / "low.onnx", to=to, inputs=samples())
     assert (tmp_path / "low.onnx").exists()
+
+
+def test_a_file_of_which_nothing_is_converted_is_called_so(tmp_path: Path) -> None:
+    source = saved(tmp_path, parser.parse_model(LABELS))
+    huge = {"x": np.full((2, 2), 1e30, np.float32)}
+    done = sd.convert(source, tmp_path / "o.onnx", to="fp16", inputs=huge)
+    assert any(re.search("nothing in it is fp16, so .* gains nothing.*Gemm fc: .* reaches", n) for n in done.notes)
+    done = sd.convert(source, tmp_path / "o.onnx", to="int8", inputs={"x": np.ones((2, 2), np.float32)}, min_snr=200)
+    assert any("no layer is in int8, so this file gains nothing" in note for note in done.notes)
+    assert done.speed is None
+
+
+def test_a_network_that_gives_infinity_itself_is_named(tmp_path: Path) -> None:
+    source = saved(tmp_path, parser.parse_model(LABELS.replace("1.0001", "3e38")))
+    done = sd.convert(source, tmp_path / "o.onnx", to="bf16", inputs={"x": np.full((2, 2), 1e3, np.float32)})
+    assert any("itself gives NaN or infinity on the samples, in output y" in note for note in done.notes)
+
+
+def test_a_file_that_keeps_little_is_named(tmp_path: Path) -> None:
+    """A difference of two equal large numbers."""
+    text = """<ir_version: 9, opset_import: ["" : 18]> g (float[N,2] x) => (float[N,2] y)
+        <float big = {1000}> { a = Add(x, big)  [sub] y = Sub(a, big) }"""
+    source = saved(tmp_path, parser.parse_model(text))
+    done = sd.convert(source, tmp_path / "o.onnx", to="bf16", inputs={"x": np.full((2, 2), 0.3, np.float32)})
+    assert any("dB of the outputs alone: see simam-deploy analyze" in note for note in done.notes)
+
+
+@pytest.mark.parametrize(
+    ("bound", "words"),
+    [
+        ({"min_snr": float("nan")}, "--min-snr is a finite number"),
+        ({"max_drop": -1}, "--max-drop is a finite number, 0 or more; got -1"),
+        ({"max_drop": 101}, "--max-drop is in percent, 0 to 100; got 101"),
+        ({"method": "entropy"}, "--method is for int8, and --to is fp16"),
+    ],
+)
+def test_bounds_and_options_that_cannot_be(bound: dict, words: str, tmp_path: Path) -> None:
+    with pytest.raises(sd.InputError, match=words):
+        sd.convert(net(tmp_path), tmp_path / "o.onnx", to="fp16", inputs=samples(), **bound)
+    assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]

@@ -8,12 +8,12 @@ import pytest
 from helpers.to_quantise import NET, images, net, saved, unequal_planes, weights
 
 from simam_deploy.errors import InputError
+from simam_deploy.precision.attempts import int8_attempts
 from simam_deploy.precision.calibrate import Calibration, calibrate
 from simam_deploy.precision.quantise import quantise
 from simam_deploy.precision.quantised import Quantised
 from simam_deploy.precision.samples import Samples
 from simam_deploy.precision.sensitivity import Metric, as_in, fall_back, opened, sensitivity, snr
-from simam_deploy.precision.trials import int8_trials
 from simam_deploy.runtimes import Session
 
 Calibrated = tuple[Calibration, Samples]
@@ -21,14 +21,14 @@ FC = {"fc": "asked for"}
 
 
 def costs(calibration: Calibration, samples: Samples, kept: dict[str, str] | None = None, **given: Any) -> list:
-    return sensitivity(calibration.float32(), int8_trials(calibration, "cpu", kept or {}), samples, **given)
+    return sensitivity(calibration.float32(), int8_attempts(calibration, "cpu", kept or {}), samples, **given)
 
 
 def fallen(
     calibration: Calibration, samples: Samples, target: str = "cpu", kept: dict[str, str] | None = None, **bounds: Any
 ) -> Quantised:
     kept = kept or {}
-    back = fall_back(calibration.float32(), int8_trials(calibration, target, kept), samples, **bounds)
+    back = fall_back(calibration.float32(), int8_attempts(calibration, target, kept), samples, **bounds)
     return quantise(calibration, target, keep_float={**kept, **back})
 
 
@@ -106,7 +106,7 @@ def test_agreement_of_labels(bad_second: Calibrated) -> None:
         assert as_in(exact, samples)(session) == 1
         other = [{"y": np.roll(run["y"], 1, axis=1)} for run in exact]
         assert as_in(other, samples)(session) == 0
-    with pytest.raises(InputError, match=r"a share of labels.*; the outputs here are \(1, 5, 1\), \(2,\), without"):
+    with pytest.raises(InputError, match=r"a share of labels.*; the outputs \(1, 5, 1\), \(2,\) hold none"):
         as_in([{"y": exact[0]["y"][..., None], "z": np.zeros(2)}], samples)
     assert len(fallen(calibration, samples, max_drop=1).integer) == 3
 

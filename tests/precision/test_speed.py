@@ -19,4 +19,5 @@ def test_a_file_is_as_fast_as_itself(tmp_path: Path) -> None:
 
 def test_words() -> None:
     assert str(Speed(200, 100, 2.0, 2.1)) == "2.00 times as fast as float32 (100 for 200 us): it pays"
-    assert str(Speed(90, 100, 0.9, 0.9)) == "0.90 times as fast as float32 (100 for 90 us): it does not pay"
+    assert str(Speed(80, 100, 0.8, 0.8)) == "0.80 times as fast as float32 (100 for 80 us): it does not pay"
+    assert str(Speed(105, 100, 1.05, 1.1)) == "1.05 times as fast as float32 (100 for 105 us): no difference"

@@ -19,31 +19,31 @@ Reasons = Mapping[str, str]
 
 
 @dataclass(frozen=True)
-class Trial:
+class Attempt:
     """model : with float32 inputs and outputs.  layers : those that are converted."""
 
     model: ir.Model
     layers: tuple[LayerRow, ...]
 
 
-Try = Callable[[Reasons, str | None], Trial]
-"""Makes a trial: with these layers in float32, or with one alone converted."""
+Try = Callable[[Reasons, str | None], Attempt]
+"""Makes an attempt: with these layers in float32, or with one alone converted."""
 
 
-def int8_trials(calibration: Calibration, target: str, keep_float: Reasons) -> Try:
-    """Trials of `quantise`. keep_float : nodes that stay float32 in all."""
+def int8_attempts(calibration: Calibration, target: str, keep_float: Reasons) -> Try:
+    """Attempts of `quantise`. keep_float : nodes that stay float32 in all."""
 
-    def made(kept: Reasons, only: str | None) -> Trial:
+    def made(kept: Reasons, only: str | None) -> Attempt:
         found = quantise(calibration, target, keep_float={**keep_float, **kept}, only=only)
-        return Trial(found.model, tuple(row for row in found.rows if not row.reason))
+        return Attempt(found.model, tuple(row for row in found.rows if not row.reason))
 
     return made
 
 
-def low_trials(model: ir.Model, low: LowType, keep: Keep, unfit: Mapping[str, str]) -> Try:
-    """Trials of `to_low` on a flat model, with its arguments."""
+def low_attempts(model: ir.Model, low: LowType, keep: Keep, unfit: Mapping[str, str]) -> Try:
+    """Attempts of `to_low` on a flat model, with its arguments."""
 
-    def made(kept: Reasons, only: str | None) -> Trial:
+    def made(kept: Reasons, only: str | None) -> Attempt:
         def stays(node: ir.Node) -> str:
             other = "" if only in (None, node.name) else "another one is asked for alone"
             return other or kept.get(str(node.name), "") or keep(node)
@@ -51,6 +51,6 @@ def low_trials(model: ir.Model, low: LowType, keep: Keep, unfit: Mapping[str, st
         found = to_low(model, low, keep=stays, unfit=unfit, keep_io=True)
         left = {row.node for row in found.kept}
         layers = (n for n in model.graph.all_nodes() if n.op_type in LAYERS and not n.domain and n.name not in left)
-        return Trial(found.model, tuple(LayerRow(str(node.name), node.op_type, "") for node in layers))
+        return Attempt(found.model, tuple(LayerRow(str(node.name), node.op_type, "") for node in layers))
 
     return made
