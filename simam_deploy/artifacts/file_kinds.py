@@ -74,6 +74,10 @@ _PROGRAM = (
 )
 _SAVED_MODEL = "a TensorFlow model:\n  python -m tf2onnx.convert --saved-model {folder} --output {onnx}" + _FUSE
 _LITE = "a TensorFlow Lite model:\n  python -m tf2onnx.convert --tflite {file} --output {onnx}" + _FUSE
+_ENGINE_BEHIND = (
+    "an engine behind the metadata of Ultralytics, and TensorRT loads it only without these:\n"
+    "  tail -c +{first} {file} > {plain}"
+)
 _CODE = "Python code; name the function in it that returns the model:\n  simam-deploy export {file}:build -o {onnx}"
 
 _ZLIB = (b"\x01", b"\x5e", b"\x9c", b"\xda")
@@ -117,6 +121,7 @@ def what_is(path: str | os.PathLike[str]) -> str:
         return ""
     names = {"file": file, "folder": file.parent, "onnx": file.with_suffix(".onnx")}
     names |= {"simam": file.with_suffix(".simam.onnx"), "pth": file.with_suffix(".weights.pth")}
+    names |= {"plain": file.with_suffix(".plain.engine")}
     return words and f"{file} is " + words.format(**{name: shlex.quote(str(place)) for name, place in names.items()})
 
 
@@ -155,6 +160,10 @@ def _kind(file: Path) -> str:
         if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
             stream.seek(0)
             return _pickled(stream.read(MOST_READ))
+        if head[4:5] == b"{":
+            stream.seek(first := 4 + int.from_bytes(head[:4], "little"))
+            if stream.read(4) in (b"ftrt", b"vtrt"):
+                return _ENGINE_BEHIND.replace("{first}", str(first + 1))
         if head[:1] in (b"(", b"c", b"]", b"}"):  # protocols 0 and 1 have no mark
             stream.seek(0)
             data = stream.read(MOST_READ)

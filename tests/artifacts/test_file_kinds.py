@@ -129,6 +129,12 @@ def npz() -> bytes:
     ("name", "content", "words"),
     [
         ("m.engine", b"ftrt\x00\x00\x00\x00" + bytes(90), f"is a TensorRT engine. It {ONE_WAY}"),
+        (
+            "m.engine",
+            b'\x11\x01\x00\x00{"' + b"a" * 270 + b'"ftrt' + bytes(90),
+            "is an engine behind the metadata of Ultralytics, and TensorRT loads it only without these:\n"
+            r"  tail -c \+278 \S+/m\.engine > \S+/m\.plain\.engine",
+        ),
         ("m.plan", b"vtrt\x00\x00\x00\x00" + bytes(90), f"is a TensorRT-RTX engine. It {ONE_WAY}"),
         ("m.h5", b"\x89HDF\r\n\x1a\n" + bytes(90), "is a Keras model:\n  python -m tf2onnx.convert --keras"),
         ("m.keras", keras_zip(), "is a Keras model:\n  python -m tf2onnx.convert --keras"),
