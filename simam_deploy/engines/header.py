@@ -21,13 +21,12 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+from simam_deploy.engines.flavors import RTX, TENSORRT
+
 LENGTH = 64
 """Length of a header in bytes."""
 TARGETS = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
 """GPU kind of each bit, the lowest first."""
-RTX, TENSORRT = "tensorrt_rtx", "tensorrt"
-NAMES = {RTX: "TensorRT-RTX", TENSORRT: "TensorRT"}
-"""Name of each flavor."""
 _FLAVORS = {b"vtrt": RTX, b"ftrt": TENSORRT}
 _CONSTANT = {(4, 8): bytes(4), (8, 16): (2).to_bytes(8, "little"), (28, 32): b"vtrt", (40, 56): bytes(16)}
 """Bytes that are the same in every engine of TensorRT-RTX 1.7.1, by begin and end."""
@@ -37,8 +36,8 @@ _CONSTANT = {(4, 8): bytes(4), (8, 16): (2).to_bytes(8, "little"), (28, 32): b"v
 class Header:
     """Content of a header.
 
-    flavor : RTX or TENSORRT.  targets, length : None for an engine of TensorRT, whose header is not known in whole.
-    faults : what no undamaged header has, with the remedy.
+    flavor : a name in flavors.FLAVORS.  targets, length : None for an engine of TensorRT, whose header is not known
+    in whole.  faults : what no undamaged header has, with the remedy.
     """
 
     flavor: str
@@ -56,8 +55,8 @@ def begins_engine(head: bytes) -> bool:
 def read(head: bytes, size: int) -> Header:
     """Read a header. head : the first LENGTH bytes of a file of `size` bytes, for which `begins_engine` holds."""
     flavor = _FLAVORS[head[:4]]
-    if flavor == TENSORRT:
-        return Header(flavor, ".".join(map(str, head[24:27])), None, None, ())
+    if flavor is TENSORRT:
+        return Header(flavor.name, ".".join(map(str, head[24:27])), None, None, ())
     (length,) = struct.unpack_from("<Q", head, 16)
     (mask,) = struct.unpack_from("<Q", head, 32)
     faults = [
@@ -75,4 +74,4 @@ def read(head: bytes, size: int) -> Header:
         what = "it was cut" if size < length else "something was added, or the header is damaged"
         faults.append(f"the header says {length:,} bytes, and the file has {size:,}: {what}; copy the engine again")
     targets = tuple(target for bit, target in enumerate(TARGETS) if mask >> bit & 1)
-    return Header(flavor, ".".join(map(str, head[24:28])), targets, length, tuple(faults))
+    return Header(flavor.name, ".".join(map(str, head[24:28])), targets, length, tuple(faults))

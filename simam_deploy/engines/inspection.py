@@ -20,6 +20,7 @@ from simam_deploy.artifacts import manifest
 from simam_deploy.artifacts.file_kinds import looks_like_onnx, what_is
 from simam_deploy.artifacts.opening import opened, sha256
 from simam_deploy.engines import header as headers
+from simam_deploy.engines.flavors import FLAVORS
 from simam_deploy.engines.header import Header
 from simam_deploy.errors import ModelFileError
 from simam_deploy.text import counted
@@ -66,7 +67,7 @@ class EngineInspection:
         """Header and size, in one line."""
         if self.header is None:
             return f"{self.file}: {self.size_bytes:,} bytes without the header of an engine"
-        built_by = f"{headers.NAMES[self.header.flavor]} {self.header.version}"
+        built_by = f"{FLAVORS[self.header.flavor].title} {self.header.version}"
         targets = self.header.targets
         gpus = "GPU not in the header" if targets is None else f"for {', '.join(targets) or 'no GPU'}"
         return f"{self.file}: {built_by}, {gpus}, {self.size_bytes:,} bytes"
@@ -173,9 +174,9 @@ def _against(record: manifest.Record, name: str, size: int, digest: str, header:
 
 
 def _against_header(record: manifest.Record, header: Header) -> Iterator[str]:
-    versions, flavor = record.get("versions"), headers.NAMES[header.flavor]
+    versions, flavor = record.get("versions"), FLAVORS[header.flavor].title
     built_by = versions.get(header.flavor) if isinstance(versions, dict) else None
-    if built_by is None:
+    if built_by is None or record.get("flavor", header.flavor) != header.flavor:
         yield f"the header says that {flavor} built it, and the manifest does not; {AGAIN}"
     elif not _same_version(built_by, header.version):
         yield (

@@ -176,6 +176,9 @@ def test_another_flavor(tmp_path: Path) -> None:
     record = told(path)
     record["versions"]["tensorrt"] = "10.3.0.26"
     tell(path, record, hashed=True)
+    assert "the manifest does not" in said(path)
+    record["flavor"] = "tensorrt"
+    tell(path, record, hashed=True)
     assert inspect(path).disagreements == ()
     assert "TensorRT 10.3.0, GPU not in the header" in inspect(path).summary
     record["versions"]["tensorrt"] = "10.13.0.35"

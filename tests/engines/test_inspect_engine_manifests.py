@@ -97,7 +97,7 @@ def test_every_edit_that_contradicts_the_engine_with_its_hash_in_the_manifest(tm
     """An edit of what only the manifest tells, as the precision, passes; it takes a liar, not an accident."""
     path = engine(tmp_path / "model.engine")
     record = told(path)
-    checked = {"simam_deploy", "engine", "targets", "files", "versions"}
+    checked = {"simam_deploy", "engine", "flavor", "targets", "files", "versions"}
     unseen = set()
     for changed in edits(record):
         tell(path, changed, hashed=True)
@@ -105,7 +105,7 @@ def test_every_edit_that_contradicts_the_engine_with_its_hash_in_the_manifest(tm
         assert all((found.summary, found.verdict, found.table, manifest.as_json(found.as_dict())))
         if not found.disagreements:
             unseen |= {key for key in record if key in checked and record[key] != changed.get(key)}
-    assert unseen == {"engine", "versions", "files"}
+    assert unseen == {"engine", "flavor", "versions", "files"}
     for key, inner in (("engine", "bytes"), ("versions", "tensorrt_rtx")):
         changed = copy.deepcopy(record)
         changed[key][inner] = 7

@@ -26,6 +26,7 @@ def engine(path: Path, size: int = 2000, seed: int = 0, **changes: Any) -> Path:
     record = {
         "source": {"file": "model.onnx", "sha256": "0" * 64},
         "engine": {"file": path.name, "bytes": size, "layers": 27},
+        "flavor": "tensorrt_rtx",
         "precision": "int8+fp16",
         "targets": ["sm86", "sm89"],
         "profiles": {"x": {"min": [1, 3, 16, 16], "opt": [1, 3, 32, 32], "max": [8, 3, 64, 64]}},
