@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from simam_deploy.cli import render
+from simam_deploy.cli.choices import file_of
 from simam_deploy.cli.options import InspectedArgument, JsonOption, QuietOption
+from simam_deploy.errors import InputError
 
 if TYPE_CHECKING:
     from simam_deploy.compare.inspection import Inspection
@@ -16,13 +18,23 @@ if TYPE_CHECKING:
 EXAMPLE = "inspect yolo.onnx"
 
 
-def inspect(file: InspectedArgument, as_json: JsonOption = False, quiet: QuietOption = False) -> None:
+def inspect(
+    file: InspectedArgument,
+    against: Annotated[
+        Path | None,
+        typer.Option(help="Of an engine: the ONNX file that it was built from.", autocompletion=file_of(".onnx")),
+    ] = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
     """List the SimAM blocks of an ONNX file, and what comes close to one; or compare an engine with its manifest."""
     from simam_deploy.engines.inspection import is_engine
 
     if is_engine(file):
-        _inspect_engine(file, as_json, quiet)
+        _inspect_engine(file, against, as_json, quiet)
         return
+    if against is not None:
+        raise InputError(f"{file} is no engine, and --against is for engines; compare models with verify")
     from simam_deploy.compare import inspection
 
     with render.progress(quiet) as say:
@@ -56,19 +68,15 @@ def _print(file: Path, seen: Inspection) -> None:
     render.verdict(seen.verdict)
 
 
-def _inspect_engine(file: Path, as_json: bool, quiet: bool) -> None:
+def _inspect_engine(file: Path, against: Path | None, as_json: bool, quiet: bool) -> None:
     from simam_deploy.engines import inspection
 
     with render.progress(quiet) as say:
-        seen = inspection.inspect(file, on_progress=say)
+        seen = inspection.inspect(file, against=against, on_progress=say)
     if as_json:
         render.json(seen.as_dict())
     else:
-        render.lines([seen.summary])
-        if seen.manifest is not None:
-            render.table(f"{file}.json", *seen.table)
-        render.lines(seen.log, "log of the builder:")
-        render.lines(seen.disagreements, "disagreements:")
+        render.engine(seen)
         render.verdict(seen.verdict)
     if seen.disagreements:
         raise typer.Exit(1)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from simam_deploy.compare.gates import GateRow
     from simam_deploy.compare.outputs import OutputRow
     from simam_deploy.compare.verify import Report
+    from simam_deploy.engines.inspection import EngineInspection
     from simam_deploy.precision.analysis import Analysis
     from simam_deploy.precision.converted import Converted
     from simam_deploy.rewrite.fused import Fused
@@ -216,6 +217,16 @@ def converted(done: Converted, title: str) -> None:
     if done.kept:
         table(title, *done.table, right=("nodes",))
     lines(done.notes)
+
+
+def engine(seen: EngineInspection) -> None:
+    """Print header, manifest and disagreements of an engine, and the notes."""
+    lines([seen.summary])
+    if seen.manifest is not None:
+        table(f"{seen.file}.json", *seen.table)
+    lines(seen.log, "log of the builder:")
+    lines(seen.notes)
+    lines(seen.disagreements, "disagreements:")
 
 
 def near_misses(misses: Sequence[NearMiss]) -> None:

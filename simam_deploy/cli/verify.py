@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -32,6 +34,7 @@ from simam_deploy.cli.options import (
     parts,
     sizes,
 )
+from simam_deploy.errors import InputError, RuntimeUnavailable
 
 EXAMPLE = "verify yolo.onnx yolo.simam.onnx"
 
@@ -40,7 +43,10 @@ def verify(
     files: FilesArgument,
     against: Annotated[
         str | None,
-        typer.Option(help="The PyTorch model; default: the first file in float64.", autocompletion=file_of(".py")),
+        typer.Option(
+            help="The PyTorch model, or for an engine the ONNX file; default: the first file in float64.",
+            autocompletion=file_of(".py", ".onnx"),
+        ),
     ] = None,
     weights: WeightsOption = None,
     runtimes: RuntimesOption = None,
@@ -62,6 +68,11 @@ def verify(
     quiet: QuietOption = False,
 ) -> None:
     """Run the same inputs through runtimes and forms; exit status 1 when a row fails."""
+    from simam_deploy.engines.inspection import is_engine
+
+    if engines := [file for file in files if is_engine(file)]:
+        _verify_engine(engines[0], files, against, as_json, quiet)
+        return
     from simam_deploy import api
 
     with render.progress(quiet) as say:
@@ -89,3 +100,26 @@ def verify(
     render.json(found.as_dict()) if as_json else render.parity(found)
     if not found.passed:
         raise typer.Exit(1)
+
+
+def _verify_engine(engine: Path, files: Sequence[Path], against: str | None, as_json: bool, quiet: bool) -> None:
+    """Compare all of an engine that needs no GPU. Without a run of it, this never passes."""
+    from simam_deploy.engines.inspection import inspect
+
+    if against is None or len(files) > 1:
+        raise InputError(
+            f"{engine} is an engine, and is compared alone with the ONNX file that it was built from: "
+            f"simam-deploy verify {engine} --against model.onnx"
+        )
+    with render.progress(quiet) as say:
+        seen = inspect(engine, against=against, on_progress=say)
+    render.json(seen.as_dict()) if as_json else render.engine(seen)
+    if seen.disagreements:
+        if not as_json:
+            render.verdict(seen.verdict)
+        raise typer.Exit(1)
+    raise RuntimeUnavailable(
+        f"{engine} and {seen.against} agree as files, and their outputs were not compared: an engine runs on a GPU "
+        "that it was built for, with its version of TensorRT, and simam-deploy does not run engines yet\n"
+        f"for the files alone: simam-deploy inspect {engine} --against {against}"
+    )

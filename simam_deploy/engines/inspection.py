@@ -38,6 +38,7 @@ class EngineInspection:
     """An engine file beside its manifest.
 
     header : None where the file does not begin with a whole one.  disagreements : each with its remedy.
+    against : the ONNX file that the manifest was compared with.
     """
 
     file: Path
@@ -46,6 +47,8 @@ class EngineInspection:
     header: Header | None
     manifest: manifest.Record | None
     disagreements: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    against: Path | None = None
 
     @property
     def table(self) -> tuple[tuple[str, str], list[tuple[str, str]]]:
@@ -77,7 +80,8 @@ class EngineInspection:
         """The result in one line."""
         if self.disagreements:
             return f"FAILED: {counted(len(self.disagreements), 'disagreement')}"
-        return "passed: header, length, SHA-256 and manifest agree; the engine was not run"
+        agree = "SHA-256 and manifest" if self.against is None else f"SHA-256, manifest and {self.against.name}"
+        return f"passed: header, length, {agree} agree; the engine was not run"
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -88,7 +92,9 @@ class EngineInspection:
             "sha256": self.sha256,
             "header": self.header and asdict(self.header),
             "manifest": self.manifest,
+            "against": self.against and str(self.against),
             "disagreements": list(self.disagreements),
+            "notes": list(self.notes),
         }
 
 
@@ -101,9 +107,15 @@ def is_engine(file: str | os.PathLike[str]) -> bool:
         return headers.begins_engine(stream.read(4)) or _of_engine(manifest.read(path.resolve()))
 
 
-def inspect(file: str | os.PathLike[str], *, on_progress: Callable[[str], None] | None = None) -> EngineInspection:
+def inspect(
+    file: str | os.PathLike[str],
+    *,
+    against: str | os.PathLike[str] | None = None,
+    on_progress: Callable[[str], None] | None = None,
+) -> EngineInspection:
     """Read an engine file and its manifest, and compare them.
 
+    against : the ONNX file that it should be built from, to compare hash and types with those in the manifest.
     Raises ModelFileError for a file that cannot be read, and for one that is no engine and never was one.
     """
     path = Path(file)
@@ -131,7 +143,14 @@ def inspect(file: str | os.PathLike[str], *, on_progress: Callable[[str], None] 
         found.append(f"nothing says what it was built from: {why}; copy the manifest beside it, or build it again")
     else:
         found += _against(record, home.name, size, digest, header)
-    return EngineInspection(path, size, digest, header, record, tuple(found))
+    source = None if against is None else Path(against)
+    notes: list[str] = []
+    if source is not None and record is not None and _of_engine(record):
+        from simam_deploy.engines.source import compare_source  # with onnx
+
+        others, notes = compare_source(source, record)
+        found += others
+    return EngineInspection(path, size, digest, header, record, tuple(found), tuple(notes), source)
 
 
 def _of_engine(record: manifest.Record | None) -> bool:

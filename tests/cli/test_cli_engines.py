@@ -1,4 +1,4 @@
-"""inspect of an engine on the command line: what it prints, and its exit status."""
+"""inspect and verify of an engine on the command line: what it prints, and its exit status."""
 
 import json
 from pathlib import Path
@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from helpers.command_line import Run
 from helpers.made_engine import engine, tell, told
+
+from simam_deploy.artifacts import manifest
 
 
 @pytest.fixture
@@ -28,6 +30,52 @@ def test_an_engine_as_its_manifest_says(net: Path, run: Run) -> None:
     assert (seen["kind"], seen["bytes"], seen["manifest"]) == ("engine", 2000, told(net))
     assert seen["header"]["targets"] == ["sm86", "sm89"]
     assert seen["disagreements"] == []
+
+
+def source_of(folder: Path) -> Path:
+    """An engine whose manifest says that it was built from fixed.onnx."""
+    path = engine(folder / "fixed.engine")
+    record = told(path) | {"source": manifest.file_source(folder / "fixed.onnx"), "precision": "fp32"}
+    tell(path, record, hashed=True)
+    return path
+
+
+def test_an_engine_against_its_source(folder: Path, run: Run) -> None:
+    source_of(folder)
+    status, out, err = run("inspect fixed.engine --against fixed.onnx")
+    assert (status, err) == (0, "")
+    assert out.splitlines()[-1].startswith("passed: header, length, SHA-256, manifest and fixed.onnx agree")
+    status, out, _ = run("inspect fixed.engine --against dynamic.onnx")
+    assert status == 1
+    assert "dynamic.onnx is not the file that the engine was built from (SHA-256)" in out
+    status, out, err = run("inspect fixed.onnx --against fixed.onnx")
+    assert (status, out) == (2, "")
+    assert "fixed.onnx is no engine, and --against is for engines; compare models with verify" in err
+
+
+@pytest.mark.parametrize("option", ["", " --json"])
+def test_verify_never_passes_without_a_run(option: str, folder: Path, run: Run) -> None:
+    path = source_of(folder)
+    status, out, err = run(f"verify fixed.engine --against fixed.onnx{option}")
+    assert status == 2
+    assert "passed" not in out
+    assert "fixed.engine and fixed.onnx agree as files, and their outputs were not compared: an engine runs on" in err
+    assert "simam-deploy inspect fixed.engine --against fixed.onnx" in err
+    path.write_bytes(path.read_bytes()[:-1])
+    status, out, err = run(f"verify fixed.engine --against fixed.onnx{option}")
+    assert (status, err) == (1, "")
+    assert "it was cut" in out
+    assert option or out.splitlines()[-1] == "FAILED: 3 disagreements"
+
+
+@pytest.mark.parametrize(
+    "line", ["fixed.engine", "fixed.onnx fixed.engine", "fixed.engine fixed.onnx --against a.py:b"]
+)
+def test_verify_takes_an_engine_alone(line: str, folder: Path, run: Run) -> None:
+    source_of(folder)
+    status, out, err = run(f"verify {line}")
+    assert (status, out) == (2, "")
+    assert "is an engine, and is compared alone with the ONNX file that it was built from: simam-deploy verify" in err
 
 
 def test_a_cut_engine(net: Path, run: Run) -> None:
