@@ -96,7 +96,7 @@ def read_or_why(beside: Path) -> tuple[Record | None, str]:
             text = stream.read(LARGEST + 1)
         if len(text) > LARGEST:
             return None, f"{place} is larger than {LARGEST >> 20} MiB"
-        held = json.loads(text)
+        held = json.loads(text, object_pairs_hook=_unique)
         if not isinstance(held, dict) or not (held.get(PROPERTY) == "manifest" or _is_old(held)):
             return None, f"{place} is no manifest of simam-deploy"
         finite(held)  # one that is nested too deeply to be printed again is damaged, too
@@ -105,6 +105,13 @@ def read_or_why(beside: Path) -> tuple[Record | None, str]:
     except (ValueError, RecursionError):
         return None, f"{place} is not JSON, or is damaged"
     return held, ""
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> Record:
+    """An object of JSON. Raises ValueError for a key that is there twice, of which readers take either."""
+    if len(held := dict(pairs)) < len(pairs):
+        raise ValueError("a key is there twice")
+    return held
 
 
 def _is_old(held: Record) -> bool:

@@ -145,11 +145,12 @@ def test_an_edited_manifest_is_named(old: str, new: str, tmp_path: Path) -> None
         (b"\xff\xfe\x00", "is not JSON, or is damaged"),
         (b'{"simam_deploy": "manifest", "a": 1' + b"0" * 5000 + b"}", "is not JSON, or is damaged"),
         (b'{"simam_deploy": "manifest", "a": ' + b"[" * 900 + b"]" * 900 + b"}", "is not JSON, or is damaged"),
+        (b'{"simam_deploy": "manifest", "a": {"b": 1, "b": 1}}', "is not JSON, or is damaged"),
         (b"[" * 100_000, "is not JSON, or is damaged"),
         (b"[1]", "is no manifest of simam-deploy"),
         (b'{"simam_deploy": "manifest"}' + b" " * manifest.LARGEST, "is larger than 16 MiB"),
     ],
-    ids=["none", "cut", "no text", "a huge number", "deep", "deeper", "foreign", "large"],
+    ids=["none", "cut", "no text", "a huge number", "deep", "twice", "deeper", "foreign", "large"],
 )
 def test_why_there_is_no_manifest(text: bytes | None, why: str, tmp_path: Path) -> None:
     if text is not None:

@@ -113,6 +113,16 @@ def test_every_edit_that_contradicts_the_engine_with_its_hash_in_the_manifest(tm
         assert len(inspect(path).disagreements) == 1
 
 
+def test_a_key_that_is_there_twice(tmp_path: Path) -> None:
+    """Readers take the first or the last."""
+    path = engine(tmp_path / "model.engine")
+    beside = path.with_name("model.engine.json")
+    text = beside.read_text()
+    for key in ("precision", "targets", "sha256"):
+        beside.write_text(text.replace(f'"{key}":', f'"{key}": "fp16", "{key}":', 1))
+        assert "is not JSON, or is damaged" in said(path)
+
+
 def test_flips_in_a_manifest(tmp_path: Path) -> None:
     path = engine(tmp_path / "model.engine")
     beside = path.with_name("model.engine.json")
