@@ -10,6 +10,7 @@
     sd.convert("yolo.onnx", "yolo.fp16.onnx", to="fp16", inputs="photos/")
     sd.specialise("yolo.simam.onnx", "yolo.cpu.onnx")  # for this machine's CPU
     sd.build_engine("yolo.simam.onnx", "yolo.engine", targets=["sm86"])
+    sd.recipe("trtexec", "yolo.simam.onnx")            # the lines for other programs
     with sd.open_session("yolo.simam.onnx") as session:
         session.run({"images": x})
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
         SimAMDeployError,
         VerificationError,
     )
+    from simam_deploy.package import recipe
     from simam_deploy.pytorch.adopt import adopt
     from simam_deploy.pytorch.module import SimAM, simam_module
     from simam_deploy.runtimes import open_session
@@ -72,6 +74,7 @@ __all__ = [
     "find_blocks",
     "fuse",
     "open_session",
+    "recipe",
     "simam_module",
     "specialise",
     "verify",
@@ -80,6 +83,7 @@ __all__ = [
 _HOMES = {
     "api": ("analyze", "bench", "convert", "find_blocks", "fuse", "specialise", "verify"),
     "engines.builder": ("build_engine",),
+    "package": ("recipe",),
     "pytorch.adopt": ("adopt",),
     "pytorch.module": ("SimAM", "simam_module"),
     "runtimes": ("open_session",),

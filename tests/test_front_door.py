@@ -25,6 +25,7 @@ FUNCTIONS = (
     "find_blocks",
     "fuse",
     "open_session",
+    "recipe",
     "specialise",
     "verify",
 )

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from simam_deploy import __version__
-from simam_deploy.cli import analyze, bench, build, convert, doctor, export, fuse, inspect, render, verify
+from simam_deploy.cli import analyze, bench, build, convert, doctor, export, fuse, inspect, recipe, render, verify
 from simam_deploy.cli.options import QuietOption
 from simam_deploy.cli.streams import standing_in, status_after
 from simam_deploy.errors import SimAMDeployError, VerificationError
@@ -98,7 +98,7 @@ def _meaning(error: BaseException) -> int:
 
 PANELS = {
     "Look": (inspect.inspect, analyze.analyze, doctor.doctor),
-    "Make": (export.export, fuse.fuse, convert.convert, build.build),
+    "Make": (export.export, fuse.fuse, convert.convert, build.build, recipe.recipe),
     "Check": (verify.verify, bench.bench),
 }
 """The commands in the order of the work."""

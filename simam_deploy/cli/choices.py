@@ -30,6 +30,8 @@ TARGETS = ("cpu", "tensorrt", "openvino")
 """precision.targets.TARGETS."""
 CALIBRATIONS = ("minmax", "entropy", "percentile")
 """precision.calibrate.METHODS."""
+HOSTS = ("trtexec", "deepstream", "triton", "onnxruntime", "jetson")
+"""package.recipes.HOSTS."""
 TOOLS = ("autocast", "onnxruntime", "onnxconverter")
 """precision.analysis.TOOLS."""
 

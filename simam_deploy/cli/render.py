@@ -192,6 +192,12 @@ def error(text: str) -> None:
     err.print(Text(on_lines(text)), style="red", markup=False, highlight=False, soft_wrap=True)
 
 
+def notes(texts: Sequence[str]) -> None:
+    """Print remarks on stderr, a line each."""
+    for text in texts:
+        err.print(Text(f"note: {on_one_line(text)}"), highlight=False, soft_wrap=True)
+
+
 def json(value: object) -> None:
     """Print JSON on stdout, in ASCII unless stdout is Unicode. Infinity and NaN become null."""
     unicode = "utf" in (getattr(sys.stdout, "encoding", None) or "utf-8").lower()

@@ -224,6 +224,7 @@ COMMANDS = (
     "verify out.onnx --against {}",
     "bench {}",
     "build {} -o out.engine --targets sm86",
+    "recipe trtexec {}",
     "export {} -o new.onnx",
     "export {}:model -o new.onnx",
 )

@@ -12,6 +12,7 @@ import simam_deploy
 from simam_deploy import native
 from simam_deploy.cli import choices
 from simam_deploy.compare import inputs
+from simam_deploy.package.recipes import HOSTS
 from simam_deploy.precision.analysis import TOOLS
 from simam_deploy.precision.calibrate import METHODS
 from simam_deploy.precision.convert import PRECISIONS
@@ -35,6 +36,7 @@ def test_they_are_those_of_the_registries() -> None:
     assert PRECISIONS == choices.PRECISIONS
     assert (tuple(TARGETS), tuple(METHODS)) == (choices.TARGETS, choices.CALIBRATIONS)
     assert TOOLS == choices.TOOLS
+    assert tuple(HOSTS) == choices.HOSTS
     assert (native.CPU, native.CUDA) == choices.PROVIDERS
 
 
@@ -79,10 +81,11 @@ def completed(folder: Path, line: str) -> list[str]:
     [
         (
             "simam-deploy ",
-            ["inspect", "analyze", "doctor", "export", "fuse", "convert", "build", "verify", "bench"],
+            ["inspect", "analyze", "doctor", "export", "fuse", "convert", "build", "recipe", "verify", "bench"],
         ),
         ("simam-deploy convert net.onnx --to int", ["int8", "int8+fp16"]),
         ("simam-deploy analyze net.onnx --exclude-for on", ["onnxruntime", "onnxconverter"]),
+        ("simam-deploy recipe t", ["trtexec", "triton"]),
         ("simam-deploy ver", ["verify"]),
         ("simam-deploy fuse --rep", ["--repair"]),
         ("simam-deploy fuse ", ["yolo.onnx", "yolo.simam.onnx", "inner/"]),

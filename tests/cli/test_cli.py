@@ -15,7 +15,7 @@ from helpers.command_line import EXPORT, TINY, Run
 from simam_deploy import __version__, cli, native
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("inspect", "analyze", "doctor", "export", "fuse", "convert", "build", "verify", "bench")
+COMMANDS = ("inspect", "analyze", "doctor", "export", "fuse", "convert", "build", "recipe", "verify", "bench")
 """In the order of the work."""
 INSPECTED = {
     *(
@@ -65,7 +65,7 @@ def test_help_lists_every_command(run: Run) -> None:
     assert status == 0
     assert tuple(typer.main.get_command(cli.app).commands) == COMMANDS  # type: ignore[attr-defined]
     shown = re.findall(r"^(?:╭─|│) (\w+) ", out, re.MULTILINE)
-    panels = ["Options", "Look", *COMMANDS[:3], "Make", *COMMANDS[3:7], "Check", *COMMANDS[7:]]
+    panels = ["Options", "Look", *COMMANDS[:3], "Make", *COMMANDS[3:8], "Check", *COMMANDS[8:]]
     assert shown == panels
 
 

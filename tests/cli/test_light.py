@@ -15,6 +15,7 @@ HEAVY = (
     *("torch", "onnxscript", "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "safetensors"),
     *("simam_deploy.formula", "simam_deploy.api", "simam_deploy.experimental"),
 )
+COMMANDS = ("inspect", "analyze", "doctor", "export", "fuse", "convert", "build", "recipe", "verify", "bench")
 CODE = """
 import json, sys
 before = set(sys.modules)
@@ -60,16 +61,14 @@ def test_before_a_command(tmp_path: Path, line: str, status: int) -> None:
 @pytest.mark.parametrize(
     ("line", "status"),
     [
-        *(
-            (f"{name} --help", 0)
-            for name in ("inspect", "analyze", "doctor", "export", "fuse", "convert", "build", "verify", "bench")
-        ),
+        *((f"{name} --help", 0) for name in COMMANDS),
         ("fuse", 2),
         ("fuse --nope", 2),
         ("verify --threads x nowhere.onnx", 2),
         *((f"{name} nowhere.onnx", 2) for name in ("inspect", "verify", "bench")),
         ("fuse nowhere.onnx -o new.onnx", 2),
         ("build nowhere.onnx -o new.engine --targets sm86", 2),
+        ("recipe trtexec nowhere.onnx", 2),
         ("export nowhere.py:build -o new.onnx", 2),
         ("export here.py:build -o new.onnx --weights nowhere.pt", 2),
         ("fuse here.py -o .", 2),

@@ -185,7 +185,7 @@ def test_quiet(
 
 
 @pytest.mark.parametrize(
-    "name", ["inspect", "analyze", "doctor", "export", "fuse", "convert", "build", "verify", "bench"]
+    "name", ["inspect", "analyze", "doctor", "export", "fuse", "convert", "build", "recipe", "verify", "bench"]
 )
 def test_every_command_takes_it(run: Run, name: str) -> None:
     assert "--quiet" in run(f"{name} --help")[1]
