@@ -99,7 +99,7 @@ def test_fuse_answers(name: str, hostile_shell: Shell) -> None:
 
 @pytest.mark.parametrize("name", RUN)
 def test_commands_that_run_a_file_answer(name: str, hostile_shell: Shell) -> None:
-    given = hostile_shell.answers(name, ["convert", "verify", "bench", "build"])
+    given = hostile_shell.answers(name, ["convert", "verify", "bench", "build", "recipe"])
     assert not faults(given)
     assert {answer["status"] for answer in given} >= STATUSES.get(name, set())
 
@@ -107,8 +107,8 @@ def test_commands_that_run_a_file_answer(name: str, hostile_shell: Shell) -> Non
 @pytest.mark.skipif(EVERY not in os.environ, reason="make hostile")
 @pytest.mark.parametrize("name", HOSTILE if EVERY in os.environ else ("each",))
 def test_every_command_answers(name: str, hostile_shell: Shell) -> None:
-    given = hostile_shell.answers(name, ["inspect", "fuse", "convert", "verify", "bench", "build"])
-    assert len(given) == 6
+    given = hostile_shell.answers(name, ["inspect", "fuse", "convert", "verify", "bench", "build", "recipe"])
+    assert len(given) == 7
     assert not faults(given)
 
 

@@ -25,12 +25,15 @@ ARGUMENTS = {
     "verify": ["--runtimes", "ort,onnx_reference", "--inputs", "plain"],
     "bench": ["--runtimes", "ort", "--seconds", "0.05"],
     "build": ["-o", "{out}", "--targets", "sm86"],
+    "recipe": [],
 }
+FIRST = {"recipe": ["triton"]}
+"""Arguments in front of the file."""
 
 
 def run(command: str, file: str, folder: Path) -> dict[str, object]:
     out = folder / f"{Path(file).stem}.{command}.out"
-    arguments = [command, file, *(text.format(out=out) for text in ARGUMENTS[command])]
+    arguments = [command, *FIRST.get(command, []), file, *(text.format(out=out) for text in ARGUMENTS[command])]
     with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as printed:
         child = os.fork()
         if child == 0:
