@@ -32,7 +32,7 @@ from simam_deploy.precision.reference import low_reference
 from simam_deploy.report.pages import parity_page
 from simam_deploy.report.writing import page_at
 from simam_deploy.rewrite.restore_lambda import near_rounding, rounded_lambda
-from simam_deploy.runtimes import open_session
+from simam_deploy.runtimes import ROUNDING, open_session
 from simam_deploy.runtimes.session import Session
 from simam_deploy.text import Say, on_one_line
 
@@ -64,8 +64,8 @@ def verify(
     first: its float64 results are the truth. The tolerance is that of each file's precision: see compare/limits.py.
     against : the model whose results are the truth: a torch.nn.Module, or text as `package.module:callable`; by
     default the first file, in float64.  weights : a checkpoint for a model named by text.
-    runtimes : "onnx_reference", "ort", "openvino", "onnx_half"; by default those that are installed, for 16-bit files
-    onnx_half and ort, for quantised files ort.
+    runtimes : "onnx_reference", "ort", "openvino", "onnx_half", "trt_network"; by default those of the first three
+    that are installed, for 16-bit files onnx_half and ort, for quantised files ort.
     forms : names of rewrite.forms.FORMS to convert each file to first, or "all"; by default the files as they are.
     inputs : names and paths as in `inputs.cases`, or one array for each input, by its name.
     shape : a size for each input. Without it, dynamic axes are compared at two sizes, and `notes` tells them.
@@ -151,7 +151,7 @@ def verify(
         low = [label for label, file in chosen.files.items() if kinds[file].half and file != paths[0]]
         notes += _about_lambdas(found, None if against else models[paths[0]], chosen, low)
         for label, file in chosen.files.items():
-            if kinds[file].low and not label.endswith(("onnx_half", "onnx_reference")) and provider is None:
+            if kinds[file].low and not label.endswith((*ROUNDING, "onnx_reference")) and provider is None:
                 notes.append(f"{label}: {NOT_SHOWN.format(kinds[file].low)}")
         found.notes += [*dict.fromkeys(notes), *(f"left out: {reason}" for reason in chosen.skipped)]
 

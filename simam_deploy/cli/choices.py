@@ -10,7 +10,7 @@ from pathlib import Path
 
 FORMS = ("function", "primitive", "instance_norm", "custom_op")
 """rewrite.forms.FORMS."""
-RUNTIMES = ("onnx_reference", "ort", "openvino", "onnx_half")
+RUNTIMES = ("onnx_reference", "ort", "openvino", "onnx_half", "trt_network")
 """runtimes.RUNTIMES that run ONNX files."""
 INPUTS = ("plain", "uniform", "constant", "offset", "faint", "outlier", "large", "adversarial")
 """compare.inputs.MADE, and all of its ADVERSARIAL."""

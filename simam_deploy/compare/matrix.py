@@ -23,7 +23,7 @@ from simam_deploy.match.int8_nodes import opened
 from simam_deploy.rewrite.forms import FORMS
 from simam_deploy.rewrite.fuse import fuse
 from simam_deploy.rewrite.fused import Fused
-from simam_deploy.runtimes import OPTIONS, RUNTIMES, open_session
+from simam_deploy.runtimes import OPTIONS, ROUNDING, RUNTIMES, open_session
 from simam_deploy.runtimes.session import Session
 from simam_deploy.text import on_one_line
 
@@ -92,7 +92,7 @@ def gather(
                 if form == "custom_op" and not _has_kernel(runtime, kernel):
                     result.skipped.append(f"{label}: {NO_KERNEL}")
                     continue
-                seen = not outside_numpy or runtime == "onnx_half"  # others cannot give bfloat16
+                seen = not outside_numpy or runtime in ROUNDING  # others cannot give bfloat16
                 opened = watched if seen else path
                 asked = {"threads": threads, "provider": provider, "kernel": kernel}
                 options = {k: v for k, v in asked.items() if v and runtime in OPTIONS[k]}

@@ -16,7 +16,17 @@ from typing import Any
 from simam_deploy.errors import InputError
 from simam_deploy.runtimes.session import KernelUse, Session, TensorSpec
 
-__all__ = ["OPTIONS", "RUNTIMES", "KernelUse", "Session", "TensorSpec", "for_files", "installed", "open_session"]
+__all__ = [
+    "OPTIONS",
+    "ROUNDING",
+    "RUNTIMES",
+    "KernelUse",
+    "Session",
+    "TensorSpec",
+    "for_files",
+    "installed",
+    "open_session",
+]
 
 RUNTIMES = {
     "eager": "simam_deploy.runtimes.eager",
@@ -24,6 +34,7 @@ RUNTIMES = {
     "ort": "simam_deploy.runtimes.ort",
     "openvino": "simam_deploy.runtimes.openvino",
     "onnx_half": "simam_deploy.runtimes.onnx_half",
+    "trt_network": "simam_deploy.runtimes.trt_network",
 }
 """Name -> module. The module's SESSION is the session class, called with the artifact and its options."""
 
@@ -33,15 +44,18 @@ FRAMEWORKS = {
     "ort": "onnxruntime",
     "openvino": "openvino",
     "onnx_half": "onnxruntime",
+    "trt_network": "tensorrt_rtx",
 }
 """Runtime -> the Python module that it needs."""
 
+ROUNDING = ("onnx_half", "trt_network")
+"""Those that round each result to its 16-bit type, and exchange bfloat16."""
 MOST_THREADS = 1024
 OPTIONS = {
     "provider": ("ort",),
     "kernel": ("ort",),
     "threads": ("eager", "ort", "openvino", "onnx_half"),
-    "dtype": ("eager", "onnx_reference"),
+    "dtype": ("eager", "onnx_reference", "trt_network"),
 }
 """Option -> the runtimes that support it."""
 
@@ -52,8 +66,11 @@ def installed() -> list[str]:
 
 
 def for_files() -> list[str]:
-    """Installed runtimes that run any ONNX file: all but eager, and onnx_half, the oracle of 16-bit types."""
-    return [name for name in installed() if name not in ("eager", "onnx_half")]
+    """Installed runtimes that run any ONNX file.
+
+    Not eager, nor onnx_half, the oracle of 16-bit types, nor trt_network, which knows the layers of few networks.
+    """
+    return [name for name in installed() if name not in ("eager", *ROUNDING)]
 
 
 def open_session(
@@ -69,14 +86,16 @@ def open_session(
 
     artifact : path of an ONNX file; an nn.Module for eager.
     provider : ort only: one execution provider. CPUExecutionProvider if None.
-    threads  : threads of one inference; 0 leaves it to the framework. Not for onnx_reference.
+    threads  : threads of one inference; 0 leaves it to the framework. Not for onnx_reference and trt_network.
     kernel   : ort only: "auto" (default) runs our compiled kernel if the provider has a library, else adds a line to
                `Session.notes`; "require" raises without it; "off" runs the fallback definitions in the file.
-    dtype    : eager: "float32" (default) or "float64".  onnx_reference: as in the file (default) or "float64".
+    dtype    : eager: "float32" (default) or "float64".  onnx_reference, trt_network: as in the file (default) or
+               "float64".
     onnx_half : an oracle of float16 and bfloat16 arithmetic, for comparisons. See graph/round_low.py.
+    trt_network : what TensorRT-RTX parses, computed on a CPU. See runtimes/trt_network.py.
     Threads may share a session; each gets the results of its own feeds. Their runs are concurrent in ort,
-    onnx_half and onnx_reference, and take turns in eager and openvino. Runs that have begun complete after another
-    thread closes the session.
+    onnx_half, onnx_reference and trt_network, and take turns in eager and openvino. Runs that have begun complete
+    after another thread closes the session.
     Raises InputError for a wrong artifact or option, ModelFileError if the file cannot be read, RuntimeUnavailable if
     the framework is missing, cannot run the model or does not provide an option.
     """

@@ -13,7 +13,7 @@ from helpers.command_line import Run
 from simam_deploy import formula, native
 from simam_deploy.cli import doctor
 from simam_deploy.native import cuda_library
-from simam_deploy.runtimes import RUNTIMES, for_files
+from simam_deploy.runtimes import ROUNDING, RUNTIMES, for_files
 
 PIP = {
     "torch": ("torch", "torch"),
@@ -44,7 +44,7 @@ def test_a_row_for_every_runtime(rows: dict[str, doctor.DoctorRow]) -> None:
         "ort, CUDA",
         "tensorrt_rtx",
         "tensorrt",
-    } - {"eager", "onnx_half"}
+    } - {"eager", *ROUNDING}
     mended = ("pip install", "make native", "torch sees no GPU")
     assert all(row.works or any(words in row.detail for words in mended) for row in rows.values())
 
