@@ -151,6 +151,14 @@ def _shuffle(given: Settings, x: Array, sizes: Array | None = None) -> Array:
     return np.transpose(y, given["second_transpose"][: y.ndim])
 
 
+def _slice(given: Settings, x: Array) -> Array:
+    """Along each axis `shape` values from `start` on, in steps of `stride`."""
+    sizes = zip(given["start"], given["shape"], given["stride"], strict=True)
+    for axis, (first, size, step) in enumerate(sizes):
+        x = np.take(x, first + step * np.arange(size), axis)
+    return x
+
+
 def _resize(given: Settings, x: Array) -> Array:
     """The value at floor(index / scale)."""
     for axis, scale in enumerate(given["scales"]):
@@ -220,6 +228,11 @@ KINDS = {
     ),
     "SHAPE": Kind(lambda _, x: np.array(x.shape, np.int64)),
     "SHUFFLE": Kind(_shuffle, ("first_transpose", "reshape_dims", "second_transpose", "zero_is_placeholder")),
+    "SLICE": Kind(
+        _slice,
+        ("start", "shape", "stride", "axes", "num_inputs", "mode"),
+        {"axes": (None,), "num_inputs": (1,), "mode": ("STRICT_BOUNDS",)},
+    ),
     "UNSQUEEZE": Kind(lambda _, x, axes: np.expand_dims(x, tuple(axes.tolist()))),
 }
 """Layers of the networks in export_models, in every form and precision, and before `fuse`."""

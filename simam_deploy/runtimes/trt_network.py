@@ -80,7 +80,7 @@ class TrtNetworkSession(Session):
         values = dict(zip(self._names, wide, strict=True))
         with np.errstate(all="ignore"):  # inf is a result like any other, as in every runtime
             for layer, unused in zip(self._layers, self._unused, strict=True):
-                inputs = [values[name] for name in layer.inputs if name is not None]
+                inputs = [None if name is None else values[name] for name in layer.inputs]
                 values[layer.output] = self._stored(layer, KINDS[layer.kind].compute(layer.settings, *inputs))
                 for name in unused:
                     del values[name]

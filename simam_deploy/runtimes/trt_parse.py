@@ -21,7 +21,7 @@ from simam_deploy.runtimes.trt_layers import KINDS
 from simam_deploy.text import on_lines
 
 LIMITS = Limits(cpu_s=300, wall_s=600, memory=2**36)
-"""Of the parser. ResNet-50 takes it a second and 1 GB."""
+"""Of the parser."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,11 @@ def parse(path: Path) -> ParsedNetwork:
             raise RuntimeUnavailable(
                 f"trt_network cannot run {path}: in the parser of TensorRT-RTX, {error}"
             ) from error
+        if "missing" in done:
+            raise RuntimeUnavailable(
+                "runtime 'trt_network' needs the module tensorrt_rtx, which cannot be imported: "
+                f'{done["missing"]}\npip install "simam-deploy[tensorrt-rtx]"'
+            )
         if "refused" in done:
             raise RuntimeUnavailable(on_lines(f"trt_network cannot run {path}: {done['refused']}"))
         layers = [ParsedLayer(**layer) for layer in done["layers"]]
@@ -84,11 +89,11 @@ def parse(path: Path) -> ParsedNetwork:
 
 def write(path: str, weights: str) -> dict[str, Any]:
     """Parse `path`, write the weights to `weights`, and return the rest as JSON takes it. For `parse`."""
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # parsing needs no GPU, and a driver reserves more memory than LIMITS has
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # parsing needs none, and a driver would start
     try:
         import tensorrt_rtx as trt
     except ImportError as error:
-        return {"refused": f'it needs TensorRT-RTX: {error}\npip install "simam-deploy[tensorrt-rtx]"'}
+        return {"missing": str(error)}
     log = trt.Logger(trt.Logger.ERROR)
     builder = trt.Builder(log)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))

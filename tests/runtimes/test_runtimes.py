@@ -10,9 +10,9 @@ from helpers.graphs import TWO_OUTPUTS, WEIGHT, beside, check, parse, save, sima
 from simam_deploy import open_session
 from simam_deploy.errors import InputError, ModelFileError, RuntimeUnavailable
 from simam_deploy.formula import reference, tolerance
-from simam_deploy.runtimes import TensorSpec
+from simam_deploy.runtimes import TensorSpec, installed
 
-ONNX_RUNTIMES = ["onnx_reference", "ort", "openvino"]
+ONNX_RUNTIMES = ["onnx_reference", "ort", "openvino", *{"trt_network"}.intersection(installed())]
 every = pytest.mark.parametrize("runtime", ONNX_RUNTIMES)
 INPUTS = {
     "plain": lambda rng, shape: rng.standard_normal(shape),

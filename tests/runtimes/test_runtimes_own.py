@@ -16,7 +16,7 @@ from simam_deploy.runtimes import FRAMEWORKS, OPTIONS, RUNTIMES, installed
 from simam_deploy.runtimes.onnx_model import without_fallback
 from simam_deploy.runtimes.openvino import _import_openvino
 
-ONNX_RUNTIMES = ["onnx_reference", "ort", "openvino"]
+ONNX_RUNTIMES = ["onnx_reference", "ort", "openvino", *{"trt_network"}.intersection(installed())]
 every = pytest.mark.parametrize("runtime", ONNX_RUNTIMES)
 
 

@@ -11,7 +11,7 @@ from helpers.graphs import save, simam
 
 from simam_deploy import native, open_session
 from simam_deploy.errors import RuntimeUnavailable
-from simam_deploy.runtimes import Session, TensorSpec
+from simam_deploy.runtimes import Session, TensorSpec, installed
 from simam_deploy.runtimes.session import Array
 
 torch = pytest.importorskip("torch")
@@ -46,6 +46,8 @@ OPEN: dict[str, Callable[[Path], Session]] = {
     "ort, no kernel": lambda path: open_session(path, "ort", kernel="off"),
     "openvino": lambda path: open_session(path, "openvino"),
 }
+if "trt_network" in installed():
+    OPEN["trt_network"] = lambda path: open_session(path, "trt_network")
 
 
 def others(session: Session) -> int:

@@ -105,6 +105,8 @@ CASES = {
         "(float[N,3,H,W] x) => (float[N,a] y)",
         "y = Flatten (x)",
     ),
+    "SLICE": (f"{IMAGE}) => (float[2,4,a,11] y) <int64[2] k = {{2, 7}}>", "z, y = Split <axis = -2> (x, k)"),
+    "SLICE of SHAPE": ("(float[N,3,H,W] x) => (int64[a] y)", "y = Shape <start = -3, end = -1> (x)"),
     "UNSQUEEZE": (
         f"{IMAGE}) => (float[2,1,4,9,11,1] y) <int64[2] k = {{-1, 1}}>",
         "y = Unsqueeze (x, k)",
