@@ -111,9 +111,13 @@ CASES = {
         f"{IMAGE}) => (float[2,1,4,9,11,1] y) <int64[2] k = {{-1, 1}}>",
         "y = Unsqueeze (x, k)",
     ),
-    "QUANTIZE and DEQUANTIZE": (
-        "(float[3,8] x) => (float[3,8] y) <float s = {0.5}, int8 n = {0}>",
-        "a = Mul (x, x)\n b = Mul (a, x)\n q = QuantizeLinear (b, s, n)\n y = DequantizeLinear (q, s, n)",
+    "QUANTIZE and DEQUANTIZE": (  # halves, and beyond both limits
+        "(int64[5,8] x) => (float[5,8] y) <float s = {2}, int8 n = {0}>",
+        """a = Mul (x, x)
+           b = Mul (a, x)
+           c = Cast <to = 1> (b)
+           q = QuantizeLinear (c, s, n)
+           y = DequantizeLinear (q, s, n)""",
     ),
     "DEQUANTIZE along an axis": (
         "(float[3,2] x, int8[2,4] q) => (float[3,4] y) <float[4] s = {0.5, 0.25, 1, 2}, int8[4] n = {0, 0, 0, 0}>",

@@ -21,8 +21,9 @@ pytestmark = pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="tenso
 
 FORMS = ["function", "primitive", "instance_norm"]
 ORACLE = {"fp16": 2.0, "bf16": 3.0, "int8": 1.01, "int8+fp16": 1.1}
-"""Error over that of the oracle, at most: here 1.24, 1.53, 1 and 1. TensorRT rounds the weights of a BatchNormalization
-to the type of the file once more, after it has divided them by the deviation; and sums run in another order."""
+"""Error over that of the oracle, at most: here 1.24, 1.53, 1 and 1. TensorRT rounds the weights of a
+BatchNormalization to the type of the file once more, after it has divided them by the deviation; and sums run in
+another order."""
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +103,20 @@ def test_a_layer_rounds_once_and_sums_in_float32(dtype: type, tmp_path: Path) ->
     with open_session(path, "trt_network", dtype="float64") as session:
         assert session.outputs[0].dtype == np.float64
         np.testing.assert_array_equal(session.run({"x": x})["y"], x.astype(np.float64).sum(1))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16])
+def test_each_result_has_the_type_of_its_layer(dtype: type, tmp_path: Path) -> None:
+    name = np.dtype(dtype).name.replace("float32", "float")
+    text = f"g ({name}[50] x, {name}[1] b) => ({name}[50] y) {{ z = Add (x, b) y = Sub (z, b) }}"
+    path = save(parsed_text(text), tmp_path / "m.onnx")
+    x = np.random.default_rng(0).standard_normal(50).astype(dtype)
+    b = np.array([1000], dtype)
+    with open_session(path, "trt_network") as session:
+        np.testing.assert_array_equal(session.run({"x": x, "b": b})["y"], (x + b) - b)
+    assert ((x + b) - b != x).any()
+    with open_session(path, "trt_network", dtype="float64") as session:
+        np.testing.assert_allclose(session.run({"x": x, "b": b})["y"], x.astype(np.float64), atol=1e-12)
 
 
 def test_inputs_and_outputs_go_by_the_names_of_the_file(tmp_path: Path) -> None:
