@@ -11,7 +11,7 @@ from simam_deploy.precision.calibrate import Calibration
 from simam_deploy.precision.low_types import LowType
 from simam_deploy.precision.quantise import quantise
 from simam_deploy.precision.quantised import LayerRow
-from simam_deploy.precision.targets import LAYERS
+from simam_deploy.precision.slots import FLOAT
 from simam_deploy.precision.to_low import Keep, to_low
 
 Reasons = Mapping[str, str]
@@ -41,7 +41,7 @@ def int8_attempts(calibration: Calibration, target: str, keep_float: Reasons) ->
 
 
 def low_attempts(model: ir.Model, low: LowType, keep: Keep, unfit: Mapping[str, str]) -> Try:
-    """Attempts of `to_low` on a flat model, with its arguments."""
+    """Attempts of `to_low` on a flat model, with its arguments. Every node is a layer: each rounds its result."""
 
     def made(kept: Reasons, only: str | None) -> Attempt:
         def stays(node: ir.Node) -> str:
@@ -50,7 +50,8 @@ def low_attempts(model: ir.Model, low: LowType, keep: Keep, unfit: Mapping[str, 
 
         found = to_low(model, low, keep=stays, unfit=unfit, keep_io=True)
         left = {row.node for row in found.kept}
-        layers = (n for n in model.graph.all_nodes() if n.op_type in LAYERS and not n.domain and n.name not in left)
+        nodes = (node for node in model.graph.all_nodes() if any(v.dtype == FLOAT for v in node.outputs))
+        layers = [node for node in nodes if node.name not in left]
         return Attempt(found.model, tuple(LayerRow(str(node.name), node.op_type, "") for node in layers))
 
     return made
