@@ -35,6 +35,8 @@ INT8_DOMAIN = "simam.int8"
 """The same operators on 8-bit integers, (N, H, W, C)."""
 OP_NAME = "SimAM"
 OP_VERSION = 1
+PLUGIN = {"plugin_namespace": OP_DOMAIN, "plugin_version": str(OP_VERSION)}
+"""Attributes by which TensorRT's parser finds our plugin. No function or kernel reads them."""
 DEFAULT_LAMBDA = 1e-4
 """λ of the published module. The published ImageNet checkpoints were trained with 0.1."""
 

@@ -17,7 +17,8 @@ from simam_deploy.formula import DEFAULT_LAMBDA, OP_DOMAIN, OPS, Array, Op, appl
 def _kernel(name: str, op: Op) -> type[OpRun]:
     """Kernel of one of our operators, by its formula. The evaluator finds it by the class name."""
 
-    def run(_: OpRun, x: Array, *given: Array, e_lambda: float | None = None) -> tuple[Array]:
+    def run(_: OpRun, x: Array, *given: Array, e_lambda: float | None = None, **plugin: str) -> tuple[Array]:
+        del plugin  # formula.PLUGIN
         y = reference(x, DEFAULT_LAMBDA if e_lambda is None else float(e_lambda))
         if op.affine:
             y = apply_epilogue(y, *given, activation=op.activation)

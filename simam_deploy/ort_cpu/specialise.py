@@ -24,7 +24,7 @@ from simam_deploy import native
 from simam_deploy.artifacts import manifest
 from simam_deploy.artifacts.atomic import refuse_overwriting_inputs, staging
 from simam_deploy.errors import FormError, RuntimeUnavailable
-from simam_deploy.formula import BLOCKED_DOMAIN, OP_DOMAIN, OP_VERSION
+from simam_deploy.formula import BLOCKED_DOMAIN, OP_DOMAIN, OP_VERSION, PLUGIN
 from simam_deploy.graph import onnx_file
 from simam_deploy.graph.shapes.types import StaticShape
 from simam_deploy.ort_cpu import blocked_layout
@@ -208,7 +208,8 @@ def _optimised(model: ir.Model, library: native.Library) -> ir.Model:
 
 def _put_back(model: ir.Model, place: _Place, block: int, machine: str) -> None:
     node, pool = place.node, place.pool
-    attributes = [*node.attributes.values(), ir.AttrInt64("block", block), ir.AttrString("machine", machine)]
+    kept = [attribute for name, attribute in node.attributes.items() if name not in PLUGIN]
+    attributes = [*kept, ir.AttrInt64("block", block), ir.AttrString("machine", machine)]
     parameters = [_parameter(model, node, value) for value in _parameters(node)]
     operands = [pool.inputs[0], *parameters, *([place.residual] if _has_residual(node) else [])]
     _replace(model.graph, place.end, [ir.Node(BLOCKED_DOMAIN, node.op_type, operands, attributes, name=node.name)])

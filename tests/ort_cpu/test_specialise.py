@@ -40,6 +40,8 @@ def test_the_numbers_stay_and_the_layout_is_used(what: str, channels: int, tmp_p
     exact = outputs(source)
     assert np.abs(outputs(target) - exact).max() <= 1e-5 * np.abs(exact).max()
     assert ours(target)[BLOCKED_DOMAIN] == len(made.rows) - len(made.notes)
+    blocked = [node for node in onnx.load(target).graph.node if node.domain == BLOCKED_DOMAIN]
+    assert {a.name for node in blocked for a in node.attribute} == {"e_lambda", "block", "machine"}  # no plugin's
     kinds = Counter(node.op_type for node in onnx.load(target).graph.node)
     assert kinds["ReorderInput"] == 0
     assert kinds["ReorderOutput"] == 1  # for the output of the network

@@ -25,6 +25,16 @@ def test_operators(form: str) -> None:
     assert len(model.functions) == (form == "function")
 
 
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("dims", [(2, 3, 35), (2, 3, 5, 7), (2, 3, 2, 5, 7)], ids=str)
+def test_a_node_of_ours_names_the_plugin(form: str, dims: Dims) -> None:
+    ours = [node for node in alone(form, dims).graph if node.domain == "simam"]
+    assert len(ours) == FORMS[form].EPILOGUE
+    for node in ours:
+        texts = {name: a.as_string() for name, a in node.attributes.items() if name != "e_lambda"}
+        assert texts == {"plugin_namespace": "simam", "plugin_version": "1"}
+
+
 def test_m_minus_1_comes_from_the_shape_of_x_as_an_integer() -> None:
     model = alone("primitive", (2, 3, "h", 7))
     operators = [node.op_type for node in model.graph if node.op_type != "Constant"]

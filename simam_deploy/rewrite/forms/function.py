@@ -1,6 +1,7 @@
 """SimAM as one node simam::SimAM, with a fallback definition: a model-local function of primitive operators.
 
-A runtime with a kernel of that name runs the kernel; every other one runs the fallback definition. Statistics are
+A runtime with a kernel of that name runs the kernel; every other one runs the fallback definition. The attributes
+formula.PLUGIN name the kernel to parsers of TensorRT, which prefer the definition without them. Statistics are
 float32. One definition serves all blocks of a file: it computes M - 1 from the shape of x at run time. The types of
 all x determine its casts:
 
@@ -26,12 +27,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
 from simam_deploy.block import Block
-from simam_deploy.formula import DEFAULT_LAMBDA, OP_DOMAIN, OP_NAME, OPS, Op
+from simam_deploy.formula import DEFAULT_LAMBDA, OP_DOMAIN, OP_NAME, OPS, PLUGIN, Op
 from simam_deploy.graph.number_types import HALF
 from simam_deploy.rewrite.forms import epilogue
 from simam_deploy.rewrite.forms.node_builder import Writer
@@ -78,17 +80,17 @@ def _cast(write: Writer, block: Block) -> Block:
 
 def _node(write: Writer, block: Block) -> ir.Value:
     """Write the node and the reshapes around it; return the result."""
-    e_lambda = block.e_lambda
+    attributes: dict[str, Any] = {"domain": OP_DOMAIN, "e_lambda": block.e_lambda, **PLUGIN}
     if len(block.shape) == 4:
         behind = [] if block.epilogue is None else epilogue.inputs(write, block.epilogue)
-        return write.op(block.op, block.x, *behind, name="y", domain=OP_DOMAIN, e_lambda=e_lambda)
+        return write.op(block.op, block.x, *behind, name="y", **attributes)
     if len(block.shape) == 3:
         flat = write.squeeze("Unsqueeze", block.x, [2], "flat")
-        y = write.op(OP_NAME, flat, name="simam", domain=OP_DOMAIN, e_lambda=e_lambda)
+        y = write.op(OP_NAME, flat, name="simam", **attributes)
         return write.squeeze("Squeeze", y, [2], "y")
     there, back = _sizes(write, block)
     flat = write.op("Reshape", block.x, there, name="flat")
-    y = write.op(OP_NAME, flat, name="simam", domain=OP_DOMAIN, e_lambda=e_lambda)
+    y = write.op(OP_NAME, flat, name="simam", **attributes)
     return write.op("Reshape", y, back, name="y")
 
 
