@@ -127,10 +127,10 @@ void FieldList::add(char const* name, void const* value, PluginFieldType type) n
   collection_.fields = fields_.data();
 }
 
-void FieldList::advertise(Op const& op) noexcept {
+void FieldList::advertise(Op const& op, bool scales) noexcept {
   collection_.nbFields = 0;
   for (Known const& known : kKnown)
-    if (belongs(known, op)) add(known.name, nullptr, PluginFieldType::kFLOAT32);
+    if (belongs(known, op) && (scales || !known.scale)) add(known.name, nullptr, PluginFieldType::kFLOAT32);
 }
 
 void FieldList::serialise(Op const& op, Fields const& fields) noexcept {

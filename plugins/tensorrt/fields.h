@@ -30,8 +30,8 @@ bool read_fields(Op const& op, char const* layer, nvinfer1::PluginFieldCollectio
 // Fields as TensorRT takes them. They point into this object and into the `Fields` they were made of.
 class FieldList {
  public:
-  // The names that a network may give, without values.
-  void advertise(Op const& op) noexcept;
+  // The names that a parser reads from a node, without values. It warns of each that the node lacks.
+  void advertise(Op const& op, bool scales) noexcept;
   // What an engine is to keep.
   void serialise(Op const& op, Fields const& fields) noexcept;
 

@@ -9,12 +9,14 @@
 namespace simam::trt {
 namespace {
 
-// Makes the plugin of one operator. A parser asks for the empty namespace, or for the node's ONNX domain: each operator
-// has a creator for both.
+// Makes the plugin of one operator. A parser asks for the namespace that the node names, for the empty one, or for the
+// node's ONNX domain: each operator has a creator for both. The files of this project name `simam` and have no scales:
+// there a parser reads e_lambda alone, and warns of nothing. In the empty namespace it reads the scales of int8 too.
+// Whoever calls createPlugin may give all of them in both.
 class Creator final : public nvinfer1::IPluginCreatorV3One {
  public:
   Creator(Op const& op, char const* plugin_namespace) noexcept : op_(op), namespace_(plugin_namespace) {
-    names_.advertise(op);
+    names_.advertise(op, *plugin_namespace == '\0');
   }
 
   nvinfer1::IPluginV3* createPlugin(char const* layer, nvinfer1::PluginFieldCollection const* collection,

@@ -87,7 +87,9 @@ int32_t Plugin::getOutputDataTypes(DataType* outputs, int32_t output_count, Data
     return kFailed;
   }
   if (inputs[0] == DataType::kINT8 && !fields_.quantised()) {
-    refuse(op_.name, "x is int8 and the plugin has no scales; give it the fields x_scale%s and y_scale",
+    refuse(op_.name,
+           "x is int8 and the plugin has no scales; give it the fields x_scale%s and y_scale, in an ONNX file with "
+           "plugin_namespace \"\"",
            op_.residual ? ", residual_scale" : "");
     return kFailed;
   }

@@ -89,18 +89,11 @@ def run(library: Path, plugins: list[tuple[str, str, list[Field]]], domain: str 
 
 def test_every_operator_has_a_creator_in_both_namespaces(plugin: Path) -> None:
     found = run(plugin, [])["creators"]
-    scales = ["x_scale", "y_scale"]
-    wanted = [
-        [
-            op,
-            str(OP_VERSION),
-            domain,
-            sorted(["e_lambda", *scales, *(["residual_scale"] if OPS[op].residual else [])]),
-        ]
-        for op in OPS
-        for domain in ("", OP_DOMAIN)
-    ]
-    assert sorted(found) == sorted(wanted)
+    for op in OPS:
+        scales = ["residual_scale"] * OPS[op].residual + ["x_scale", "y_scale"]
+        assert [op, str(OP_VERSION), "", ["e_lambda", *scales]] in found
+        assert [op, str(OP_VERSION), OP_DOMAIN, ["e_lambda"]] in found, "a parser warns of each that a node lacks"
+    assert len(found) == 2 * len(OPS)
 
 
 @pytest.mark.parametrize("domain", ["", OP_DOMAIN])
