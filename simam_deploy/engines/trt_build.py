@@ -13,10 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import onnx
+
 from simam_deploy.engines.api_table import since
 from simam_deploy.engines.flavors import FLAVORS
 from simam_deploy.engines.options import flag, needed
+from simam_deploy.engines.our_functions import settle
 from simam_deploy.engines.parsed_blocks import parsed_blocks
+from simam_deploy.formula import OPS
 
 Tell = Callable[[str, object], None]
 Job = dict[str, Any]
@@ -54,7 +58,7 @@ def build(job: Job, tell: Tell, cancelled: threading.Event) -> dict[str, object]
     network = builder.create_network(1 << int(typed))
 
     tell("stage", "parse")
-    _parse(trt, title, network, log, job)
+    settled = _parse(trt, title, network, log, job)
     config = builder.create_builder_config()
     _set(trt, config, job["options"])
     _set_targets(trt, title, config, targets)
@@ -84,7 +88,7 @@ def build(job: Job, tell: Tell, cancelled: threading.Event) -> dict[str, object]
         "version": trt.__version__,
         "layers": network.num_layers,
         "types": _types(network),
-        "blocks": parsed_blocks(trt, network, job["blocks"]),
+        "blocks": parsed_blocks(trt, network, job["blocks"], settled),
         "targets": targets,
         "build_s": build_s,
     }
@@ -154,7 +158,8 @@ def _monitor(trt: Any, what: str, tell: Tell, cancelled: threading.Event) -> Any
     return Monitor()
 
 
-def _parse(trt: Any, title: str, network: Any, log: Any, job: Job) -> None:
+def _parse(trt: Any, title: str, network: Any, log: Any, job: Job) -> list[str]:
+    """Parse the model into the network. Returns the calls that our fallback definitions replaced."""
     name = Path(job["model"]).name
     parser = trt.OnnxParser(network, log)
     if taken := [function for function in job["functions"] if parser.supports_operator(function)]:
@@ -163,9 +168,20 @@ def _parse(trt: Any, title: str, network: Any, log: Any, job: Job) -> None:
             f"{name} has a function called {taken[0]}; {title} would use its own operator of "
             "that name and not read the function; give the function another name, or inline it (onnx.inliner)",
         )
-    if not parser.parse_from_file(job["model"]):
+    parsed, settled = _read(parser, job)
+    if not parsed:
         lines = "".join(f"\n  {parser.get_error(i)}" for i in range(parser.num_errors))
         raise Refused("BuildError", f"{title} cannot parse {name}:{lines}{job['hint']}")
+    return settled
+
+
+def _read(parser: Any, job: Job) -> tuple[bool, list[str]]:
+    """Parse the file, with our fallback definitions in place of their calls. Returns the names of these too."""
+    if not any(name in OPS for name in job["functions"]):
+        return parser.parse_from_file(job["model"]), []
+    model = onnx.load(job["model"], load_external_data=False)
+    settled = settle(model, plugin=False)
+    return parser.parse(model.SerializeToString(), job["model"]), settled  # the path leads to weights in other files
 
 
 def _set(trt: Any, config: Any, options: dict[str, Any]) -> None:
