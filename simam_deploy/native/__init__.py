@@ -49,7 +49,7 @@ class Compiled:
 
     def load(self, path: Path) -> ctypes.CDLL:
         """Load the library. Raises NativeError."""
-        self._refuse_cut_off(path)
+        self.refuse_cut_off(path)
         try:
             return ctypes.CDLL(str(path))
         except OSError as error:  # of another processor, or it needs what is not here
@@ -70,10 +70,10 @@ class Compiled:
         """Remedy for an unusable library, depending on its location."""
         if os.environ.get(self.variable):
             return f"{self.variable} names it: unset that, or let it name another"
-        how = self.command if path.parent in (CHECKOUT, CHECKOUT_CUDA) else "pip install ."
+        how = "pip install ." if path.parent == PACKAGE else self.command
         return f"build it again: `{how}` in a checkout of simam-deploy"
 
-    def _refuse_cut_off(self, path: Path) -> None:
+    def refuse_cut_off(self, path: Path) -> None:
         """Raise NativeError unless the file is complete ELF: loading a truncated one kills the process.
 
         The linker writes the section table last; its offset and size are in the first 64 bytes.

@@ -1,23 +1,18 @@
 """The built plugin library in a real registry: that of TensorRT-RTX, which loads, lists and creates plugins on a CPU.
 
-Its networks refuse plugins, and to parse one aborts the process: nothing is parsed here, and all of it runs in a
-process of its own.
+Nothing is parsed here: see tests/engines/test_plugin_host.py. All of it runs in a process of its own.
 """
 
 import json
-import os
 import re
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from helpers.plugin import built_plugin
 
 from simam_deploy.formula import OP_DOMAIN, OP_NAME, OP_VERSION, OPS
-
-VARIABLE = "SIMAM_TENSORRT_PLUGIN"
-BUILT = Path(__file__).parents[2] / "build/native/cuda/libsimam_tensorrt.so"
 
 # Reads a plan from stdin: the library, and for each plugin its name, phase and fields as [name, type, values].
 # Writes the creators that the library brought, and for each plugin what was made, and what was logged meanwhile.
@@ -68,14 +63,7 @@ LAMBDA: Field = ("e_lambda", "float32", [0.1])
 
 @pytest.fixture(scope="module")
 def plugin() -> Path:
-    if find_spec("tensorrt_rtx") is None:
-        pytest.skip("tensorrt_rtx is not installed")
-    if named := os.environ.get(VARIABLE):
-        assert Path(named).is_file(), f"{VARIABLE} is {named!r}, which is no file"
-        return Path(named).absolute()
-    if not BUILT.is_file():
-        pytest.skip(f"no {BUILT.name}: build it with CUDA and TensorRT's headers, or name its file with {VARIABLE}")
-    return BUILT
+    return built_plugin()
 
 
 def run(library: Path, plugins: list[tuple[str, str, list[Field]]], domain: str = OP_DOMAIN) -> dict:
