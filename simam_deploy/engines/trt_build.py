@@ -20,7 +20,9 @@ from simam_deploy.engines.flavors import FLAVORS
 from simam_deploy.engines.options import flag, needed
 from simam_deploy.engines.our_functions import settle
 from simam_deploy.engines.parsed_blocks import parsed_blocks
-from simam_deploy.formula import OPS
+from simam_deploy.engines.plugin_host import register
+from simam_deploy.errors import NativeError
+from simam_deploy.formula import OP_NAME, OPS
 
 Tell = Callable[[str, object], None]
 Job = dict[str, Any]
@@ -33,8 +35,9 @@ class Refused(Exception):
 
 
 def build(job: Job, tell: Tell, cancelled: threading.Event) -> dict[str, object]:
-    """Build the engine of a job: flavor, model, engine, targets, profiles, functions, hint, options, cache.
+    """Build the engine of a job: flavor, model, engine, targets, profiles, functions, hint, options, cache, plugin.
 
+    plugin : the library whose plugins compute our nodes, if any; for a process with plugin_host.environment_for.
     Returns version, layers, their types, blocks, targets, seconds of the build. Raises Refused, and OSError for files
     that cannot be written.
     """
@@ -54,6 +57,11 @@ def build(job: Job, tell: Tell, cancelled: threading.Event) -> dict[str, object]
     targets = _targets(trt, title, job["targets"])
     log = _logger(trt, tell)
     builder = trt.Builder(log)
+    if job.get("plugin"):
+        try:
+            register(trt, Path(job["plugin"]), log.lines)
+        except NativeError as error:
+            raise Refused("RuntimeUnavailable", str(error)) from error
     typed = trt.NetworkDefinitionCreationFlag.__members__["STRONGLY_TYPED"]
     network = builder.create_network(1 << int(typed))
 
@@ -170,17 +178,20 @@ def _parse(trt: Any, title: str, network: Any, log: Any, job: Job) -> list[str]:
         )
     parsed, settled = _read(parser, job)
     if not parsed:
-        lines = "".join(f"\n  {parser.get_error(i)}" for i in range(parser.num_errors))
+        said = [line for line in log.lines if line.startswith(f"ERROR: {OP_NAME}")]  # of our plugin
+        said += [str(parser.get_error(i)) for i in range(parser.num_errors)]
+        lines = "".join(f"\n  {line}" for line in said)
         raise Refused("BuildError", f"{title} cannot parse {name}:{lines}{job['hint']}")
     return settled
 
 
 def _read(parser: Any, job: Job) -> tuple[bool, list[str]]:
     """Parse the file, with our fallback definitions in place of their calls. Returns the names of these too."""
-    if not any(name in OPS for name in job["functions"]):
+    plugin = bool(job.get("plugin"))
+    if not plugin and not any(name in OPS for name in job["functions"]):
         return parser.parse_from_file(job["model"]), []
     model = onnx.load(job["model"], load_external_data=False)
-    settled = settle(model, plugin=False)
+    settled = settle(model, plugin=plugin)
     return parser.parse(model.SerializeToString(), job["model"]), settled  # the path leads to weights in other files
 
 

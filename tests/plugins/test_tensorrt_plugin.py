@@ -1,6 +1,6 @@
 """The built plugin library in a real registry: that of TensorRT-RTX, which loads, lists and creates plugins on a CPU.
 
-Nothing is parsed here: see tests/engines/test_plugin_host.py. All of it runs in a process of its own.
+Nothing is parsed here: see tests/engines/test_plugin_in_engines.py. All of it runs in a process of its own.
 """
 
 import json
