@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 
 import onnx
@@ -11,12 +11,13 @@ import onnx_ir as ir
 
 from simam_deploy.graph.shapes import choices
 from simam_deploy.graph.shapes.calls import body_of, functions_of, identifier
-from simam_deploy.graph.shapes.propagate import propagate
+from simam_deploy.graph.shapes.fitting import inferred_with_refusal
+from simam_deploy.graph.shapes.propagate import Refusal, propagate
 from simam_deploy.graph.shapes.skeleton import dims_of, infer, resized, skeleton
 from simam_deploy.graph.shapes.types import Dims, Identifier, StaticShape
 from simam_deploy.graph.traverse import inside
 
-__all__ = ["Dims", "Exact", "Known", "Shapes", "StaticShape", "Trial", "is_open"]
+__all__ = ["Dims", "Exact", "Known", "Refusal", "Shapes", "StaticShape", "Trial", "is_open"]
 
 Known = tuple[ir.DataType, Dims]
 """Element type and shape of a value."""
@@ -108,6 +109,15 @@ class Shapes:
             too_much = len(self._skeleton.graph.node) * len(tried) > _MOST_STEPS
             self._residues[period] = [] if too_much else self._taken(tried)
         return self._residues[period]
+
+    def at(self, sizes: Mapping[str, int]) -> tuple[Trial, Refusal | None]:
+        """Concrete shapes of the values, by name, and the first node that refuses them.
+
+        sizes : of the dynamic axes, by key as in choices.keys; 1 where left out.
+        """
+        chosen = {key: 1 for key, _ in self._keys} | dict(sizes)
+        inferred, exact, refusal = inferred_with_refusal(resized(self._skeleton, chosen))
+        return _concrete(inferred, _typed(exact)), refusal
 
     def _taken(self, tried: list[dict[str, int]]) -> list[Trial]:
         found = []
@@ -206,7 +216,11 @@ def _filled(dims: Dims | None, given: Dims) -> Dims:
 
 
 def _followed(inferred: onnx.ModelProto) -> Exact:
-    return {name: (ir.DataType(dtype), dims) for name, (dtype, dims) in propagate(inferred).items()}
+    return _typed(propagate(inferred))
+
+
+def _typed(exact: Mapping[str, tuple[int, StaticShape]]) -> Exact:
+    return {name: (ir.DataType(dtype), dims) for name, (dtype, dims) in exact.items()}
 
 
 def _concrete(inferred: onnx.ModelProto, exact: Exact) -> Trial:

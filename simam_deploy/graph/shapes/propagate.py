@@ -7,17 +7,17 @@ Shape and a Reshape). Exporters write those for view, chunk, flatten and unflatt
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, TypeProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
-from onnx.shape_inference import infer_node_outputs
+from onnx.shape_inference import InferenceError, infer_node_outputs
 
 from simam_deploy.graph.shapes.calls import body_of, functions_of, identifier
 from simam_deploy.graph.shapes.ort_ops import is_range
@@ -41,16 +41,43 @@ LIKE_X = ("GroupNormalization", "MeanVarianceNormalization")
 """Operators that onnx defines by function bodies. Their output has the shape of x."""
 
 
-def propagate(model: onnx.ModelProto, levels: int = MOST_LEVELS) -> dict[str, tuple[int, StaticShape]]:
-    """Element type and shape of every value of the main graph with a fully known shape, by name.
+class Refusal(NamedTuple):
+    """A node that cannot take inputs of these shapes."""
 
-    model : after onnx's inference; weights may be left out. Skips nodes that cannot be inferred.
+    node: str
+    op: str
+    inputs: tuple[StaticShape, ...]
+    reason: str
+
+    @classmethod
+    def of(cls, node: onnx.NodeProto, inputs: Iterable[StaticShape], reason: str) -> Refusal:
+        """The refusal of `node`, by its name or that of its first output."""
+        return cls(node.name or first_output(node), node.op_type, tuple(inputs), reason)
+
+
+def first_output(node: onnx.NodeProto) -> str:
+    """Name of the first output; empty without one."""
+    return next(filter(None, node.output), "")
+
+
+def propagate(model: onnx.ModelProto, levels: int = MOST_LEVELS) -> dict[str, tuple[int, StaticShape]]:
+    """Types and shapes of `propagate_with_refusals`."""
+    return propagate_with_refusals(model, levels)[0]
+
+
+def propagate_with_refusals(
+    model: onnx.ModelProto, levels: int = MOST_LEVELS
+) -> tuple[dict[str, tuple[int, StaticShape]], dict[str, Refusal]]:
+    """Element type and shape of every value of the main graph with a fully known shape, by name; refusals.
+
+    model : after onnx's inference; weights may be left out. Skips nodes that cannot be inferred. A node refuses if
+    onnx's inference does, inside a called function too; by the name of the first output in the main graph.
     levels : upper bound on nested function calls. With 0, the outputs of a call are unknown.
     """
     walk = _Walk(model, levels)
     for node in model.graph.node:
         walk.step(node)
-    return {name: known for name, kind in walk.types.items() if (known := _known(kind)) is not None}
+    return {name: known for name, kind in walk.types.items() if (known := _known(kind)) is not None}, walk.refused
 
 
 class _Walk:
@@ -66,6 +93,7 @@ class _Walk:
         self._imports = list(model.opset_import)
         infos = (*graph.input, *graph.value_info, *graph.output)
         self.types = {info.name: info.type for info in infos if _known(info.type) is not None}
+        self.refused: dict[str, Refusal] = {}
         self._values: dict[str, NDArray[Any]] = {}
         for tensor in graph.initializer:
             self.types[tensor.name] = onnx.helper.make_tensor_type_proto(tensor.data_type, tensor.dims)
@@ -103,6 +131,7 @@ class _Walk:
         walk = _Walk(body, self._levels - 1, self._inside)
         for step in body.graph.node:
             walk.step(step)
+        self.refused.update((first_output(node), refusal) for refusal in islice(walk.refused.values(), 1))
         for inner, name in zip(body.graph.output, node.output, strict=False):
             if name and inner.name in walk.types:
                 self.types.setdefault(name, walk.types[inner.name])
@@ -126,6 +155,10 @@ class _Walk:
                 {n: numpy_helper.from_array(self._values[n], n) for n in names if n in self._values},
                 opset_imports=self._imports,
             )
+        except InferenceError as error:
+            shapes = (known[1] for name in names if (known := _known(self.types[name])) is not None)
+            self.refused[first_output(node)] = Refusal.of(node, shapes, str(error))
+            return {}
         except Exception:  # of many types
             return {}
         whole = {name: kind for name, kind in found.items() if _known(kind) is not None}
