@@ -22,6 +22,8 @@ from simam_deploy.errors import InputError
 
 PROPERTY = "simam_deploy"
 """Property of the ONNX file, and first key of a manifest, which identifies it as ours."""
+EXAMPLE = "simam_deploy.example"
+"""Property of an exported ONNX file: the shapes of the example, by input. Later commands keep it."""
 SUFFIX = ".json"
 LARGEST = 16 * 2**20
 """Upper bound on the bytes read of a manifest. As objects in memory these are many times as much."""
@@ -54,6 +56,20 @@ def specialised(properties: Mapping[str, str]) -> Record | None:
         return None
     mark = held.get(SPECIALISED) if isinstance(held, dict) else None
     return mark if isinstance(mark, dict) else None
+
+
+def example(properties: Mapping[str, str]) -> dict[str, tuple[int, ...]]:
+    """The shapes in EXAMPLE, by input; those alone that are whole numbers above 0."""
+    try:
+        held = json.loads(properties.get(EXAMPLE, "{}"))
+    except (ValueError, RecursionError):
+        return {}
+    shapes = held.items() if isinstance(held, dict) else ()
+    return {
+        name: tuple(shape)
+        for name, shape in shapes
+        if isinstance(shape, list) and all(type(size) is int and size > 0 for size in shape)
+    }
 
 
 def record(made: Record, source: Record, packages: Sequence[str]) -> Record:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -9,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
@@ -156,6 +158,7 @@ def export(
         with lambdas.kept(model, swapped, found) if exporter == "dynamo" else nullcontext():
             fused = fuse(raw, form, lambda node: say(f"check the block at {node}"), epilogue=epilogue)
             found += fused.rows
+        _keep_example(fused.model, call.tensors, axes)
         origin = {
             "model": source or type(model).__name__,
             "exporter": exporter,
@@ -183,6 +186,13 @@ def export(
     )
     fused = replace(fused, notes=(*fused.notes, *manifest.stale(Path(path))))
     return Exported(Path(path), fused, parity, swapped and replace(swapped, model=given), tuple(notes))
+
+
+def _keep_example(model: ir.Model, tensors: Mapping[str, Tensor], axes: DynamicAxes) -> None:
+    """Keep the shapes of the example in a file of dynamic sizes, for commands that need one size."""
+    if any(axes.values()):
+        shapes = {value.name: list(tensors[str(value.name)].shape) for value in model.graph.inputs}
+        model.metadata_props[manifest.EXAMPLE] = json.dumps(shapes, ensure_ascii=False)
 
 
 def _refuse_other_floats(model: nn.Module, call: Call) -> None:

@@ -158,3 +158,15 @@ def test_why_there_is_no_manifest(text: bytes | None, why: str, tmp_path: Path) 
     held, said = manifest.read_or_why(tmp_path / "m.onnx")
     assert held is None
     assert re.search(why, said)
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[" * 10_000, "[1]", '{"x": "1x3"}', '{"x": [1, -1]}', '{"x": [1, true]}', "3"]
+)
+def test_an_example_that_is_none(text: str) -> None:
+    assert manifest.example({manifest.EXAMPLE: text}) == {}
+
+
+def test_the_example_of_an_export() -> None:
+    assert manifest.example({manifest.EXAMPLE: '{"x": [1, 3], "y": []}'}) == {"x": (1, 3), "y": ()}
+    assert manifest.example({}) == {}

@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from simam_deploy import SimAM
+from simam_deploy import SimAM, api
 from simam_deploy import to_onnx as room
+from simam_deploy.artifacts import manifest
 from simam_deploy.compare.outputs import OutputRow
 from simam_deploy.compare.verify import Report
 from simam_deploy.errors import InputError, NoBlockError, OutputError, ShapeError, VerificationError
@@ -88,6 +89,18 @@ def test_the_file_and_its_manifest(tmp_path: Path) -> None:
     assert manifest["versions"]["torch"] == torch.__version__ or manifest["versions"]["torch"]
     assert len(manifest["parity"]) == len(done.parity.rows if done.parity else ())
     assert onnx_file.load(tmp_path / "m.onnx").graph.inputs[0].name == "input"
+
+
+def test_the_file_keeps_the_shapes_of_the_example(tmp_path: Path) -> None:
+    """Where sizes are dynamic, and through commands that write another file."""
+    path, fused, low = (tmp_path / name for name in ("net.onnx", "fused.onnx", "low.onnx"))
+    export(net(), X, path, dynamic=["batch"], check=False)
+    fuse_file(path, fused, "primitive")
+    api.convert(path, low, to="fp16")
+    for file in (path, fused, low):
+        assert manifest.example(onnx_file.load(file).metadata_props) == {"input": (2, 3, 16, 20)}
+    export(net(), X, path, check=False)
+    assert manifest.EXAMPLE not in onnx_file.load(path).metadata_props
 
 
 def test_the_model_is_not_changed(tmp_path: Path) -> None:
