@@ -34,7 +34,8 @@ def build(
         typer.Option(
             "--shapes",
             "--shape",
-            help="NAME:MIN[,OPT,MAX] for a dynamic input, as x:1x3x64x64,4x3x64x64,8x3x64x64.",
+            help="NAME:MIN..OPT..MAX for a dynamic input, as x:1x3x64x64..4x3x64x64..8x3x64x64; "
+            "or MIN..MAX, or one size.",
         ),
     ] = None,
     workspace: Annotated[int | None, typer.Option(help="Scratch memory of a layer, in MiB.")] = None,
@@ -63,7 +64,6 @@ def build(
 ) -> None:
     """Build a TensorRT or TensorRT-RTX engine; for TensorRT-RTX no GPU is needed."""
     from simam_deploy.engines import builder
-    from simam_deploy.engines.shape_ranges import parse_shapes
 
     with render.progress(quiet) as say:
         report = builder.build_engine(
@@ -71,7 +71,7 @@ def build(
             output,
             flavor=flavor,
             targets=parts(targets),
-            shapes=parse_shapes(shapes or []),
+            shapes=shapes,
             workspace_mb=workspace,
             optimization_level=optimization_level,
             timing_cache=timing_cache,

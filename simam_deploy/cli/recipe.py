@@ -32,13 +32,12 @@ def recipe(
     jetpack: Annotated[str | None, typer.Option(help="Version of JetPack on the Jetson, as 6.2.")] = None,
     shapes: Annotated[
         list[str] | None,
-        typer.Option("--shapes", "--shape", help="NAME:MIN[,OPT,MAX] for a dynamic input, as build takes it."),
+        typer.Option("--shapes", "--shape", help="NAME:MIN..OPT..MAX for a dynamic input, as build takes it."),
     ] = None,
     quiet: QuietOption = False,
 ) -> None:
     """Print the lines or the configuration with which another program runs the file."""
     from simam_deploy import package
-    from simam_deploy.engines.shape_ranges import parse_shapes
 
     done = package.recipe(
         host,
@@ -47,7 +46,7 @@ def recipe(
         engine=engine,
         tensorrt=tensorrt,
         jetpack=jetpack,
-        shapes=parse_shapes(shapes or []),
+        shapes=shapes,
     )
     print(done)
     if not quiet:

@@ -24,9 +24,10 @@ from simam_deploy.artifacts import manifest
 from simam_deploy.artifacts.atomic import refuse_overwriting_inputs, staging
 from simam_deploy.engines import flavors
 from simam_deploy.engines.options import BuildOptions, refuse_without_effect
+from simam_deploy.engines.profiles import Wanted, profiles_of
 from simam_deploy.engines.refusals import refuse_much, refuse_unknown_nodes
 from simam_deploy.engines.run_worker import run_worker
-from simam_deploy.engines.shape_ranges import Given, ShapeRange, profiles_of, shape_range
+from simam_deploy.engines.shape_ranges import ShapeRange
 from simam_deploy.graph import onnx_file
 from simam_deploy.graph.number_types import precision
 
@@ -44,6 +45,7 @@ class EngineReport:
     writing.  log : warnings and errors of the builder.  flavor : a name in flavors.FLAVORS.
     types : number of parsed layers by kind and type of their result.  blocks : for each SimAM block, whether the
     plugin or its fallback definition was built, with the number of layers and their types.
+    notes : what was chosen, sizes that the file told, and those that would fail.
     """
 
     path: Path
@@ -68,7 +70,7 @@ def build_engine(
     *,
     flavor: str = flavors.AUTO,
     targets: Sequence[str] = (),
-    shapes: Mapping[str, Given] | None = None,
+    shapes: Wanted | None = None,
     on_progress: Callable[[str], None] | None = None,
     timeout_s: float | None = None,
     memory_mb: int | None = None,
@@ -79,8 +81,9 @@ def build_engine(
 
     flavor : "tensorrt", "tensorrt_rtx", or "auto": the second if targets are named or the first is not installed.
     targets : of TensorRT-RTX, GPU kinds such as "sm86" (compute capability 8.6).
-    shapes : for each input with a dynamic size its sizes, as (1, 3, 224, 224), or three of them: the smallest, the
-    best and the largest.
+    shapes : for each input with a dynamic size its sizes, as (1, 3, 224, 224), or two of them: the smallest and the
+    largest; or three, with the best between these. Or texts, as of the command: see shape_ranges.py. Without a shape,
+    an input has the size of the example that the file tells; a note says so.
     options : settings of the builder, see BuildOptions. One that it lacks, or takes without effect, is refused.
     on_progress : called with "parse", "build sm86, sm89", the steps of that, and "write".
     timeout_s : of the builder process.  memory_mb : that it may write, by default as much as the machine has.
@@ -101,7 +104,8 @@ def build_engine(
     if limits:
         refuse_much(model, model_path)
     refuse_unknown_nodes(model, model_path, chosen.title)
-    profiles = profiles_of(model, {name: shape_range(name, given) for name, given in (shapes or {}).items()})
+    with onnx_file.blaming(model_path):
+        profiles, sizes = profiles_of(model, graph, shapes)
     refuse_overwriting_inputs(engine_path, [model_path, *onnx_file.weight_files(model, model_path)])
     job: dict[str, object] = {
         "flavor": chosen.name,
@@ -134,7 +138,7 @@ def build_engine(
             types=done["types"],
             blocks=tuple(done["blocks"]),
             options=asked,
-            notes=(note,) if note else (),
+            notes=(*([note] if note else []), *sizes),
         )
         manifest.write(_manifest(report, manifest.file_source(model_path)), staged)
     return report

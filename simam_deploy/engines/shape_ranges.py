@@ -1,14 +1,38 @@
-"""The shapes that an engine is built for: one range for each input whose size is dynamic."""
+"""The sizes that an engine is built for, as people write them: one range for each input.
+
+    images:1x3x320x320..8x3x640x640..16x3x1280x1280    smallest, best, largest
+    images:1x3x320x320..8x3x640x640                    smallest, largest; the largest is also the best
+    images:8x3x640x640                                 one size
+    x:1x3x64x64,y:1x4                                  several inputs, as in trtexec's --shapes
+    x:1x3,y:1x4/x:2x3,y:2x4/x:4x3,y:4x4                trtexec's --minShapes, --optShapes and --maxShapes
+    x:1x3x64x64,4x3x64x64,8x3x64x64                    our older spelling of a range
+
+The best size is the one to be fastest at. With two sizes it is the largest, as in ONNX Runtime's TensorRT provider.
+Names may hold colons, commas, dots and slashes: a text is read with the names of the inputs at hand.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import operator
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
-
-import onnx
 
 from simam_deploy.errors import InputError
 from simam_deploy.graph.shapes import StaticShape
+
+LARGEST = 2**31 - 1
+"""Upper bound on a size, in TensorRT."""
+MOST_READINGS = 100
+"""Upper bound on the readings of one text. Names of usual models leave one."""
+_SIZES = "[0-9]{1,18}(?:x[0-9]{1,18})*"
+_RANGES = (re.compile(rf"{_SIZES}(?:\.\.{_SIZES}){{0,2}}"), re.compile(rf"{_SIZES},{_SIZES},{_SIZES}"))
+_ENTRY = re.compile(rf"(?P<name>.+?):{_SIZES}(?:(?:\.\.|,){_SIZES})*(?:[,/]|$)", re.DOTALL)
+_HOW = (
+    "write NAME:1x3x224x224, or NAME:1x3x224x224..4x3x320x320..8x3x640x640 (smallest, best, largest); "
+    "several inputs as x:1x3x64x64,y:1x4"
+)
 
 
 class ShapeRange(NamedTuple):
@@ -18,86 +42,131 @@ class ShapeRange(NamedTuple):
     opt: StaticShape
     max: StaticShape
 
+    def __str__(self) -> str:
+        """As people write it."""
+        return "..".join(written(part) for part in (self if len(set(self)) > 1 else self[:1]))
+
 
 Given = Sequence[int] | Sequence[Sequence[int]]
-"""The sizes of one input, or three of them: the smallest, the one to be fastest at, the largest."""
+"""The sizes of one input; or two of them: the smallest, the largest; or three: the best between these."""
+_Entry = tuple[str, str, tuple[StaticShape, ...]]
+"""The separator before it, the input, and one to three shapes."""
 
 
-def parse_shapes(texts: Iterable[str]) -> dict[str, ShapeRange]:
-    """`x:1x3x224x224`, or `x:1x3x224x224,4x3x320x320,8x3x640x640` (min, opt, max), by input name.
+def written(shape: Sequence[object]) -> str:
+    """A shape as 1x3x224x224."""
+    return "x".join(map(str, shape))
 
-    Raises InputError: another form, a size below 1, min > opt > max, an input named twice.
+
+def parse_shapes(texts: Iterable[str], names: Sequence[str]) -> dict[str, ShapeRange]:
+    """The ranges in `texts`, by input, for a model with inputs called `names`.
+
+    Raises InputError: another form, no such input, an input named twice, a text with two readings, a size below 1,
+    min > opt > max.
     """
     shapes: dict[str, ShapeRange] = {}
     for text in texts:
-        name, _, rest = text.rpartition(":")  # input names may hold colons
-        parts = rest.split(",")
-        try:
-            dims = [tuple(int(size) for size in part.split("x")) for part in parts]
-        except ValueError:
-            dims = []
-        if not name or len(dims) not in (1, 3):
-            raise InputError(
-                f"cannot read the shape {text!r}; write NAME:1x3x224x224, "
-                "or NAME:1x3x224x224,4x3x320x320,8x3x640x640 (smallest, best, largest)"
-            )
-        if name in shapes:
-            raise InputError(f"input {name!r} has more than one shape; write one NAME:MIN,OPT,MAX")
-        shapes[name] = ShapeRange(*(dims * 3 if len(dims) == 1 else dims))
-        _check_order(name, shapes[name])
+        for name, shape in _read(text, names).items():
+            if name in shapes:
+                raise InputError(f"input {name!r} has more than one shape; write one {name}:MIN..OPT..MAX")
+            check_order(name, shape)
+            shapes[name] = shape
     return shapes
 
 
 def shape_range(name: str, given: Given) -> ShapeRange:
-    """The range of the input `name`. Raises InputError for what is neither one shape nor three."""
-    parts: list[Any] = [given] if all(isinstance(size, int) for size in given) else list(given)
-    try:
-        sizes = [tuple(int(size) for size in part) for part in parts]
-    except (TypeError, ValueError):
-        sizes = []
-    if len(sizes) not in (1, 3):
+    """The range of the input `name`. Raises InputError for anything but one, two or three shapes."""
+    sizes = _shape(given)
+    parts = [_shape(part) for part in given] if sizes is None else [sizes]
+    if not 1 <= len(parts) <= 3 or None in parts:
         raise InputError(
             f"cannot read the shape {given!r} of input {name!r}; give (1, 3, 224, 224), "
-            "or three of them: the smallest, the best, the largest"
+            "or two of them, the smallest and the largest, or three, with the best between these"
         )
-    made = ShapeRange(*(sizes * 3 if len(sizes) == 1 else sizes))
-    _check_order(name, made)
+    made = _range([part for part in parts if part is not None])
+    check_order(name, made)
     return made
 
 
-def profiles_of(model: onnx.ModelProto, shapes: Mapping[str, ShapeRange]) -> dict[str, ShapeRange]:
-    """The shapes of the dynamic inputs, all of them, checked against what the file says."""
-    weights = {tensor.name for tensor in model.graph.initializer}
-    inputs = {value.name: value for value in model.graph.input if value.name not in weights}
-    if unknown := sorted(set(shapes) - set(inputs)):
-        raise InputError(f"no input is called {unknown[0]!r}; the inputs are {', '.join(inputs)}")
-    profiles: dict[str, ShapeRange] = {}
-    for name, value in inputs.items():
-        sizes = [dim.dim_param or max(dim.dim_value, 0) or "?" for dim in value.type.tensor_type.shape.dim]
-        words = "x".join(map(str, sizes))
-        dynamic = any(isinstance(size, str) for size in sizes)
-        if name in shapes:
-            _check_order(name, shapes[name])
-            for part in shapes[name]:
-                fits = (isinstance(size, str) or size == got for size, got in zip(sizes, part, strict=False))
-                if len(part) != len(sizes) or not all(fits):
-                    raise InputError(f"input {name!r} is {words} in the file; {_words(shapes[name])} contradicts it")
-            if dynamic:
-                profiles[name] = shapes[name]
-        elif dynamic:
-            like = "x".join(str((224 if i else 1) if isinstance(size, str) else size) for i, size in enumerate(sizes))
-            raise InputError(
-                f"input {name!r} is {words}, and an engine needs sizes; give them with --shapes {name}:{like} or, "
-                f"for a range, --shapes {name}:MIN,OPT,MAX"
-            )
-    return profiles
-
-
-def _words(shape: ShapeRange) -> str:
-    return ",".join("x".join(map(str, part)) for part in shape)
-
-
-def _check_order(name: str, shape: ShapeRange) -> None:
+def check_order(name: str, shape: ShapeRange) -> None:
+    """Raise InputError if the sizes of a range fall, or are below 1 or above LARGEST."""
     same_rank = len({len(part) for part in shape}) == 1
-    if not same_rank or any(not 1 <= a <= b <= c for a, b, c in zip(*shape, strict=True)):
-        raise InputError(f"input {name!r}: {_words(shape)} is not 1 <= MIN <= OPT <= MAX in each size")
+    if not same_rank or any(not 1 <= a <= b <= c <= LARGEST for a, b, c in zip(*shape, strict=True)):
+        raise InputError(f"input {name!r}: {shape} is not 1 <= MIN <= OPT <= MAX <= {LARGEST:,} in each size")
+
+
+def _shape(given: Any) -> StaticShape | None:
+    try:
+        return tuple(operator.index(size) for size in given)
+    except TypeError:
+        return None
+
+
+def _range(parts: Sequence[StaticShape]) -> ShapeRange:
+    """Two shapes are the smallest and the largest."""
+    return ShapeRange(parts[0], parts[-2] if len(parts) == 3 else parts[-1], parts[-1])
+
+
+def _read(text: str, names: Sequence[str]) -> dict[str, ShapeRange]:
+    reached = [0]
+    readings = [_assembled(entries) for entries in islice(_readings(text, names, reached), MOST_READINGS)]
+    found = [reading for reading in readings if not isinstance(reading, str)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        both = (", ".join(f"{name!r} is {shape}" for name, shape in reading.items()) for reading in found[:2])
+        raise InputError(
+            "\n  ".join((f"the shapes {text!r} have two readings:", *both))
+            + "\nput the names in single quotes, or give each input its own --shapes"
+        )
+    for reason in readings:
+        raise InputError(f"cannot read the shapes {text!r}: {reason}; {_HOW}")
+    rest = text[max(reached) :]
+    if (entry := _ENTRY.match(rest)) and entry["name"].strip("'") not in names:
+        raise no_input(entry["name"].strip("'"), names)
+    raise InputError(f"cannot read {rest!r}{f' in the shapes {text!r}' if rest != text else ''}; {_HOW}")
+
+
+def no_input(name: str, names: Sequence[str]) -> InputError:
+    """The error for a shape of an input that the model does not have."""
+    return InputError(f"no input is called {name!r}; the inputs are {', '.join(names)}")
+
+
+def _readings(text: str, names: Sequence[str], reached: list[int]) -> Iterator[tuple[_Entry, ...]]:
+    """Every way to read `text` as NAME:SHAPES, separated by commas and slashes.
+
+    reached : grows by the positions at which an input may start.
+    """
+    open_: list[tuple[int, tuple[_Entry, ...]]] = [(0, ())]
+    while open_:
+        at, before = open_.pop()
+        heads = [(name, f"{quote}{name}{quote}:") for name in names for quote in ("", "'")]
+        for name, head in heads:
+            for pattern in _RANGES if text.startswith(head, at) else ():
+                if (match := pattern.match(text, at + len(head))) is None:
+                    continue
+                parts = tuple(tuple(map(int, part.split("x"))) for part in re.split(r"\.\.|,", match[0]))
+                entries = (*before, (text[at - 1] if at else "", name, parts))
+                if match.end() == len(text):
+                    yield entries
+                elif text[match.end()] in ",/":
+                    reached.append(match.end() + 1)
+                    open_.append((match.end() + 1, entries))
+
+
+def _assembled(entries: Sequence[_Entry]) -> dict[str, ShapeRange] | str:
+    """The ranges of one reading, or the reason why it is none."""
+    groups: list[dict[str, tuple[StaticShape, ...]]] = [{}]
+    for separator, name, parts in entries:
+        if separator == "/":
+            groups.append({})
+        if name in groups[-1]:
+            return f"input {name!r} has more than one shape"
+        groups[-1][name] = parts
+    if len(groups) == 1:
+        return {name: _range(parts) for name, parts in groups[0].items()}
+    if len(groups) > 3 or any(len(parts) > 1 for group in groups for parts in group.values()):
+        return "between slashes are the smallest, the best and the largest sizes, one for each input"
+    if any(group.keys() != groups[0].keys() for group in groups):
+        return "the groups between slashes name different inputs"
+    return {name: _range([group[name][0] for group in groups]) for name in groups[0]}

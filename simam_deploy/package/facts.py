@@ -8,7 +8,8 @@ from pathlib import Path
 
 import onnx
 
-from simam_deploy.engines.shape_ranges import Given, ShapeRange, profiles_of, shape_range
+from simam_deploy.engines.profiles import Wanted, profiles_of
+from simam_deploy.engines.shape_ranges import ShapeRange
 from simam_deploy.errors import InputError
 from simam_deploy.formula import BLOCKED_DOMAIN, INT8_DOMAIN, OP_DOMAIN
 from simam_deploy.graph import onnx_file
@@ -39,6 +40,7 @@ class Facts:
 
     simam : number of SimAM nodes, functions included.  bare : those without a fallback definition in the file.
     named : whether each of them names its namespace, so that TensorRT's parser looks for a plugin.
+    notes : on the shapes.
     one_cpu : number of nodes for one kind of CPU.  foreign : operators of other domains without a definition.
     """
 
@@ -54,6 +56,7 @@ class Facts:
     named: bool
     one_cpu: int
     foreign: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -67,14 +70,15 @@ class Facts:
         return tuple(size or 1 for size in tensor.dims or ())
 
 
-def read(path: Path, shapes: Mapping[str, Given] | None, *, with_profiles: bool) -> Facts:
+def read(path: Path, shapes: Wanted | None, *, with_profiles: bool) -> Facts:
     """Read a file. Raises InputError (ModelFileError), also for a missing shape, as `build_engine` does.
 
     with_profiles : every dynamic input needs its shape.
     """
     printable("the file", path)
     proto, graph = onnx_file.both(path)
-    given = {name: shape_range(name, shape) for name, shape in (shapes or {}).items()}
+    with onnx_file.blaming(path):
+        profiles, notes = profiles_of(proto, graph, shapes) if with_profiles else ({}, [])
     weights = {tensor.name for tensor in proto.graph.initializer}
     inputs = _tensors("input", (value for value in proto.graph.input if value.name not in weights))
     defined = {(function.domain, function.name) for function in proto.functions}
@@ -91,7 +95,8 @@ def read(path: Path, shapes: Mapping[str, Given] | None, *, with_profiles: bool)
         precision=precision(graph),
         inputs=inputs,
         outputs=_tensors("output", proto.graph.output),
-        profiles=profiles_of(proto, given) if with_profiles else {},
+        profiles=profiles,
+        notes=tuple(notes),
         weights=tuple(others),
         simam=len(ours) + one_cpu,
         bare=bare,

@@ -6,11 +6,10 @@ print(recipe("trtexec", "yolo.onnx", shapes={"images": (1, 3, 640, 640)}, tensor
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from simam_deploy.engines.shape_ranges import Given
+from simam_deploy.engines.profiles import Wanted
 from simam_deploy.errors import InputError
 from simam_deploy.package import deepstream, jetson, onnxruntime, triton, trtexec, versions
 from simam_deploy.package.facts import Facts, read, refuse_for_one_cpu, refuse_without_library
@@ -36,7 +35,7 @@ class Asked:
     engine: Path | None = None
     tensorrt: str | None = None
     jetpack: str | None = None
-    shapes: Mapping[str, Given] | None = None
+    shapes: Wanted | None = None
 
 
 def recipe(
@@ -47,7 +46,7 @@ def recipe(
     engine: str | os.PathLike[str] | None = None,
     tensorrt: str | None = None,
     jetpack: str | None = None,
-    shapes: Mapping[str, Given] | None = None,
+    shapes: Wanted | None = None,
 ) -> Recipe:
     """Write the lines, or the configuration, with which `host` runs the ONNX file `file`. Runs and writes nothing.
 
@@ -70,7 +69,7 @@ def recipe(
             raise InputError(f"the recipe for {host} has no --{name}; with it: {', '.join(takers)}")
     facts = read(Path(file), shapes, with_profiles="shapes" in TAKES[host])
     text, notes = HOSTS[host](facts, asked)
-    return Recipe(host, text, tuple(notes))
+    return Recipe(host, text, (*facts.notes, *notes))
 
 
 def _trtexec(facts: Facts, asked: Asked) -> tuple[str, list[str]]:

@@ -142,7 +142,7 @@ BAD: list[tuple[str, str]] = [
     # engines
     ("build fixed.onnx -o out.onnx --targets ''", "no target to build for"),
     ("build dynamic.onnx -o out.onnx --targets sm86", r"give them with --shapes x:"),
-    ("build dynamic.onnx -o out.onnx --targets sm86 --shapes x=1", "cannot read the shape 'x=1'"),
+    ("build dynamic.onnx -o out.onnx --targets sm86 --shapes x=1", "cannot read 'x=1'"),
     ("build dynamic.onnx -o out.onnx --targets sm86 --shape y:1x3x4x4", "no input is called 'y'"),
 ]
 

@@ -106,6 +106,15 @@ def test_a_table_fits_and_a_line_counts(
     assert sum(row.endswith(ends) for row in shown) >= count
 
 
+def test_the_notes_of_build(long: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def built(_: Path, path: Path, *, shapes: list[str], **__: object) -> builder.EngineReport:
+        return builder.EngineReport(path, "fp16", ("sm86",), {}, 2_000_000, 9, "1.7", 2.5, (), notes=tuple(shapes))
+
+    monkeypatch.setattr(builder, "build_engine", built)
+    _, out, _ = run(f"build {long} -o {long.parent}/new.engine --targets sm86 --shapes x:1..2 --shapes y:1")
+    assert out.endswith("\nx:1..2\ny:1\npassed: built for all 1 target\n")
+
+
 @pytest.mark.usefixtures("tables_alone")
 def test_the_tables_of_build_and_doctor(long: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def built(_: Path, path: Path, **__: object) -> builder.EngineReport:

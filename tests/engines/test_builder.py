@@ -12,13 +12,14 @@ import pytest
 from helpers.small_onnx import CALL, HEAD, names, save
 from onnx import numpy_helper, parser
 
+from simam_deploy.artifacts import manifest
 from simam_deploy.engines import run_worker
 from simam_deploy.engines.builder import build_engine
-from simam_deploy.engines.shape_ranges import Given, ShapeRange, parse_shapes, shape_range
+from simam_deploy.engines.shape_ranges import ShapeRange
 from simam_deploy.errors import BuildError, InputError, ModelFileError, OutputError, RuntimeUnavailable
 
 needs_builder = pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="tensorrt_rtx is not installed")
-RANGE = parse_shapes(["x:1x3x16x16,1x3x32x32,8x3x64x64"])
+RANGE = ["x:1x3x16x16,1x3x32x32,8x3x64x64"]
 
 
 # ---- engines
@@ -57,7 +58,17 @@ def test_targets_are_sorted_and_named_once(dynamic: Path) -> None:
 def test_a_static_model_needs_no_shape_and_may_have_one(static: Path) -> None:
     out = static.with_name("model.engine")
     assert build_engine(static, out, targets=["sm75"]).profiles == {}
-    assert build_engine(static, out, targets=["sm75"], shapes=parse_shapes(["x:1x3x8x8"])).profiles == {}
+    assert build_engine(static, out, targets=["sm75"], shapes=["x:1x3x8x8"]).profiles == {}
+
+
+@needs_builder
+def test_the_size_of_the_example(dynamic: Path) -> None:
+    model = onnx.load(dynamic)
+    model.metadata_props.add(key=manifest.EXAMPLE, value='{"x": [1, 3, 8, 9]}')
+    onnx.save(model, dynamic)
+    report = build_engine(dynamic, dynamic.with_name("model.engine"), targets=["sm86"])
+    assert report.profiles == {"x": ShapeRange(*[(1, 3, 8, 9)] * 3)}
+    assert any(note.startswith("built for x:1x3x8x9, the size that the model was exported") for note in report.notes)
 
 
 @needs_builder
@@ -114,9 +125,10 @@ def test_the_parser_refuses_with_all_its_lines(tmp_path: Path) -> None:
 
 @needs_builder
 def test_the_builder_refuses_with_its_log(tmp_path: Path) -> None:
-    """The product of two sizes that can never be: a shape error that only the builder finds."""
-    path = save(tmp_path, "g (float[1,A] x, float[1,B] z) => (float[1,C] y) { y = Add(x, z) }")
-    shapes = parse_shapes(["x:1x3", "z:1x5"])
+    """An axis of two sizes: a shape error that only the builder finds."""
+    text = 'g (float[1,A] x, float[B,1] z) => (float[C,D] y) { y = Einsum<equation="ab,bc->ac">(x, z) }'
+    path = save(tmp_path, text)
+    shapes = ["x:1x3,z:5x1"]
     with pytest.raises(BuildError, match=r"built no engine from model\.onnx:\n  ERROR: "):
         build_engine(path, tmp_path / "e", targets=["sm86"], shapes=shapes)
 
@@ -174,16 +186,20 @@ class TestBefore:
     @pytest.mark.parametrize("text", ["x:1x4x32x32", "x:1x3x32", "x:1x2x9x9,1x3x9x9,1x3x9x9"])
     def test_a_shape_that_contradicts_the_file(self, dynamic: Path, text: str) -> None:
         with pytest.raises(InputError, match=r"input 'x' is Nx3xHxW in the file; .* contradicts it"):
-            build_engine(dynamic, dynamic.with_name("e"), targets=["sm86"], shapes=parse_shapes([text]))
+            build_engine(dynamic, dynamic.with_name("e"), targets=["sm86"], shapes=[text])
 
     def test_a_range_upside_down(self, dynamic: Path) -> None:
         shapes = {"x": ShapeRange((1, 3, 9, 9), (1, 3, 8, 8), (1, 3, 9, 9))}
-        with pytest.raises(InputError, match=r"1x3x9x9,1x3x8x8,1x3x9x9 is not 1 <= MIN <= OPT <= MAX"):
+        with pytest.raises(InputError, match=r"1x3x9x9\.\.1x3x8x8\.\.1x3x9x9 is not 1 <= MIN <= OPT <= MAX"):
             build_engine(dynamic, dynamic.with_name("e"), targets=["sm86"], shapes=shapes)
+
+    def test_simam_on_maps_of_one_value(self, dynamic: Path) -> None:
+        with pytest.raises(InputError, match=r"x:1x3x1x1, the smallest size: maps of M = 1 value for SimAM"):
+            build_engine(dynamic, dynamic.with_name("e"), targets=["sm86"], shapes="x:1x3x1x1..4x3x8x8")
 
     def test_an_input_that_is_not_there(self, dynamic: Path) -> None:
         with pytest.raises(InputError, match=r"no input is called 'image'; the inputs are x"):
-            build_engine(dynamic, dynamic.with_name("e"), targets=["sm86"], shapes=parse_shapes(["image:1x3x8x8"]))
+            build_engine(dynamic, dynamic.with_name("e"), targets=["sm86"], shapes=["image:1x3x8x8"])
 
     @pytest.mark.parametrize(
         ("content", "words"),
@@ -203,51 +219,3 @@ class TestBefore:
     def test_no_such_folder(self, static: Path) -> None:
         with pytest.raises(OutputError, match="mkdir -p"):
             build_engine(static, static.with_name("out") / "e", targets=["sm86"])
-
-
-def test_shapes_as_text() -> None:
-    assert parse_shapes(["x:1x3x8x8", "in:0:2,3,4"]) == {
-        "x": ShapeRange((1, 3, 8, 8), (1, 3, 8, 8), (1, 3, 8, 8)),
-        "in:0": ShapeRange((2,), (3,), (4,)),
-    }
-
-
-@pytest.mark.parametrize(
-    ("given", "wanted"),
-    [
-        ((1, 3, 8, 8), ShapeRange(*[(1, 3, 8, 8)] * 3)),
-        ([(1, 3), [2, 3], (4, 3)], ShapeRange((1, 3), (2, 3), (4, 3))),
-        (ShapeRange((2,), (3,), (4,)), ShapeRange((2,), (3,), (4,))),
-    ],
-)
-def test_shapes_in_python(given: Given, wanted: ShapeRange) -> None:
-    assert shape_range("x", given) == wanted
-
-
-@pytest.mark.parametrize("given", [[(1, 3), (2, 3)], "1x3", [(1, 3), 4, 5], [[1, 2], ["a", 2], [3, 3]]])
-def test_shapes_that_are_none(given: Given) -> None:
-    with pytest.raises(InputError, match=r"cannot read the shape .* of input .x.; give \(1, 3, 224, 224\), or"):
-        shape_range("x", given)
-
-
-def test_shapes_out_of_order() -> None:
-    with pytest.raises(InputError, match="1x3,1x2,1x4 is not 1 <= MIN <= OPT <= MAX"):
-        shape_range("x", [(1, 3), (1, 2), (1, 4)])
-
-
-@pytest.mark.parametrize(
-    ("texts", "words"),
-    [
-        (["1x3x8x8"], r"cannot read the shape '1x3x8x8'; write NAME:1x3x224x224"),
-        (["x:1x3xHxW"], r"cannot read the shape"),
-        (["x:1x3,2x3"], r"cannot read the shape"),
-        (["x:"], r"cannot read the shape"),
-        (["x:1x3", "x:1x4"], r"'x' has more than one shape"),
-        (["x:0x3"], r"is not 1 <= MIN"),
-        (["x:2x3,1x3,4x3"], r"2x3,1x3,4x3 is not 1 <= MIN <= OPT <= MAX"),
-        (["x:2x3,2x3,4x3x3"], r"is not 1 <= MIN"),
-    ],
-)
-def test_shapes_that_cannot_be(texts: list[str], words: str) -> None:
-    with pytest.raises(InputError, match=words):
-        parse_shapes(texts)

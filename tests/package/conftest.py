@@ -19,7 +19,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ):
         onnx_file.save(alone(form, shape), f"{name}.onnx")
     named = onnx.load("dynamic.onnx")
-    for node in named.graph.node:
-        node.attribute.append(onnx.helper.make_attribute("plugin_namespace", "simam"))
     onnx.save(named, "named.onnx")
+    for node in named.graph.node:  # as files were before their nodes named the plugin
+        kept = [attribute for attribute in node.attribute if not attribute.name.startswith("plugin_")]
+        del node.attribute[:]
+        node.attribute.extend(kept)
+    onnx.save(named, "dynamic.onnx")
     return tmp_path
