@@ -2,6 +2,7 @@
 
 Exports `digits` and ResNet-50, compares both with PyTorch in every form on every runtime (on the held-out scans and
 on two photographs) and the speed of the forms, converts `digits` to float16 and int8, builds an engine for two GPUs.
+Where TensorRT-RTX is installed, the network that its parser makes is a runtime too, without a GPU.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ from simam_deploy.compare import bench, verify
 from simam_deploy.compare.inputs import Case, cases
 from simam_deploy.compare.matrix import Candidates, gather
 from simam_deploy.engines import builder
-from simam_deploy.runtimes import Session, open_session
+from simam_deploy.runtimes import Session, installed, open_session
 from simam_deploy.to_onnx import export
 
 RUNTIMES = ["onnx_reference", "ort", "openvino"]
+NOT_DEPLOYED = ("onnx_reference", "trt_network")
+"""Runtimes that are not timed."""
 THREADS = 2
 TARGETS = ["sm86", "sm89"]
 CALIBRATION = 128
@@ -35,6 +38,7 @@ Say = Callable[[str], None]
 def main(folder: Path) -> int:
     """Leave everything in `folder`; return 0 if all rows passed."""
     folder.mkdir(parents=True, exist_ok=True)
+    runtimes = [*RUNTIMES, *{"trt_network"}.intersection(installed())]
     images, labels = digits.test_set()
     np.savez(folder / "test_digits.npz", images)
     passed = True
@@ -53,7 +57,7 @@ def main(folder: Path) -> int:
             forms = folder / f"{name}.forms"
             forms.mkdir(exist_ok=True)
             chosen = gather(
-                [path], ["all"], RUNTIMES, forms, threads=THREADS, on_progress=lambda node: say(f"prove {node}")
+                [path], ["all"], runtimes, forms, threads=THREADS, on_progress=lambda node: say(f"prove {node}")
             )
             chosen.open = {
                 "eager": partial(open_session, module, "eager", threads=THREADS),
@@ -114,7 +118,7 @@ def _speed(name: str, chosen: Candidates, case: Case, say: Say) -> None:
     """All forms on the runtimes that people deploy on, call by call in turn."""
     sessions = []
     for label, open_candidate in chosen.open.items():
-        if "onnx_reference" not in label:
+        if not label.endswith(NOT_DEPLOYED):
             sessions.append(open_candidate())
             sessions[-1].label = label
     rows = bench.bench(sessions, case.feeds[0], seconds=20, on_progress=lambda done: say(f"time {name}: {done:.0%}"))
@@ -136,6 +140,17 @@ def _lower_precision(folder: Path, images: np.ndarray, labels: np.ndarray, say: 
         files[path] = runtime
     report = api.verify(*files, inputs=[str(folder / "test_digits.npz")], on_progress=_verifying(say, "digits"))
     render.parity(report)
+    passed = report.passed
+    if "trt_network" in installed():
+        parsed = api.verify(
+            source,
+            folder / "digits.fp16.onnx",
+            runtimes=["trt_network"],
+            inputs=[str(folder / "test_digits.npz")],
+            on_progress=_verifying(say, "digits, parsed by TensorRT"),
+        )
+        render.parity(parsed)
+        passed &= parsed.passed
     right = {}
     for path, runtime in files.items():
         with open_session(path, runtime) as session:
@@ -147,7 +162,7 @@ def _lower_precision(folder: Path, images: np.ndarray, labels: np.ndarray, say: 
     render.table(
         f"digits: accuracy on {len(labels)} held-out scans", ("file", "accuracy", ""), rows, right=["accuracy"]
     )
-    return report.passed and all(row[-1] for row in rows)
+    return passed and all(row[-1] for row in rows)
 
 
 def _engine(folder: Path, say: Say) -> bool:
