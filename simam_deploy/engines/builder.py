@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import platform
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -22,14 +23,19 @@ import onnx
 from simam_deploy import __version__
 from simam_deploy.artifacts import manifest
 from simam_deploy.artifacts.atomic import refuse_overwriting_inputs, staging
+from simam_deploy.artifacts.opening import sha256
 from simam_deploy.engines import flavors
 from simam_deploy.engines.options import BuildOptions, refuse_without_effect
+from simam_deploy.engines.plugin_host import AUTO as AUTO_PLUGIN
+from simam_deploy.engines.plugin_host import chosen_plugin, environment_for
 from simam_deploy.engines.profiles import Wanted, profiles_of
 from simam_deploy.engines.refusals import refuse_much, refuse_unknown_nodes
 from simam_deploy.engines.run_worker import run_worker
 from simam_deploy.engines.shape_ranges import ShapeRange
+from simam_deploy.errors import BuildError
 from simam_deploy.graph import onnx_file
 from simam_deploy.graph.number_types import precision
+from simam_deploy.text import counted
 
 INT8 = "\nint8 for TensorRT is made of the float32 file: simam-deploy convert FLOAT.onnx --to int8 --target tensorrt"
 """Behind the parser's words for a quantised file. It takes no zero points and no integer biases."""
@@ -45,7 +51,7 @@ class EngineReport:
     writing.  log : warnings and errors of the builder.  flavor : a name in flavors.FLAVORS.
     types : number of parsed layers by kind and type of their result.  blocks : for each SimAM block, whether the
     plugin or its fallback definition was built, with the number of layers and their types.
-    notes : what was chosen, sizes that the file told, and those that would fail.
+    notes : what was chosen, sizes that the file told, and those that would fail.  plugin : the library.
     """
 
     path: Path
@@ -62,6 +68,7 @@ class EngineReport:
     blocks: tuple[Mapping[str, Any], ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    plugin: str | None = None
 
 
 def build_engine(
@@ -71,6 +78,7 @@ def build_engine(
     flavor: str = flavors.AUTO,
     targets: Sequence[str] = (),
     shapes: Wanted | None = None,
+    plugin: str | os.PathLike[str] = AUTO_PLUGIN,
     on_progress: Callable[[str], None] | None = None,
     timeout_s: float | None = None,
     memory_mb: int | None = None,
@@ -84,6 +92,8 @@ def build_engine(
     shapes : for each input with a dynamic size its sizes, as (1, 3, 224, 224), or two of them: the smallest and the
     largest; or three, with the best between these. Or texts, as of the command: see shape_ranges.py. Without a shape,
     an input has the size of the example that the file tells; a note says so.
+    plugin : our plugin library, "none" for the fallback definitions, or "auto": the library that is found where a
+    node has no fallback definition, else none, as nothing is timed. `notes` say which.
     options : settings of the builder, see BuildOptions. One that it lacks, or takes without effect, is refused.
     on_progress : called with "parse", "build sm86, sm89", the steps of that, and "write".
     timeout_s : of the builder process.  memory_mb : that it may write, by default as much as the machine has.
@@ -103,7 +113,8 @@ def build_engine(
     model, graph = onnx_file.both(model_path)
     if limits:
         refuse_much(model, model_path)
-    refuse_unknown_nodes(model, model_path, chosen.title)
+    library, why = chosen_plugin(plugin, model)
+    refuse_unknown_nodes(model, model_path, chosen.title, plugin=library is not None)
     with onnx_file.blaming(model_path):
         profiles, sizes = profiles_of(model, graph, shapes)
     refuse_overwriting_inputs(engine_path, [model_path, *onnx_file.weight_files(model, model_path)])
@@ -117,13 +128,19 @@ def build_engine(
         "options": asked,
         "hint": INT8 if "int8" in precision(graph) else "",
         "memory": _memory(memory_mb),
+        "plugin": None if library is None else str(library),
     }
     with ExitStack() as stack:
         staged = stack.enter_context(staging(engine_path))
         job |= {"engine": str(staged)}
         if settings.timing_cache is not None:
             job |= {"cache": str(stack.enter_context(staging(settings.timing_cache)))}
-        done, log = run_worker(job, on_progress, timeout_s)
+        variables: dict[str, str] = {}
+        if library is not None:
+            links = stack.enter_context(tempfile.TemporaryDirectory(prefix="simam-deploy-"))
+            variables = environment_for(Path(links))
+        done, log = run_worker(job, on_progress, timeout_s, variables)
+        _refuse_fallback(done["blocks"], library)
         report = EngineReport(
             path=engine_path,
             precision=precision(graph),
@@ -138,10 +155,21 @@ def build_engine(
             types=done["types"],
             blocks=tuple(done["blocks"]),
             options=asked,
-            notes=(*([note] if note else []), *sizes),
+            notes=tuple(filter(None, (note, why, *sizes))),
+            plugin=None if library is None else str(library),
         )
         manifest.write(_manifest(report, manifest.file_source(model_path)), staged)
     return report
+
+
+def _refuse_fallback(blocks: Sequence[Mapping[str, Any]], library: Path | None) -> None:
+    """Raise BuildError if a plugin was asked for, and a node of ours was built without it."""
+    left = [block["node"] for block in blocks if block["built"] == "fallback"]
+    if library is not None and left:
+        raise BuildError(
+            f"{counted(len(left), 'SimAM block')} would run as the fallback definition, not by {library}: "
+            f"{', '.join(left[:3])}\nthis builder prefers the definition; write the file with --form custom_op"
+        )
 
 
 def _memory(asked_mb: int | None) -> int | None:
@@ -154,6 +182,13 @@ def _memory(asked_mb: int | None) -> int | None:
         return None
 
 
+def _about_plugin(library: str | None) -> manifest.Record | None:
+    if library is None:
+        return None
+    with Path(library).open("rb") as stream:
+        return {"file": Path(library).name, "sha256": sha256(stream)}
+
+
 def _manifest(report: EngineReport, source: manifest.Record) -> manifest.Record:
     return {
         "source": source,
@@ -163,6 +198,7 @@ def _manifest(report: EngineReport, source: manifest.Record) -> manifest.Record:
         "targets": list(report.targets),
         "profiles": {name: shape._asdict() for name, shape in report.profiles.items()},
         "options": dict(report.options),
+        "plugin": _about_plugin(report.plugin),
         "types": dict(report.types),
         "blocks": [dict(block) for block in report.blocks],
         "log": list(report.log[:MOST_LOG]),

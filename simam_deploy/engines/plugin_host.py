@@ -22,18 +22,52 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from simam_deploy.errors import NativeError
+import onnx
+
+from simam_deploy.errors import InputError, NativeError
+from simam_deploy.formula import OP_DOMAIN
+from simam_deploy.graph.traverse import nodes
 from simam_deploy.native import Compiled
 from simam_deploy.processes.python_command import environment
 
 PLUGIN = Compiled(
     "libsimam_tensorrt.so", "TensorRT plugin", "SIMAM_TENSORRT_PLUGIN", "TENSORRT_INCLUDE_DIR=... make native-cuda"
 )
+AUTO, NONE = "auto", "none"
 NEEDED = "libtensorrt_rtx.so"
 """The parser of TensorRT-RTX opens it by this name."""
 PATHS = "LD_LIBRARY_PATH"
 _LAMBDA = re.compile(rb"e_lambda\0\x01\0{3}\x01\0{3}(.{4})", re.DOTALL)
 """A field of a plugin in an engine of TensorRT-RTX 1.7: name, type float32, length 1, value."""
+
+
+def chosen_plugin(asked: str | os.PathLike[str], model: onnx.ModelProto) -> tuple[Path | None, str]:
+    """The library to build with, or None; and for "auto" a note that says which was chosen and why.
+
+    asked : a file, "auto" or "none".
+    Raises InputError for a file in whose nodes no plugin has anything to do, NativeError for one that is not there.
+    """
+    ours = [node for node in nodes(model) if node.domain == OP_DOMAIN]
+    defined = {function.name for function in model.functions if function.domain == OP_DOMAIN}
+    if asked == NONE or (asked == AUTO and not ours):
+        return None, ""
+    if asked == AUTO:
+        if all(node.op_type in defined for node in ours):
+            why = "nothing was timed here; --plugin FILE builds with the library"
+            return None, f"plugin: none, the fallback definitions of the file, as {why}"
+        library = PLUGIN.find()
+        if library is None:
+            return None, ""  # the nodes are refused by their name
+        return library, f"plugin: {library}, as nodes have no fallback definition"
+    path = Path(asked)
+    if not ours:
+        raise InputError(
+            f"--plugin {path} has nothing to do: no node of the file is ours\n"
+            "write such nodes with simam-deploy fuse, or leave --plugin out"
+        )
+    if not path.is_file():
+        raise NativeError(f"--plugin {path} is no file; {PLUGIN.why_not()}")
+    return path.resolve(), ""
 
 
 def environment_for(folder: Path) -> dict[str, str]:

@@ -52,20 +52,23 @@ def refuse_much(model: onnx.ModelProto, path: Path) -> None:
         )
 
 
-def refuse_unknown_nodes(model: onnx.ModelProto, path: Path, title: str) -> None:
+def refuse_unknown_nodes(model: onnx.ModelProto, path: Path, title: str, *, plugin: bool) -> None:
     """Refuse operators of other domains without a function: the parser would read foo::Relu as Relu.
 
-    title : of the builder.  Raises BuildError.
+    title : of the builder.  plugin : whether our plugin library takes our nodes.  Raises BuildError.
     """
     defined = {(function.domain, function.name) for function in model.functions}
     for node in nodes(model):
         if node.domain not in _KNOWN_DOMAINS and (node.domain, node.op_type) not in defined:
             op = on_one_line(f"{node.domain}::{node.op_type}")
             what = f"{path}: node {node.name or node.output[0]!r} is {op}"
+            if node.domain == OP_DOMAIN and plugin:
+                continue
             if node.domain == OP_DOMAIN:
                 raise BuildError(
-                    f"{what}, and no fallback definition is in the file (form custom_op), so only our plugin has "
-                    f"it; put it in with: simam-deploy fuse {path} -o OUT.onnx --form function"
+                    f"{what}, and no fallback definition is in the file (form custom_op), so only our plugin has it; "
+                    "name the library with --plugin, or put the definition in: "
+                    f"simam-deploy fuse {path} -o OUT.onnx --form function"
                 )
             raise BuildError(
                 f"{what}, and no function for it is in the file; {title} goes by the name alone, so it would "

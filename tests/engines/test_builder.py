@@ -159,7 +159,7 @@ class TestBefore:
         path = save(tmp_path, CALL)
         words = r"node 'block' is simam::SimAM, and no fallback .*only our plugin.*fuse \S+\.onnx -o OUT\.onnx --form"
         with pytest.raises(BuildError, match=words):
-            build_engine(path, tmp_path / "e", targets=["sm86"], shapes=RANGE)
+            build_engine(path, tmp_path / "e", targets=["sm86"], shapes=RANGE, plugin="none")
         assert names(tmp_path) == ["model.onnx"]
 
     @pytest.mark.parametrize(
