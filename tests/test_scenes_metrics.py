@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from export_models.scenes.metrics import MAPS, Found, Truth, decode, mean_average_precision, overlaps
+from export_models.scenes.metrics import MAPS, Detections, Truth, decode, mean_average_precision, overlaps
 
 
-def found(*objects: tuple[list[float], float, int]) -> Found:
+def found(*objects: tuple[list[float], float, int]) -> Detections:
     boxes, scores, labels = zip(*objects, strict=True) if objects else ((), (), ())
-    return Found(np.array(boxes, "f").reshape(-1, 4), np.array(scores, "f"), np.array(labels, np.int64))
+    return Detections(np.array(boxes, "f").reshape(-1, 4), np.array(scores, "f"), np.array(labels, np.int64))
 
 
 def truth(*objects: tuple[list[float], int]) -> Truth:
@@ -49,7 +49,7 @@ def test_overlaps() -> None:
         ([found()], [truth((A, 1))], 0),
     ],
 )
-def test_mean_average_precision(results: list[Found], truths: list[Truth], expected: float) -> None:
+def test_mean_average_precision(results: list[Detections], truths: list[Truth], expected: float) -> None:
     assert mean_average_precision(results, truths) == pytest.approx(expected)
 
 

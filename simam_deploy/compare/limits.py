@@ -6,8 +6,9 @@ fp16, bf16  LOW_FACTOR times the low reference error: that of the truth's networ
             (precision/reference.py). Weights, activations and results are rounded, which no network of that type can
             avoid. Another runtime, or another choice of islands, makes roundings of the same size in other places.
             Its largest error may be some times as large. A collapsed gate costs 20 to 100 times as much.
-            Where roundings change an output so much that zeros would pass, as rows of boxes that change places, it
-            is judged by its boxes: as many may differ as MOST_DROP, or twice as many as in the reference.
+            In a deep network of bfloat16 that may be as large as the output, and zeros would pass. There the root
+            mean square error counts, up to LOW_FACTOR times that of the reference. Where rows of boxes change places,
+            the boxes count: as many may differ as MOST_DROP, or twice as many as in the reference.
 int8        An SNR of LAYER_SNR - 10 log10(L) dB. Eight bits over four standard deviations keep some 40 dB per tensor
             (6.02 * 8 + 4.77 - 20 log10(4)); each of the L integer layers rounds its input and its weights, and 6 dB
             of margin are left for clipped or uneven tensors. Boxes in rows change places, which no SNR measures: of
@@ -21,7 +22,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from simam_deploy.compare.outputs import OutputRow
+from simam_deploy.compare.outputs import OutputRow, Reference
 from simam_deploy.errors import InputError
 
 LOW_FACTOR = 8.0
@@ -99,11 +100,11 @@ class Precision:
         return "int8" in self.name
 
     def judged(
-        self, row: OutputRow, limits: OwnLimits, *, told: bool = True, reference: float | None = None
+        self, row: OutputRow, limits: OwnLimits, *, told: bool = True, reference: Reference | None = None
     ) -> OutputRow:
         """`row` by the limits of the user, or of this precision.
 
-        told : whether its tolerance would fail zeros.  reference : `agreement` of the reference of this precision.
+        told : whether its tolerance would fail zeros.  reference : of this precision.
         """
         share, by_boxes = limits.share(row), False
         different = None if row.agreement is None else 100 * (1 - row.agreement)
@@ -114,10 +115,14 @@ class Precision:
             else:
                 share = float(10 ** ((least_snr(self.layers) - row.snr_db) / 20))
         elif share is None and not told:
-            if different is None or not row.ranked:
+            by_boxes = row.ranked and different is not None
+            if different is not None and by_boxes:
+                own = None if reference is None else reference.agreement
+                share = _over(different, max(MOST_DROP, 200 * (1 - (1.0 if own is None else own))))
+            elif self.low and reference is not None and reference.snr_db > 20 * math.log10(LOW_FACTOR):
+                share = float(10 ** ((reference.snr_db - row.snr_db) / 20) / LOW_FACTOR)
+            else:
                 return replace(row, tells=False)
-            by_boxes = True
-            share = _over(different, max(MOST_DROP, 200 * (1 - (1.0 if reference is None else reference))))
         if share is None:
             return row
         share = share if np.isfinite(row.max_abs_error) else np.inf

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,8 +14,13 @@ from simam_deploy.formula import Array
 Outputs = list[list[Array]]
 """For each feed, the outputs in order."""
 
-Shares = list[float | None]
-"""Per output, see `OutputRow.agreement`."""
+
+class Reference(NamedTuple):
+    """How an output of a reference run compares with the truth, see OutputRow."""
+
+    agreement: float | None
+    snr_db: float
+
 
 EPS = float(np.finfo(np.float32).eps)
 
@@ -135,9 +141,6 @@ def compare(
             [e.max(axis=tuple(range(1, e.ndim)), initial=0) for e in map(np.atleast_1d, errors)]
         )
         worst = float(by_element.max(initial=0))
-        signal = sum(float(np.sum(np.abs(wide(true)) ** 2)) for _, true in pairs)
-        noise = sum(float(np.sum(e * e)) for e in errors)
-        snr = 10 * np.log10(signal / noise) if 0 < noise < np.inf and signal else (-np.inf if noise else np.inf)
         share = _worst_share(errors, most, many)
         at_worst = int(by_element.argmax()) if worst else 0
         rows.append(
@@ -147,7 +150,7 @@ def compare(
                 output=name,
                 max_abs_error=worst,
                 share=share,
-                snr_db=float(snr),
+                snr_db=_snr(pairs, errors),
                 worst_element=at_worst,
                 passed=bool(share <= 1),
                 agreement=agreement(pairs),
@@ -179,14 +182,24 @@ def agreement(pairs: Sequence[tuple[Array, Array]]) -> float | None:
     return float(np.concatenate(equal).mean()) if equal else None
 
 
-def shares_of(exact: Sequence[Outputs], own: Sequence[Outputs]) -> list[Shares]:
-    """Per case, the agreement of each output."""
+def references(exact: Sequence[Outputs], own: Sequence[Outputs]) -> list[list[Reference]]:
+    """Per case and output. own : the outputs of the reference run."""
     return [
-        [agreement([(y[at], e[at]) for e, y in zip(feeds, others, strict=True)]) for at in range(len(feeds[0]))]
+        [
+            Reference(agreement(pairs), _snr(pairs, [_off(y, e) for y, e in pairs]))
+            for pairs in ([(y[at], e[at]) for e, y in zip(feeds, others, strict=True)] for at in range(len(feeds[0])))
+        ]
         if feeds
         else []
         for feeds, others in zip(exact, own, strict=True)
     ]
+
+
+def _snr(pairs: Sequence[tuple[Array, Array]], errors: Sequence[Array]) -> float:
+    """Signal-to-noise ratio in dB. pairs : result and truth of each feed.  errors : of them."""
+    signal = sum(float(np.sum(np.abs(wide(true)) ** 2)) for _, true in pairs)
+    noise = sum(float(np.sum(e * e)) for e in errors)
+    return float(10 * np.log10(signal / noise)) if 0 < noise < np.inf and signal else (-np.inf if noise else np.inf)
 
 
 def unlike_types(names: Sequence[str], values: Outputs, own: Outputs) -> list[str]:

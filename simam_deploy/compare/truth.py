@@ -14,7 +14,17 @@ from simam_deploy.compare.gates import Tap
 from simam_deploy.compare.inputs import Case
 from simam_deploy.compare.limits import LOW_FACTOR
 from simam_deploy.compare.matching import Names
-from simam_deploy.compare.outputs import OutputRow, Outputs, Shares, costs, loosened, mute, shares_of, telling, wide
+from simam_deploy.compare.outputs import (
+    OutputRow,
+    Outputs,
+    Reference,
+    costs,
+    loosened,
+    mute,
+    references,
+    telling,
+    wide,
+)
 from simam_deploy.errors import InputError, SimAMDeployError
 from simam_deploy.formula import Array
 from simam_deploy.runtimes.session import Session, first_line, in_types_of
@@ -37,7 +47,7 @@ class Truth:
     cases, exact     : each case, and its outputs in float64, per feed in the order of `outputs`.
     own              : the same in float32, for the reference error.
     bounds           : per case, the tolerance of each output as in `compare`. `loosen` may raise them.
-    shares           : per case, the share of labels or boxes of each output that float32 alone leaves as they are.
+    references       : per case, how the outputs of float32 compare with the truth.
     `low` gives both for files of a 16-bit type.
     """
 
@@ -53,7 +63,7 @@ class Truth:
         """Run truth and twin. Arguments and exceptions as in `verify`."""
         self._open, self._say = truth, say
         self._loosened: dict[int, list[str]] = {}
-        self._low: dict[str, tuple[list[Array], list[Shares]]] = {}
+        self._low: dict[str, tuple[list[Array], list[list[Reference]]]] = {}
         with truth() as session:
             self.inputs = Names("inputs", "the truth", inputs_of(session))
             if inputs is not None:
@@ -75,7 +85,7 @@ class Truth:
             self.own = self._ordered("the float32 reference", results, session)
         of_all = zip(self.cases, self.exact, self.own, strict=True)
         self.bounds = [tolerance_factor(case) * np.array(costs(exact, own)) for case, exact, own in of_all]
-        self.shares = shares_of(self.exact, self.own)
+        self.references = references(self.exact, self.own)
         mutes = mute(self.exact, [[list(feed) for feed in case.feeds] for case in self.cases])
         self._silent = dict(zip(self.names, mutes, strict=False))
 
@@ -84,8 +94,8 @@ class Truth:
         """Names of the outputs."""
         return self.outputs.names
 
-    def low(self, low: str, reference: Open) -> tuple[list[Array], list[Shares]]:
-        """As `bounds` and `shares`, for files of type `low`. reference : opens the low reference, see limits.py."""
+    def low(self, low: str, reference: Open) -> tuple[list[Array], list[list[Reference]]]:
+        """As `bounds` and `references`, of a 16-bit type. reference : opens the low reference, see limits.py."""
         if low not in self._low:
             with reference() as session:
                 order, _ = self.inputs.match("the low reference", inputs_of(session))
@@ -93,7 +103,7 @@ class Truth:
                 own = self._ordered(f"the {low} reference", results, session)
             pairs = zip(self.exact, own, self.bounds, strict=True)
             bounds = [np.maximum(LOW_FACTOR * np.array(costs(e, o)), bound) for e, o, bound in pairs]
-            self._low[low] = bounds, shares_of(self.exact, own)
+            self._low[low] = bounds, references(self.exact, own)
         return self._low[low]
 
     def loosen(self, at: int) -> bool:

@@ -154,7 +154,7 @@ def verify(
             tapped = list((taps or {}).get(label, ()))
             precision = (precisions or {}).get(label, FP32)
             low = (references or {}).get(precision.low) if precision.low else None
-            bounds, shares = (true.bounds, true.shares) if low is None else true.low(precision.low, low)
+            bounds, found_in = (true.bounds, true.references) if low is None else true.low(precision.low, low)
             for at, case in enumerate(true.cases):
                 say(f"{label} ({case.name})")
                 try:
@@ -170,8 +170,8 @@ def verify(
                     rows, _ = compare(case.name, label, true.names, values, true.exact[at], bounds[at])
                 tells = telling(true.exact[at], bounds[at])
                 rows = [
-                    precision.judged(row, limits, told=told, reference=share)
-                    for row, told, share in zip(rows, tells, shares[at], strict=True)
+                    precision.judged(row, limits, told=told, reference=reference)
+                    for row, told, reference in zip(rows, tells, found_in[at], strict=True)
                 ]
                 notes += [_says_nothing(row, precision) for row in rows if not row.tells and precision.low]
                 types = unlike_types(true.names, values, true.own[at]) if precision == FP32 else []

@@ -28,7 +28,7 @@ from simam_deploy.engines import flavors
 from simam_deploy.engines.options import BuildOptions, refuse_without_effect
 from simam_deploy.engines.plugin_host import AUTO as AUTO_PLUGIN
 from simam_deploy.engines.plugin_host import chosen_plugin, environment_for
-from simam_deploy.engines.profiles import Wanted, profiles_of
+from simam_deploy.engines.profiles import WantedShapes, profiles_of
 from simam_deploy.engines.refusals import refuse_much, refuse_unknown_nodes
 from simam_deploy.engines.run_worker import run_worker
 from simam_deploy.engines.shape_ranges import ShapeRange
@@ -77,7 +77,7 @@ def build_engine(
     *,
     flavor: str = flavors.AUTO,
     targets: Sequence[str] = (),
-    shapes: Wanted | None = None,
+    shapes: WantedShapes | None = None,
     plugin: str | os.PathLike[str] = AUTO_PLUGIN,
     on_progress: Callable[[str], None] | None = None,
     timeout_s: float | None = None,

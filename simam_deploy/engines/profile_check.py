@@ -21,7 +21,7 @@ from simam_deploy.graph.shapes import Dims, Refusal, Shapes, StaticShape
 from simam_deploy.graph.shapes.choices import keys
 from simam_deploy.match.op_sets import GATES
 
-Sizes = dict[str, int]
+AxisSizes = dict[str, int]
 """Sizes of the dynamic axes, by key as in choices.keys. Axes of one name share one size."""
 ROLES = ("smallest", "best", "largest")
 MOST_STEPS = 30_000
@@ -54,7 +54,7 @@ class _Check:
     def run(self) -> Iterator[str]:
         """Check everything; yield notes."""
         low, best, high = (self._sizes(at) for at in range(3))
-        tried: list[Sizes] = []
+        tried: list[AxisSizes] = []
         for role, sizes in (("smallest", low), ("largest", high), ("best", best)):
             if sizes not in tried and (trouble := self._trouble(sizes)):
                 which = f", the {role} size" if low != high else ""
@@ -83,7 +83,7 @@ class _Check:
 
         return [(block.node, str(block.x.name)) for block in find(self._model).blocks if block.function is None]
 
-    def _sizes(self, at: int) -> Sizes:
+    def _sizes(self, at: int) -> AxisSizes:
         """The smallest, best or largest sizes. Raises InputError for two sizes of one name."""
         found: dict[str, tuple[int, str]] = {}
         for name, dims in self._dims.items():
@@ -97,7 +97,7 @@ class _Check:
                     )
         return {key: size for key, (size, _) in found.items()}
 
-    def _trouble(self, sizes: Sizes) -> str:
+    def _trouble(self, sizes: AxisSizes) -> str:
         """Reason why the network cannot run at these sizes; empty if it can."""
         shapes, refusal = self._shapes.at(sizes)
         if refusal is not None and sizes:  # of fixed sizes the parser tells
@@ -113,14 +113,14 @@ class _Check:
             f"{f' and {len(tiny) - 4} more' if len(tiny) > 4 else ''}"
         )
 
-    def _remedy(self, sizes: Sizes) -> str:
+    def _remedy(self, sizes: AxisSizes) -> str:
         for step in MULTIPLES:
             larger = {k: s if k in self._batches else max(step, -(-s // step) * step) for k, s in sizes.items()}
             if larger != sizes and not self._trouble(larger):
                 return f"\nthe next size that fits, in multiples of {step}: {self._written(larger)}"
         return ""
 
-    def _written(self, sizes: Sizes) -> str:
+    def _written(self, sizes: AxisSizes) -> str:
         shapes = {}
         for name, dims in self._dims.items():
             shape = list(dims)

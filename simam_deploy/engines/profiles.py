@@ -14,7 +14,7 @@ from simam_deploy.engines.shape_ranges import Given, ShapeRange, no_input, parse
 from simam_deploy.errors import InputError
 from simam_deploy.graph.shapes import Dims, StaticShape
 
-Wanted = Mapping[str, Given] | Iterable[str]
+WantedShapes = Mapping[str, Given] | Iterable[str]
 """By input name; or texts, as in shape_ranges."""
 Profiles = dict[str, ShapeRange]
 """By input name, for the inputs with a dynamic size."""
@@ -22,7 +22,7 @@ LIKELY = 224
 """Side of a map in the example of an error."""
 
 
-def profiles_of(model: onnx.ModelProto, graph: ir.Model, wanted: Wanted | None) -> tuple[Profiles, list[str]]:
+def profiles_of(model: onnx.ModelProto, graph: ir.Model, wanted: WantedShapes | None) -> tuple[Profiles, list[str]]:
     """The range of each input with a dynamic size, checked against the network, and notes.
 
     graph : the same model.
@@ -46,7 +46,7 @@ def profiles_of(model: onnx.ModelProto, graph: ir.Model, wanted: Wanted | None) 
     return profiles, [*notes, *check(graph, profiles, inputs)]
 
 
-def _ranges(wanted: Wanted, names: list[str]) -> dict[str, ShapeRange]:
+def _ranges(wanted: WantedShapes, names: list[str]) -> dict[str, ShapeRange]:
     if isinstance(wanted, str):
         wanted = [wanted]
     if not isinstance(wanted, Mapping):

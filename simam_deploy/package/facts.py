@@ -8,7 +8,7 @@ from pathlib import Path
 
 import onnx
 
-from simam_deploy.engines.profiles import Wanted, profiles_of
+from simam_deploy.engines.profiles import WantedShapes, profiles_of
 from simam_deploy.engines.shape_ranges import ShapeRange
 from simam_deploy.errors import InputError
 from simam_deploy.formula import BLOCKED_DOMAIN, INT8_DOMAIN, OP_DOMAIN
@@ -70,7 +70,7 @@ class Facts:
         return tuple(size or 1 for size in tensor.dims or ())
 
 
-def read(path: Path, shapes: Wanted | None, *, with_profiles: bool) -> Facts:
+def read(path: Path, shapes: WantedShapes | None, *, with_profiles: bool) -> Facts:
     """Read a file. Raises InputError (ModelFileError), also for a missing shape, as `build_engine` does.
 
     with_profiles : every dynamic input needs its shape.

@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from simam_deploy.engines.profiles import Wanted
+from simam_deploy.engines.profiles import WantedShapes
 from simam_deploy.errors import InputError
 from simam_deploy.package import deepstream, jetson, onnxruntime, triton, trtexec, versions
 from simam_deploy.package.facts import Facts, read, refuse_for_one_cpu, refuse_without_library
@@ -35,7 +35,7 @@ class Asked:
     engine: Path | None = None
     tensorrt: str | None = None
     jetpack: str | None = None
-    shapes: Wanted | None = None
+    shapes: WantedShapes | None = None
 
 
 def recipe(
@@ -46,7 +46,7 @@ def recipe(
     engine: str | os.PathLike[str] | None = None,
     tensorrt: str | None = None,
     jetpack: str | None = None,
-    shapes: Wanted | None = None,
+    shapes: WantedShapes | None = None,
 ) -> Recipe:
     """Write the lines, or the configuration, with which `host` runs the ONNX file `file`. Runs and writes nothing.
 

@@ -8,6 +8,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import simam_deploy as sd
+from simam_deploy.compare.limits import NO_LIMITS, Precision
+from simam_deploy.compare.outputs import OutputRow, Reference
 
 BOXES, FEATURES = 40, 16
 
@@ -101,3 +103,16 @@ def test_the_float32_file_comes_first(source: Path, tmp_path: Path) -> None:
     sd.convert(source, tmp_path / "low.onnx", to="fp16", inputs=FEED)
     with pytest.raises(sd.InputError, match=r"name the float32 file first: verify net.onnx low.onnx"):
         sd.verify(tmp_path / "low.onnx", source, inputs=FEED)
+
+
+@pytest.mark.parametrize(
+    ("reference", "snr", "passed", "tells"),
+    [(26, 20, True, True), (26, 8, True, True), (26, 7.5, False, True), (26, 0, False, True), (17, 17, True, False)],
+)
+def test_where_the_largest_error_tells_nothing_the_mean_one_does(
+    reference: float, snr: float, passed: bool, tells: bool
+) -> None:
+    """A deep network in bfloat16 has errors as large as its outputs, one by one. LOW_FACTOR is 18 dB."""
+    row = OutputRow("case", "session", "y", 1.0, 0.5, snr, 0, True)
+    judged = Precision("bf16").judged(row, NO_LIMITS, told=False, reference=Reference(None, reference))
+    assert (judged.passed, judged.tells) == (passed, tells)

@@ -110,7 +110,7 @@ def run(asked: argparse.Namespace, onnx_file: str) -> None:
     class SimAM(OpRun):
         op_domain = "simam"
 
-        def _run(self, x: np.ndarray, e_lambda: float = 1e-4) -> tuple[np.ndarray]:
+        def _run(self, x: np.ndarray, e_lambda: float = 1e-4, **_: str) -> tuple[np.ndarray]:
             wide = x.astype(np.float64)
             d = (wide - wide.mean((2, 3), keepdims=True)) ** 2
             e = d / (4 * (d.sum((2, 3), keepdims=True) / (d[0, 0].size - 1) + e_lambda)) + 0.5

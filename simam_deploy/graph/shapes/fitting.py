@@ -12,13 +12,13 @@ from simam_deploy.graph.shapes.propagate import Refusal, first_output, propagate
 from simam_deploy.graph.shapes.skeleton import infer
 from simam_deploy.graph.shapes.types import StaticShape
 
-Exact = dict[str, tuple[int, StaticShape]]
+TypedShapes = dict[str, tuple[int, StaticShape]]
 _WINDOWS = ("AveragePool", "Conv", "ConvInteger", "ConvTranspose", "DeformConv", "LpPool", "MaxPool", "QLinearConv")
 _SHAPE = "[ShapeInferenceError] "
 _PREFIX = re.compile(r"\(op_type:([^,()]*)(?:, node name: (.*?))?\): (\[\w+\] )", re.DOTALL)
 
 
-def inferred_with_refusal(model: onnx.ModelProto) -> tuple[onnx.ModelProto, Exact, Refusal | None]:
+def inferred_with_refusal(model: onnx.ModelProto) -> tuple[onnx.ModelProto, TypedShapes, Refusal | None]:
     """onnx's inference, the shapes of `propagate`, and the first node that refuses its inputs.
 
     model : a skeleton with fixed input sizes.
