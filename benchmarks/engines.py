@@ -21,7 +21,8 @@ from benchmarks.pixels import NETWORKS
 from benchmarks.record import RESULTS, Growing
 from simam_deploy.cli import render
 from simam_deploy.engines.builder import build_engine
-from simam_deploy.precision.convert import PRECISIONS, Wanted, convert_file
+from simam_deploy.precision.convert import convert_file
+from simam_deploy.precision.wanted import PRECISIONS, Wanted
 from simam_deploy.text import Say
 
 PAGE = Path(__file__).parents[1] / "docs/howto/tensorrt_rtx.md"

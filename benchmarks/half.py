@@ -37,9 +37,10 @@ from simam_deploy.formula import Array
 from simam_deploy.graph import onnx_file
 from simam_deploy.graph.number_types import HALF
 from simam_deploy.graph.shapes import Shapes
-from simam_deploy.precision.convert import Wanted, convert_file
+from simam_deploy.precision.convert import convert_file
 from simam_deploy.precision.samples import Samples
 from simam_deploy.precision.sensitivity import snr
+from simam_deploy.precision.wanted import Wanted
 from simam_deploy.rewrite.fuse import fuse_file
 from simam_deploy.runtimes import open_session
 from simam_deploy.runtimes.session import in_types_of

@@ -26,7 +26,8 @@ from simam_deploy.cli import render
 from simam_deploy.engines.plugin_host import PLUGIN, environment_for
 from simam_deploy.engines.run_worker import run_worker
 from simam_deploy.formula import OP_NAME
-from simam_deploy.precision.convert import Wanted, convert_file
+from simam_deploy.precision.convert import convert_file
+from simam_deploy.precision.wanted import Wanted
 from simam_deploy.text import Say
 
 PAGE = Path(__file__).parents[1] / "docs/howto/tensorrt.md"

@@ -15,11 +15,12 @@ from simam_deploy.compare.workload import refuse_many_parts, refuse_without_end
 from simam_deploy.graph import onnx_file
 from simam_deploy.precision import analyze as analysing
 from simam_deploy.precision.analysis import Analysis
-from simam_deploy.precision.convert import Wanted, convert_file
+from simam_deploy.precision.convert import convert_file
 from simam_deploy.precision.converted import Converted
 from simam_deploy.precision.flat import flat
 from simam_deploy.precision.layer_errors import FEW, layers_or_why
 from simam_deploy.precision.samples import Samples, SampleSource
+from simam_deploy.precision.wanted import Wanted
 from simam_deploy.report.pages import analysis_page, converted_page
 from simam_deploy.report.writing import page_at
 from simam_deploy.text import Say

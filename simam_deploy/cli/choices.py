@@ -25,7 +25,7 @@ PROVIDERS = ("CPUExecutionProvider", "CUDAExecutionProvider")
 KERNEL = ("auto", "require", "off")
 """runtimes.ort.KERNEL."""
 PRECISIONS = ("fp16", "bf16", "int8", "int8+fp16")
-"""precision.convert.PRECISIONS."""
+"""precision.wanted.PRECISIONS."""
 TARGETS = ("cpu", "tensorrt", "openvino")
 """precision.targets.TARGETS."""
 CALIBRATIONS = ("minmax", "entropy", "percentile")

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import onnx_ir as ir
@@ -19,7 +19,6 @@ import onnx_ir as ir
 from simam_deploy.artifacts import manifest
 from simam_deploy.artifacts.atomic import refuse_overwriting_inputs, staging
 from simam_deploy.block import Block
-from simam_deploy.compare.limits import OwnLimits
 from simam_deploy.errors import InputError, NoBlockError, VerificationError
 from simam_deploy.graph import onnx_file
 from simam_deploy.graph.number_types import precision
@@ -29,7 +28,7 @@ from simam_deploy.match.quantised import is_quantised
 from simam_deploy.precision.analysis import Analysis
 from simam_deploy.precision.analyze import analyze
 from simam_deploy.precision.attempts import Try, int8_attempts, low_attempts
-from simam_deploy.precision.calibrate import METHODS, calibrate
+from simam_deploy.precision.calibrate import calibrate
 from simam_deploy.precision.compared import compared
 from simam_deploy.precision.converted import Converted, LayerRow
 from simam_deploy.precision.flat import flat
@@ -37,48 +36,10 @@ from simam_deploy.precision.low_types import LOW_TYPES, LowType
 from simam_deploy.precision.quantise import quantise
 from simam_deploy.precision.samples import Samples
 from simam_deploy.precision.sensitivity import fall_back
-from simam_deploy.precision.targets import TARGETS
 from simam_deploy.precision.to_low import InLow, to_low
+from simam_deploy.precision.wanted import Wanted
 from simam_deploy.rewrite.fuse import fuse
 from simam_deploy.text import Say
-
-PRECISIONS = ("fp16", "bf16", "int8", "int8+fp16")
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What was asked for.
-
-    to : a name in PRECISIONS.  target : of int8, a name in TARGETS.  keep_float : names of nodes that stay float32.
-    keep_io : keep inputs and outputs float32.  method : of calibration, a name in METHODS.
-    min_snr : least SNR of the outputs, in dB.  max_drop : largest loss of labels or boxes, in percent. Layers stay
-    float32 until both hold; a file that misses them is not written.
-    """
-
-    to: str
-    target: str = "cpu"
-    keep_float: tuple[str, ...] = ()
-    keep_io: bool = False
-    method: str = "minmax"
-    min_snr: float | None = None
-    max_drop: float | None = None
-
-    def __post_init__(self) -> None:
-        for name, value, known in (
-            ("to", self.to, PRECISIONS),
-            ("target", self.target, tuple(TARGETS)),
-            ("method", self.method, tuple(METHODS)),
-        ):
-            if value not in known:
-                raise InputError(f"--{name} takes {', '.join(known)}; got {value!r}")
-        OwnLimits(min_snr=self.min_snr, max_drop=self.max_drop)
-        if not self.to.startswith("int8") and self.method != "minmax":
-            raise InputError(f"--method is for int8, and --to is {self.to}; leave it out")
-        if self.to == "int8+fp16" and self.target == "cpu":
-            raise InputError(
-                "int8+fp16 is for tensorrt and openvino: ONNX Runtime's CPU computes float16 in float32, which is "
-                "slower than float32\nuse --to int8, or --target tensorrt"
-            )
 
 
 def convert_file(

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import onnx_ir as ir
 
@@ -14,10 +14,8 @@ from simam_deploy.block import Block
 from simam_deploy.precision.analysis import Analysis
 from simam_deploy.precision.quantised import LayerRow, Quantised
 from simam_deploy.precision.speed import Speed
+from simam_deploy.precision.wanted import Wanted
 from simam_deploy.text import as_table, counted, on_lines
-
-if TYPE_CHECKING:
-    from simam_deploy.precision.convert import Wanted
 
 __all__ = ["Converted", "LayerRow"]
 

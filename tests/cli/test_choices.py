@@ -15,8 +15,8 @@ from simam_deploy.compare import inputs
 from simam_deploy.package.recipes import HOSTS
 from simam_deploy.precision.analysis import TOOLS
 from simam_deploy.precision.calibrate import METHODS
-from simam_deploy.precision.convert import PRECISIONS
 from simam_deploy.precision.targets import TARGETS
+from simam_deploy.precision.wanted import PRECISIONS
 from simam_deploy.rewrite.forms import FORMS
 from simam_deploy.runtimes import RUNTIMES, ort
 from simam_deploy.to_onnx.axes import NAMES

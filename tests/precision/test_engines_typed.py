@@ -13,7 +13,7 @@ from helpers.to_quantise import images, net
 import simam_deploy as sd
 from export_models import digits
 from simam_deploy.artifacts import manifest
-from simam_deploy.precision.convert import PRECISIONS
+from simam_deploy.precision.wanted import PRECISIONS
 
 pytestmark = pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="tensorrt_rtx is not installed")
 
