@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import onnx_ir as ir
 
 from simam_deploy import __version__
 from simam_deploy.artifacts import manifest
@@ -155,7 +156,7 @@ def build_engine(
             types=done["types"],
             blocks=tuple(done["blocks"]),
             options=asked,
-            notes=tuple(filter(None, (note, why, *sizes))),
+            notes=tuple(filter(None, (note, why, _in_float64(graph), *sizes))),
             plugin=None if library is None else str(library),
         )
         manifest.write(_manifest(report, manifest.file_source(model_path)), staged)
@@ -170,6 +171,12 @@ def _refuse_fallback(blocks: Sequence[Mapping[str, Any]], library: Path | None) 
             f"{counted(len(left), 'SimAM block')} would run as the fallback definition, not by {library}: "
             f"{', '.join(left[:3])}\nthis builder prefers the definition; write the file with --form custom_op"
         )
+
+
+def _in_float64(graph: ir.Model) -> str:
+    """A note on inputs and outputs in float64, which the engine has in float32; "" without any."""
+    wide = [f"{v.name}" for v in (*graph.graph.inputs, *graph.graph.outputs) if v.dtype == ir.DataType.DOUBLE]
+    return f"float32 in the engine, as TensorRT has no float64: {', '.join(wide)}" if wide else ""
 
 
 def _memory(asked_mb: int | None) -> int | None:

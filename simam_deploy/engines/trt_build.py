@@ -21,6 +21,7 @@ from simam_deploy.engines.options import flag, needed
 from simam_deploy.engines.our_functions import settle
 from simam_deploy.engines.parsed_blocks import parsed_blocks
 from simam_deploy.engines.plugin_host import register
+from simam_deploy.engines.target_limits import reason_against
 from simam_deploy.errors import NativeError
 from simam_deploy.formula import OP_NAME, OPS
 
@@ -67,6 +68,8 @@ def build(job: Job, tell: Tell, cancelled: threading.Event) -> dict[str, object]
 
     tell("stage", "parse")
     settled = _parse(trt, title, network, log, job)
+    if reason := reason_against(network, targets):
+        raise Refused("BuildError", f"{name} is not built for {', '.join(targets)}: {reason}")
     config = builder.create_builder_config()
     _set(trt, config, job["options"])
     _set_targets(trt, title, config, targets)

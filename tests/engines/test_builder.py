@@ -47,6 +47,14 @@ def test_one_engine_for_two_kinds_of_gpu_with_its_manifest(dynamic: Path) -> Non
 
 
 @needs_builder
+def test_float64_becomes_float32_with_a_note(tmp_path: Path) -> None:
+    model = save(tmp_path, "wide (double[1, 4] x) => (double[1, 4] y) { y = Relu(x) }")
+    report = build_engine(model, tmp_path / "wide.engine", targets=["sm86"])
+    assert report.types == {"ACTIVATION FLOAT": 1}
+    assert "float32 in the engine, as TensorRT has no float64: x, y" in report.notes
+
+
+@needs_builder
 def test_targets_are_sorted_and_named_once(dynamic: Path) -> None:
     """The bytes cannot be compared: two builds of one model may differ."""
     out = dynamic.with_name("model.engine")
