@@ -12,9 +12,10 @@ import errno
 import os
 import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from simam_deploy.artifacts import manifest
@@ -29,9 +30,9 @@ def staging(target: str | os.PathLike[str]) -> Iterator[Path]:
 
     At the end of the block, every file in that folder is flushed to disk and renamed into the folder of `target`,
     `target` itself last, so that a new target never refers to missing side files. Weight files have unique names, so
-    an old target keeps its own until then. After any exception, including Ctrl-C, the folder is removed and existing
-    files are unchanged. Follows a symbolic link, as `cp` does: writes the file that it leads to, and the others
-    beside that file.
+    an old target keeps its own until then. Two writers of one target take turns. After any exception, including
+    Ctrl-C, the folder is removed and existing files are unchanged. Follows a symbolic link, as `cp` does: writes the
+    file that it leads to, and the others beside that file.
     Raises OutputError: no such folder, no permission, `target` is a folder or a device, `<target>.json` exists and is
     no manifest of ours, the disk is full, the block wrote nothing.
     """
@@ -49,7 +50,7 @@ def staging(target: str | os.PathLike[str]) -> Iterator[Path]:
             yield staged
         if not staged.is_file():
             raise OutputError(f"cannot write {final}: nothing was written for it")
-        with _as_output_error(final, place):
+        with _as_output_error(final, place), _alone(place):
             _refuse_foreign(final)
             _publish(staged, place)
     finally:
@@ -139,6 +140,23 @@ def _publish(staged: Path, place: Path) -> None:
             _flush(place)
         source.replace(place / source.name)
     _flush(place)
+
+
+@contextmanager
+def _alone(place: Path) -> Iterator[None]:
+    """Keep other writers of this package out of `place`, so that the files of two for one target do not mix."""
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    handle = os.open(place, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _flush(folder: Path) -> None:

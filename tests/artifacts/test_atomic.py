@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,27 @@ def test_no_room_while_flushing(target: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")
+@pytest.mark.skipif(sys.platform == "win32", reason="locks of POSIX")
+def test_two_writers_take_turns(target: Path) -> None:
+    import fcntl
+
+    def write() -> None:
+        with staging(target) as path:
+            path.write_text("second")
+
+    before = target.read_bytes()
+    handle = os.open(target.parent, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    writer = threading.Thread(target=write)
+    writer.start()
+    writer.join(0.2)
+    assert writer.is_alive()
+    assert target.read_bytes() == before
+    os.close(handle)
+    writer.join(10)
+    assert target.read_text() == "second"
+
+
 def test_a_killed_process_leaves_the_old_file_whole(target: Path) -> None:
     script = """
 import os, signal, sys

@@ -5,15 +5,18 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from helpers.small_onnx import names
+from helpers.small_onnx import names, save
 
 from simam_deploy.engines import run_worker
 from simam_deploy.engines.builder import build_engine
+from simam_deploy.engines.inspection import inspect
 from simam_deploy.errors import BuildError, OutputError
 
 needs_builder = pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="tensorrt_rtx is not installed")
@@ -120,7 +123,7 @@ def _state(process: int) -> str:
 
 @needs_builder
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
-@pytest.mark.parametrize("at", ["parse", "build sm86"])
+@pytest.mark.parametrize("at", ["parse", "build sm86", "write"])
 def test_the_real_builder_is_cancelled(at: str, dynamic: Path) -> None:
     """In each stage; nothing is left, and it takes less than the time after which it is killed."""
     log: list[str] = []
@@ -137,6 +140,45 @@ def test_the_real_builder_is_cancelled(at: str, dynamic: Path) -> None:
     assert time.monotonic() - start < run_worker.PATIENCE_S + 5
     assert names(dynamic.parent) == ["model.onnx"]
     assert not log
+
+
+@needs_builder
+def test_two_builds_of_one_engine_leave_one_of_them_whole(static: Path, tmp_path: Path) -> None:
+    other = save(tmp_path, "g (float[1,3,8,8] x) => (float[1,3,8,8] y) { y = Sigmoid(x) }")
+    out = tmp_path / "net.engine"
+    ready = threading.Barrier(2)
+
+    def build(model: Path) -> None:
+        ready.wait(10)
+        build_engine(model, out, targets=["sm86"])
+
+    for _ in range(2):
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(build, (static, other)))
+        found = inspect(out)
+        assert found.disagreements == ()
+        assert names(tmp_path) == ["model.onnx", "net.engine", "net.engine.json"]
+
+
+@needs_builder
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files")
+@pytest.mark.parametrize("limit", [4096, 100_000], ids=["the first bytes", "in the middle"])
+def test_no_room_for_the_engine(limit: int, dynamic: Path) -> None:
+    """The worker and this process are told EFBIG by the system, as of a full disk, and the old pair stays."""
+    out = dynamic.with_name("net.engine")
+    build_engine(dynamic, out, targets=["sm86"], shapes=SHAPES)
+    assert out.stat().st_size > limit
+    before = {path: path.read_bytes() for path in dynamic.parent.iterdir()}
+    script = (
+        "import resource, sys; from simam_deploy.engines.builder import build_engine\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
+        f"build_engine(sys.argv[1], sys.argv[2], targets=['sm89'], shapes={SHAPES})"
+    )
+    command = [sys.executable, "-c", script, str(dynamic), str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert f"OutputError: cannot write {out}: it is too large; make room, or choose another place" in done.stderr
+    assert {path: path.read_bytes() for path in dynamic.parent.iterdir()} == before
 
 
 @needs_builder
