@@ -33,6 +33,7 @@ from simam_deploy.engines.profiles import WantedShapes, profiles_of
 from simam_deploy.engines.refusals import refuse_much, refuse_unknown_nodes
 from simam_deploy.engines.run_worker import run_worker
 from simam_deploy.engines.shape_ranges import ShapeRange
+from simam_deploy.engines.source import source_of
 from simam_deploy.errors import BuildError
 from simam_deploy.graph import onnx_file
 from simam_deploy.graph.number_types import precision
@@ -118,7 +119,8 @@ def build_engine(
     refuse_unknown_nodes(model, model_path, chosen.title, plugin=library is not None)
     with onnx_file.blaming(model_path):
         profiles, sizes = profiles_of(model, graph, shapes)
-    refuse_overwriting_inputs(engine_path, [model_path, *onnx_file.weight_files(model, model_path)])
+    outside = onnx_file.weight_files(model, model_path)
+    refuse_overwriting_inputs(engine_path, [model_path, *outside])
     job: dict[str, object] = {
         "flavor": chosen.name,
         "model": str(model_path),
@@ -159,7 +161,7 @@ def build_engine(
             notes=tuple(filter(None, (note, why, _in_float64(graph), *sizes))),
             plugin=None if library is None else str(library),
         )
-        manifest.write(_manifest(report, manifest.file_source(model_path)), staged)
+        manifest.write(_manifest(report, source_of(model_path, outside)), staged)
     return report
 
 

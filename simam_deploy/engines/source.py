@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
 from simam_deploy.artifacts import manifest
@@ -11,6 +12,16 @@ from simam_deploy.graph.number_types import precision
 
 _TYPES = {"fp16": "HALF", "bf16": "BF16", "int8": "INT8"}
 """TensorRT's name of each type in a precision."""
+
+
+WEIGHTS = "weights"
+"""Key of the weight files in the source of an engine, each with name and SHA-256."""
+
+
+def source_of(source: Path, outside: Collection[Path]) -> manifest.Record:
+    """Name and SHA-256 of an ONNX file, and of its weights in other files, if any."""
+    weights = [manifest.file_source(path) for path in sorted(outside)]
+    return manifest.file_source(source) | ({WEIGHTS: weights} if weights else {})
 
 
 def compare_source(source: Path, record: manifest.Record) -> tuple[list[str], list[str]]:
@@ -29,8 +40,17 @@ def compare_source(source: Path, record: manifest.Record) -> tuple[list[str], li
             f"{source.name} is not the file that the engine was built from (SHA-256), which was called "
             f"{built_from.get('file')}; give that one, or build the engine again from {source.name}"
         )
-    elif outside := sorted(path.name for path in onnx_file.weight_files(proto, source)):
-        notes.append(f"the weights in {', '.join(outside)} were not compared: the manifest has no hash of them")
+    else:
+        outside = onnx_file.weight_files(proto, source)
+        hashes = built_from.get(WEIGHTS)
+        if outside and hashes is None:
+            names = ", ".join(sorted(path.name for path in outside))
+            notes.append(f"the weights in {names} were not compared: the manifest has no hash of them")
+        elif hashes != source_of(source, outside).get(WEIGHTS):
+            found.append(
+                f"the weights of {source.name} in other files are not those that the engine was built from; give "
+                "those, or build the engine again"
+            )
     if told != asked:
         found.append(f"{source.name} is {asked}, and the manifest says {told}; build the engine again")
     types = _by_type(record.get("types"))

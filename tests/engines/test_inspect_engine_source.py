@@ -66,13 +66,28 @@ def test_types_that_were_asked_for_and_are_not_there(tmp_path: Path) -> None:
     assert inspect(built_from(source, "fp16", None), against=source).disagreements == ()
 
 
-def test_weights_in_other_files_are_not_compared(tmp_path: Path) -> None:
+def test_weights_in_other_files_without_a_hash(tmp_path: Path) -> None:
     model = onnx.load(save(tmp_path, "g (float[1,8] x) => (float[1,8] y) { y = MatMul(x, w) }"))
     model.graph.initializer.append(numpy_helper.from_array(np.ones((8, 8), np.float32), "w"))
     source = tmp_path / "model.onnx"
     onnx.save(model, source, save_as_external_data=True, location="model.weights", size_threshold=0)
     found = inspect(built_from(source, "fp32", {}), against=source)
     assert found.notes == ("the weights in model.weights were not compared: the manifest has no hash of them",)
+
+
+@needs_builder
+def test_weights_in_other_files_that_changed(tmp_path: Path) -> None:
+    model = onnx.load(save(tmp_path, "g (float[1,8] x) => (float[1,8] y) { y = MatMul(x, w) }"))
+    model.graph.initializer.append(numpy_helper.from_array(np.ones((8, 8), np.float32), "w"))
+    source, outside = tmp_path / "model.onnx", tmp_path / "model.weights"
+    onnx.save(model, source, save_as_external_data=True, location=outside.name, size_threshold=0)
+    build_engine(source, tmp_path / "model.engine", targets=["sm86"])
+    found = inspect(tmp_path / "model.engine", against=source)
+    assert found.disagreements == ()
+    assert not [note for note in found.notes if "weights" in note]
+    outside.write_bytes(outside.read_bytes()[:-1] + b"\0")
+    (said,) = inspect(tmp_path / "model.engine", against=source).disagreements
+    assert "the weights of model.onnx in other files are not those that the engine was built from" in said
 
 
 @pytest.mark.parametrize("types", [[], "x", {"A HALF": "many", "B HALF": True, "": -1, "C HALF": 10**300}, 7])
