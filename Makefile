@@ -9,7 +9,7 @@ LOCKED := $(shell command -v flock >/dev/null && echo flock build/native.lock)
 CPP = $(shell find benchmarks plugins tests -name '*.[ch]' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: demo test trt-api hostile fix lint lint-python lint-cpp lint-types lint-github bench bench-cpu bench-engines peers gpu wheel headers clean docs
+.PHONY: demo test trt-api hostile fix lint lint-python lint-cpp lint-types lint-github bench bench-cpu bench-engines matrix peers gpu wheel headers clean docs
 .PHONY: native native-checks native-tests native-if-possible native-cuda native-cuda-check native-cuda-budget
 
 .venv/installed: pyproject.toml constraints.txt
@@ -144,6 +144,11 @@ bench: .venv/installed
 # Types and sizes of engines of every precision, without a GPU.
 bench-engines: .venv/installed
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.engines
+
+# An engine of each network, type, form and target, without a GPU: an hour on two cores. For its columns with the plugin
+# build that first, or name it in SIMAM_TENSORRT_PLUGIN.
+matrix: .venv/installed
+	$(BIN)/python -m benchmarks.matrix
 
 clean:
 	rm -rf build .venv *.egg-info .pytest_cache .mypy_cache .ruff_cache
