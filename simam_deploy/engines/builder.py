@@ -26,6 +26,7 @@ from simam_deploy.artifacts import manifest
 from simam_deploy.artifacts.atomic import refuse_overwriting_inputs, staging
 from simam_deploy.artifacts.opening import sha256
 from simam_deploy.engines import flavors
+from simam_deploy.engines.arguments import bounds_told, path_of, refuse_bounds, refuse_other_file, targets_of
 from simam_deploy.engines.options import BuildOptions, refuse_without_effect
 from simam_deploy.engines.plugin_host import AUTO as AUTO_PLUGIN
 from simam_deploy.engines.plugin_host import chosen_plugin, environment_for
@@ -106,7 +107,9 @@ def build_engine(
     """
     from simam_deploy.match.find import find  # the search is loaded when it is used
 
-    model_path, engine_path = Path(model_path), Path(engine_path)
+    model_path, engine_path = path_of(model_path, "the model"), path_of(engine_path, "the engine")
+    targets = targets_of(targets)
+    refuse_bounds(timeout_s, memory_mb)
     chosen, note = flavors.chosen(flavor, targets)
     settings = BuildOptions.of(options)
     asked = settings.asked()
@@ -121,10 +124,11 @@ def build_engine(
         profiles, sizes = profiles_of(model, graph, shapes)
     outside = onnx_file.weight_files(model, model_path)
     refuse_overwriting_inputs(engine_path, [model_path, *outside])
+    refuse_other_file(engine_path)
     job: dict[str, object] = {
         "flavor": chosen.name,
         "model": str(model_path),
-        "targets": [target.lower() for target in targets],
+        "targets": targets,
         "profiles": profiles,
         "functions": sorted({function.name for function in model.functions}),
         "blocks": [block.node for block in find(graph).blocks],
@@ -142,7 +146,10 @@ def build_engine(
         if library is not None:
             links = stack.enter_context(tempfile.TemporaryDirectory(prefix="simam-deploy-"))
             variables = environment_for(Path(links))
-        done, log = run_worker(job, on_progress, timeout_s, variables)
+        try:
+            done, log = run_worker(job, on_progress, timeout_s, variables)
+        except BuildError as error:
+            raise BuildError(f"{error}{bounds_told(settings.workspace_mb, memory_mb)}") from error
         _refuse_fallback(done["blocks"], library)
         report = EngineReport(
             path=engine_path,

@@ -81,6 +81,7 @@ class Setting:
 
 
 _TIMES_NOTHING = "it times nothing while it builds, and takes the setting without effect"
+_SAME_BYTES = "it takes the setting, and the engine has the same bytes without it"
 _NEEDS_GPU = "without a GPU it builds nothing with it"
 SETTINGS = {
     "workspace_mb": Setting(("IBuilderConfig.set_memory_pool_limit", "MemoryPoolType.WORKSPACE")),
@@ -95,10 +96,10 @@ SETTINGS = {
     ),
     "refit": Setting(("BuilderFlag.REFIT",), _NEEDS_GPU),
     "strip": Setting(("BuilderFlag.STRIP_PLAN",), _NEEDS_GPU),
-    "sparse_weights": Setting(("BuilderFlag.SPARSE_WEIGHTS",)),
+    "sparse_weights": Setting(("BuilderFlag.SPARSE_WEIGHTS",), _SAME_BYTES),
     "tf32": Setting(("BuilderFlag.TF32",)),
     "profiling_verbosity": Setting(("IBuilderConfig.profiling_verbosity", "ProfilingVerbosity.{}")),
-    "max_aux_streams": Setting(("IBuilderConfig.max_aux_streams",)),
+    "max_aux_streams": Setting(("IBuilderConfig.max_aux_streams",), _SAME_BYTES),
     "max_tactics": Setting(("IBuilderConfig.max_num_tactics",), _TIMES_NOTHING),
 }
 

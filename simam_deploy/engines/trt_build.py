@@ -16,6 +16,7 @@ from typing import Any
 import onnx
 
 from simam_deploy.engines.api_table import since
+from simam_deploy.engines.arguments import unknown_targets
 from simam_deploy.engines.flavors import FLAVORS
 from simam_deploy.engines.options import flag, needed
 from simam_deploy.engines.our_functions import settle
@@ -117,7 +118,7 @@ def _targets(trt: Any, title: str, asked: list[str]) -> list[str]:
         return []
     known = [name.lower() for name in trt.ComputeCapability.__members__ if name.startswith("SM")]
     if unknown := [target for target in asked if target not in known]:
-        raise Refused("InputError", f"unknown target {', '.join(unknown)}; {title} builds for {', '.join(known)}")
+        raise Refused("InputError", unknown_targets(unknown, known, title))
     return [target for target in known if target in asked]
 
 
