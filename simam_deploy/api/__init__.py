@@ -40,15 +40,16 @@ def fuse(
     file: OnePath,
     output: OnePath,
     *,
-    form: str = "function",
+    form: str | None = None,
+    for_runtime: str | None = None,
     repair: bool = False,
     epilogue: bool = False,
     e_lambda: float | OnePath | None = None,
     on_progress: Say | None = None,
 ) -> Fused:
-    """Write each SimAM block of the ONNX file `file` in `form`, to `output`, with a manifest at `<output>.json`.
+    """Write each SimAM block of the ONNX file `file` in one form, to `output`, with a manifest at `<output>.json`.
 
-    Everything else keeps its nodes, names, weights, opset and metadata. form, repair, epilogue : as in
+    Everything else keeps its nodes, names, weights, opset and metadata. form, for_runtime, repair, epilogue : as in
     `rewrite.fuse.fuse`, which takes a model in memory.
     e_lambda : λ of all blocks, or the ONNX file that has them, where a converter rounded λ to 16 bits.
     Raises ModelFileError, NoBlockError, FormError, InputError and OutputError; nothing is written then.
@@ -60,7 +61,9 @@ def fuse(
             raise NoBlockError(f"{os.fspath(e_lambda)} holds no SimAM block whose λ could be taken")
     elif e_lambda is not None:
         wanted = (e_lambda,)
-    return fuse_file(file, output, form, on_progress, repair=repair, epilogue=epilogue, e_lambda=wanted)
+    return fuse_file(
+        file, output, form, on_progress, for_runtime=for_runtime, repair=repair, epilogue=epilogue, e_lambda=wanted
+    )
 
 
 def specialise(

@@ -12,6 +12,8 @@ FORMS = ("function", "primitive", "instance_norm", "custom_op")
 """rewrite.forms.FORMS."""
 RUNTIMES = ("onnx_reference", "ort", "openvino", "onnx_half", "trt_network")
 """runtimes.RUNTIMES that run ONNX files."""
+FOR = ("onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "mnn", "ncnn")
+"""rewrite.for_runtime.RUNTIMES."""
 INPUTS = ("plain", "uniform", "constant", "offset", "faint", "outlier", "large", "adversarial")
 """compare.inputs.MADE, and all of its ADVERSARIAL."""
 DEFAULT_INPUTS = ("plain", "uniform", "faint", "outlier", "large")

@@ -15,6 +15,7 @@ from simam_deploy.cli.options import (
     DEFAULT_INPUTS,
     FoldEpilogueOption,
     FormOption,
+    ForOption,
     InputsOption,
     JsonOption,
     OutputOption,
@@ -44,9 +45,10 @@ def export(
         ),
     ],
     output: OutputOption,
-    form: FormOption = "function",
+    form: FormOption = None,
+    for_runtime: ForOption = None,
     epilogue: FoldEpilogueOption = False,
-    opset: Annotated[int | None, typer.Option(help="Default: the exporter's own.")] = None,
+    opset: Annotated[int | None, typer.Option(help="Default: that of --for, or the exporter's own.")] = None,
     dynamic: Annotated[
         list[str] | None,
         typer.Option(
@@ -96,6 +98,7 @@ def export(
             args,
             output,
             form=form,
+            for_runtime=for_runtime,
             epilogue=epilogue,
             opset=opset,
             dynamic=dynamic or [],

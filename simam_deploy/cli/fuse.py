@@ -12,6 +12,7 @@ from simam_deploy.cli.options import (
     FileArgument,
     FoldEpilogueOption,
     FormOption,
+    ForOption,
     JsonOption,
     OutputOption,
     QuietOption,
@@ -26,7 +27,8 @@ EXAMPLE = "fuse yolo.onnx -o yolo.simam.onnx"
 def fuse(
     file: FileArgument,
     output: OutputOption,
-    form: FormOption = "function",
+    form: FormOption = None,
+    for_runtime: ForOption = None,
     epilogue: FoldEpilogueOption = False,
     repair: Annotated[
         bool, typer.Option("--repair", help="Where M - 1 is a constant for another size, take it from the shape.")
@@ -52,7 +54,7 @@ def fuse(
 ) -> None:
     """Find the SimAM blocks in an ONNX file and write them in another form."""
     if specialise is not None:
-        _refuse_with_specialise(specialise, form, repair or e_lambda is not None)
+        _refuse_with_specialise(specialise, repair or e_lambda is not None or bool(form or for_runtime))
     elif shape is not None:
         raise InputError("--shape is for the comparison that --specialise makes; fuse by itself runs nothing")
     from simam_deploy import api
@@ -63,6 +65,7 @@ def fuse(
                 file,
                 output,
                 form=form,
+                for_runtime=for_runtime,
                 repair=repair,
                 epilogue=epilogue,
                 e_lambda=_lambda(e_lambda),
@@ -84,10 +87,10 @@ def _lambda(text: str | None) -> float | str | None:
         return text
 
 
-def _refuse_with_specialise(target: str, form: str, repair: bool) -> None:
+def _refuse_with_specialise(target: str, others: bool) -> None:
     if target != "cpu":
         raise InputError(f"--specialise knows cpu; asked for {target!r}")
-    if form != "function" or repair:
+    if others:
         raise InputError(
             "--specialise chooses the form and repairs nothing; write the portable file with these options first"
         )

@@ -72,8 +72,19 @@ ReportOption = Annotated[
     typer.Option("--report", help="Also write a page with charts and gate maps, as page.html.", callback=_named_if),
 ]
 FormOption = Annotated[
-    str,
-    typer.Option(help=f"How to write each SimAM block: {FORM_NAMES}.", autocompletion=choices.one_of(choices.FORMS)),
+    str | None,
+    typer.Option(
+        help=f"How to write each SimAM block: {FORM_NAMES}. Default: function, or that of --for.",
+        autocompletion=choices.one_of(choices.FORMS),
+    ),
+]
+ForOption = Annotated[
+    str | None,
+    typer.Option(
+        "--for",
+        help=f"Runtime that the file is for; it chooses form and opset: {', '.join(choices.FOR)}.",
+        autocompletion=choices.one_of(choices.FOR),
+    ),
 ]
 FormsOption = Annotated[
     str,

@@ -20,6 +20,7 @@ from simam_deploy.graph.versions import with_functions, with_one_opset
 from simam_deploy.match.find import find
 from simam_deploy.match.int8_nodes import opened
 from simam_deploy.rewrite.choose import choose
+from simam_deploy.rewrite.for_runtime import choice
 from simam_deploy.rewrite.forms import form_named
 from simam_deploy.rewrite.functions import called, clean_functions, clean_imports, declare_calls
 from simam_deploy.rewrite.fused import BlockRow, Fused
@@ -29,18 +30,21 @@ from simam_deploy.rewrite.restore_lambda import rounded_lambda, with_lambdas
 
 def fuse(
     model: ir.Model,
-    form: str = "function",
+    form: str | None = None,
     on_progress: Callable[[str], None] | None = None,
     *,
+    for_runtime: str | None = None,
     repair: bool = False,
     epilogue: bool = False,
     e_lambda: Sequence[float] = (),
     found: Found | None = None,
 ) -> Fused:
-    """Write every SimAM block of `model` in `form`; all else keeps its nodes, names, weights, opset and metadata.
+    """Write every SimAM block of `model` in one form; all else keeps its nodes, names, weights, opset and metadata.
 
     `model` is not changed; the result shares its weights. A block already in the asked form is written anew with
     the same names, so fusing twice gives the same file. Inner values that others use too stay, and `notes` says so.
+    form : None for that of `for_runtime`, else "function".
+    for_runtime : a runtime of for_runtime.py, whose row the result keeps to; None for any.
     repair : also write the near misses whose only fault is a constant M - 1 for another size of the map; M then comes
     from the shape of x.
     epilogue : fold the epilogue of SimAM into its node where one operator does it all (epilogue.py), for the forms
@@ -48,9 +52,11 @@ def fuse(
     e_lambda : λ of all blocks, or of each, where a converter rounded them to 16 bits: see restore_lambda.py.
     found : the blocks of `model`, where they have been searched for already.
     Raises NoBlockError when there is no block (with the near misses), FormError when a block cannot be written so
-    (with every block and every reason) or the opset is older than 7, InputError when there is no such form or the
-    file is specialised.
+    (with every block and every reason) or the opset is older than 7, InputError when there is no such form, the
+    file is specialised, or the runtime does not take it.
     """
+    chosen_for = choice(for_runtime, form).of(model) if for_runtime is not None else None
+    form = chosen_for.form if chosen_for is not None else form or "function"
     written_as = form_named(form, epilogue=epilogue)
     _refuse_specialised(model)
     model, given = opened(model), model
@@ -71,12 +77,20 @@ def fuse(
     )
     clean_functions(result, functions, called_before, chosen.kept)
     clean_imports(result)
+    notes += chosen_for.notes() if chosen_for is not None else []
     notes += [*rounded, *chosen.notes, *lowered.notes, *(with_functions(result) if functions else [])]
     rows = [
         BlockRow(b.node, b.shape, b.dtype.name, b.e_lambda, b.form, form, b.op if epilogue else OP_NAME)
         for b in lowered.sources
     ]
-    return Fused(result, tuple(rows), chosen.near_misses, tuple(notes), lowered.blocks)
+    return Fused(
+        result,
+        tuple(rows),
+        chosen.near_misses,
+        tuple(notes),
+        lowered.blocks,
+        None if chosen_for is None else chosen_for.as_dict(),
+    )
 
 
 def _refuse_specialised(model: ir.Model) -> None:
@@ -90,9 +104,10 @@ def _refuse_specialised(model: ir.Model) -> None:
 def fuse_file(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
-    form: str = "function",
+    form: str | None = None,
     on_progress: Callable[[str], None] | None = None,
     *,
+    for_runtime: str | None = None,
     repair: bool = False,
     epilogue: bool = False,
     e_lambda: Sequence[float] = (),
@@ -102,7 +117,9 @@ def fuse_file(
     model = onnx_file.load(source)
     refuse_overwriting_inputs(target, [source, *onnx_file.weight_files(model, source)])
     with staging(target) as staged, onnx_file.blaming(source):
-        fused = fuse(model, form, on_progress, repair=repair, epilogue=epilogue, e_lambda=e_lambda)
+        fused = fuse(
+            model, form, on_progress, for_runtime=for_runtime, repair=repair, epilogue=epilogue, e_lambda=e_lambda
+        )
         write(fused, staged, manifest.file_source(Path(source)))
     return replace(fused, notes=(*fused.notes, *manifest.stale(Path(target))))
 
@@ -125,6 +142,6 @@ def write(
     travelling = {**manifest.about(fused.rows[0].form, blocks), **(mark or {})}
     fused.model.metadata_props[manifest.PROPERTY] = json.dumps(travelling, ensure_ascii=False)
     onnx_file.save(fused.model, staged)
-    made = manifest.record(travelling, source, packages)
+    made = manifest.record(travelling, source, packages) | ({"for": fused.chosen_for} if fused.chosen_for else {})
     manifest.write(made, staged)
     return made

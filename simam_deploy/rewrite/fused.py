@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -40,6 +40,8 @@ class Fused:
     notes: tuple[str, ...]
     blocks: tuple[Block, ...] = ()
     """The blocks in `model`; none if ONNX Runtime has rewritten it."""
+    chosen_for: Mapping[str, Any] | None = None
+    """Choice of form and opset for one runtime, if one was asked for; see for_runtime.py."""
 
     @property
     def found(self) -> Found:
@@ -66,4 +68,5 @@ class Fused:
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         misses = [miss.as_dict() for miss in self.near_misses]
-        return {"blocks": [asdict(row) for row in self.rows], "near_misses": misses, "notes": list(self.notes)}
+        chosen = {"for": dict(self.chosen_for)} if self.chosen_for is not None else {}
+        return {"blocks": [asdict(r) for r in self.rows], "near_misses": misses, "notes": list(self.notes), **chosen}

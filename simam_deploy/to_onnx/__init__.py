@@ -30,6 +30,7 @@ from simam_deploy.pytorch.module_state import (
     to_eval,
     uncompile,
 )
+from simam_deploy.rewrite.for_runtime import OPSET, Choice, choice
 from simam_deploy.rewrite.forms import form_named
 from simam_deploy.rewrite.fuse import fuse, write
 from simam_deploy.rewrite.fused import BlockRow, Fused
@@ -77,7 +78,8 @@ def export(
     path: str | os.PathLike[str],
     *,
     kwargs: Mapping[str, Any] | None = None,
-    form: str = "function",
+    form: str | None = None,
+    for_runtime: str | None = None,
     opset: int | None = None,
     dynamic: RequestedAxes = (),
     exporter: str = "dynamo",
@@ -90,14 +92,15 @@ def export(
     source: str | None = None,
     on_progress: Say | None = None,
 ) -> Exported:
-    """Export `model` to `path` with its SimAM blocks in `form`, and a manifest at `<path>.json`.
+    """Export `model` to `path` with its SimAM blocks in one form, and a manifest at `<path>.json`.
 
     args, kwargs : example inputs, as `model(*args, **kwargs)`; a list of args counts as a tuple, anything else as one
     argument. Inputs and results may be nested tuples, lists, dicts and dataclasses of tensors. None is left out;
     plain values become constants, or are left out of the outputs, with a note. Inputs have the names of the
     parameters of forward; outputs are `output`, `output_0`, ... or have their keys (pytorch/nested.py). Unused
     inputs are not in the file.
-    opset : None for the exporter's own default.
+    form, for_runtime : as in `fuse`; a runtime's row also chooses the opset.
+    opset : None for that of the runtime, or the exporter's own default.
     dynamic : "batch", "height", "width", "depth", "time" (or "length") of inputs (N, C, H, W), (N, C, D, H, W) and
     (N, C, T) or (N, T, C); "x:0,2" for any axes of input x; or a mapping as {"x": [0, 2]}, {"x": {0: "batch"}}. Other
     axes have the sizes of the example.
@@ -127,7 +130,7 @@ def export(
     given, model = model, opened(model)
     refuse_without_weights(model)
     call = call_of(model, args, kwargs)
-    form_named(form, epilogue=epilogue)
+    chosen, form, opset = _chosen(for_runtime, form, opset, epilogue=epilogue)
     check_options(opset, exporter)
     parsed(dynamic)
     if check:
@@ -137,7 +140,7 @@ def export(
         say("run the model")
         output = same_answer(model, call) if check else call.run(model)
         outputs, notes = outputs_of(output, list(call.tensors))
-        axes = resolved(dynamic, call.tensors, lambda sizes: _runs(model, call, sizes) is None)
+        axes = _axes(dynamic, model, call, chosen)
         others, left_out = _at_other_sizes(model, call, axes) if any(axes.values()) else ({}, [])
         example = call.inputs
         with (
@@ -156,7 +159,9 @@ def export(
         say("find and fuse SimAM blocks")
         found: list[BlockRow] = []
         with lambdas.kept(model, swapped, found) if exporter == "dynamo" else nullcontext():
-            fused = fuse(raw, form, lambda node: say(f"check the block at {node}"), epilogue=epilogue)
+            fused = fuse(
+                raw, form, lambda node: say(f"check the block at {node}"), for_runtime=for_runtime, epilogue=epilogue
+            )
             found += fused.rows
         _keep_example(fused.model, call.tensors, axes)
         origin = {
@@ -186,6 +191,26 @@ def export(
     )
     fused = replace(fused, notes=(*fused.notes, *manifest.stale(Path(path))))
     return Exported(Path(path), fused, parity, swapped and replace(swapped, model=given), tuple(notes))
+
+
+def _chosen(
+    for_runtime: str | None, form: str | None, opset: int | None, *, epilogue: bool
+) -> tuple[Choice | None, str, int | None]:
+    """The choice for the runtime, if one is named, the form, and the opset; None for the exporter's own."""
+    chosen = None
+    if for_runtime is not None:
+        chosen = choice(for_runtime, form, OPSET if opset is None else opset)
+        form, opset = chosen.form, chosen.opset
+    form_named(form or "function", epilogue=epilogue)
+    return chosen, form or "function", opset
+
+
+def _axes(dynamic: RequestedAxes, model: nn.Module, call: Call, chosen: Choice | None) -> DynamicAxes:
+    axes = resolved(dynamic, call.tensors, lambda sizes: _runs(model, call, sizes) is None)
+    if chosen is not None:
+        shapes = {n: tuple(axes[n].get(i, d) for i, d in enumerate(t.shape)) for n, t in call.tensors.items()}
+        chosen.refuse_sizes(shapes)
+    return axes
 
 
 def _keep_example(model: ir.Model, tensors: Mapping[str, Tensor], axes: DynamicAxes) -> None:
