@@ -16,6 +16,7 @@ RESULTS = Path(__file__).with_name("results")
 PACKAGES = (
     *("torch", "triton", "onnxruntime", "onnxruntime-gpu", "openvino", "onnx", "numpy"),
     *("torchvision", "ultralytics", "onnxslim", "onnxconverter-common", "nvidia-modelopt", "tensorrt-rtx-cu13"),
+    *("MNN", "ncnn", "pnnx"),
 )
 
 

@@ -16,6 +16,6 @@ from typing import Any
 os.environ |= {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "YOLO_VERBOSE": "false"}
 os.environ.setdefault("YOLO_CONFIG_DIR", str(Path(__file__).parents[2] / "build/peers"))
 
-PEERS = ("yolo",)
+PEERS = ("yolo", "edge")
 Figures = dict[str, Any]
 Cases = dict[tuple[str, ...], Callable[[Path], Figures]]

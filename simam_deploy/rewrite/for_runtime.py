@@ -65,7 +65,7 @@ RUNTIMES = {
         form="function",
         why="the compiled kernel takes the node, and without it the function runs",
         opsets=(9, 28),
-        types=("fp32", "fp16", "int8", "int8+fp16"),
+        types=("fp32", "fp16", "int8"),
         tested={"onnxruntime": "1.32.0"},
         seen="run",
         notes=("custom_op needs our kernel library",),
@@ -78,7 +78,7 @@ RUNTIMES = {
             "custom_op": "it has no operator of that name",
         },
         opsets=(9, 28),
-        types=("fp32", "fp16", "int8"),
+        types=("fp32", "fp16", "int8", "int8+fp16"),
         tested={"openvino": "2026.4.1"},
         seen="run",
         notes=("on CPUs with bfloat16 it rounds every layer, unless INFERENCE_PRECISION_HINT is f32",),
@@ -97,16 +97,16 @@ RUNTIMES = {
         tested={"MNN": "3.6.1"},
         seen="converted and run",
         notes=(
-            "precision normal may compute in float16: ask for precision high; its Winograd convolutions cost digits, "
-            "the hint WINOGRAD_MEMORY_LEVEL 0 keeps them",
+            "ask for precision high: the default may compute in float16",
+            "its Winograd convolutions lose digits; the hint WINOGRAD_MEMORY_LEVEL 0 keeps them",
         ),
     ),
     "ncnn": Takes(
         form="instance_norm",
-        why="it names the batch axis, which pnnx otherwise may take for another",
+        why="pnnx finds its batch axis in any network",
         refused={
             "function": "pnnx expands it without λ, in silence",
-            "primitive": "pnnx takes the batch axis for another where no convolution tells it, in silence",
+            "primitive": "pnnx may reduce other axes, in silence, where no convolution tells it which is the batch",
             "custom_op": "pnnx has no operator of that name",
         },
         opsets=(9, 26),
@@ -115,8 +115,8 @@ RUNTIMES = {
         tested={"pnnx": "20261020", "ncnn": "1.0.20261020"},
         seen="converted by pnnx and run",
         notes=(
-            "pnnx stores weights in float16, unless fp16=0; ncnn computes in it on CPUs that can, unless the options "
-            "use_fp16_* are off",
+            "pnnx stores weights in float16, unless fp16=0",
+            "ncnn computes in float16 on CPUs that can, unless the options use_fp16_* are off",
         ),
     ),
 }

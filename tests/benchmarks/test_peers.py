@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from benchmarks.peers import __main__ as command
-from benchmarks.peers import yolo
+from benchmarks.peers import edge, yolo
 from benchmarks.peers.__main__ import newest
 
 PEER = SimpleNamespace(cases=lambda: {("a", "fixed"): None, ("a", "batch"): None, ("b", "fixed"): None})
@@ -46,6 +46,14 @@ def test_a_cell_says_what_failed_and_what_was_not_run() -> None:
     bad = {"case": case.replace("fixed", "batch"), "failure": "of some kind"}
     _, _, row, *_ = yolo.table(run | {"rows": [{"case": case, **good}, bad]})
     assert row.split(" | ")[-3:] == ["4, 2.0 → 1.0 ms", "fails", "not run |"]
+
+
+def test_a_cell_of_the_edge_runtimes() -> None:
+    name = next(iter(edge.WRONG))
+    rows = [{"case": "digits · mnn", "worst": 0.25}, {"case": "digits · ncnn", "failure": "of some kind"}]
+    run = {"machine": "m", "date": "d", "versions": dict.fromkeys(("MNN", "ncnn", "pnnx", "torch"), "1")}
+    lines = edge.table(run | {"rows": [*rows, {"case": f"{name} · ncnn", "worst": 9.0}]})
+    assert {"| digits | 0.25 | fails |", "| resnet18 | not run | not run |", f"| {name} |  | 9, wrong |"} <= {*lines}
 
 
 @pytest.mark.parametrize("path", sorted(Path(command.__file__).parent.glob("*.py")), ids=lambda path: path.name)

@@ -36,6 +36,7 @@ LANGUAGES = {"python", "sh", "cpp"}
 """Those that are run. Others show something: text, a grammar, a directive of Sphinx."""
 REASONS = {
     "needs Ultralytics",  # tests/test_yolo_page.py runs these with a stand-in, `make peers` with the real one
+    "needs MNN or ncnn",  # `make peers` converts with both, and runs what they made
     "needs a GPU",
     "needs TensorRT",
     "needs CUDA's compiler",

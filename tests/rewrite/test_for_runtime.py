@@ -18,6 +18,7 @@ from simam_deploy.artifacts import manifest
 from simam_deploy.errors import InputError, RuntimeUnavailable
 from simam_deploy.formula import Array, reference, tolerance
 from simam_deploy.graph import onnx_file
+from simam_deploy.graph.number_types import precision
 from simam_deploy.rewrite.for_runtime import OPSET, RUNTIMES, choice
 from simam_deploy.rewrite.forms import FORMS, alone
 from simam_deploy.rewrite.fuse import fuse
@@ -110,16 +111,22 @@ def test_sizes_stay_dynamic(tmp_path: Path, runtime: str) -> None:
         check(runtime, file, faint(shape))
 
 
-@pytest.mark.parametrize("runtime", HERE)
-def test_float16_files_run(tmp_path: Path, runtime: str) -> None:
-    wide, half, file = (tmp_path / name for name in ("wide.onnx", "half.onnx", "file.onnx"))
-    sd.export(net(), torch.zeros(1, 3, 6, 8), wide, opset=OPSET, check=False)
-    sd.convert(wide, half, to="fp16")
-    sd.fuse(half, file, for_runtime=runtime)
-    x = np.random.default_rng(0).standard_normal((1, 3, 6, 8)).astype(np.float16)
+PRESETS = {"onnxruntime": "cpu"}
+LOW = [(runtime, to) for runtime in HERE for to in RUNTIMES[runtime].types if to != "fp32"]
+
+
+@pytest.mark.parametrize(("runtime", "to"), LOW)
+def test_files_of_each_type_run(tmp_path: Path, runtime: str, to: str) -> None:
+    wide, low, file = (tmp_path / name for name in ("wide.onnx", "low.onnx", "file.onnx"))
+    x = np.random.default_rng(0).standard_normal((4, 3, 6, 8)).astype(np.float32)
+    sd.export(net(), torch.zeros(4, 3, 6, 8), wide, opset=OPSET, check=False)
+    target = PRESETS.get(runtime, runtime) if to.startswith("int8") else "cpu"
+    sd.convert(wide, low, to=to, target=target, inputs={"input": x}, keep_io=True)
+    sd.fuse(low, file, for_runtime=runtime)
+    assert precision(onnx_file.load(file)) == to
     with torch.no_grad():
-        y = net()(torch.from_numpy(x).float())
-    np.testing.assert_allclose(run(runtime, file, x), y, rtol=0, atol=1e-2)
+        y = net()(torch.from_numpy(x)).numpy()
+    assert np.abs(run(runtime, file, x) - y).max() <= 0.02 * np.abs(y).max()
 
 
 @pytest.mark.parametrize("form", RUNTIMES["openvino"].refused)
@@ -178,6 +185,20 @@ def test_requests_against_the_row_are_refused(tmp_path: Path, words: str) -> Non
     with pytest.raises(InputError, match=words):
         WRONG[words](tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_sizes_are_refused_before_the_exporter_runs(tmp_path: Path) -> None:
+    said: list[str] = []
+    with pytest.raises(InputError, match="ncnn takes fixed sizes"):
+        sd.export(
+            net(),
+            torch.zeros(2, 3, 6, 8),
+            tmp_path / "x.onnx",
+            for_runtime="ncnn",
+            check=False,
+            on_progress=said.append,
+        )
+    assert said == ["run the model"]
 
 
 def test_tensorrt_rtx_has_the_row_of_tensorrt() -> None:
