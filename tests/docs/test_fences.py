@@ -8,6 +8,7 @@ from fences import LANGUAGES, NO_RUN, OUTPUT, REASONS, ROOT, Fence, alike, pages
 
 NOT_RUN = {
     "README.md": {"needs Ultralytics": 1, "installs": 1, "takes minutes": 1},
+    "docs/howto/edge.md": {"needs MNN or ncnn": 2},
     "docs/howto/cpp_onnxruntime.md": {"shows the options of a compiler": 1},
     "docs/howto/gpu.md": {"needs CUDA's compiler": 1, "needs a GPU": 1},
     "docs/howto/tensorrt.md": {"needs CUDA's compiler": 1, "needs TensorRT": 3},
