@@ -43,7 +43,10 @@ def main(what: str, runtime: str, model: str, *rest: str) -> None:
 
 
 def _convert_mnn(path: Path) -> None:
-    """By the converter itself: the wheel's command `mnnconvert` installs a package, and reports that it was used."""
+    """By the converter itself: the wheel's command `mnnconvert` installs a package, and reports that it was used.
+
+    It returns 0 when it fails too, so its file is looked for.
+    """
     import _tools
     import MNN  # noqa: F401  the extension needs what it loads
 
@@ -56,7 +59,7 @@ def _convert_mnn(path: Path) -> None:
 def _convert_ncnn(path: Path) -> None:
     """At the sizes of the file, or of the example that a file of dynamic sizes was exported with.
 
-    pnnx stores weights in float16 by default. It ends with 0 in some failures, so its file is looked for.
+    Without fp16=0 pnnx stores weights in float16. It ends in a crash on what it does not take.
     """
     spec = find_spec("pnnx")
     assert spec is not None

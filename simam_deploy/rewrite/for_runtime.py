@@ -107,7 +107,7 @@ RUNTIMES = {
         refused={
             "function": "pnnx expands it without λ, in silence",
             "primitive": "pnnx may reduce other axes, in silence, where no convolution tells it which is the batch",
-            "custom_op": "pnnx has no operator of that name",
+            "custom_op": "pnnx has no operator of that name, and crashes",
         },
         opsets=(9, 26),
         types=("fp32",),
