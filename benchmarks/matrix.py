@@ -20,18 +20,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from simam_deploy.engines.inspection import inspect
-from simam_deploy.engines.plugin_host import PLUGIN
-from simam_deploy.precision.convert import convert_file
-from simam_deploy.precision.wanted import PRECISIONS, Wanted
-
 import simam_deploy as sd
 from benchmarks.page import grid, put
 from benchmarks.pixels import NETWORKS
 from benchmarks.record import RESULTS, Growing
 from simam_deploy.cli import render
 from simam_deploy.engines.builder import EngineReport
+from simam_deploy.engines.inspection import inspect
+from simam_deploy.engines.plugin_host import PLUGIN
 from simam_deploy.formula import OP_NAME
+from simam_deploy.precision.convert import convert_file
+from simam_deploy.precision.wanted import PRECISIONS, Wanted
 from simam_deploy.text import Say
 
 PAGE = Path(__file__).parents[1] / "docs/explanation/engine_matrix.md"
