@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from simam_deploy.rewrite.for_runtime import RUNTIMES
+
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 """Operators that are worth integers: they do most of the work."""
 CALIBRATED = frozenset(
@@ -22,7 +24,7 @@ class Preset:
     behind : those of them whose outputs are rounded too. Without it, ONNX Runtime has no integer Conv.
     around : operators that are rounded between layers.
     bias   : whether the bias is int32, with the scales of input and weight.
-    form   : of SimAM in the result.
+    form   : of SimAM in the result, that of the runtime.
     simam  : whether SimAM is one node on integers, where integer layers stand around it.
     notes  : for the user.
     """
@@ -32,7 +34,7 @@ class Preset:
     behind: tuple[str, ...]
     around: frozenset[str]
     bias: bool
-    form: str = "function"
+    form: str
     simam: bool = False
     notes: tuple[str, ...] = ()
 
@@ -46,10 +48,11 @@ TARGETS = {
         behind=("Conv",),
         around=_AROUND,
         bias=True,
+        form=RUNTIMES["onnxruntime"].form,
         simam=True,
         notes=(_WITHOUT_VNNI,),
     ),
-    "tensorrt": Preset(True, LAYERS, behind=(), around=frozenset(), bias=False),
-    "openvino": Preset(False, LAYERS, behind=LAYERS, around=_AROUND, bias=False, form="primitive"),
+    "tensorrt": Preset(True, LAYERS, behind=(), around=frozenset(), bias=False, form=RUNTIMES["tensorrt"].form),
+    "openvino": Preset(False, LAYERS, behind=LAYERS, around=_AROUND, bias=False, form=RUNTIMES["openvino"].form),
 }
 """OpenVINO 2026.4 moves the scales of a layer without rounding behind it into SimAM, whose results are then wrong."""
