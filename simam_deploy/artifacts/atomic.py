@@ -11,9 +11,11 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import signal
 import stat
 import sys
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +23,7 @@ from pathlib import Path
 from simam_deploy.artifacts import manifest
 from simam_deploy.errors import OutputError
 
+_STAGING = ".simam-deploy-"
 _FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up", errno.EFBIG: "it is too large"}
 
 
@@ -37,13 +40,14 @@ def staging(target: str | os.PathLike[str]) -> Iterator[Path]:
     no manifest of ours, the disk is full, the block wrote nothing.
     """
     given = Path(target)
+    _refuse_no_name(given)
     with _as_output_error(given, given.parent.absolute()):
         _refuse_special(given)
         final = _led_to(given)
     place = final.parent.absolute()
     with _as_output_error(final, place):
         _refuse_foreign(final)
-        folder = Path(tempfile.mkdtemp(prefix=".simam-deploy-", dir=place))
+        folder = Path(tempfile.mkdtemp(prefix=_STAGING, dir=place))
     staged = folder / final.name
     try:
         with _as_output_error(final, folder):
@@ -62,11 +66,12 @@ def refuse_overwriting_inputs(target: str | os.PathLike[str], inputs: Iterable[s
 
     Follows links. Pass the weight files of a model along with it. Protects the manifest beside an input too.
     """
+    _refuse_no_name(Path(target))
     final = _led_to(Path(target))
     ours = [final, final.with_name(final.name + manifest.SUFFIX)]
     given_files = [Path(given) for given in inputs]
     manifests = [given.with_name(given.name + manifest.SUFFIX) for given in given_files if given.name]
-    for given in (*given_files, *(path for path in manifests if path.is_file())):
+    for given in (*given_files, *filter(_is_file, manifests)):
         for path in ours:
             if _same_file(path, given):
                 side = "" if path == final else f" (written next to {final.name})"
@@ -74,6 +79,13 @@ def refuse_overwriting_inputs(target: str | os.PathLike[str], inputs: Iterable[s
                     f"cannot write {path}{side}: it is the same file as the input {given}, "
                     "and inputs are never modified; choose another output name"
                 )
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long
+        return False
 
 
 def _same_file(a: Path, b: Path) -> bool:
@@ -99,6 +111,12 @@ def _led_to(path: Path) -> Path:
     if led.is_symlink():
         raise OutputError(f"cannot write {path}: it is a symbolic link that leads in a circle; take it away")
     return led
+
+
+def _refuse_no_name(path: Path) -> None:
+    """Raise OutputError for a path that names no file, on any system: it ends in no name, or holds a zero byte."""
+    if not path.name or "\0" in str(path):
+        raise OutputError(f"cannot write {str(path)!r}: it names no file; give the name of a file in a folder")
 
 
 def _refuse_foreign(final: Path) -> None:
@@ -135,11 +153,30 @@ def _publish(staged: Path, place: Path) -> None:
             shutil.copymode(place / source.name, source)
         with source.open("rb+") as stream:
             os.fsync(stream.fileno())
-    for source in files:
-        if source is staged:
-            _flush(place)
-        source.replace(place / source.name)
-    _flush(place)
+    with _undisturbed():
+        for source in files:
+            if source is staged:
+                _flush(place)
+            source.replace(place / source.name)
+        _flush(place)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Put signals off until the block ends: an exception between two renames leaves a pair that does not match."""
+    came: list[int] = []
+    before = {}
+    if threading.current_thread() is threading.main_thread():  # Python raises in no other
+        for number in (getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP")):
+            if number is not None and signal.getsignal(number) not in (signal.SIG_IGN, None):
+                before[number] = signal.signal(number, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in came[:1]:
+            signal.raise_signal(number)
 
 
 @contextmanager
@@ -169,6 +206,11 @@ def _flush(folder: Path) -> None:
             os.close(handle)
 
 
+def _staged_elsewhere(path: Path | None, folder: Path) -> bool:
+    """Whether `path` is staged for another target than that of `folder`, whose error names it."""
+    return path is not None and path.parent.name.startswith(_STAGING) and path.parent != folder
+
+
 @contextmanager
 def _as_output_error(final: Path, folder: Path) -> Iterator[None]:
     """Convert an OSError about a path in `folder`, or about a full disk, to OutputError. Others pass."""
@@ -176,7 +218,7 @@ def _as_output_error(final: Path, folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         about = Path(os.fsdecode(error.filename)).absolute() if isinstance(error.filename, str | bytes) else None
-        if error.errno in _FULL:
+        if error.errno in _FULL and not _staged_elsewhere(about, folder):
             why = f"{_FULL[error.errno]}; make room, or choose another place"
         elif about is None or (about != folder and folder not in about.parents):
             raise

@@ -163,3 +163,28 @@ def test_the_manifest_of_an_input_is_safe(target: Path) -> None:
     manifest.write_text("{}")
     with pytest.raises(OutputError, match=r"same file as the input .*model\.onnx\.json, and inputs"):
         refuse_overwriting_inputs(manifest, [target])
+
+
+@pytest.mark.parametrize("path", ["", ".", "/", "a\0b"])
+def test_a_path_that_names_no_file(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = "it names no file; give the name of a file in a folder"
+    with pytest.raises(OutputError, match=words), staging(path):
+        pass
+    with pytest.raises(OutputError, match=words):
+        refuse_overwriting_inputs(path, [])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_input_whose_manifest_would_have_too_long_a_name(target: Path) -> None:
+    refuse_overwriting_inputs(target, [target.with_name("n" * 252)])
+
+
+def test_no_room_for_one_of_two_targets_names_that_one(tmp_path: Path) -> None:
+    with (
+        pytest.raises(OutputError, match=r"cannot write \S+engine: the disk is full"),
+        staging(tmp_path / "engine") as engine,
+        staging(tmp_path / "cache"),
+    ):
+        raise OSError(errno.ENOSPC, "No space left on device", str(engine))
+    assert list(tmp_path.iterdir()) == []
