@@ -72,7 +72,7 @@ def _meaning(error: BaseException) -> int:
     match error:
         case typer.Exit():  # verify, when a row failed: all is printed
             status = error.exit_code
-        case _Ended():  # SIGTERM
+        case _Ended():  # SIGTERM, SIGHUP
             status = TERMINATED
         case KeyboardInterrupt():
             status = INTERRUPTED
@@ -128,10 +128,14 @@ def _before(
 
 
 def main() -> None:
-    """Run the command line. Ends with SystemExit. Removes partial files on SIGTERM and Ctrl-C."""
+    """Run the command line. Ends with SystemExit. Removes partial files on SIGTERM, SIGHUP and Ctrl-C."""
     gc.set_threshold(100_000, 50, 100)  # on a graph of 100,000 nodes the collector would take half of the time
     silence()  # frameworks that the code of a model imports, too
     signal.signal(signal.SIGTERM, _terminated)
+    if (hang_up := getattr(signal, "SIGHUP", None)) and signal.getsignal(
+        hang_up
+    ) == signal.SIG_DFL:  # not under nohup
+        signal.signal(hang_up, _terminated)
     with standing_in() as out:
         try:
             app(prog_name=PROGRAM)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from simam_deploy.artifacts import file_kinds
+from simam_deploy.artifacts.opening import opened
 from simam_deploy.engines import header
 from simam_deploy.errors import InputError, OutputError
 
@@ -83,9 +84,9 @@ def refuse_other_file(engine: Path) -> None:
     if engine.suffix.lower() == ".onnx":
         raise OutputError(f"cannot write {engine}: an engine is no ONNX file; name it {engine.stem}.engine")
     try:
-        with engine.open("rb") as stream:
+        with opened(engine) as stream:
             head = stream.read(4)
-    except OSError:  # nothing is there; or it is no file, which `staging` says better
+    except InputError:  # nothing is there; or it is no file, which `staging` says better
         return
     if head and not header.begins_engine(head):
         what = f"\n{file_kinds.what_is(engine)}".rstrip()

@@ -31,11 +31,11 @@ from simam_deploy.engines.options import BuildOptions, refuse_without_effect
 from simam_deploy.engines.plugin_host import AUTO as AUTO_PLUGIN
 from simam_deploy.engines.plugin_host import chosen_plugin, environment_for
 from simam_deploy.engines.profiles import WantedShapes, profiles_of
-from simam_deploy.engines.refusals import refuse_much, refuse_unknown_nodes
+from simam_deploy.engines.refusals import refuse_much, refuse_other_names, refuse_unknown_nodes
 from simam_deploy.engines.run_worker import run_worker
 from simam_deploy.engines.shape_ranges import ShapeRange
-from simam_deploy.engines.source import source_of
-from simam_deploy.errors import BuildError
+from simam_deploy.engines.source import source_of, states
+from simam_deploy.errors import BuildError, InputError
 from simam_deploy.graph import onnx_file
 from simam_deploy.graph.number_types import precision
 from simam_deploy.text import counted
@@ -123,8 +123,13 @@ def build_engine(
     with onnx_file.blaming(model_path):
         profiles, sizes = profiles_of(model, graph, shapes)
     outside = onnx_file.weight_files(model, model_path)
-    refuse_overwriting_inputs(engine_path, [model_path, *outside])
+    refuse_other_names(model_path, library)
+    inputs = [model_path, *outside, *([] if library is None else [library])]
+    refuse_overwriting_inputs(engine_path, inputs)
     refuse_other_file(engine_path)
+    if settings.timing_cache is not None:
+        refuse_overwriting_inputs(settings.timing_cache, inputs)
+        _refuse_same(settings.timing_cache, engine_path)
     job: dict[str, object] = {
         "flavor": chosen.name,
         "model": str(model_path),
@@ -137,6 +142,7 @@ def build_engine(
         "memory": _memory(memory_mb),
         "plugin": None if library is None else str(library),
     }
+    source, before = source_of(model_path, outside), states([model_path, *outside])
     with ExitStack() as stack:
         staged = stack.enter_context(staging(engine_path))
         job |= {"engine": str(staged)}
@@ -151,6 +157,8 @@ def build_engine(
         except BuildError as error:
             raise BuildError(f"{error}{bounds_told(settings.workspace_mb, memory_mb)}") from error
         _refuse_fallback(done["blocks"], library)
+        if states([model_path, *outside]) != before:
+            raise BuildError(f"{model_path} or its weights changed while the engine was built; build it again")
         report = EngineReport(
             path=engine_path,
             precision=precision(graph),
@@ -168,8 +176,14 @@ def build_engine(
             notes=tuple(filter(None, (note, why, _in_float64(graph), *sizes))),
             plugin=None if library is None else str(library),
         )
-        manifest.write(_manifest(report, source_of(model_path, outside)), staged)
+        manifest.write(_manifest(report, source), staged)
     return report
+
+
+def _refuse_same(cache: Path, engine: Path) -> None:
+    """Raise InputError if the timing cache would replace the engine or its manifest."""
+    if cache.resolve() in (engine.resolve(), engine.resolve().with_name(engine.resolve().name + manifest.SUFFIX)):
+        raise InputError(f"--timing-cache {cache} is the engine or its manifest; give the cache a name of its own")
 
 
 def _refuse_fallback(blocks: Sequence[Mapping[str, Any]], library: Path | None) -> None:

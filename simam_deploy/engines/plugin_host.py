@@ -34,6 +34,8 @@ PLUGIN = Compiled(
     "libsimam_tensorrt.so", "TensorRT plugin", "SIMAM_TENSORRT_PLUGIN", "TENSORRT_INCLUDE_DIR=... make native-cuda"
 )
 AUTO, NONE = "auto", "none"
+LOAD = "load "
+"""Beginning of the stage of a build in which the library is loaded."""
 NEEDED = "libtensorrt_rtx.so"
 """The parser of TensorRT-RTX opens it by this name."""
 PATHS = "LD_LIBRARY_PATH"

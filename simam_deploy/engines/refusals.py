@@ -74,3 +74,14 @@ def refuse_unknown_nodes(model: onnx.ModelProto, path: Path, title: str, *, plug
                 f"{what}, and no function for it is in the file; {title} goes by the name alone, so it would "
                 f"not know {op} or take it for ONNX's own; export the model without {op}"
             )
+
+
+def refuse_other_names(*files: Path | None) -> None:
+    """Raise InputError for the name of a file that is not UTF-8: the builder takes no other."""
+    for file in files:
+        try:
+            str(file).encode()
+        except UnicodeEncodeError:
+            raise InputError(
+                f"the name of {str(file)!r} is not UTF-8, and a builder takes no other; rename it"
+            ) from None

@@ -13,11 +13,15 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import IO, Any
 
+from simam_deploy.engines.plugin_host import LOAD
 from simam_deploy.errors import BuildError, InputError, RuntimeUnavailable
 from simam_deploy.processes.python_command import environment, python_command
+from simam_deploy.text import on_lines, on_one_line
 
 WORKER = python_command("simam_deploy.engines.worker")
 KINDS = {kind.__name__: kind for kind in (InputError, RuntimeUnavailable, BuildError)}
+LAST_BYTES = 20_000
+"""Upper bound on what is read of its stderr."""
 PATIENCE_S = 2.0
 """Time that an interrupted builder has to cancel, before it is killed."""
 
@@ -35,6 +39,7 @@ def run_worker(
     """
     log: list[str] = []
     last: dict[str, Any] = {}
+    stage = "start"
     end = time.monotonic() + (threading.TIMEOUT_MAX if timeout_s is None else timeout_s)
     with (
         tempfile.TemporaryFile() as given,  # an argument may not be that long
@@ -49,29 +54,42 @@ def run_worker(
                     last = json.loads(line)
                 if "log" in last:
                     log.append(last["log"])
-                elif "stage" in last and on_progress:
-                    on_progress(last["stage"])
+                elif "stage" in last:
+                    stage = last["stage"]
+                    if on_progress:
+                        on_progress(stage)
             process.wait()
         except BaseException:
             _cancel(process)
             raise
         finally:
             timer.cancel()
-        stderr.seek(0)
+        stderr.seek(-min(stderr.seek(0, os.SEEK_END), LAST_BYTES), os.SEEK_END)
         ending = [*log, *stderr.read().decode(errors="replace").splitlines()][-10:]
     if "done" in last:
         return last["done"], log
     if "os_error" in last:
-        raise OSError(*last["os_error"], str(job["engine"]))
+        number, text, file = last["os_error"]
+        if file not in (job["engine"], job.get("cache")):
+            raise BuildError(f"the engine builder has no {file}: {text}")
+        raise OSError(number, text, file)
     if "error" in last:
         kind, text = last["error"]
-        raise KINDS[kind](text)
+        raise KINDS[kind](on_lines(text))
     status = process.returncode
     how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}, no result"
+    remedy = (
+        "the plugin library ended it: build that again, or leave --plugin out"
+        if stage.startswith(LOAD)
+        else "a builder ends so by a fault of its own, or for want of memory; the model in another form may build: "
+        f"simam-deploy fuse {on_one_line(str(job['model']))} -o OUT.onnx --form primitive"
+    )
     if time.monotonic() >= end:
-        how = f"was stopped after {timeout_s:g} s"
+        how, remedy = f"was stopped after {timeout_s:g} s", "give it more with --timeout, or fewer --targets"
     raise BuildError(
-        f"the engine builder {how}; its last lines:" + "".join(f"\n  {line}" for line in ending or ["none"])
+        f"the engine builder {how}, at {on_one_line(stage)!r}; its last lines:"
+        + "".join(f"\n  {on_one_line(line)}" for line in ending or ["none"])
+        + f"\n{remedy}"
     )
 
 
@@ -91,3 +109,4 @@ def _cancel(process: subprocess.Popen[bytes]) -> None:
         process.wait(PATIENCE_S)
     except BaseException:  # another Ctrl-C too
         process.kill()
+        process.wait()

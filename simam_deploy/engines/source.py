@@ -24,6 +24,11 @@ def source_of(source: Path, outside: Collection[Path]) -> manifest.Record:
     return manifest.file_source(source) | ({WEIGHTS: weights} if weights else {})
 
 
+def states(files: Collection[Path]) -> list[tuple[int, int, int]]:
+    """Of each file the numbers that change when it is written or replaced."""
+    return [(held.st_ino, held.st_size, held.st_mtime_ns) for held in map(Path.stat, sorted(files))]
+
+
 def compare_source(source: Path, record: manifest.Record) -> tuple[list[str], list[str]]:
     """Disagreements with the file `source`, each with its remedy, and notes. record : manifest of an engine.
 

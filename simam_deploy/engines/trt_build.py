@@ -15,15 +15,16 @@ from typing import Any
 
 import onnx
 
+from simam_deploy.artifacts.opening import opened
 from simam_deploy.engines.api_table import since
 from simam_deploy.engines.arguments import unknown_targets
 from simam_deploy.engines.flavors import FLAVORS
 from simam_deploy.engines.options import flag, needed
 from simam_deploy.engines.our_functions import settle
 from simam_deploy.engines.parsed_blocks import parsed_blocks
-from simam_deploy.engines.plugin_host import register
+from simam_deploy.engines.plugin_host import LOAD, register
 from simam_deploy.engines.target_limits import reason_against
-from simam_deploy.errors import NativeError
+from simam_deploy.errors import InputError, NativeError
 from simam_deploy.formula import OP_NAME, OPS
 
 Tell = Callable[[str, object], None]
@@ -60,6 +61,7 @@ def build(job: Job, tell: Tell, cancelled: threading.Event) -> dict[str, object]
     log = _logger(trt, tell)
     builder = trt.Builder(log)
     if job.get("plugin"):
+        tell("stage", f"{LOAD}{Path(job['plugin']).name}")
         try:
             register(trt, Path(job["plugin"]), log.lines)
         except NativeError as error:
@@ -80,7 +82,7 @@ def build(job: Job, tell: Tell, cancelled: threading.Event) -> dict[str, object]
             profile.set_shape(tensor, *shapes)
         if config.add_optimization_profile(profile) < 0:
             raise Refused("BuildError", f"{title} refuses the shapes {job['profiles']}")
-    cache = _timing_cache(config, job["options"].get("timing_cache"))
+    cache = _timing_cache(config, job["options"].get("timing_cache"), log.lines)
     what = f"build {', '.join(targets)}" if targets else "build"
     monitor = _monitor(trt, what, tell, cancelled)  # the config does not keep it
     config.progress_monitor = monitor
@@ -93,9 +95,9 @@ def build(job: Job, tell: Tell, cancelled: threading.Event) -> dict[str, object]
         lines = "".join(f"\n  {line}" for line in log.lines[-10:])
         raise Refused("BuildError", f"{title} built no engine from {name}:{lines}")
     tell("stage", "write")
-    Path(job["engine"]).write_bytes(engine)
+    _write(job["engine"], engine)
     if cache is not None:
-        Path(job["cache"]).write_bytes(config.get_timing_cache().serialize())
+        _write(job["cache"], config.get_timing_cache().serialize())
     return {
         "version": trt.__version__,
         "layers": network.num_layers,
@@ -104,6 +106,14 @@ def build(job: Job, tell: Tell, cancelled: threading.Event) -> dict[str, object]
         "targets": targets,
         "build_s": build_s,
     }
+
+
+def _write(file: str, content: Any) -> None:
+    """Write a file. Raises OSError with its name, which one of a full disk lacks."""
+    try:
+        Path(file).write_bytes(content)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, file) from error
 
 
 def has(trt: Any, name: str) -> bool:
@@ -222,13 +232,24 @@ def _set(trt: Any, config: Any, options: dict[str, Any]) -> None:
             config.max_num_tactics = value
 
 
-def _timing_cache(config: Any, path: str | None) -> Any:
-    """The cache of the file, or a new one; None if none is asked for."""
+def _timing_cache(config: Any, path: str | None, log: list[str]) -> Any:
+    """The cache of the file, or a new one; None if none is asked for.
+
+    Of a file that it cannot read, a builder makes an empty cache and tells the log alone. The file would be replaced.
+    """
     if path is None:
         return None
-    held = Path(path).read_bytes() if Path(path).exists() else b""
+    held = b""
+    if Path(path).exists():
+        try:
+            with opened(path, InputError, "timing cache") as stream:
+                held = stream.read()
+        except InputError as error:
+            raise Refused("InputError", f"--timing-cache: {error}") from error
+    told = len(log)
     cache = config.create_timing_cache(held)
-    if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
+    unread = held and any("Failed to deserialize" in line for line in log[told:])
+    if cache is None or unread or not config.set_timing_cache(cache, ignore_mismatch=False):
         raise Refused(
             "InputError",
             f"--timing-cache {path} is not a cache of this TensorRT and this GPU; delete it, or name another file",

@@ -17,7 +17,6 @@ import sys
 import threading
 import time
 
-from simam_deploy.engines.trt_build import Refused, build
 from simam_deploy.processes.with_parent import end_with
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
@@ -32,6 +31,8 @@ def main(argument: str) -> None:
     cancelled = threading.Event()
     _cancel_by_signal(cancelled)
     _bound_memory(job["memory"])
+    from simam_deploy.engines.trt_build import Refused, build  # with onnx, which takes a while
+
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as channel:
         os.dup2(2, 1)
         lock = threading.Lock()  # a builder may report from threads of its own
@@ -45,8 +46,10 @@ def main(argument: str) -> None:
             tell("done", build(job, tell, cancelled))
         except Refused as refused:
             tell("error", refused.args)
+        except MemoryError:
+            tell("error", ["BuildError", "the builder takes more memory than there is, or than --memory allows"])
         except OSError as error:
-            tell("os_error", [error.errno, error.strerror])
+            tell("os_error", [error.errno, error.strerror, error.filename])
 
 
 def _cancel_by_signal(cancelled: threading.Event) -> None:

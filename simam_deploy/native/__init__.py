@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,9 +75,10 @@ class Compiled:
         return f"build it again: `{how}` in a checkout of simam-deploy"
 
     def refuse_cut_off(self, path: Path) -> None:
-        """Raise NativeError unless the file is complete ELF: loading a truncated one kills the process.
+        """Raise NativeError unless the file is complete ELF for this processor: loading a truncated one kills.
 
-        The linker writes the section table last; its offset and size are in the first 64 bytes.
+        The linker writes the section table last; its offset and size are in the first 64 bytes. Bytes 4, 18 and 19
+        are those of the interpreter: 64 bits, and the processor, for which a loader has no words.
         """
         with path.open("rb") as file:
             head = file.read(64)
@@ -86,6 +88,10 @@ class Compiled:
         size, count = struct.unpack_from("<HH", head, 0x3A)
         if start + size * count > path.stat().st_size:
             raise NativeError(f"{path} is cut off; {self.mend(path)}")
+        with Path(sys.executable).open("rb") as file:
+            own = file.read(20)
+        if own[:4] == head[:4] and (own[4], own[18:]) != (head[4], head[18:20]):
+            raise NativeError(f"{path} is for another processor than this; {self.mend(path)}")
 
 
 LIBRARIES = {

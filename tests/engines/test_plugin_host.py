@@ -13,6 +13,8 @@ from simam_deploy.engines import plugin_host
 from simam_deploy.engines.plugin_host import environment_for, register
 from simam_deploy.errors import NativeError
 
+HEAD = Path(sys.executable).read_bytes()[:20]
+"""Beginning of a library for this processor."""
 needs_rtx = pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="tensorrt_rtx is not installed")
 
 
@@ -54,7 +56,7 @@ class Trt:
         ),
         (b"text", r"plugin.so is no library of Linux"),
         (b"\x7fELF" + b"\xff" * 60, r"plugin.so is cut off"),
-        (b"\x7fELF" + bytes(60), r"(?s)tensorrt 10.3.0 takes no plugins from \S+plugin.so; .*\n  first\n  last"),
+        (HEAD + bytes(44), r"(?s)tensorrt 10.3.0 takes no plugins from \S+plugin.so; .*\n  first\n  last"),
     ],
     ids=["missing", "text", "cut off", "no plugins"],
 )
@@ -70,7 +72,7 @@ def test_files_that_are_no_plugin_library(content: bytes | None, words: str, tmp
 @needs_rtx
 def test_a_process_without_the_link_is_told_before_it_ends(tmp_path: Path) -> None:
     code = "import tensorrt_rtx as trt, sys; from pathlib import Path; from simam_deploy.engines import plugin_host\n"
-    (tmp_path / "plugin.so").write_bytes(b"\x7fELF" + bytes(60))
+    (tmp_path / "plugin.so").write_bytes(HEAD + bytes(44))
     code += f"plugin_host.register(trt, Path({str(tmp_path / 'plugin.so')!r}), [])"
     known = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path[1:]), "LD_LIBRARY_PATH": ""}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=known)

@@ -43,7 +43,7 @@ def test_an_abort_of_the_builder_ends_in_words(static: Path, monkeypatch: pytest
         "say(log='ERROR: this is wrong'); sys.stdout.write('{\"do'); sys.stdout.flush()\n"
         "sys.stderr.write('terminate called\\n'); sys.stderr.flush(); os.abort()",
     )
-    with pytest.raises(BuildError, match=r"(?s)ended by SIGABRT; .*ERROR: this is wrong\n  terminate called"):
+    with pytest.raises(BuildError, match=r"(?s)by SIGABRT, at 'start'; .*ERROR: this is wrong\n  terminate called"):
         build_engine(static, out, targets=["sm86"])
     assert out.read_bytes() == b"vtrt, an old one"
     assert names(static.parent) == ["e", "model.onnx"]
@@ -51,14 +51,16 @@ def test_an_abort_of_the_builder_ends_in_words(static: Path, monkeypatch: pytest
 
 def test_a_builder_that_ends_without_a_result(static: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     speak(monkeypatch, "say(stage='parse'); sys.exit(3)")
-    with pytest.raises(BuildError, match=r"ended with status 3, no result; its last lines:\n  none"):
+    with pytest.raises(
+        BuildError, match=r"ended with status 3, no result, at 'parse'; its last lines:\n  none\n.*--form primitive"
+    ):
         build_engine(static, static.with_name("e"), targets=["sm86"])
 
 
 def test_a_builder_that_takes_too_long(static: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     speak(monkeypatch, "time.sleep(60)")
     start = time.monotonic()
-    with pytest.raises(BuildError, match=r"was stopped after 0\.3 s"):
+    with pytest.raises(BuildError, match=r"(?s)was stopped after 0\.3 s, at 'start'.*--timeout"):
         build_engine(static, static.with_name("e"), targets=["sm86"], timeout_s=0.3)
     assert time.monotonic() - start < 30
     assert names(static.parent) == ["model.onnx"]
@@ -80,8 +82,41 @@ def test_ctrl_c_ends_the_builder(static: Path, monkeypatch: pytest.MonkeyPatch) 
     assert names(static.parent) == ["model.onnx"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
+def test_ctrl_c_ends_a_builder_that_does_not_listen(static: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process goes on, so the worker does not end with it."""
+    pids: list[int] = []
+
+    def interrupt(stage: str) -> None:
+        pids.append(int(stage))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_worker, "PATIENCE_S", 0.1)
+    speak(
+        monkeypatch,
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN); say(stage=str(os.getpid()))\nwhile True: time.sleep(60)",
+    )
+    with pytest.raises(KeyboardInterrupt):
+        build_engine(static, static.with_name("e"), targets=["sm86"], on_progress=interrupt)
+    assert _state(pids[0]) == "Z"
+    assert names(static.parent) == ["model.onnx"]
+
+
+def test_a_file_that_is_gone_for_the_builder(static: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    speak(monkeypatch, "say(os_error=[2, 'No such file', '/gone/model.onnx'])")
+    with pytest.raises(BuildError, match=r"the engine builder has no /gone/model\.onnx: No such file"):
+        build_engine(static, static.with_name("e"), targets=["sm86"])
+
+
+def test_a_builder_that_prints_much(static: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    speak(monkeypatch, "sys.stderr.write('x' * 10**7 + '\\nlast'); sys.exit(3)")
+    with pytest.raises(BuildError, match=r"last") as raised:
+        build_engine(static, static.with_name("e"), targets=["sm86"])
+    assert len(str(raised.value)) < 5000
+
+
 def test_a_disk_that_is_full_for_the_builder(static: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    speak(monkeypatch, f"say(os_error=[{errno.ENOSPC}, 'No space left on device'])")
+    speak(monkeypatch, f"say(os_error=[{errno.ENOSPC}, 'No space left on device', json.load(sys.stdin)['engine']])")
     with pytest.raises(OutputError, match="the disk is full"):
         build_engine(static, static.with_name("e"), targets=["sm86"])
     assert names(static.parent) == ["model.onnx"]
