@@ -82,8 +82,10 @@ def _in_place(call: onnx.NodeProto, body: onnx.FunctionProto, taken: set[str]) -
     for formal, given in ((body.input, call.input), (body.output, call.output)):
         outer |= zip(formal, given, strict=False)
     prefix = _name(call)
-    while any(f"{prefix}/{name}" in taken for node in body.node for name in (_name(node), *node.output)):
+    inner = {name for node in body.node for name in (_name(node), *node.output)}
+    while any(f"{prefix}/{name}" in taken for name in inner):
         prefix += "_"
+    taken |= {f"{prefix}/{name}" for name in inner}  # another call may have the same name
     for node in body.node:
         new = onnx.NodeProto()
         new.CopyFrom(node)

@@ -43,7 +43,11 @@ def run(of: onnx.ModelProto) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("graphs", "calls"), [((TWO,), ["first", "second"]), ((INSIDE, TWICE), ["inside", "called"])]
+    ("graphs", "calls"),
+    [
+        ((TWO,), ["first", "second"]),
+        ((INSIDE, TWICE), ["inside", "called"]),
+    ],
 )
 def test_the_definition_takes_the_place_of_each_call(graphs: tuple[str, ...], calls: list[str]) -> None:
     source, settled = model(*graphs), model(*graphs)
@@ -52,6 +56,15 @@ def test_the_definition_takes_the_place_of_each_call(graphs: tuple[str, ...], ca
     assert not any(node.domain == "simam" for node in nodes(settled))
     onnx.checker.check_model(settled, full_check=True)
     np.testing.assert_array_equal(run(settled), run(source))
+
+
+def test_calls_of_one_name_get_values_of_their_own() -> None:
+    """ONNX Runtime refuses such a file, a parser of TensorRT takes it."""
+    settled = model(TWO.replace("second", "first"))
+    assert settle(settled, plugin=False) == ["first", "first"]
+    made = [name for node in settled.graph.node for name in node.output]
+    assert len(set(made)) == len(made)
+    onnx.checker.check_model(settled, full_check=True)
 
 
 def test_new_names_begin_with_that_of_the_call() -> None:
