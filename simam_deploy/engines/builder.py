@@ -31,7 +31,7 @@ from simam_deploy.engines.options import BuildOptions, refuse_without_effect
 from simam_deploy.engines.plugin_host import AUTO as AUTO_PLUGIN
 from simam_deploy.engines.plugin_host import chosen_plugin, environment_for
 from simam_deploy.engines.profiles import WantedShapes, profiles_of
-from simam_deploy.engines.refusals import refuse_much, refuse_other_names, refuse_unknown_nodes
+from simam_deploy.engines.refusals import refuse_much, refuse_odd_lambdas, refuse_other_names, refuse_unknown_nodes
 from simam_deploy.engines.run_worker import run_worker
 from simam_deploy.engines.shape_ranges import ShapeRange
 from simam_deploy.engines.source import source_of, states
@@ -123,6 +123,7 @@ def build_engine(
     with onnx_file.blaming(model_path):
         profiles, sizes = profiles_of(model, graph, shapes)
     outside = onnx_file.weight_files(model, model_path)
+    refuse_odd_lambdas(model, model_path)
     refuse_other_names(model_path, library)
     inputs = [model_path, *outside, *([] if library is None else [library])]
     refuse_overwriting_inputs(engine_path, inputs)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import onnx
 
-from simam_deploy.errors import BuildError, InputError
+from simam_deploy.errors import BuildError, InputError, ModelFileError
 from simam_deploy.formula import OP_DOMAIN
 from simam_deploy.graph import onnx_file
 from simam_deploy.graph.shapes import Shapes
@@ -23,6 +23,7 @@ MANY_INPUTS = 16
 MOST_FOLDED = 2**24
 """Upper bound on numbers computed from constants and sizes alone, in addition to the number of weights. The builder
 folds them into the engine."""
+LAMBDA = "e_lambda"
 _KNOWN_DOMAINS = ("", "ai.onnx", "trt")
 
 
@@ -73,6 +74,21 @@ def refuse_unknown_nodes(model: onnx.ModelProto, path: Path, title: str, *, plug
             raise BuildError(
                 f"{what}, and no function for it is in the file; {title} goes by the name alone, so it would "
                 f"not know {op} or take it for ONNX's own; export the model without {op}"
+            )
+
+
+def refuse_odd_lambdas(model: onnx.ModelProto, path: Path) -> None:
+    """Refuse nodes of ours whose λ is given twice, or is no float: a parser takes the first, and a tensor too.
+
+    Raises ModelFileError.
+    """
+    for node in nodes(model):
+        given = [held for held in node.attribute if held.name == LAMBDA and node.domain == OP_DOMAIN]
+        if len(given) > 1 or (given and given[0].type != onnx.AttributeProto.FLOAT):
+            why = f"{LAMBDA} is given {len(given)} times" if len(given) > 1 else f"{LAMBDA} is not one float"
+            name = on_one_line(node.name or ", ".join(node.output))
+            raise ModelFileError(
+                f"{path}: node {name!r} is damaged: {why}; write the model's own λ, once, as a float"
             )
 
 

@@ -192,11 +192,22 @@ def _parse(trt: Any, title: str, network: Any, log: Any, job: Job) -> list[str]:
         )
     parsed, settled = _read(parser, job)
     if not parsed:
-        said = [line for line in log.lines if line.startswith(f"ERROR: {OP_NAME}")]  # of our plugin
-        said += [str(parser.get_error(i)) for i in range(parser.num_errors)]
+        ours = [line for line in log.lines if line.startswith(f"ERROR: {OP_NAME}")]  # of our plugin
+        said = ours + [str(parser.get_error(i)) for i in range(parser.num_errors)]
         lines = "".join(f"\n  {line}" for line in said)
-        raise Refused("BuildError", f"{title} cannot parse {name}:{lines}{job['hint']}")
+        remedy = job["hint"] or ("" if ours else _validity(job["model"]))
+        raise Refused("BuildError", f"{title} cannot parse {name}:{lines}{remedy}")
     return settled
+
+
+def _validity(model: str) -> str:
+    """Whether the file or the parser is at fault, by the onnx checker, and the remedy."""
+    try:
+        onnx.checker.check_model(model)
+    except Exception as error:
+        why = next(filter(str.strip, str(error).splitlines()), type(error).__name__)
+        return f"\nthe file is not valid ONNX: {why.strip()}\nexport the model again"
+    return "\nthe onnx checker finds no fault, so the parser lacks this; export without it, or in another opset"
 
 
 def _read(parser: Any, job: Job) -> tuple[bool, list[str]]:

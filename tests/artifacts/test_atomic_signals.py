@@ -1,8 +1,9 @@
-"""Signals that come while the files of a target arrive."""
+"""Signals and other writers that come while the files of a target arrive."""
 
 import json
 import signal
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,32 @@ def test_a_signal_between_two_renames_waits_for_the_second(
     assert out.read_bytes() == b"new"
     assert json.loads(out.with_name("net.engine.json").read_text())["a"] == 1
     assert manifest.disagreements(out) == []
+
+
+def test_another_writer_between_two_renames_waits_for_the_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, between, done = tmp_path / "net.engine", threading.Event(), threading.Event()
+    replace = Path.replace
+
+    def slow(self: Path, to: Path) -> Path:
+        moved = replace(self, to)
+        if threading.current_thread() is first and self.name.endswith(".json"):
+            between.set()
+            done.wait(0.5)
+        return moved
+
+    def write(content: bytes) -> None:
+        with staging(out) as path:
+            path.write_bytes(content)
+            manifest.write({}, path)
+
+    monkeypatch.setattr(Path, "replace", slow)
+    first = threading.Thread(target=write, args=(b"first",))
+    first.start()
+    assert between.wait(10)
+    write(b"second")
+    done.set()
+    first.join()
+    assert manifest.disagreements(out) == []
+    assert out.read_bytes() == b"second"

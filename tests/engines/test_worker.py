@@ -182,7 +182,10 @@ def test_the_real_builder_is_cancelled(at: str, dynamic: Path) -> None:
 
 @needs_builder
 def test_two_builds_of_one_engine_leave_one_of_them_whole(static: Path, tmp_path: Path) -> None:
-    other = save(tmp_path, "g (float[1,3,8,8] x) => (float[1,3,8,8] y) { y = Sigmoid(x) }")
+    """Of the first or of the second, and the manifest of that one."""
+    folder = tmp_path / "other"
+    folder.mkdir()
+    other = save(folder, "g (float[1,3,8,8] x) => (float[1,3,8,8] y) { a = Exp(x) y = Tanh(a) }")
     out = tmp_path / "net.engine"
     ready = threading.Barrier(2)
 
@@ -195,7 +198,8 @@ def test_two_builds_of_one_engine_leave_one_of_them_whole(static: Path, tmp_path
             list(pool.map(build, (static, other)))
         found = inspect(out)
         assert found.disagreements == ()
-        assert names(tmp_path) == ["model.onnx", "net.engine", "net.engine.json"]
+        assert sorted(inspect(out, against=model).disagreements != () for model in (static, other)) == [False, True]
+        assert names(tmp_path) == ["model.onnx", "net.engine", "net.engine.json", "other"]
 
 
 @needs_builder
