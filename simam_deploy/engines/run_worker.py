@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import IO, Any
 
+from simam_deploy.engines.flavors import RTX
 from simam_deploy.engines.plugin_host import LOAD
 from simam_deploy.errors import BuildError, InputError, RuntimeUnavailable
 from simam_deploy.processes.python_command import environment, python_command
@@ -24,6 +25,10 @@ LAST_BYTES = 20_000
 """Upper bound on what is read of its stderr."""
 PATIENCE_S = 2.0
 """Time that an interrupted builder has to cancel, before it is killed."""
+TUNABLES = "GLIBC_TUNABLES"
+STEADY_HEAP = ":".join(f"glibc.malloc.{setting}" for setting in ("arena_max=1", "tcache_count=0", "mxfast=0"))
+"""One heap without caches of freed memory, on glibc. TensorRT-RTX 1.7 keeps some outputs in the order of their addresses.
+Without this, the length of a path or a variable and the number of cores change the bytes of an engine."""
 
 
 def run_worker(
@@ -99,6 +104,8 @@ def _started(
     given.write(json.dumps(job).encode())
     given.seek(0)
     known = {**environment(), **variables}
+    if job["flavor"] == RTX.name:
+        known[TUNABLES] = ":".join(filter(None, (known.get(TUNABLES), STEADY_HEAP)))  # the last one counts
     return subprocess.Popen([*WORKER], stdin=given, stdout=subprocess.PIPE, stderr=stderr, env=known)
 
 
