@@ -6,12 +6,21 @@ target, with TensorRT-RTX 1.7.1: tests/engines/test_target_limits.py repeats tha
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 TURING = "sm75"
 PRODUCTS = ("MATRIX_MULTIPLY", "EINSUM")
 CONVOLUTIONS = ("CONVOLUTION", "DECONVOLUTION")
+SHAPE = "SHAPE"
+ENDS = {
+    "CONDITION": ("IConditionLayer", "conditional"),
+    "CONDITIONAL_OUTPUT": ("IIfConditionalOutputLayer", "conditional"),
+    "TRIP_LIMIT": ("ITripLimitLayer", "loop"),
+    "LOOP_OUTPUT": ("ILoopOutputLayer", "loop"),
+}
+"""Class of each kind of layer, with its attribute of the If or the loop."""
 VOLUME = 5
 """Dimensions of the input of a convolution over three axes."""
 FEW = 3
@@ -27,9 +36,10 @@ def reason_against(network: Any, targets: Sequence[str]) -> str:
         return ""
     nowhere = [(layer.name, "a transposed convolution in bfloat16") for layer in _needed(network) if _lost(layer)]
     if nowhere:
+        kept = " ".join(f"--keep-float {name}" for name, _ in nowhere)
         return (
             f"TensorRT-RTX lacks this for every GPU:{_named(nowhere)}\n"
-            f"keep it in float32: simam-deploy convert FLOAT.onnx -o OUT.onnx --to bf16 --keep-float {nowhere[0][0]}"
+            f"keep it in float32: simam-deploy convert FLOAT.onnx -o OUT.onnx --to bf16 {kept}"
         )
     if TURING not in targets:
         return ""
@@ -58,7 +68,7 @@ def _lost(layer: Any) -> bool:
 def _lacks(layer: Any) -> str:
     """Name of what TURING lacks, or ""."""
     kind, types = layer.type.name, _types(layer)
-    if "BF16" in types:
+    if "BF16" in types and kind != SHAPE:
         return "bfloat16"
     if "FLOAT" not in types:
         return ""
@@ -77,18 +87,28 @@ def _needed(network: Any) -> Iterator[Any]:
     """The layers whose values an output needs, in the order of the network. A shape needs no value."""
     layers = [network.get_layer(at) for at in range(network.num_layers)]
     maker = {tensor.name: at for at, layer in enumerate(layers) for tensor in _outputs(layer)}
+    holders = {at: holder for at, layer in enumerate(layers) if (holder := _holder(layer)) is not None}
     waiting = [network.get_output(at).name for at in range(network.num_outputs)]
-    for layer in layers:
-        if not layer.num_outputs:  # the condition of a branch, the length of a loop
-            waiting += [tensor.name for tensor in _inputs(layer)]
     seen: set[int] = set()
     while waiting:
         at = maker.get(waiting.pop())
         if at is not None and at not in seen:
             seen.add(at)
-            if layers[at].type.name != "SHAPE":
+            if layers[at].type.name != SHAPE:
                 waiting += [tensor.name for tensor in _inputs(layers[at])]
+            if at in holders:  # with an output of a branch or a loop, its condition or length
+                ends = (layers[end] for end, holder in holders.items() if holder is holders[at])
+                waiting += [tensor.name for end in ends if not end.num_outputs for tensor in _inputs(end)]
     return (layer for at, layer in enumerate(layers) if at in seen)
+
+
+def _holder(layer: Any) -> Any:
+    """The If or the loop whose condition, length or output a layer is; None for other layers."""
+    if layer.type.name not in ENDS:
+        return None
+    kind, holder = ENDS[layer.type.name]
+    layer.__class__ = getattr(sys.modules[type(layer).__module__], kind)  # the API gives an ILayer
+    return getattr(layer, holder)
 
 
 def _inputs(layer: Any) -> list[Any]:
