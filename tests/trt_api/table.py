@@ -69,6 +69,9 @@ ENUMS = (
     "SerializationFlag",
     "LayerInformationFormat",
     "DataType",
+    "TensorIOMode",
+    "TensorLocation",
+    "CudaGraphStrategy",
 )
 
 
