@@ -87,10 +87,11 @@ def environment_for(folder: Path) -> dict[str, str]:
     return made
 
 
-def register(trt: ModuleType, plugin: Path, log: Sequence[str]) -> list[str]:
+def register(trt: ModuleType, plugin: Path, log: Sequence[str], *, parses: bool = True) -> list[str]:
     """Register the plugins of the library with TensorRT in this process. Returns their names, as simam::SimAM.
 
     trt : tensorrt or tensorrt_rtx, with a Builder made.  log : lines of its logger, the last one last.
+    parses : whether this process meets plugin nodes. One that only runs engines does not, and has a Runtime made.
     Raises NativeError: the file is none, is cut off, or holds no plugins for this TensorRT; or this process was not
     started in `environment_for`, and a plugin node would end it.
     """
@@ -98,7 +99,7 @@ def register(trt: ModuleType, plugin: Path, log: Sequence[str]) -> list[str]:
         raise NativeError(f"there is no plugin library {plugin}; {PLUGIN.mend(plugin)}")
     PLUGIN.refuse_cut_off(plugin)
     what = f"{trt.__name__} {trt.__version__}"
-    if trt.__name__ == "tensorrt_rtx":
+    if parses and trt.__name__ == "tensorrt_rtx":
         try:
             ctypes.CDLL(NEEDED)
         except OSError as error:
@@ -112,6 +113,11 @@ def register(trt: ModuleType, plugin: Path, log: Sequence[str]) -> list[str]:
         said = "".join(f"\n  {line}" for line in log[-2:])
         raise NativeError(f"{what} takes no plugins from {plugin}; {PLUGIN.mend(plugin)}{said}")
     return sorted(_creators(registry) - before)
+
+
+def is_registered(trt: ModuleType) -> bool:
+    """Whether this process has our plugins."""
+    return any(name.startswith(f"{OP_DOMAIN}::") for name in _creators(trt.get_plugin_registry()))
 
 
 def lambdas_in(engine: bytes) -> list[float]:

@@ -19,7 +19,7 @@ from simam_deploy.precision.targets import TARGETS
 from simam_deploy.precision.wanted import PRECISIONS
 from simam_deploy.rewrite.for_runtime import RUNTIMES as ROWS
 from simam_deploy.rewrite.forms import FORMS
-from simam_deploy.runtimes import RUNTIMES, ort
+from simam_deploy.runtimes import ENGINES, RUNTIMES, ort
 from simam_deploy.to_onnx.axes import NAMES
 from simam_deploy.to_onnx.torch_export import EXPORTERS
 
@@ -29,7 +29,7 @@ PACKAGES = str(Path(simam_deploy.__file__).parents[1])
 def test_they_are_those_of_the_registries() -> None:
     assert tuple(FORMS) == choices.FORMS
     assert tuple(ROWS) == choices.FOR
-    assert tuple(name for name in RUNTIMES if name != "eager") == choices.RUNTIMES
+    assert tuple(name for name in RUNTIMES if name not in ("eager", *ENGINES)) == choices.RUNTIMES
     assert (*inputs.MADE, "adversarial") == choices.INPUTS
     assert inputs.DEFAULT == choices.DEFAULT_INPUTS
     assert NAMES == choices.AXES

@@ -19,7 +19,7 @@ from simam_deploy.rewrite.fuse import fuse_file
 from simam_deploy.runtimes import installed
 from simam_deploy.runtimes.session import Array
 
-RUNTIMES = [name for name in installed() if name != "eager"]
+RUNTIMES = [name for name in installed() if name not in ("eager", "trt")]
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes and links as POSIX has them")
 WORDS = {
     "above": "from ../secret, outside its own folder",
