@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -11,7 +12,9 @@ from typing import Any
 
 import onnx_ir as ir
 
+from simam_deploy.api.engine import verify_engine
 from simam_deploy.api.given import Inputs, OnePath, cases_of, paths_of, refuse_nothing, runtimes_of
+from simam_deploy.api.true_sessions import TrueSessions
 from simam_deploy.compare import sizes as compared_at
 from simam_deploy.compare import verify as parity
 from simam_deploy.compare.inputs import DEFAULT, Case, specs
@@ -21,6 +24,7 @@ from simam_deploy.compare.pictures import Statistics
 from simam_deploy.compare.runnable import NOT_SHOWN, precision_of, runtimes_for
 from simam_deploy.compare.verify import Report
 from simam_deploy.compare.workload import refuse_many_parts, refuse_without_end
+from simam_deploy.engines.inspection import is_engine
 from simam_deploy.errors import InputError
 from simam_deploy.graph import onnx_file
 from simam_deploy.graph.round_low import to_float32
@@ -28,12 +32,10 @@ from simam_deploy.graph.shapes.types import StaticShape
 from simam_deploy.match.find import find
 from simam_deploy.precision.layer_errors import LayersOf, layers_or_why
 from simam_deploy.precision.low_types import LOW_TYPES
-from simam_deploy.precision.reference import low_reference
 from simam_deploy.report.pages import parity_page
 from simam_deploy.report.writing import page_at
 from simam_deploy.rewrite.restore_lambda import near_rounding, rounded_lambda
-from simam_deploy.runtimes import ROUNDING, open_session
-from simam_deploy.runtimes.session import Session
+from simam_deploy.runtimes import ROUNDING
 from simam_deploy.text import Say, on_one_line
 
 
@@ -55,6 +57,7 @@ def verify(
     min_snr: float | None = None,
     atol: float | None = None,
     max_drop: float | None = None,
+    cuda_graph: bool = False,
     report: OnePath | None = None,
     on_progress: Say | None = None,
 ) -> Report:
@@ -73,6 +76,8 @@ def verify(
     gates : also judge the gate of each SimAM block against the formula, on the x that it got; 16-bit files always do.
     threads, provider, kernel : as in `open_session`.
     limits : refuse a file of more nodes than networks have, and try one that may take much in a process with limits.
+    An engine is given alone, with its ONNX file as `against`, and run on the GPU: see `verify_engine`.
+    cuda_graph : for an engine, as in `open_session`.
     min_snr, atol, max_drop : your own limits for every row, in dB, absolute, and in percent of the labels.
     report : where to write a page with the tables, and for each file the error of each layer, and histogram and gate
     maps of each block, against the first file in float32.
@@ -83,6 +88,22 @@ def verify(
     say = on_progress or (lambda _: None)
     own = OwnLimits(min_snr, atol, max_drop)
     paths = paths_of(files)
+    inputs = [inputs] if isinstance(inputs, str) else inputs
+    if any(map(is_engine, paths)) or cuda_graph:
+        models_only = {"weights": weights, "runtimes": runtimes, "forms": forms, "gates": gates, "threads": threads}
+        models_only |= {"provider": provider, "kernel": kernel, "report": report}
+        return verify_engine(
+            _engine_alone(paths, against, models_only),
+            against,
+            inputs=inputs,
+            shape=shape,
+            mean=mean,
+            std=std,
+            limits=limits,
+            own=own,
+            cuda_graph=cuda_graph,
+            on_progress=on_progress,
+        )
     if weights is not None and not isinstance(against, str):
         raise InputError("--weights are for a PyTorch model; name it with --against package.module:callable")
     names = runtimes_of(runtimes, provider)
@@ -95,11 +116,7 @@ def verify(
     if against is None:
         _refuse_as_truth(paths, kinds)
     run_on = {file: names if runtimes else runtimes_for(kind, names, provider) for file, kind in kinds.items()}
-    inputs = [inputs] if isinstance(inputs, str) else inputs
-    named = [] if isinstance(inputs, Mapping) else [Path(name) for name in inputs]
-    held = [each for file, model in models.items() for each in onnx_file.weight_files(model, file)]
-    read = [*paths, *held, *(name for name in named if name.is_file())]
-    with page_at(report, read) as page, tempfile.TemporaryDirectory() as folder:
+    with page_at(report, _read_files(models, inputs)) as page, tempfile.TemporaryDirectory() as folder:
         chosen = gather(
             paths,
             list(forms),
@@ -133,7 +150,7 @@ def verify(
             say(f"look at the work of {file}")
             for case in [*given[:1], *others]:
                 refuse_without_end(file, case.feeds[0], tried)
-        truth = _Truth(paths[0], models[paths[0]], _module(against, weights, notes), given, Path(folder))
+        truth = TrueSessions(paths[0], models[paths[0]], _module(against, weights, notes), given, Path(folder))
         found = parity.verify(
             chosen.open,
             given,
@@ -161,6 +178,28 @@ def verify(
 
         page(drawn, say)
     return found
+
+
+def _engine_alone(paths: Sequence[Path], against: Any, options: Mapping[str, Any]) -> Path:
+    """The engine. options : those for ONNX files. Raises InputError for one of them, other files, or no engine."""
+    engine = next(filter(is_engine, paths), None)
+    if engine is None:
+        raise InputError("cuda_graph is for engines, and none is given")
+    if len(paths) > 1 or not isinstance(against, str | os.PathLike):
+        raise InputError(
+            f"{engine} is an engine, and is compared alone with the ONNX file that it was built from: "
+            f"simam-deploy verify {engine} --against model.onnx"
+        )
+    if given := [f"--{name}" for name, value in options.items() if value]:
+        raise InputError(f"{', '.join(given)} is for ONNX files, and {engine} is an engine; leave it out")
+    return engine
+
+
+def _read_files(models: Mapping[Path, ir.Model], inputs: Inputs) -> list[Path]:
+    """All files that a comparison reads."""
+    held = [each for file, model in models.items() for each in onnx_file.weight_files(model, file)]
+    named = [] if isinstance(inputs, Mapping) else [Path(name) for name in inputs]
+    return [*models, *held, *(name for name in named if name.is_file())]
 
 
 def _refuse_as_truth(paths: Sequence[Path], kinds: Mapping[Path, Precision]) -> None:
@@ -219,34 +258,6 @@ def _about_lambdas(found: Report, first: ir.Model | None, chosen: Candidates, lo
                     for row in found.gates
                 ]
     return list(filter(None, notes))
-
-
-class _Truth:
-    """The sessions that results are compared with: of a PyTorch module, or of the first file in wide floats."""
-
-    def __init__(self, file: Path, model: ir.Model, module: Any, cases: Sequence[Case], folder: Path) -> None:
-        """cases : inputs of the comparison, which show the values that a low type cannot hold."""
-        self._file, self._module, self._folder = file, module, folder
-        self._model, self._cases = model, cases
-        if onnx_file.half_types(model) and module is None:
-            self._model, self._file = to_float32(model), folder / "truth.onnx"
-            onnx_file.save(self._model, self._file)
-
-    def open(self, dtype: str | None) -> Session:
-        """dtype : float64, or None for float32."""
-        if self._module is None:
-            return open_session(self._file, "onnx_reference", dtype=dtype)
-        return open_session(self._module, "eager", dtype=dtype)
-
-    def low(self, low: str) -> Session:
-        """The low reference."""
-        made = self._folder / f"reference.{low}.onnx"
-        if not made.exists():
-            with onnx_file.blaming(self._file):
-                names = [str(v.name) for v in self._model.graph.inputs if not v.is_initializer()]
-                feeds = [dict(zip(names, feed, strict=True)) for case in self._cases for feed in case.feeds]
-                onnx_file.save(low_reference(self._model, LOW_TYPES[low], feeds), made)
-        return open_session(made, "onnx_half")
 
 
 def _module(against: Any, weights: OnePath | None, notes: list[str]) -> Any:

@@ -14,7 +14,7 @@ from simam_deploy.compare.matrix import Candidates
 from simam_deploy.compare.pictures import Statistics
 from simam_deploy.errors import InputError
 from simam_deploy.graph.shapes.types import StaticShape
-from simam_deploy.runtimes import OPTIONS, for_files
+from simam_deploy.runtimes import ENGINES, OPTIONS, for_files
 
 OnePath = str | os.PathLike[str]
 Inputs = Sequence[str] | Mapping[str, Any]
@@ -31,6 +31,10 @@ def paths_of(files: Sequence[OnePath | Sequence[OnePath]]) -> list[Path]:
 def runtimes_of(asked: Sequence[str] | None, provider: str | None) -> list[str]:
     """The runtimes that are named, or all that are installed. Raises InputError if a provider has none to go to."""
     names = for_files() if asked is None else list(asked)
+    if set(names) & set(ENGINES):
+        from simam_deploy.runtimes.trt_engine import BUILD_FIRST
+
+        raise InputError(BUILD_FIRST.format(name="model.onnx", stem="model"))
     if not names:
         raise InputError("--runtimes names none; leave it out for all that are installed")
     if provider is not None and not set(names) & set(OPTIONS["provider"]):

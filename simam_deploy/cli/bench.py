@@ -8,6 +8,7 @@ import typer
 
 from simam_deploy.cli import render
 from simam_deploy.cli.options import (
+    CudaGraphOption,
     FilesArgument,
     FormsOption,
     InputsOption,
@@ -37,11 +38,12 @@ def bench(
     provider: ProviderOption = None,
     kernel: KernelOption = None,
     limits: LimitsOption = True,
+    cuda_graph: CudaGraphOption = False,
     seconds: Annotated[float, typer.Option(help="Time for all sessions together.")] = 10.0,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Time files, forms and runtimes against each other, call by call in turn, and against a plain copy."""
+    """Time files, engines, forms and runtimes against each other, call by call in turn, and against a plain copy."""
     from simam_deploy import api
 
     with render.progress(quiet) as say:
@@ -55,6 +57,7 @@ def bench(
             provider=provider,
             kernel=kernel,
             limits=limits,
+            cuda_graph=cuda_graph,
             seconds=seconds,
             on_progress=say,
         )

@@ -61,7 +61,10 @@ InspectedArgument = Annotated[
 FilesArgument = Annotated[
     list[Path],
     typer.Argument(
-        help="ONNX files.", show_default=False, callback=_all_there, autocompletion=choices.file_of(".onnx")
+        help="ONNX files, or for verify and bench an engine.",
+        show_default=False,
+        callback=_all_there,
+        autocompletion=choices.file_of(".onnx", ".engine"),
     ),
 ]
 OutputOption = Annotated[
@@ -150,6 +153,7 @@ KernelOption = Annotated[
         autocompletion=choices.one_of(choices.KERNEL),
     ),
 ]
+CudaGraphOption = Annotated[bool, typer.Option("--cuda-graph", help="For an engine: replay runs as CUDA graphs.")]
 LimitsOption = Annotated[
     bool,
     typer.Option(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +11,7 @@ from simam_deploy.cli import render
 from simam_deploy.cli.choices import file_of
 from simam_deploy.cli.options import (
     DEFAULT_INPUTS,
+    CudaGraphOption,
     FilesArgument,
     FormsOption,
     InputsOption,
@@ -34,7 +34,10 @@ from simam_deploy.cli.options import (
     parts,
     sizes,
 )
-from simam_deploy.errors import InputError, RuntimeUnavailable
+from simam_deploy.errors import RuntimeUnavailable
+
+if TYPE_CHECKING:
+    from simam_deploy.engines.inspection import EngineInspection
 
 EXAMPLE = "verify yolo.onnx yolo.simam.onnx"
 
@@ -63,63 +66,66 @@ def verify(
     min_snr: MinSnrOption = None,
     atol: Annotated[float | None, typer.Option(help="Largest absolute error of an output.")] = None,
     max_drop: MaxDropOption = None,
+    cuda_graph: CudaGraphOption = False,
     report: ReportOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Run the same inputs through runtimes and forms; exit status 1 when a row fails."""
+    from simam_deploy import api
     from simam_deploy.engines.inspection import is_engine
 
-    if engines := [file for file in files if is_engine(file)]:
-        _verify_engine(engines[0], files, against, as_json, quiet)
-        return
-    from simam_deploy import api
-
-    with render.progress(quiet) as say:
-        found = api.verify(
-            files,
-            against=against,
-            weights=weights,
-            runtimes=named_runtimes(runtimes),
-            forms=parts(forms),
-            inputs=parts(inputs),
-            shape=sizes(shape),
-            mean=numbers(mean, "mean"),
-            std=numbers(std, "std"),
-            gates=gates,
-            threads=threads,
-            provider=provider,
-            kernel=kernel,
-            limits=limits,
-            min_snr=min_snr,
-            atol=atol,
-            max_drop=max_drop,
-            report=report,
-            on_progress=say,
-        )
-    render.json(found.as_dict()) if as_json else render.parity(found)
+    seen = _seen(files[0], against, as_json, quiet) if len(files) == 1 and against and is_engine(files[0]) else None
+    try:
+        with render.progress(quiet) as say:
+            found = api.verify(
+                files,
+                against=against,
+                weights=weights,
+                runtimes=named_runtimes(runtimes),
+                forms=parts(forms),
+                inputs=parts(inputs),
+                shape=sizes(shape),
+                mean=numbers(mean, "mean"),
+                std=numbers(std, "std"),
+                gates=gates,
+                threads=threads,
+                provider=provider,
+                kernel=kernel,
+                limits=limits,
+                min_snr=min_snr,
+                atol=atol,
+                max_drop=max_drop,
+                cuda_graph=cuda_graph,
+                report=report,
+                on_progress=say,
+            )
+    except RuntimeUnavailable as error:
+        if seen is None:
+            raise
+        if as_json:
+            render.json(seen.as_dict())
+        raise RuntimeUnavailable(
+            f"{seen.file} and {against} agree as files, and their outputs were not compared: {error}\n"
+            f"for the files alone: simam-deploy inspect {seen.file} --against {against}"
+        ) from error
+    if as_json:
+        render.json(found.as_dict() if seen is None else {"engine": seen.as_dict(), **found.as_dict()})
+    else:
+        render.parity(found)
     if not found.passed:
         raise typer.Exit(1)
 
 
-def _verify_engine(engine: Path, files: Sequence[Path], against: str | None, as_json: bool, quiet: bool) -> None:
-    """Compare all of an engine that needs no GPU. Without a run of it, this never passes."""
+def _seen(engine: Path, against: str, as_json: bool, quiet: bool) -> EngineInspection:
+    """Compare all of an engine that needs no GPU, and print it; exit status 1 where it disagrees with its file."""
     from simam_deploy.engines.inspection import inspect
 
-    if against is None or len(files) > 1:
-        raise InputError(
-            f"{engine} is an engine, and is compared alone with the ONNX file that it was built from: "
-            f"simam-deploy verify {engine} --against model.onnx"
-        )
     with render.progress(quiet) as say:
         seen = inspect(engine, against=against, on_progress=say)
-    render.json(seen.as_dict()) if as_json else render.engine(seen)
+    if not as_json:
+        render.engine(seen)
     if seen.disagreements:
-        if not as_json:
-            render.verdict(seen.verdict)
+        render.json(seen.as_dict()) if as_json else render.verdict(seen.verdict)
         raise typer.Exit(1)
-    raise RuntimeUnavailable(
-        f"{engine} and {seen.against} agree as files, and their outputs were not compared: an engine runs on a GPU "
-        "that it was built for, with its version of TensorRT, and simam-deploy does not run engines yet\n"
-        f"for the files alone: simam-deploy inspect {engine} --against {against}"
-    )
+    return seen

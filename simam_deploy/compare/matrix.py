@@ -23,11 +23,12 @@ from simam_deploy.match.int8_nodes import opened
 from simam_deploy.rewrite.forms import FORMS
 from simam_deploy.rewrite.fuse import fuse
 from simam_deploy.rewrite.fused import Fused
-from simam_deploy.runtimes import OPTIONS, ROUNDING, RUNTIMES, open_session
+from simam_deploy.runtimes import ENGINES, OPTIONS, ROUNDING, RUNTIMES, open_session
 from simam_deploy.runtimes.session import Session
 from simam_deploy.text import on_one_line
 
 T = TypeVar("T")
+NOT_FOR_FILES = ("eager", *ENGINES)
 NO_KERNEL = "form custom_op has no body; besides onnx_reference only ort runs it, with the kernel library"
 
 
@@ -66,9 +67,9 @@ def gather(
     """
     run_on = dict(runtimes) if isinstance(runtimes, Mapping) else dict.fromkeys(files, runtimes)
     asked_for = [name for names in run_on.values() for name in names]
-    unknown = [name for name in dict.fromkeys(asked_for) if name not in RUNTIMES or name == "eager"]
+    unknown = [name for name in dict.fromkeys(asked_for) if name not in RUNTIMES or name in NOT_FOR_FILES]
     if unknown:
-        known = ", ".join(name for name in RUNTIMES if name != "eager")
+        known = ", ".join(name for name in RUNTIMES if name not in NOT_FOR_FILES)
         raise InputError(f"no such runtime for ONNX files: {', '.join(unknown)}; there are {known}")
     result = Candidates()
     forms = _once(forms, forms, result)

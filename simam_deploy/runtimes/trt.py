@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -54,11 +54,12 @@ class TrtSession(Session):
             graph = cuda_graph and not itself
             self._free.put(EngineContext(trt, context, loaded.gpu.stream(), self.inputs, self.outputs, graph=graph))
 
-    @property
-    def best_shapes(self) -> list[tuple[int, ...]]:
-        """For each input the size that the first profile is best at."""
-        fixed = (self.profiles[0].get(spec.name, ((), spec.shape, ()))[1] for spec in self.inputs)
-        return [tuple(int(size) for size in shape or ()) for shape in fixed]  # type: ignore[arg-type]
+    def shapes(self, which: Literal["least", "best", "most"]) -> list[tuple[int, ...]]:
+        """For each input its size in the first profile."""
+        at = ("least", "best", "most").index(which)
+        ranges = self.profiles[0]
+        found = (ranges[spec.name][at] if spec.name in ranges else spec.shape or () for spec in self.inputs)
+        return [tuple(int(size) for size in shape if size is not None) for shape in found]
 
     def kernel_use(self, feeds: Mapping[str, Array]) -> KernelUse:
         """The blocks that were built as our plugin, by the manifest."""
