@@ -16,12 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.gpu import module, reference
+from benchmarks.gpu import engine, module, reference
 from benchmarks.gpu.api import INVALID, TYPES, Machine
 from benchmarks.gpu.clock import Clock
 from benchmarks.gpu.problem import LAYOUTS, OPS, PLAIN, Run, Values, Way, values
 from benchmarks.gpu.timing import capture
-from benchmarks.gpu.verdict import Check, Sizes, Verdict, compare, judge, judge_tactics, name_of, normal
+from benchmarks.gpu.verdict import Check, Sizes, Skipped, Verdict, compare, judge, judge_tactics, name_of, normal
 from simam_deploy.native.cuda_library import TACTICS
 
 STREAMS = (8, 64)
@@ -35,7 +35,7 @@ def run_all(machine: Machine, sizes: Sizes, clock: Clock, names: Sequence[str]) 
     for name in names:
         check = all_checks()[name]
         clock.say(f"check: {name}")
-        worst, cases, wrong, late = 0.0, 0, [], False
+        worst, cases, wrong, late, skipped = 0.0, 0, [], False, "needs a GPU"
         try:
             for verdict in check(machine, sizes):
                 cases += 1
@@ -47,18 +47,14 @@ def run_all(machine: Machine, sizes: Sizes, clock: Clock, names: Sequence[str]) 
                 clock.still(f"check: {name}: {cases} cases, {verdict.name}")
                 if late := clock.left() < 0:
                     break
+        except Skipped as reason:
+            skipped = str(reason)
         except Exception as error:  # the device's: nothing after it can be trusted; or ours: the others are run
             traceback.print_exc()
             wrong.append(f"after {cases} cases: {type(error).__name__}: {error}")
         if not cases and not wrong:
-            yield {
-                "table": "check",
-                "check": name,
-                "cases": 0,
-                "worst": 0.0,
-                "ok": True,
-                "note": "needs a GPU",
-            }
+            row = {"table": "check", "check": name, "cases": 0, "worst": 0.0, "ok": True}
+            yield {**row, "note": skipped}
             continue
         notes = [f"{len(wrong)} wrong, the first: {each}" for each in wrong[:1]] + ["cut: no time left"] * late
         row = {"table": "check", "check": name, "cases": cases, "worst": worst, "ok": not notes}
@@ -87,6 +83,7 @@ def all_checks() -> dict[str, Check]:
         "the gate at every number": _gate,
         "refused, and empty": _refused,
         "SimAM in PyTorch": module.check,
+        "engines of TensorRT": engine.check,
     }
 
 

@@ -69,6 +69,10 @@ class Verdict:
         return self.share <= 1 and not self.why
 
 
+class Skipped(Exception):
+    """A check cannot run here; the text says why."""
+
+
 Check = Callable[[Machine, Sizes], Iterator[Verdict]]
 
 

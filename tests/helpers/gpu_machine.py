@@ -18,7 +18,7 @@ from simam_deploy.errors import BuildError
 from simam_deploy.native.cuda_library import Params
 
 TINY = Sizes(((1, 2), (7, 9), (12, 24)), (OPS[5],), ((7, 7), (12, 24)), (2, 33, 520), small=True)
-GPU_ONLY = {"captured in a graph", "eight streams", "SimAM in PyTorch"}
+GPU_ONLY = {"captured in a graph", "eight streams", "SimAM in PyTorch", "engines of TensorRT"}
 
 
 def emulated_machine() -> Machine:

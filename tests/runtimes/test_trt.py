@@ -61,6 +61,7 @@ def test_runs_have_the_results_of_their_own_inputs(engine: Path, trt: Any, gpu: 
             check(session, frozen)
         check(session, np.asfortranarray(X[2]))
         assert session.kernel_use({}) == KernelUse(0, 1, "plugin")
+        assert len(gpu.memory) == 2, "outgrown buffers are released"
     assert gpu.memory == {}
     with pytest.raises(RuntimeUnavailable, match="session is closed"):
         session.run({"x": X[0]})
@@ -143,6 +144,7 @@ def test_sizes_that_depend_on_the_data(make: Make, gpu: PlayedGpu) -> None:
             np.testing.assert_array_equal(got["where"], [np.flatnonzero(kept)])
             np.testing.assert_array_equal(got["y"], -given["x"])
         assert session.run({"x": given["x"], "kept": ~given["kept"]})["where"].shape == (1, 0)
+        assert len(gpu.memory) == 4
     assert gpu.memory == {}
     with (
         open_session(path, "trt", cuda_graph=True) as session,
@@ -202,17 +204,24 @@ def test_a_capture_that_fails(make: Make, plain: Any) -> None:
             session.run({"x": X[0]})
 
 
-def test_blocks_by_the_plugin(make: Make, plain: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("flavor", "version"), [VERSIONS[1], VERSIONS[-1]])
+def test_blocks_by_the_plugin(
+    flavor: Any, version: str, make: Make, gpu: PlayedGpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The parser of TensorRT-RTX needs a link to its library; to run an engine takes none."""
+    trt = module(gpu, flavor, version)
+    monkeypatch.setitem(sys.modules, flavor, trt)
     library = tmp_path / "libsimam_tensorrt.so"
     library.write_bytes(b"\x7fELF" + bytes(100))
-    path = make(plugin={"file": library.name, "sha256": "0"}, blocks=[{"node": "a", "built": "plugin"}])
+    told = {"plugin": {"file": library.name, "sha256": "0"}, "blocks": [{"node": "a", "built": "plugin"}]}
+    path = make(flavor=flavor, version=version, **told)
     monkeypatch.setenv("SIMAM_TENSORRT_PLUGIN", str(library))
     for _ in range(2):
         with open_session(path, "trt") as session:
             check(session, X[0])
             assert str(session.kernel_use({})) == "kernel (plugin)"
             assert session.notes == [f"{library} is another build of the plugin than the one e.engine was built with"]
-    assert plain.seen.registered == [str(library)]
+    assert trt.seen.registered == [str(library)]
     monkeypatch.delenv("SIMAM_TENSORRT_PLUGIN")
     monkeypatch.setattr("simam_deploy.native.Compiled.find", lambda self: None)
     with pytest.raises(RuntimeUnavailable, match=r"e.engine has SimAM as our plugin, and its library is not here"):
