@@ -30,6 +30,7 @@ PACKAGES = {
     "openvino": ("openvino", ("openvino",)),
     "tensorrt_rtx": ("tensorrt-rtx", ("tensorrt-rtx-cu13", "tensorrt-rtx")),
     "tensorrt": ("tensorrt", ("tensorrt",)),
+    "trt": ("tensorrt", ("tensorrt", "tensorrt-rtx-cu13", "tensorrt-rtx")),
 }
 """Runtime -> extra of this package that installs it, and its names on PyPI."""
 
@@ -90,6 +91,7 @@ def examine(on_progress: Callable[[str], None] | None = None) -> list[DoctorRow]
         "ort": lambda file: _try_session(file, "ort", kernel="off"),
         "openvino": lambda file: _try_session(file, "openvino"),
         "tensorrt_rtx": _try_tensorrt_rtx,
+        "trt": _try_trt,
     }
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "block.onnx")
@@ -102,7 +104,7 @@ def examine(on_progress: Callable[[str], None] | None = None) -> list[DoctorRow]
         rows.append(_cuda_kernels())
         rows.append(_attempt("ort, CUDA", lambda f: _try_session(f, "ort", "CUDAExecutionProvider"), file, "ort-gpu"))
     version = _version(PACKAGES["tensorrt"][1])
-    detail = "installed; the engine builder of this version uses TensorRT-RTX" if version else _mend("tensorrt")
+    detail = "installed; build --flavor tensorrt uses it" if version else _mend("tensorrt")
     rows.append(DoctorRow("tensorrt", version or "-", bool(version), detail))
     return rows
 
@@ -212,6 +214,18 @@ def _try_tensorrt_rtx(file: Path) -> str:
     shapes = {"x": ((1, 2, 4, 4), (1, 2, 8, 8), (2, 2, 8, 8))}
     report = builder.build_engine(file, file.with_suffix(".engine"), targets=["sm86"], shapes=shapes)
     return f"builds engines without a GPU; a block for sm86 took {report.build_s:.1f} s"
+
+
+def _try_trt(file: Path) -> str:
+    """Build and run an engine, where a GPU is."""
+    from simam_deploy.engines import builder, flavors
+    from simam_deploy.runtimes.trt_cuda import open_gpu
+
+    gpu = open_gpu()
+    targets = [] if flavors.TENSORRT.installed else [gpu.name]
+    engine, shapes = file.with_suffix(".trt"), {"x": ((1, 2, 4, 4), (2, 2, 5, 7), (2, 2, 8, 8))}
+    builder.build_engine(file, engine, targets=targets, shapes=shapes, tf32=False)
+    return _try_session(engine, "trt")
 
 
 def _example() -> Float32:

@@ -5,14 +5,20 @@ import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from helpers.command_line import Run
+from helpers.played_gpu import PlayedGpu, cuda_python
+from helpers.played_trt import module, write_engine
 
 from simam_deploy import formula, native
 from simam_deploy.cli import doctor
+from simam_deploy.engines import builder, flavors
+from simam_deploy.graph import onnx_file
 from simam_deploy.native import cuda_library
+from simam_deploy.rewrite.forms import alone
 from simam_deploy.runtimes import ROUNDING, RUNTIMES, for_files
 
 PIP = {
@@ -190,3 +196,24 @@ def test_the_doctor_imports_them_only_then() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("flavor", ["tensorrt", "tensorrt_rtx"])
+def test_an_engine_is_built_and_run_where_a_gpu_is(
+    flavor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a played one."""
+    gpu = PlayedGpu()
+    versions = {"tensorrt": "10.3.0", "tensorrt_rtx": "1.7.1.116"}
+    monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", cuda_python(gpu))
+    monkeypatch.setitem(sys.modules, flavor, module(gpu, flavor, versions[flavor]))
+    monkeypatch.setattr(flavors, "find_spec", lambda name: name == flavor or None)
+
+    def build(file: Path, engine: Path, *, targets: list[str], shapes: Any, tf32: bool) -> None:
+        assert targets == ([] if flavor == "tensorrt" else ["sm86"])
+        write_engine(engine, file, flavor, versions[flavor], [shapes])
+
+    monkeypatch.setattr(builder, "build_engine", build)
+    onnx_file.save(alone("function", ("n", 2, "h", "w")), tmp_path / "block.onnx")
+    said = doctor._try_trt(tmp_path / "block.onnx")
+    assert said.startswith(f"trt[{flavor} {versions[flavor]}, sm86] at 0.")

@@ -13,6 +13,7 @@ NOT_RUN = {
     "docs/howto/gpu.md": {"needs CUDA's compiler": 1, "needs a GPU": 1},
     "docs/howto/tensorrt.md": {"needs CUDA's compiler": 1, "needs TensorRT": 3},
     "docs/howto/tensorrt_ahead_of_time.md": {"needs TensorRT": 3},
+    "docs/howto/tensorrt_rtx.md": {"needs a GPU": 2},
     "docs/howto/wheels.md": {"takes minutes": 1},
     "docs/howto/yolo.md": {"needs Ultralytics": 5},
     "docs/quickstart.md": {"installs": 1},
