@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,7 @@ from helpers.played_gpu import PlayedGpu
 from helpers.played_trt import module
 from helpers.small_onnx import CALL, save
 
-from simam_deploy import open_session
+from simam_deploy import build_engine, open_session
 from simam_deploy.errors import InputError, RuntimeUnavailable
 
 Make = Callable[..., Path]
@@ -87,3 +88,15 @@ def test_an_onnx_file_is_not_run(tmp_path: Path) -> None:
         open_session(3, "trt")
     with pytest.raises(InputError, match="contexts must be 1 to 64, or 0 for one; got 65"):
         open_session(path, "trt", contexts=65)
+
+
+@pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="tensorrt_rtx is not installed")
+@pytest.mark.parametrize("gpu", ["cuda-python"], indirect=True)
+def test_the_true_tensorrt_rtx_loads_as_far_as_it_goes(gpu: PlayedGpu, tmp_path: Path) -> None:
+    """Its own Runtime and logger, on a GPU that is not there."""
+    path = save(tmp_path, "g (float[1,3,8,8] x) => (float[1,3,8,8] y) { y = Sigmoid(x) }")
+    build_engine(path, tmp_path / "true.engine", targets=["sm86"])
+    with pytest.raises(
+        RuntimeUnavailable, match=r"(?s)TensorRT-RTX .* cannot load .*true\.engine .*\n  ERROR: .*[Cc]uda"
+    ):
+        open_session(tmp_path / "true.engine", "trt")
