@@ -27,8 +27,8 @@ PATIENCE_S = 2.0
 """Time that an interrupted builder has to cancel, before it is killed."""
 TUNABLES = "GLIBC_TUNABLES"
 STEADY_HEAP = ":".join(f"glibc.malloc.{setting}" for setting in ("arena_max=1", "tcache_count=0", "mxfast=0"))
-"""One heap without caches of freed memory, on glibc. TensorRT-RTX 1.7 keeps some outputs in the order of their addresses.
-Without this, the length of a path or a variable and the number of cores change the bytes of an engine."""
+"""One heap without caches of freed memory, on glibc. TensorRT-RTX 1.7 keeps some outputs in the order of their
+addresses. Without this, the length of a path or a variable and the number of cores change the bytes of an engine."""
 
 
 def run_worker(
