@@ -15,6 +15,7 @@ import onnx_ir as ir
 from simam_deploy import native
 from simam_deploy.block import Found
 from simam_deploy.compare.gates import Tap
+from simam_deploy.engines.plugin_host import PLUGIN
 from simam_deploy.errors import FormError, InputError, SimAMDeployError
 from simam_deploy.formula import BLOCKED_DOMAIN, OP_DOMAIN, OPS
 from simam_deploy.graph import onnx_file
@@ -29,7 +30,10 @@ from simam_deploy.text import on_one_line
 
 T = TypeVar("T")
 NOT_FOR_FILES = ("eager", *ENGINES)
-NO_KERNEL = "form custom_op has no body; besides onnx_reference only ort runs it, with the kernel library"
+NO_KERNEL = (
+    "form custom_op has no body; besides onnx_reference only ort runs it, with the kernel library, "
+    "and trt_network, with the TensorRT plugin"
+)
 
 
 @dataclass
@@ -133,6 +137,8 @@ def _open(path: Path, runtime: str, label: str, options: Mapping[str, Any]) -> S
 
 
 def _has_kernel(runtime: str, kernel: str | None) -> bool:
+    if runtime == "trt_network":
+        return PLUGIN.find() is not None
     return runtime == "onnx_reference" or (runtime == "ort" and kernel != "off" and native.library() is not None)
 
 

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib import import_module
@@ -41,8 +41,10 @@ class Limits:
     memory: int
 
 
-def call(function: str, *arguments: object, limits: Limits) -> Any:
+def call(function: str, *arguments: object, limits: Limits, variables: Mapping[str, str] | None = None) -> Any:
     """Call `package.module:function` with arguments that JSON supports.
+
+    variables : of the environment of the process, in addition.
 
     Raises LimitError if the process exceeds a limit or dies, and for an exception of the function, with its first
     line.
@@ -58,7 +60,7 @@ def call(function: str, *arguments: object, limits: Limits) -> Any:
                 stdout=said,
                 stderr=said,
                 cwd=folder,
-                env={**environment(), "TMPDIR": folder, "TEMP": folder, "TMP": folder},
+                env={**environment(), **(variables or {}), "TMPDIR": folder, "TEMP": folder, "TMP": folder},
             ) as process,
         ):
             try:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from simam_deploy.formula import Array
+from simam_deploy.formula import OPS, Array, apply_epilogue, as_maps, reference
 
 Settings = Mapping[str, Any]
 
@@ -22,6 +22,7 @@ class Kind:
     """compute : the function.  settings : attributes of TensorRT's layer that it reads.
 
     only : setting -> the values that it can compute; of the others all.
+    The settings of a plugin are read by trt_parse.py.
     """
 
     compute: Callable[..., Array]
@@ -159,6 +160,13 @@ def _slice(given: Settings, x: Array) -> Array:
     return x
 
 
+def _softmax(given: Settings, x: Array) -> Array:
+    axes = _axes(given["axes"])
+    y = np.exp(x - x.max(axes, keepdims=True))
+    shares: Array = y / y.sum(axes, keepdims=True)
+    return shares
+
+
 def _resize(given: Settings, x: Array) -> Array:
     """The value at floor(index / scale)."""
     for axis, scale in enumerate(given["scales"]):
@@ -185,6 +193,16 @@ def _dequantize(given: Settings, x: Array, scale: Array, zero: Array) -> Array:
     return y
 
 
+def _plugin(given: Settings, x: Array, *others: Array) -> Array:
+    """Our operators, in float64 whatever the type of x. others : scale, bias, residual."""
+    op = OPS[given["plugin"]]
+    y = reference(as_maps(x), given["e_lambda"])
+    if op.affine:
+        scale, bias, *residual = others
+        y = apply_epilogue(y, scale, bias, *map(as_maps, residual), activation=op.activation)
+    return y.reshape(x.shape)
+
+
 _IN_WINDOWS = ("pre_padding", "post_padding", "stride_nd", "padding_mode")
 _EXPLICIT = {"padding_mode": ("EXPLICIT_ROUND_DOWN",)}
 KINDS = {
@@ -207,6 +225,7 @@ KINDS = {
     "IDENTITY": Kind(lambda _, x: x),
     "MATRIX_MULTIPLY": Kind(_matrix_multiply, ("op0", "op1"), dict.fromkeys(("op0", "op1"), ("NONE", "TRANSPOSE"))),
     "NORMALIZATION": Kind(_normalization, ("axes", "epsilon", "num_groups"), {"num_groups": (1,)}),
+    "PLUGIN_V3": Kind(_plugin, ("plugin", "e_lambda", "x_scale"), {"plugin": OPS, "x_scale": (None,)}),
     "POOLING": Kind(_pooling, ("type", "window_size_nd", *_IN_WINDOWS), {"type": ("MAX",), **_EXPLICIT}),
     "QUANTIZE": Kind(_quantize, ("axis", "to_type"), {"to_type": ("INT8",)}),
     "REDUCE": Kind(_reduce, ("op", "axes", "keep_dims"), {"op": REDUCTIONS}),
@@ -233,6 +252,8 @@ KINDS = {
         ("start", "shape", "stride", "axes", "num_inputs", "mode"),
         {"axes": (None,), "num_inputs": (1,), "mode": ("STRICT_BOUNDS",)},
     ),
+    "SOFTMAX": Kind(_softmax, ("axes",)),
+    "SQUEEZE": Kind(lambda _, x, axes: np.squeeze(x, tuple(axes.tolist()))),
     "UNSQUEEZE": Kind(lambda _, x, axes: np.expand_dims(x, tuple(axes.tolist()))),
 }
-"""Layers of the networks in export_models, in every form and precision, and before `fuse`."""
+"""Layers of the networks in export_models, in every form and precision, and before `fuse`; and two of YOLOs."""

@@ -3,6 +3,10 @@
 Shows what the parser decides: epsilons, axes, types, casts, folded constants, weights of a BatchNormalization, how
 functions expand. It cannot see what the builder does later: fusions, kernels and their order of sums, formats, and
 whether an engine is built at all.
+
+Our nodes without a fallback definition, of form custom_op, go to our plugin library, as in a build. Each becomes one
+PLUGIN_V3, computed by the formula in float64 with λ as the parsed plugin tells it, and rounded to the type of the
+layer. So the table shows the fields and the types that the plugin got, and nothing of its kernels.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from simam_deploy.engines.plugin_host import AUTO, PLUGIN, chosen_plugin
 from simam_deploy.errors import InputError, RuntimeUnavailable
 from simam_deploy.formula import Array
 from simam_deploy.runtimes import onnx_model
@@ -48,12 +53,16 @@ class TrtNetworkSession(Session):
             raise InputError(f"runtime 'trt_network' computes as in the file or in float64; got dtype={dtype!r}")
         super().__init__(f"trt_network[{dtype}]" if dtype else "trt_network")
         path, model = onnx_model.read(artifact, "trt_network")
-        onnx_model.refuse_without_fallback(model, path, "trt_network")
+        library, note = chosen_plugin(AUTO, model)
+        if library is None:
+            onnx_model.refuse_without_fallback(model, path, "trt_network", PLUGIN.why_not())
+        else:
+            self.notes.append(note)
         self._float = np.dtype(dtype or "float32")
         self._wide = dtype == "float64"
         self.inputs = tuple(map(self._widened, onnx_model.input_specs(model, path)))
         self.outputs = tuple(map(self._widened, onnx_model.output_specs(model, path)))
-        parsed = parse(path)
+        parsed = parse(path, library)
         self._layers, self._names = parsed.layers, parsed.inputs
         if strange := [f"{layer}: {why}" for layer in self._layers if (why := _unknown(layer))]:
             raise RuntimeUnavailable(

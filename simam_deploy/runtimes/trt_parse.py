@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 
-from simam_deploy.errors import LimitError, RuntimeUnavailable
+from simam_deploy.engines.our_functions import settle
+from simam_deploy.engines.plugin_host import environment_for, register
+from simam_deploy.errors import LimitError, NativeError, RuntimeUnavailable
 from simam_deploy.formula import Array
 from simam_deploy.processes.limited import Limits, call
 from simam_deploy.runtimes.trt_layers import KINDS
@@ -59,15 +62,18 @@ class ParsedNetwork:
     layers: list[ParsedLayer]
 
 
-def parse(path: Path) -> ParsedNetwork:
+def parse(path: Path, plugin: Path | None = None) -> ParsedNetwork:
     """The network that TensorRT-RTX makes of an ONNX file.
 
+    plugin : our plugin library, to take all nodes of ours.
     Raises RuntimeUnavailable if tensorrt_rtx cannot be imported, if its parser refuses the file or ends the process.
     """
     with tempfile.TemporaryDirectory(prefix="simam-deploy-") as folder:
         weights = Path(folder, "weights.npz")
+        variables = None if plugin is None else environment_for(Path(folder))
+        given = [str(path.resolve()), str(weights), None if plugin is None else str(plugin)]
         try:
-            done = call(f"{__name__}:write", str(path.resolve()), str(weights), limits=LIMITS)
+            done = call(f"{__name__}:write", *given, limits=LIMITS, variables=variables)
         except LimitError as error:
             raise RuntimeUnavailable(
                 f"trt_network cannot run {path}: in the parser of TensorRT-RTX, {error}"
@@ -87,7 +93,7 @@ def parse(path: Path) -> ParsedNetwork:
     return ParsedNetwork(done["version"], done["inputs"], layers)
 
 
-def write(path: str, weights: str) -> dict[str, Any]:
+def write(path: str, weights: str, plugin: str | None) -> dict[str, Any]:
     """Parse `path`, write the weights to `weights`, and return the rest as JSON takes it. For `parse`."""
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # parsing needs none, and a driver would start
     try:
@@ -96,9 +102,14 @@ def write(path: str, weights: str) -> dict[str, Any]:
         return {"missing": str(error)}
     log = trt.Logger(trt.Logger.ERROR)
     builder = trt.Builder(log)
+    if plugin is not None:
+        try:
+            register(trt, Path(plugin), [])
+        except NativeError as error:
+            return {"refused": str(error)}
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, log)
-    if not parser.parse_from_file(path):
+    if not _read(parser, path, ours=plugin is not None):
         lines = [f"\n  {parser.get_error(i)}" for i in range(parser.num_errors)]
         return {"refused": f"TensorRT-RTX {trt.__version__} cannot parse it:{''.join(lines)}"}
     arrays: dict[str, Array] = {}
@@ -117,7 +128,10 @@ def write(path: str, weights: str) -> dict[str, Any]:
             "type": output.dtype.name,
             "settings": {},
         }
-        if kind in KINDS:
+        if kind == "PLUGIN_V3":
+            layer.__class__ = trt.IPluginV3Layer
+            found["settings"] = _of_plugin(layer.plugin, trt)
+        elif kind in KINDS:
             layer.__class__ = _classes(trt)[kind]
             for name in KINDS[kind].settings:
                 value = _plain(getattr(layer, name), trt)
@@ -129,6 +143,25 @@ def write(path: str, weights: str) -> dict[str, Any]:
     np.savez(weights, **arrays)  # type: ignore[arg-type]  # of its stubs
     given = [network.get_input(i).name for i in range(network.num_inputs)]
     return {"version": trt.__version__, "inputs": given, "layers": layers}
+
+
+def _read(parser: Any, path: str, *, ours: bool) -> bool:
+    """Parse a file, and with plugins its nodes as the build command does."""
+    if not ours:
+        return bool(parser.parse_from_file(path))
+    model = onnx.load(path, load_external_data=False)
+    settle(model, plugin=True)
+    return bool(parser.parse(model.SerializeToString(), path))
+
+
+def _of_plugin(plugin: Any, trt: Any) -> dict[str, Any]:
+    """Settings of a PLUGIN_V3: its name, and its fields, which ours tells as `e_lambda=0.1;x_scale=0.5`."""
+    core, build = (
+        plugin.get_capability_interface(getattr(trt.PluginCapabilityType, part)) for part in ("CORE", "BUILD")
+    )
+    told = dict(part.split("=", 1) for part in (build.metadata_string or "").split(";") if "=" in part)
+    fields = {name: float(told[name]) if name in told else None for name in ("e_lambda", "x_scale")}
+    return {"plugin": core.plugin_name, **fields}
 
 
 def _classes(trt: Any) -> dict[str, Any]:

@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 from helpers.graphs import parse as parsed_text
 from helpers.graphs import save
+from helpers.plugin import built_plugin
 
 import simam_deploy as sd
 from export_models import digits
 from simam_deploy.compare.outputs import OutputRow
 from simam_deploy.errors import InputError, RuntimeUnavailable
+from simam_deploy.formula import OPS, apply_epilogue, as_maps, reference
+from simam_deploy.native import Compiled
 from simam_deploy.processes.limited import Limits
 from simam_deploy.runtimes import open_session, trt_network, trt_parse
 
@@ -58,8 +61,8 @@ def test_an_epsilon_that_the_parser_changes_is_seen(
 ) -> None:
     """λ four times as large, in one of three blocks."""
 
-    def changed(path: Path) -> trt_parse.ParsedNetwork:
-        made = trt_parse.parse(path)
+    def changed(path: Path, library: Path | None) -> trt_parse.ParsedNetwork:
+        made = trt_parse.parse(path, library)
         layer = next(layer for layer in made.layers if layer.kind == "NORMALIZATION")
         layer.settings["epsilon"] *= 4
         return made
@@ -156,3 +159,110 @@ def test_without_tensorrt(network: Path, tmp_path: Path, monkeypatch: pytest.Mon
 def test_another_type_is_refused(network: Path) -> None:
     with pytest.raises(InputError, match="as in the file or in float64; got dtype='float16'"):
         open_session(network, "trt_network", dtype="float16")
+
+
+@pytest.mark.parametrize("epilogue", [False, True], ids=["simam", "epilogue"])
+def test_nodes_of_the_plugin_go_by_the_formula(network: Path, epilogue: bool, tmp_path: Path) -> None:
+    """Within the limits of float32, with λ as the parsed plugin has it, and a layer for each block."""
+    library = built_plugin()
+    file = tmp_path / "plugin.onnx"
+    sd.fuse(network, file, form="custom_op", epilogue=epilogue)
+    report = sd.verify(network, file, forms=["custom_op"], runtimes=["trt_network"], gates=True)
+    assert report.passed, report
+    layers = [layer for layer in trt_parse.parse(file, library).layers if layer.kind == "PLUGIN_V3"]
+    assert [layer.settings["e_lambda"] for layer in layers] == pytest.approx([1e-4] * 3, rel=1e-7)
+    ops = ["SimAMAffineRelu", "SimAMAffineRelu", "SimAMAffineAddRelu"] if epilogue else ["SimAM"] * 3
+    assert [layer.settings["plugin"] for layer in layers] == ops
+    with open_session(file, "trt_network") as session:
+        assert session.notes == [f"plugin: {library}, as nodes have no fallback definition"]
+
+
+@pytest.mark.parametrize("to", ["fp16", "bf16"])
+def test_a_plugin_in_16_bits_is_like_the_oracle(
+    network: Path, images: dict[str, np.ndarray], to: str, tmp_path: Path
+) -> None:
+    built_plugin()
+    low, plugin = tmp_path / "low.onnx", tmp_path / "plugin.onnx"
+    sd.convert(network, low, to=to, target="tensorrt", inputs={"x": digits.training_set()[0][:64]})
+    sd.fuse(low, plugin, form="custom_op")
+    rows = {}
+    for file, runtime in ((plugin, "trt_network"), (low, "onnx_half")):
+        report = sd.verify(network, file, runtimes=[runtime], inputs=images)
+        assert all(row.passed for row in (*report.rows, *report.gates)), report
+        rows[runtime] = worst(report.rows, f"{file.stem} · {runtime}")
+    assert rows["onnx_half"] / ORACLE[to] < rows["trt_network"] < ORACLE[to] * rows["onnx_half"]
+
+
+def test_a_wrong_lambda_of_a_plugin_is_seen(
+    network: Path, images: dict[str, np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four times as large, in one of three blocks."""
+    built_plugin()
+
+    def changed(path: Path, library: Path | None) -> trt_parse.ParsedNetwork:
+        made = trt_parse.parse(path, library)
+        next(layer for layer in made.layers if layer.kind == "PLUGIN_V3").settings["e_lambda"] *= 4
+        return made
+
+    monkeypatch.setattr(trt_network, "parse", changed)
+    assert not sd.verify(network, forms=["custom_op"], runtimes=["trt_network"], inputs=images).passed
+
+
+@pytest.mark.parametrize("sizes", ["9", "4,5", "2,3,4"])
+@pytest.mark.parametrize("op", OPS)
+def test_a_plugin_of_any_rank(op: str, sizes: str, tmp_path: Path) -> None:
+    """In float64 as the reference evaluator."""
+    built_plugin()
+    given = ", a, b" * OPS[op].affine + ", r" * OPS[op].residual
+    kind = f"float[2,3,{sizes}]"
+    weights = "float[3] a = {1, -2, 3}, float[3] b = {0.5, 1, 0}"
+    node = f"y = simam.{op} <e_lambda: float = 0.1> (x{given})"
+    text = f"g ({kind} x, {kind} r) => ({kind} y) <{weights}> {{ {node} }}"
+    path = save(parsed_text(text), tmp_path / "m.onnx")
+    shape = (2, 3, *map(int, sizes.split(",")))
+    x, r = np.random.default_rng(0).standard_normal((2, *shape))
+    with open_session(path, "trt_network", dtype="float64") as session:
+        got = session.run({"x": x, "r": r})["y"]
+    want = reference(as_maps(x), float(np.float32(0.1)))
+    if OPS[op].affine:
+        want = apply_epilogue(
+            want, [1, -2, 3], [0.5, 1, 0], as_maps(r) if OPS[op].residual else 0.0, activation=OPS[op].activation
+        )
+    np.testing.assert_allclose(got, want.reshape(shape), atol=1e-7)
+
+
+def test_without_the_library_the_plugin_is_named(
+    network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Compiled, "find", lambda _: None)
+    file = tmp_path / "plugin.onnx"
+    sd.fuse(network, file, form="custom_op")
+    words = r"trt_network cannot run .*simam.SimAM \(form custom_op, 3 nodes.*no TensorRT plugin: build it with"
+    with pytest.raises(RuntimeUnavailable, match=words):
+        open_session(file, "trt_network")
+    report = sd.verify(network, forms=["function", "custom_op"], runtimes=["trt_network"])
+    assert any("trt_network, with the TensorRT plugin" in note for note in report.notes)
+
+
+def test_a_plugin_with_int8_inside_is_refused_by_name(tmp_path: Path) -> None:
+    built_plugin()
+    text = """g (float[1,3,8,8] x) => (float[1,3,8,8] y) <float s = {0.1}, int8 z = {0}> {
+        q = QuantizeLinear (x, s, z)
+        [block] p = simam.SimAM <e_lambda: float = 0.1, plugin_namespace: string = "", x_scale: float = 0.1,
+                                 y_scale: float = 0.1> (q)
+        y = DequantizeLinear (p, s, z)
+    }"""
+    path = save(parsed_text(text), tmp_path / "m.onnx")
+    with pytest.raises(RuntimeUnavailable, match=r"layer 'block' \(PLUGIN_V3\).*: x_scale is 0\.1"):
+        open_session(path, "trt_network")
+
+
+def test_a_library_that_is_no_plugin_is_refused_in_words(
+    network: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, library = tmp_path / "plugin.onnx", tmp_path / "none.so"
+    sd.fuse(network, file, form="custom_op")
+    library.write_text("no library")
+    monkeypatch.setenv("SIMAM_TENSORRT_PLUGIN", str(library))
+    with pytest.raises(RuntimeUnavailable, match=r"cannot run .*none.so is no library of Linux; SIMAM_TENSORRT_PLUG"):
+        open_session(file, "trt_network")
