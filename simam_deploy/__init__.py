@@ -10,6 +10,7 @@
     sd.convert("yolo.onnx", "yolo.fp16.onnx", to="fp16", inputs="photos/")
     sd.specialise("yolo.simam.onnx", "yolo.cpu.onnx")  # for this machine's CPU
     sd.build_engine("yolo.simam.onnx", "yolo.engine", targets=["sm86"])
+    sd.inspect_layers("yolo.onnx")                     # what TensorRT's parser makes of each block, per form
     sd.recipe("trtexec", "yolo.simam.onnx")            # the lines for other programs
     with sd.open_session("yolo.simam.onnx") as session:
         session.run({"images": x})
@@ -27,7 +28,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from simam_deploy.api import analyze, bench, convert, find_blocks, fuse, specialise, verify
+    from simam_deploy.api import analyze, bench, convert, find_blocks, fuse, inspect_layers, specialise, verify
     from simam_deploy.engines.builder import build_engine
     from simam_deploy.errors import (
         BuildError,
@@ -73,6 +74,7 @@ __all__ = [
     "export",
     "find_blocks",
     "fuse",
+    "inspect_layers",
     "open_session",
     "recipe",
     "simam_module",
@@ -81,7 +83,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "api": ("analyze", "bench", "convert", "find_blocks", "fuse", "specialise", "verify"),
+    "api": ("analyze", "bench", "convert", "find_blocks", "fuse", "inspect_layers", "specialise", "verify"),
     "engines.builder": ("build_engine",),
     "package": ("recipe",),
     "pytorch.adopt": ("adopt",),

@@ -24,6 +24,7 @@ FUNCTIONS = (
     "export",
     "find_blocks",
     "fuse",
+    "inspect_layers",
     "open_session",
     "recipe",
     "specialise",

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from simam_deploy.api.comparing import verify
 from simam_deploy.api.given import OnePath
+from simam_deploy.api.layers import inspect_layers
 from simam_deploy.api.lowering import analyze, convert
 from simam_deploy.api.timing import bench
 from simam_deploy.block import Found
@@ -22,7 +23,7 @@ from simam_deploy.rewrite.fuse import fuse_file
 from simam_deploy.rewrite.fused import Fused
 from simam_deploy.text import Say
 
-__all__ = ["analyze", "bench", "convert", "find_blocks", "fuse", "specialise", "verify"]
+__all__ = ["analyze", "bench", "convert", "find_blocks", "fuse", "inspect_layers", "specialise", "verify"]
 
 
 def find_blocks(file: OnePath, *, on_progress: Say | None = None) -> Found:

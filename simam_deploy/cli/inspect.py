@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from simam_deploy.cli import render
-from simam_deploy.cli.choices import file_of
-from simam_deploy.cli.options import InspectedArgument, JsonOption, QuietOption
+from simam_deploy.cli.choices import file_of, one_of
+from simam_deploy.cli.options import InspectedArgument, JsonOption, QuietOption, parts
+from simam_deploy.engines.flavors import AUTO, FLAVORS
 from simam_deploy.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,10 +25,30 @@ def inspect(
         Path | None,
         typer.Option(help="Of an engine: the ONNX file that it was built from.", autocompletion=file_of(".onnx")),
     ] = None,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="What TensorRT's parser makes of each block, in each form.")
+    ] = False,
+    flavor: Annotated[
+        str,
+        typer.Option(
+            help="Of --layers, whose parser: auto, tensorrt or tensorrt_rtx.", autocompletion=one_of((AUTO, *FLAVORS))
+        ),
+    ] = AUTO,
+    plugin: Annotated[str, typer.Option(help="Of --layers: auto, none, or the file of our TensorRT plugin.")] = AUTO,
+    targets: Annotated[
+        str, typer.Option(help="Of --layers: build an engine of each form for these GPU kinds, as sm86,sm89.")
+    ] = "",
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """List the SimAM blocks of an ONNX file, and what comes close to one; or compare an engine with its manifest."""
+    if layers:
+        _inspect_layers(file, flavor, plugin, parts(targets), as_json, quiet)
+        return
+    if given := [name for name, value in (("flavor", flavor), ("plugin", plugin)) if value != AUTO] + [
+        "targets"
+    ] * bool(targets):
+        raise InputError(f"--{given[0]} is for --layers; add that, or leave it out")
     from simam_deploy.engines.inspection import is_engine
 
     if is_engine(file):
@@ -80,3 +101,24 @@ def _inspect_engine(file: Path, against: Path | None, as_json: bool, quiet: bool
         render.verdict(seen.verdict)
     if seen.disagreements:
         raise typer.Exit(1)
+
+
+def _inspect_layers(file: Path, flavor: str, plugin: str, targets: list[str], as_json: bool, quiet: bool) -> None:
+    from simam_deploy.api.layers import inspect_layers
+
+    with render.progress(quiet) as say:
+        seen = inspect_layers(file, flavor=flavor, plugin=plugin, targets=targets, on_progress=say)
+    if as_json:
+        render.json(seen.as_dict())
+        return
+    columns, rows = seen.table
+    render.table(
+        f"{file}: layers of {seen.parser}",
+        columns,
+        rows,
+        right=("blocks", "layers", "network", "bytes", "count"),
+        last=("kinds",),
+    )
+    render.lines(seen.faults, "warnings, and forms that were not parsed:")
+    render.lines((*seen.notes, *seen.choice))
+    render.verdict(seen.verdict)

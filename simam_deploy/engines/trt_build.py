@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from simam_deploy.engines.arguments import unknown_targets
 from simam_deploy.engines.flavors import FLAVORS
 from simam_deploy.engines.options import flag, needed
 from simam_deploy.engines.our_functions import settle
-from simam_deploy.engines.parsed_blocks import parsed_blocks
+from simam_deploy.engines.parsed_blocks import kinds_of, layers_of, parsed_blocks
 from simam_deploy.engines.plugin_host import LOAD, register
 from simam_deploy.engines.target_limits import reason_against
 from simam_deploy.errors import InputError, NativeError
@@ -40,6 +39,7 @@ class Refused(Exception):
 def build(job: Job, tell: Tell, cancelled: threading.Event) -> dict[str, object]:
     """Build the engine of a job: flavor, model, engine, targets, profiles, functions, hint, options, cache, plugin.
 
+    engine : None parses alone.
     plugin : the library whose plugins compute our nodes, if any; for a process with plugin_host.environment_for.
     Returns version, layers, their types, blocks, targets, seconds of the build. Raises Refused, and OSError for files
     that cannot be written.
@@ -73,6 +73,9 @@ def build(job: Job, tell: Tell, cancelled: threading.Event) -> dict[str, object]
     settled = _parse(trt, title, network, log, job)
     if reason := reason_against(network, targets):
         raise Refused("BuildError", f"{name} is not built for {', '.join(targets)}: {reason}")
+    parsed = {"version": trt.__version__, "layers": network.num_layers, "types": kinds_of(layers_of(network))}
+    if job["engine"] is None:
+        return {**parsed, "blocks": parsed_blocks(trt, network, job["blocks"], settled, kinds=True)}
     config = builder.create_builder_config()
     _set(trt, config, job["options"])
     _set_targets(trt, title, config, targets)
@@ -99,9 +102,7 @@ def build(job: Job, tell: Tell, cancelled: threading.Event) -> dict[str, object]
     if cache is not None:
         _write(job["cache"], config.get_timing_cache().serialize())
     return {
-        "version": trt.__version__,
-        "layers": network.num_layers,
-        "types": _types(network),
+        **parsed,
         "blocks": parsed_blocks(trt, network, job["blocks"], settled),
         "targets": targets,
         "build_s": build_s,
@@ -266,13 +267,3 @@ def _timing_cache(config: Any, path: str | None, log: list[str]) -> Any:
             f"--timing-cache {path} is not a cache of this TensorRT and this GPU; delete it, or name another file",
         )
     return cache
-
-
-def _types(network: Any) -> dict[str, int]:
-    """Number of layers by kind and type of the first result, as "CONVOLUTION HALF"."""
-    found: Counter[str] = Counter()
-    for at in range(network.num_layers):
-        layer = network.get_layer(at)
-        dtype = layer.get_output(0).dtype.name if layer.num_outputs else "-"
-        found[f"{layer.type.name} {dtype}"] += 1
-    return dict(sorted(found.items()))
