@@ -62,6 +62,7 @@ def recipe(
     """
     if host not in HOSTS:
         raise InputError(f"no recipe for {host!r}; there are recipes for {', '.join(HOSTS)}")
+    versions.refuse_numbers(tensorrt=tensorrt, jetpack=jetpack)
     asked = Asked(_path(plugin), _path(engine), tensorrt, jetpack, shapes)
     for name in ("plugin", "engine", "tensorrt", "jetpack", "shapes"):
         if getattr(asked, name) and name not in TAKES[host]:

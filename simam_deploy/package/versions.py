@@ -50,6 +50,15 @@ def tensorrt(asked: str) -> TensorRT:
     return TensorRT(number, table[number])
 
 
+def refuse_numbers(**asked: object) -> None:
+    """Raise InputError for a version that is not a text. asked : by the name of the option; None is none."""
+    for name, version in asked.items():
+        if version is not None and not isinstance(version, str):
+            raise InputError(
+                f'{name} takes a text, as "{version}"; got {version!r}, and as a number 10.10 would be 10.1'
+            )
+
+
 def newest() -> str:
     """The newest version in the table."""
     return list(_table())[-1]

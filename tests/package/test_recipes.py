@@ -75,6 +75,13 @@ def test_an_unknown_tensorrt(folder: Path, host: str) -> None:
     assert "TensorRT 10.3 " in made("trtexec", "fixed.onnx", tensorrt="10.3.0").text
 
 
+def test_a_version_is_a_text(folder: Path) -> None:
+    for option, number in (("jetpack", 6.2), ("tensorrt", 10.3), ("tensorrt", 11)):
+        words = f'^{option} takes a text, as "{number}"; got {number}, and as a number 10.10 would be 10.1'
+        with pytest.raises(sd.InputError, match=words):
+            made("jetson", "fixed.onnx", **{option: number})
+
+
 NAMES = ("a\nrm -rf x", "a\rb", "\x1b[31m", "", "a\u2028b")
 
 
