@@ -29,7 +29,7 @@ def version_asked(jetpack: JetPack, asked: str | None) -> str:
 def script(facts: Facts, jetpack: JetPack, version: TensorRT, engine: Path, plugin: Path | None) -> str:
     """The script. plugin : the library on the device; BUILT is built first."""
     copied = ", ".join(str(file) for file in (facts.path, *facts.weights))
-    cuda = f"CUDA {jetpack.cuda}, TensorRT {version.number}"
+    cuda = f"CUDA {jetpack.cuda}, TensorRT {jetpack.tensorrt or version.number}"
     python = f", Python {jetpack.python}" if jetpack.python else ""
     where = ""
     build: tuple[str, ...] = ()
@@ -55,6 +55,7 @@ def script(facts: Facts, jetpack: JetPack, version: TensorRT, engine: Path, plug
         (
             *lines[:at],
             f"# For JetPack {jetpack.number} ({cuda}{python}).",
+            *_other(jetpack, version),
             "# An engine fits one kind of GPU and one TensorRT: run this on the device.",
             f"# Copy to the device{where}: {copied}",
             "set -e",
@@ -73,3 +74,14 @@ def notes(facts: Facts, jetpack: JetPack, version: TensorRT, plugin: Path | None
     if jetpack.tensorrt and version.number != jetpack.tensorrt:
         found.append(f"JetPack {jetpack.number} comes with TensorRT {jetpack.tensorrt}; asked for {version.number}")
     return found
+
+
+def _other(jetpack: JetPack, version: TensorRT) -> list[str]:
+    """A comment where the TensorRT is not that of the JetPack."""
+    if version.number == (jetpack.tensorrt or version.number):
+        return []
+    return [
+        f"# TensorRT {version.number} was asked for, and this JetPack has {jetpack.tensorrt}: on the device, "
+        "`dpkg-query -W libnvinfer-bin`",
+        f"# must say {version.number}, or leave --tensorrt out.",
+    ]

@@ -167,8 +167,14 @@ def test_jetpacks(folder: Path) -> None:
     text = sd.recipe("jetson", "bare.onnx", jetpack="7.2", tensorrt="10.16").text
     assert "CUDA 13.2, TensorRT 10.16)" in text
     assert "'-DSIMAM_CUDA_ARCHITECTURES=87;110'" in text
-    notes = sd.recipe("jetson", "fixed.onnx", jetpack="6.2", tensorrt="10.9").notes
-    assert notes[-1] == "JetPack 6.2 comes with TensorRT 10.3; asked for 10.9"
+
+
+def test_a_tensorrt_that_the_jetpack_does_not_have(folder: Path) -> None:
+    recipe = sd.recipe("jetson", "fixed.onnx", jetpack="6.2", tensorrt="10.9")
+    assert recipe.notes[-1] == "JetPack 6.2 comes with TensorRT 10.3; asked for 10.9"
+    assert "# For JetPack 6.2 (CUDA 12.6, TensorRT 10.3, Python 3.10).\n# TensorRT 10.9 was asked for" in recipe.text
+    assert "# must say 10.9, or leave --tensorrt out.\n" in recipe.text
+    assert "was asked for" not in sd.recipe("jetson", "fixed.onnx", jetpack="6.2", tensorrt="10.3").text
 
 
 def test_the_page_of_jetson_has_every_jetpack() -> None:
