@@ -31,6 +31,7 @@ def config(facts: Facts, version: TensorRT, engine: Path, plugin: Path | None) -
             "# Checked as text alone: no DeepStream has read it.",
             "# Paths are relative to this file. Build the engine first, on the GPU that runs it:",
             f"#   {trt}",
+            *facts.remarks,
             "# With model-engine-file nvinfer builds nothing, so network-mode does not change the engine's types.",
             "[property]",
             "gpu-id=0",

@@ -63,6 +63,11 @@ class Facts:
         """The file in a comment."""
         return f"{self.path} ({self.precision}, opset {self.opset}, {counted(self.simam, 'SimAM node')})"
 
+    @property
+    def remarks(self) -> list[str]:
+        """The notes on the shapes as comments, since these shapes are in the lines too."""
+        return [f"# Shapes: {on_one_line(note)}" for note in self.notes]
+
     def best(self, tensor: TensorFacts) -> tuple[int, ...]:
         """Shape of an input: that of the profile to be fastest at, or the fixed one."""
         if tensor.name in self.profiles:

@@ -43,6 +43,7 @@ def program(facts: Facts, plugin: Path | None) -> str:
             "",
             '# With TensorRT: providers = [("TensorrtExecutionProvider", tensorrt), *providers]',
             "# Checked as text alone: no GPU has run it. It sets no precision: the types are those of the file.",
+            *facts.remarks,
             "tensorrt = {",
             *(f"    {name!r}: {value!r}," for name, value in _tensorrt(facts).items()),
             "}",

@@ -27,6 +27,7 @@ def script(facts: Facts, version: TensorRT, engine: Path, plugin: Path | None, p
             f"# trtexec of TensorRT {version.number} builds an engine of {facts.title}, and times it.",
             AS_TEXT,
             "# The network has the types of the file; float32 layers may round to TF32, unless you add --noTF32.",
+            *facts.remarks,
             "set -e",
             "",
             command(program, building(facts, version, engine, plugin)),

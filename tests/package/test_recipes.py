@@ -9,6 +9,7 @@ import pytest
 from helpers.command_line import Run
 
 import simam_deploy as sd
+from simam_deploy.artifacts import manifest
 from simam_deploy.package.recipes import HOSTS, TAKES
 
 LIBRARY = "libours.so"
@@ -54,6 +55,16 @@ def test_a_missing_shape_is_asked_for_as_build_does(folder: Path, host: str) -> 
         made(host, "dynamic.onnx")
     with pytest.raises(sd.InputError, match="no input is called 'z'"):
         made(host, "dynamic.onnx", shapes={"z": (1, 3, 4, 4)})
+
+
+@pytest.mark.parametrize("host", [host for host in HOSTS if "shapes" in TAKES[host]])
+def test_sizes_that_nobody_gave_are_told_in_the_lines(folder: Path, host: str) -> None:
+    model = onnx.load("dynamic.onnx")
+    onnx.helper.set_model_props(model, {manifest.EXAMPLE: '{"x": [1, 3, 32, 64]}'})
+    onnx.save(model, "example.onnx")
+    comment = r"^# Shapes: built for x:1x3x32x64, the size that the model was exported with; --shapes x:MIN\.\.MAX"
+    assert re.search(comment, made(host, "example.onnx").text, re.M)
+    assert "# Shapes" not in made(host, "dynamic.onnx", shapes=SHAPES).text
 
 
 def test_unknown_hosts_and_options_that_a_host_does_not_use(folder: Path) -> None:
