@@ -1,6 +1,7 @@
 """Lines and files that other programs need to run an ONNX file: `recipe`.
 
 facts.py    what a recipe needs to know of the file
+engine_file.py  the engine that is here, by its header and manifest
 quoting.py  paths and names inside shells, Triton's and DeepStream's files
 versions.py TensorRT versions with the flags of their trtexec, JetPack versions
 recipes.py  the table of hosts, and `recipe`; each host has a file of its own

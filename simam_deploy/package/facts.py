@@ -40,7 +40,7 @@ class Facts:
 
     simam : number of SimAM nodes, functions included.  bare : those without a fallback definition in the file.
     named : whether each of them names its namespace, so that TensorRT's parser looks for a plugin.
-    notes : on the shapes.
+    notes : on the shapes.  batched : whether the first axis is dynamic, by one name, in all inputs and outputs.
     one_cpu : number of nodes for one kind of CPU.  foreign : operators of other domains without a definition.
     """
 
@@ -57,6 +57,7 @@ class Facts:
     one_cpu: int
     foreign: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    batched: bool = False
 
     @property
     def title(self) -> str:
@@ -91,6 +92,8 @@ def read(path: Path, shapes: WantedShapes | None, *, with_profiles: bool) -> Fac
     ours = [node for node in everything if node.domain == OP_DOMAIN]
     one_cpu = sum(node.domain in FOR_ONE_CPU for node in everything)
     bare = one_cpu + sum((node.domain, node.op_type) not in defined for node in ours)
+    given = (value for value in (*proto.graph.input, *proto.graph.output) if value.name not in weights)
+    first = {next((dim.dim_param for dim in value.type.tensor_type.shape.dim), "") for value in given}
     others = sorted(onnx_file.weight_files(proto, path))
     for other in others:
         printable("a file of weights", other)
@@ -102,6 +105,7 @@ def read(path: Path, shapes: WantedShapes | None, *, with_profiles: bool) -> Fac
         outputs=_tensors("output", proto.graph.output),
         profiles=profiles,
         notes=tuple(notes),
+        batched=len(first) == 1 and "" not in first,
         weights=tuple(others),
         simam=len(ours) + one_cpu,
         bare=bare,

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from simam_deploy.engines.profiles import WantedShapes
 from simam_deploy.errors import InputError
-from simam_deploy.package import deepstream, jetson, onnxruntime, triton, trtexec, versions
+from simam_deploy.package import deepstream, engine_file, jetson, onnxruntime, triton, trtexec, versions
 from simam_deploy.package.facts import Facts, read, refuse_for_one_cpu, refuse_without_library
+from simam_deploy.text import on_one_line
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def recipe(
     jetpack : version on the Jetson, as "6.2".  shapes : as in `build_engine`.
     Returns a Recipe: `text`, `notes`; print it for its text.
     Raises InputError for an unknown host or version, an option that the host does not use, a missing shape, nodes
-    that need a library which is not named; ModelFileError for the file.
+    that need a library which is not named, an engine that is here and is another one; ModelFileError for the file.
     """
     if host not in HOSTS:
         raise InputError(f"no recipe for {host!r}; there are recipes for {', '.join(HOSTS)}")
@@ -76,23 +77,28 @@ def recipe(
 def _trtexec(facts: Facts, asked: Asked) -> tuple[str, list[str]]:
     trtexec.check(facts, asked.plugin, "trtexec")
     version, note = _version(asked)
-    text = trtexec.script(facts, version, _engine(facts, asked), asked.plugin)
-    return text, [*note, *trtexec.notes(facts, version, asked.plugin)]
+    engine, here = _engine(facts, asked)
+    text = trtexec.script(facts, version, engine, asked.plugin)
+    return text, [*note, *here, *trtexec.notes(facts, version, asked.plugin)]
 
 
 def _deepstream(facts: Facts, asked: Asked) -> tuple[str, list[str]]:
     trtexec.check(facts, asked.plugin, "DeepStream")
     version, note = _version(asked)
-    text = deepstream.config(facts, version, _engine(facts, asked), asked.plugin)
-    return text, [*note, *deepstream.notes(facts, version, asked.plugin)]
+    engine, here = _engine(facts, asked)
+    text = deepstream.config(facts, version, engine, asked.plugin)
+    return text, [*note, *here, *deepstream.notes(facts, version, asked.plugin)]
 
 
 def _triton(facts: Facts, asked: Asked) -> tuple[str, list[str]]:
+    engine = None
     if asked.engine is None:
         refuse_without_library(facts, asked.plugin, triton.OP_LIBRARY)
     else:
         trtexec.check(facts, asked.plugin, "a TensorRT engine")
-    return triton.script(facts, asked.engine, asked.plugin), triton.notes(asked.engine, asked.plugin)
+        engine_file.refuse_the_model(asked.engine, facts)
+        engine = engine_file.read(asked.engine, facts, engine_file.SERVED)
+    return triton.script(facts, engine, asked.plugin), triton.notes(engine, asked.plugin)
 
 
 def _onnxruntime(facts: Facts, asked: Asked) -> tuple[str, list[str]]:
@@ -107,8 +113,9 @@ def _jetson(facts: Facts, asked: Asked) -> tuple[str, list[str]]:
     jetpack = versions.jetpack(asked.jetpack or versions.USUAL_JETPACK)
     note = [] if asked.jetpack else [f"for JetPack {jetpack.number}; --jetpack names another"]
     version = versions.tensorrt(jetson.version_asked(jetpack, asked.tensorrt))
-    text = jetson.script(facts, jetpack, version, _engine(facts, asked), plugin)
-    return text, [*note, *jetson.notes(facts, jetpack, version, plugin)]
+    engine, here = _engine(facts, asked)
+    text = jetson.script(facts, jetpack, version, engine, plugin)
+    return text, [*note, *here, *jetson.notes(facts, jetpack, version, plugin)]
 
 
 HOSTS = {
@@ -137,8 +144,17 @@ def _version(asked: Asked) -> tuple[versions.TensorRT, list[str]]:
     return versions.tensorrt(newest), [f"for TensorRT {newest}; --tensorrt names another"]
 
 
-def _engine(facts: Facts, asked: Asked) -> Path:
-    return asked.engine or Path(f"{facts.path.stem}.engine")
+def _engine(facts: Facts, asked: Asked) -> tuple[Path, list[str]]:
+    """The engine to be written, and a note where another one has the name that was chosen here."""
+    engine = asked.engine or Path(f"{facts.path.stem}.engine")
+    engine_file.refuse_the_model(engine, facts)
+    try:
+        engine_file.read(engine, facts, engine_file.WRITTEN)
+    except InputError as error:
+        if asked.engine:
+            raise
+        return engine, [on_one_line(f"{error}")]
+    return engine, []
 
 
 def _path(given: str | os.PathLike[str] | None) -> Path | None:

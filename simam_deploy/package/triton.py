@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
 
 from simam_deploy.errors import InputError
+from simam_deploy.package.engine_file import EngineFile
 from simam_deploy.package.facts import Facts, TensorFacts
 from simam_deploy.package.quoting import library, on_one_command_line, printable, protobuf, without
 
@@ -26,8 +28,10 @@ TYPES = {
 END = "END_OF_CONFIG"
 
 
-def script(facts: Facts, engine: Path | None, plugin: Path | None) -> str:
+def script(facts: Facts, engine: EngineFile | None, plugin: Path | None) -> str:
     """For the ONNX Runtime backend, or with an engine for the TensorRT backend."""
+    batch = _batch(facts, engine)
+    inputs = tuple(_in_engine(tensor, engine) for tensor in facts.inputs)
     name = printable("the name of the model", facts.path.stem)
     if name.startswith("."):
         raise InputError(f"{facts.path} would be a model called {name!r}, a hidden folder of Triton's\nrename it")
@@ -37,7 +41,7 @@ def script(facts: Facts, engine: Path | None, plugin: Path | None) -> str:
         more = [f"model_operations {{ op_library_filename: {protobuf(library(plugin))} }}"] if plugin else []
         start = []
     else:
-        copies = [(engine, "model.plan")]
+        copies = [(engine.path, "model.plan")]
         more = []
         start = (
             [f"--backend-config=tensorrt,plugins={without('the library', library(plugin), ';', 'Triton')}"]
@@ -50,16 +54,18 @@ def script(facts: Facts, engine: Path | None, plugin: Path | None) -> str:
             "#!/bin/sh",
             f"# A model repository of Triton for {facts.title}, and the server.",
             "# Checked as text alone: no Triton has served it.",
-            "# max_batch_size 0: the shapes have their batch axis in them. -1 is a dynamic size.",
+            "# max_batch_size 0: the shapes have their batch axis in them. -1 is a dynamic size."
+            if not batch
+            else f"# The engine's profile has batches of 1 to {batch}; the shapes leave that axis out.",
             "set -e",
             *(f"mkdir -p {shlex.quote(folder)}" for folder in folders),
             *(on_one_command_line("cp", ["--", printable("a file", file), f"{root}/1/{to}"]) for file, to in copies),
             f"cat > {shlex.quote(f'{root}/config.pbtxt')} <<'{END}'",
             f"name: {protobuf(name)}",
             'backend: "onnxruntime"' if engine is None else 'platform: "tensorrt_plan"',
-            "max_batch_size: 0",
-            *_tensors("input", facts.inputs),
-            *_tensors("output", facts.outputs),
+            f"max_batch_size: {batch}",
+            *_tensors("input", inputs, batch),
+            *_tensors("output", facts.outputs, batch),
             *more,
             END,
             on_one_command_line("tritonserver", ["--model-repository=models", *start]),
@@ -68,8 +74,14 @@ def script(facts: Facts, engine: Path | None, plugin: Path | None) -> str:
     )
 
 
-def notes(engine: Path | None, plugin: Path | None) -> list[str]:
-    """Remarks on the library."""
+def notes(engine: EngineFile | None, plugin: Path | None) -> list[str]:
+    """Remarks on the engine and the library."""
+    if engine is not None:
+        return [*engine.notes, *_of_plugin(engine, plugin)]
+    return _of_plugin(engine, plugin)
+
+
+def _of_plugin(engine: EngineFile | None, plugin: Path | None) -> list[str]:
     if plugin is None:
         if engine is not None:
             return ["an engine that was built with our plugin needs it here too; name it with --plugin"]
@@ -87,11 +99,38 @@ def _beside(file: Path, model: Path) -> str:
     return os.path.relpath(file, model.parent)
 
 
-def _tensors(what: str, tensors: tuple[TensorFacts, ...]) -> list[str]:
-    return [f"{what} [", ",\n".join(f"  {{ {_tensor(tensor)} }}" for tensor in tensors), "]"]
+def _batch(facts: Facts, engine: EngineFile | None) -> int:
+    """The largest batch that Triton may make of requests; 0 where it may make none.
+
+    It may where the first axis is one name in all inputs and outputs, and goes from 1 up in the engine's profile.
+    """
+    if engine is None or not facts.batched:
+        return 0
+    ranges = [engine.profiles.get(tensor.name) for tensor in facts.inputs]
+    ends = {(shape.min[0], shape.max[0]) for shape in ranges if shape is not None and shape.min}
+    if None in ranges or len(ends) != 1:
+        return 0
+    ((smallest, largest),) = ends
+    return largest if smallest == 1 < largest else 0
 
 
-def _tensor(tensor: TensorFacts) -> str:
+def _in_engine(tensor: TensorFacts, engine: EngineFile | None) -> TensorFacts:
+    """An input with the sizes that the engine's profile fixes."""
+    shape = engine.profiles.get(tensor.name) if engine is not None else None
+    if shape is None or tensor.dims is None or len(shape.min) != len(tensor.dims) or len(shape.max) != len(shape.min):
+        return tensor
+    fixed = (
+        low if size is None and low == high else size
+        for size, low, high in zip(tensor.dims, shape.min, shape.max, strict=True)
+    )
+    return replace(tensor, dims=tuple(fixed))
+
+
+def _tensors(what: str, tensors: tuple[TensorFacts, ...], batch: int) -> list[str]:
+    return [f"{what} [", ",\n".join(f"  {{ {_tensor(tensor, batch)} }}" for tensor in tensors), "]"]
+
+
+def _tensor(tensor: TensorFacts, batch: int) -> str:
     kind = onnx.TensorProto.DataType.Name(tensor.dtype)
     if kind not in TYPES:
         raise InputError(f"{tensor.name!r} is {kind}, and Triton has {', '.join(TYPES)}")
@@ -99,6 +138,6 @@ def _tensor(tensor: TensorFacts) -> str:
         raise InputError(
             f"{tensor.name!r} has no shape in the file, and Triton needs one; onnx.shape_inference writes it"
         )
-    dims = ", ".join("-1" if size is None else str(size) for size in tensor.dims)
+    dims = ", ".join("-1" if size is None else str(size) for size in tensor.dims[batch > 0 :])
     shape = f"dims: [ {dims} ]" if dims else "dims: [ 1 ] reshape { shape: [ ] }"
     return f"name: {protobuf(tensor.name)} data_type: TYPE_{TYPES[kind]} {shape}"

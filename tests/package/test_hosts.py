@@ -8,6 +8,7 @@ from pathlib import Path
 
 import onnx
 import pytest
+from helpers.made_engine import header
 
 import simam_deploy as sd
 from simam_deploy.package import versions
@@ -103,13 +104,14 @@ def test_triton_with_onnx_runtime(folder: Path) -> None:
 
 
 def test_triton_with_an_engine(folder: Path) -> None:
-    (folder / "a.engine").write_bytes(b"ftrt")
+    engine = header(64, mark=b"ftrt")
+    (folder / "a.engine").write_bytes(engine)
     recipe = sd.recipe("triton", "fixed.onnx", engine="a.engine", plugin="libours.so")
     config, started = served(folder, recipe.text)
     assert 'platform: "tensorrt_plan"' in config
     assert "model_operations" not in config
     assert started == "--model-repository=models --backend-config=tensorrt,plugins=./libours.so"
-    assert (folder / "models/fixed/1/model.plan").read_bytes() == b"ftrt"
+    assert (folder / "models/fixed/1/model.plan").read_bytes() == engine
     assert "--backend-config" not in sd.recipe("triton", "fixed.onnx", engine="a.engine").text
     with pytest.raises(sd.InputError, match=r"the library is './a;b.so', and Triton splits it at ';'"):
         sd.recipe("triton", "fixed.onnx", engine="a.engine", plugin="a;b.so")
