@@ -27,6 +27,7 @@ from simam_deploy.artifacts.atomic import refuse_overwriting_inputs, staging
 from simam_deploy.artifacts.opening import sha256
 from simam_deploy.engines import flavors
 from simam_deploy.engines.arguments import bounds_told, path_of, refuse_bounds, refuse_other_file, targets_of
+from simam_deploy.engines.int8_parsing import INT8
 from simam_deploy.engines.options import BuildOptions, refuse_without_effect
 from simam_deploy.engines.plugin_host import AUTO as AUTO_PLUGIN
 from simam_deploy.engines.plugin_host import chosen_plugin, environment_for
@@ -40,8 +41,6 @@ from simam_deploy.graph import onnx_file
 from simam_deploy.graph.number_types import precision
 from simam_deploy.text import counted
 
-INT8 = "\nint8 for TensorRT is made of the float32 file: simam-deploy convert FLOAT.onnx --to int8 --target tensorrt"
-"""Behind the parser's words for a quantised file. It takes no zero points and no integer biases."""
 MOST_LOG = 200
 """Lines of the builder's log in the manifest."""
 

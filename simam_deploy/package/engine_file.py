@@ -72,7 +72,12 @@ def _profiles(told: Any) -> dict[str, ShapeRange]:
     """Those of a manifest; skips what is of another kind."""
     found = {}
     for name, shape in told.items() if isinstance(told, dict) else ():
-        ends = [shape.get(end) for end in ShapeRange._fields] if isinstance(shape, dict) else [None]
-        if all(isinstance(sizes, list) and all(type(size) is int for size in sizes) for sizes in ends):
-            found[name] = ShapeRange(*(tuple(sizes) for sizes in ends))
+        ends = [_sizes(shape.get(end)) for end in ShapeRange._fields] if isinstance(shape, dict) else [()]
+        if all(ends):
+            found[name] = ShapeRange(*ends)
     return found
+
+
+def _sizes(told: Any) -> tuple[int, ...]:
+    whole = isinstance(told, list) and all(type(size) is int for size in told)
+    return tuple(told) if whole else ()

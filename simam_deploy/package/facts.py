@@ -8,6 +8,7 @@ from pathlib import Path
 
 import onnx
 
+from simam_deploy.engines.int8_parsing import unparsed_int8
 from simam_deploy.engines.profiles import WantedShapes, profiles_of
 from simam_deploy.engines.shape_ranges import ShapeRange
 from simam_deploy.errors import InputError
@@ -58,6 +59,7 @@ class Facts:
     foreign: tuple[str, ...]
     notes: tuple[str, ...] = ()
     batched: bool = False
+    unparsed: str = ""
 
     @property
     def title(self) -> str:
@@ -85,6 +87,7 @@ def read(path: Path, shapes: WantedShapes | None, *, with_profiles: bool) -> Fac
     proto, graph = onnx_file.both(path)
     with onnx_file.blaming(path):
         profiles, notes = profiles_of(proto, graph, shapes) if with_profiles else ({}, [])
+        unparsed = unparsed_int8(graph)
     weights = {tensor.name for tensor in proto.graph.initializer}
     inputs = _tensors("input", (value for value in proto.graph.input if value.name not in weights))
     defined = {(function.domain, function.name) for function in proto.functions}
@@ -105,6 +108,7 @@ def read(path: Path, shapes: WantedShapes | None, *, with_profiles: bool) -> Fac
         outputs=_tensors("output", proto.graph.output),
         profiles=profiles,
         notes=tuple(notes),
+        unparsed=unparsed,
         batched=len(first) == 1 and "" not in first,
         weights=tuple(others),
         simam=len(ours) + one_cpu,

@@ -12,7 +12,7 @@ from pathlib import Path
 from simam_deploy.engines.profiles import WantedShapes
 from simam_deploy.errors import InputError
 from simam_deploy.package import deepstream, engine_file, jetson, onnxruntime, triton, trtexec, versions
-from simam_deploy.package.facts import Facts, read, refuse_for_one_cpu, refuse_without_library
+from simam_deploy.package.facts import Facts, read, refuse_without_library
 from simam_deploy.text import on_one_line
 
 
@@ -107,7 +107,6 @@ def _onnxruntime(facts: Facts, asked: Asked) -> tuple[str, list[str]]:
 
 
 def _jetson(facts: Facts, asked: Asked) -> tuple[str, list[str]]:
-    refuse_for_one_cpu(facts, "a Jetson")
     plugin = asked.plugin or (jetson.BUILT if facts.bare else None)
     trtexec.check(facts, plugin, "a Jetson")
     jetpack = versions.jetpack(asked.jetpack or versions.USUAL_JETPACK)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from simam_deploy.engines.int8_parsing import INT8
+from simam_deploy.errors import InputError
 from simam_deploy.package import facts as reading
 from simam_deploy.package.facts import Facts
 from simam_deploy.package.quoting import command, library, printable, without
 from simam_deploy.package.versions import TensorRT
+from simam_deploy.text import on_one_line
 
 PLUGIN = "our TensorRT plugin, libsimam_tensorrt.so"
 OVERRIDE = "--enablePluginOverride"
@@ -79,6 +82,8 @@ def shape_list(shapes: dict[str, Sequence[int]]) -> str:
 
 def check(facts: Facts, plugin: Path | None, host: str) -> None:
     """Refuse files that TensorRT cannot take. Raises InputError."""
+    if facts.unparsed:
+        raise InputError(f"TensorRT's parser refuses {facts.path}: {on_one_line(facts.unparsed)}{INT8}")
     reading.refuse_for_one_cpu(facts, host)
     reading.refuse_without_library(facts, plugin, PLUGIN)
 

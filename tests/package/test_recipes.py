@@ -67,6 +67,27 @@ def test_sizes_that_nobody_gave_are_told_in_the_lines(folder: Path, host: str) -
     assert "# Shapes" not in made(host, "dynamic.onnx", shapes=SHAPES).text
 
 
+@pytest.mark.parametrize("host", HOSTS)
+def test_int8_that_tensorrt_refuses(folder: Path, host: str) -> None:
+    """As `convert --to int8` writes it for the CPU."""
+    model = onnx.load("fixed.onnx")
+    scale, zero = (onnx.helper.make_tensor(name, dtype, [], [3]) for name, dtype in (("scale", 1), ("zero", 2)))
+    model.graph.initializer.extend([scale, zero])
+    for op, x, y in (("QuantizeLinear", "x", "q"), ("DequantizeLinear", "q", "d")):
+        model.graph.node.append(onnx.helper.make_node(op, [x, "scale", "zero"], [y], f"{op} of x"))
+    onnx.save(model, "int8.onnx")
+    if host == "onnxruntime":
+        assert made(host, "int8.onnx").text
+        return
+    engine = {"engine": "a.engine"} if host == "triton" else {}
+    with pytest.raises(sd.InputError) as refused:
+        made(host, "int8.onnx", **engine)
+    assert f"{refused.value}" == (
+        "TensorRT's parser refuses int8.onnx: QuantizeLinear 'QuantizeLinear of x' has a zero point that is not 0\n"
+        "int8 for TensorRT is made of the float32 file: simam-deploy convert FLOAT.onnx --to int8 --target tensorrt"
+    )
+
+
 def test_unknown_hosts_and_options_that_a_host_does_not_use(folder: Path) -> None:
     with pytest.raises(sd.InputError, match="no recipe for 'tvm'; there are recipes for trtexec, deepstream, triton"):
         sd.recipe("tvm", "fixed.onnx")
