@@ -7,13 +7,21 @@ from pathlib import Path
 from simam_deploy.errors import InputError
 from simam_deploy.package import trtexec
 from simam_deploy.package.facts import Facts
+from simam_deploy.package.machine import refuse_other_machine
 from simam_deploy.package.quoting import command
 from simam_deploy.package.versions import JetPack, TensorRT
 
 PROGRAM = "/usr/src/tensorrt/bin/trtexec"
 HEADERS = "/usr/include/aarch64-linux-gnu"
+MACHINE = "aarch64"
+REMEDY = "build one for aarch64: make native-cuda-aarch64"
 BUILT = Path("build/native/cuda/libsimam_tensorrt.so")
 """The plugin that these lines build, unless another is named."""
+
+
+def refuse_plugin(plugin: Path) -> None:
+    """Raise InputError for a library that is here and is not for this machine."""
+    refuse_other_machine(plugin, MACHINE, REMEDY)
 
 
 def version_asked(jetpack: JetPack, asked: str | None) -> str:
@@ -29,6 +37,8 @@ def version_asked(jetpack: JetPack, asked: str | None) -> str:
 def script(facts: Facts, jetpack: JetPack, version: TensorRT, engine: Path, plugin: Path | None) -> str:
     """The script. plugin : the library on the device; BUILT is built first."""
     copied = ", ".join(str(file) for file in (facts.path, *facts.weights))
+    if plugin not in (None, BUILT):
+        copied += f"; and the plugin, built for {MACHINE}, to {plugin}"
     cuda = f"CUDA {jetpack.cuda}, TensorRT {jetpack.tensorrt or version.number}"
     python = f", Python {jetpack.python}" if jetpack.python else ""
     where = ""

@@ -109,6 +109,8 @@ def _onnxruntime(facts: Facts, asked: Asked) -> tuple[str, list[str]]:
 def _jetson(facts: Facts, asked: Asked) -> tuple[str, list[str]]:
     plugin = asked.plugin or (jetson.BUILT if facts.bare else None)
     trtexec.check(facts, plugin, "a Jetson")
+    if asked.plugin:
+        jetson.refuse_plugin(asked.plugin)
     jetpack = versions.jetpack(asked.jetpack or versions.USUAL_JETPACK)
     note = [] if asked.jetpack else [f"for JetPack {jetpack.number}; --jetpack names another"]
     version = versions.tensorrt(jetson.version_asked(jetpack, asked.tensorrt))

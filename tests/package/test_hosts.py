@@ -3,6 +3,7 @@
 import configparser
 import os
 import re
+import struct
 import subprocess
 from pathlib import Path
 
@@ -159,6 +160,25 @@ def test_jetson_builds_no_plugin_that_is_not_taken(folder: Path) -> None:
     assert recipe.notes[0] == "for JetPack 6.2; --jetpack names another"
     assert recipe.notes[-1] == "of a file in the form custom_op this recipe builds our plugin too"
     assert "cmake" not in sd.recipe("jetson", "bare.onnx", plugin="/opt/libours.so").text
+
+
+def test_a_library_goes_to_the_jetson_too(folder: Path) -> None:
+    copied = "# Copy to the device: bare.onnx; and the plugin, built for aarch64, to /opt/libours.so\n"
+    assert copied in sd.recipe("jetson", "bare.onnx", plugin="/opt/libours.so").text
+
+
+def test_a_library_for_another_machine(folder: Path) -> None:
+    library = folder / "libours.so"
+    library.write_bytes(b"\x7fELF\2\1\1" + bytes(9) + struct.pack("<HH", 3, 183))
+    assert "libours.so" in sd.recipe("jetson", "bare.onnx", plugin="libours.so").text
+    for number, words in ((62, "x86-64"), (243, "machine 243 of ELF")):
+        library.write_bytes(b"\x7fELF\2\1\1" + bytes(9) + struct.pack("<HH", 3, number))
+        with pytest.raises(sd.InputError, match=rf"^libours.so is compiled for {words}, .* aarch64\n.*-aarch64"):
+            sd.recipe("jetson", "bare.onnx", plugin="libours.so")
+        assert sd.recipe("trtexec", "bare.onnx", plugin="libours.so").text
+    library.write_bytes(b"no library")
+    with pytest.raises(sd.InputError, match=r"libours.so is no library of Linux"):
+        sd.recipe("jetson", "bare.onnx", plugin="libours.so")
 
 
 def test_jetpacks(folder: Path) -> None:
