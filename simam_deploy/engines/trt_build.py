@@ -80,11 +80,7 @@ def build(job: Job, tell: Tell, cancelled: threading.Event) -> dict[str, object]
     _set(trt, config, job["options"])
     _set_targets(trt, title, config, targets)
     if job["profiles"]:
-        profile = builder.create_optimization_profile()
-        for tensor, shapes in job["profiles"].items():
-            profile.set_shape(tensor, *shapes)
-        if config.add_optimization_profile(profile) < 0:
-            raise Refused("BuildError", f"{title} refuses the shapes {job['profiles']}")
+        _add_profile(title, builder, config, job["profiles"])
     cache = _timing_cache(config, job["options"].get("timing_cache"), log.lines)
     what = f"build {', '.join(targets)}" if targets else "build"
     monitor = _monitor(trt, what, tell, cancelled)  # the config does not keep it
@@ -140,6 +136,14 @@ def _set_targets(trt: Any, title: str, config: Any, targets: list[str]) -> None:
     for index, target in enumerate(targets):
         if not config.set_compute_capability(getattr(trt.ComputeCapability, target.upper()), index):
             raise Refused("BuildError", f"{title} does not take {target} as target {index}")
+
+
+def _add_profile(title: str, builder: Any, config: Any, profiles: dict[str, Any]) -> None:
+    profile = builder.create_optimization_profile()
+    for tensor, shapes in profiles.items():
+        profile.set_shape(tensor, *shapes)
+    if config.add_optimization_profile(profile) < 0:
+        raise Refused("BuildError", f"{title} refuses the shapes {profiles}")
 
 
 def _logger(trt: Any, tell: Tell) -> Any:
