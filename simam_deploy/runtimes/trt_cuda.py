@@ -111,12 +111,17 @@ def open_gpu() -> Gpu:
     return Gpu(f"sm{major}{minor}", "cuda-python", lambda: CudaStream(cuda, device))
 
 
-def _driver() -> str:
+def has_driver() -> bool:
+    """Whether NVIDIA's driver is installed."""
     try:
         ctypes.CDLL(DRIVER)
     except OSError:
-        return f"there is no driver of NVIDIA ({DRIVER})"
-    return "there is a driver"
+        return False
+    return True
+
+
+def _driver() -> str:
+    return "there is a driver" if has_driver() else f"there is no driver of NVIDIA ({DRIVER})"
 
 
 class TorchStream(GpuStream):

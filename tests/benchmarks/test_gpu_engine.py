@@ -14,8 +14,9 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from helpers.gpu_machine import emulated_machine, run  # noqa: E402
+from helpers.played_engine import write_engine  # noqa: E402
 from helpers.played_gpu import PlayedGpu, cuda_python  # noqa: E402
-from helpers.played_trt import module, write_engine  # noqa: E402
+from helpers.played_trt import module  # noqa: E402
 
 import simam_deploy as sd  # noqa: E402
 from benchmarks.gpu import checks, engine, verdict  # noqa: E402

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.command_line import Run
+from helpers.played_engine import LARGE, write_engine
 from helpers.played_gpu import PlayedGpu, cuda_python
-from helpers.played_trt import LARGE, module, write_engine
+from helpers.played_trt import module
 
 import simam_deploy as sd
 from simam_deploy.errors import InputError

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.command_line import Run
+from helpers.played_engine import write_engine
 from helpers.played_gpu import PlayedGpu, cuda_python
-from helpers.played_trt import module, write_engine
+from helpers.played_trt import module
 
 from simam_deploy import formula, native
 from simam_deploy.cli import doctor

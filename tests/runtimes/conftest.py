@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 from helpers.graphs import BODY
+from helpers.played_engine import LARGE, SMALL, write_engine
 from helpers.played_gpu import PlayedGpu, cuda_python, torch_for
-from helpers.played_trt import LARGE, SMALL, module, write_engine
+from helpers.played_trt import module
 from helpers.small_onnx import CALL, save
 
 Make = Callable[..., Path]

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import trt_api
 from helpers.graphs import BODY
+from helpers.played_engine import LARGE, SMALL, write_engine
 from helpers.played_gpu import PlayedGpu
-from helpers.played_trt import LARGE, SMALL, module, write_engine
+from helpers.played_trt import module
 from helpers.small_onnx import CALL, save
 
 from simam_deploy import open_session

@@ -15,6 +15,7 @@ from helpers.small_onnx import CALL, save
 
 from simam_deploy import build_engine, open_session
 from simam_deploy.errors import InputError, RuntimeUnavailable
+from simam_deploy.runtimes.trt_cuda import has_driver
 
 Make = Callable[..., Path]
 
@@ -91,6 +92,7 @@ def test_an_onnx_file_is_not_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="tensorrt_rtx is not installed")
+@pytest.mark.skipif(has_driver(), reason="there is a driver, so the engine may load")
 @pytest.mark.parametrize("gpu", ["cuda-python"], indirect=True)
 def test_the_true_tensorrt_rtx_loads_as_far_as_it_goes(gpu: PlayedGpu, tmp_path: Path) -> None:
     """Its own Runtime and logger, on a GPU that is not there."""
