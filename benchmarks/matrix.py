@@ -90,30 +90,38 @@ def cells(
     NETWORKS[network].export(source, say)
     samples = NETWORKS[network].samples(source).fewer(FEW)
     for precision in precisions:
-        file = source
+        file, failed = source, ""
         if precision != "fp32":
             say(f"{network}: {precision}")
             file = low
-            convert_file(source, low, Wanted(precision, target="tensorrt"), samples)
+            try:
+                convert_file(source, low, Wanted(precision, target="tensorrt"), samples)
+            except sd.SimAMDeployError as error:
+                failed = f"no file in {precision}: {_first_line(error)}"
         for plugin, forms in ((False, FORMS), (True, WITH_PLUGIN)):
             for form in forms:
                 say(f"{network}: {precision} {form}{' plugin' * plugin}")
                 cell = Cell(network, precision, form, plugin)
-                cell.refused = _written(file, out, form)
-                if not cell.refused:
+                cell.failed += [failed] if failed else _write(cell, file, out)
+                if not cell.refused and not cell.failed:
                     _build(cell, out, folder, targets)
                 yield cell
 
 
-def _written(file: Path, out: Path, form: str) -> str:
-    """Write `file` in a form. Returns why there is no such file, or ""."""
+def _write(cell: Cell, file: Path, out: Path) -> list[str]:
+    """Write `file` in the form of a cell, which gets the reason if there is none. Returns what failed."""
+    epilogue = cell.form == EPILOGUE
     try:
-        sd.fuse(file, out, form="function" if form == EPILOGUE else form, epilogue=form == EPILOGUE)
-    except sd.FormError as error:
-        return str(error).splitlines()[0]
-    if form == EPILOGUE and all(block.op == OP_NAME for block in sd.find_blocks(out).blocks):
-        return NO_EPILOGUE
-    return ""
+        sd.fuse(file, out, form="function" if epilogue else cell.form, epilogue=epilogue)
+    except sd.SimAMDeployError as error:
+        return [f"not written: {_first_line(error)}"]
+    if epilogue and all(block.op == OP_NAME for block in sd.find_blocks(out).blocks):
+        cell.refused = NO_EPILOGUE
+    return []
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]
 
 
 def _build(cell: Cell, model: Path, folder: Path, targets: Sequence[str]) -> None:
@@ -131,7 +139,7 @@ def _build(cell: Cell, model: Path, folder: Path, targets: Sequence[str]) -> Non
         try:
             report = sd.build_engine(model, engine, targets=target, plugin=library)
         except sd.SimAMDeployError as error:
-            faults.setdefault(str(error).splitlines()[0], []).append("+".join(target))
+            faults.setdefault(_first_line(error), []).append("+".join(target))
             continue
         for fault in {*_faults(report, cell)}:
             faults.setdefault(fault, []).append("+".join(target))
@@ -143,7 +151,7 @@ def _build(cell: Cell, model: Path, folder: Path, targets: Sequence[str]) -> Non
 
 
 def _faults(report: EngineReport, cell: Cell) -> list[str]:
-    found = [line for line in report.log if not line.endswith(SCALES)]
+    found = [line for line in report.log if report.precision != "int8+fp16" or not line.endswith(SCALES)]
     found += [f"inspect: {line}" for line in inspect(report.path).disagreements]
     if cell.plugin and any(block["built"] != "plugin" for block in report.blocks):
         found.append("a block is not built by the plugin")
@@ -190,7 +198,7 @@ def _cell(row: dict[str, Any] | None) -> str:
     if row is None:
         return ""
     if row["refused"]:
-        return "-"
+        return str(row["refused"])
     return "FAILED" if row["failed"] else f"{row['layers']}, {row['bytes'] / 1e6:.1f} MB"
 
 

@@ -1,5 +1,6 @@
 """The matrix of engines, for one network: every type and form builds, and what fails is told."""
 
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -57,6 +58,34 @@ def test_a_cell_fails_for_other_bytes_warnings_types_and_targets(
     cell = Cell("digits", "fp32", "function", plugin=False)
     matrix._build(cell, tmp_path / "out.onnx", tmp_path, ("sm80",))
     assert "a second build has other bytes" in cell.failed
+
+
+def test_a_file_that_is_not_written_fails_its_cells_and_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing(*_: object, **options: object) -> None:
+        raise sd.FormError(f"no {options['form']}\nfor a reason")
+
+    def unfit(_: Path, __: Path, wanted: Wanted, ___: object) -> None:
+        raise sd.InputError(f"no {wanted.to}")
+
+    monkeypatch.setattr(sd, "fuse", refusing)
+    monkeypatch.setattr(matrix, "convert_file", unfit)
+    found = list(cells("digits", tmp_path, quiet, targets=("sm80",), precisions=("fp32", "int8")))
+    assert [cell.refused for cell in found] == [""] * 14
+    assert found[1].failed == ["not written: no primitive"]
+    assert [cell.failed for cell in found[7:]] == [["no file in int8: no int8"]] * 7
+
+
+def test_warnings_of_scales_are_let_through_in_one_precision_alone(tmp_path: Path) -> None:
+    NETWORKS["digits"].export(tmp_path / "out.onnx", quiet)
+    report = sd.build_engine(tmp_path / "out.onnx", tmp_path / "e", targets=["sm80"])
+    cell = Cell("digits", "fp32", "function", plugin=False)
+    assert matrix._faults(report, cell) == []
+    line = f"WARNING: casts the {matrix.SCALES}"
+    assert matrix._faults(replace(report, log=(line,)), cell) == [line]
+    mixed = replace(report, log=(line,), precision="int8+fp16")
+    assert matrix._faults(mixed, replace(cell, precision="int8+fp16")) == []
 
 
 @pytest.mark.parametrize(("precision", "why"), [("fp32", "a matrix product in float32"), ("bf16", "bfloat16")])
