@@ -69,7 +69,8 @@ class Compiled:
 
     def mend(self, path: Path) -> str:
         """Remedy for an unusable library, depending on its location."""
-        if os.environ.get(self.variable):
+        named = os.environ.get(self.variable)
+        if named and Path(named).resolve() == path.resolve():
             return f"{self.variable} names it: unset that, or let it name another"
         how = "pip install ." if path.parent == PACKAGE else self.command
         return f"build it again: `{how}` in a checkout of simam-deploy"
