@@ -10,7 +10,7 @@ CPP = $(shell find benchmarks plugins tests -name '*.[ch]' -o -name '*.cpp' -o -
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .PHONY: demo test trt-api hostile fix lint lint-python lint-cpp lint-types lint-github bench bench-cpu bench-engines matrix peers gpu wheel headers clean docs
-.PHONY: native native-checks native-tests native-if-possible native-cuda native-cuda-check native-cuda-budget
+.PHONY: native native-checks native-tests native-if-possible native-cuda native-cuda-check native-cuda-budget native-cuda-aarch64
 
 .venv/installed: pyproject.toml constraints.txt
 	@echo "installing into .venv: torch, ONNX Runtime, OpenVINO, TensorRT-RTX; a few minutes the first time"
@@ -67,6 +67,10 @@ native-cuda-check: .venv/installed headers
 
 native-cuda-budget: .venv/installed headers
 	@PYTHON=$(BIN)/python $(LOCKED) sh plugins/cuda.sh update
+
+# The same for Jetson, cross-compiled in build/native/jetson-cuda12 and -cuda13, and looked at. Fetches its compilers.
+native-cuda-aarch64: .venv/installed headers
+	@PYTHON=$(BIN)/python $(LOCKED) sh plugins/jetson.sh
 
 # The kernels' C++ tests under sanitizers, clang, and for aarch64; a check whose tools cannot be had says so.
 native-checks: .venv/installed headers

@@ -31,22 +31,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Unpack Debian packages into a folder; nothing is installed.")
     parser.add_argument("packages", nargs="+")
     parser.add_argument("--suite", required=True, help="the Debian release to take them from, as trixie")
+    parser.add_argument("--component", default="main", help="the part of the archive, as non-free")
     parser.add_argument("--into", type=Path, required=True)
     parser.add_argument("--architecture", help="Debian's name of another than this machine's, as arm64")
     asked = parser.parse_args()
     try:
-        fetch(asked.packages, asked.suite, asked.into, asked.architecture)
+        fetch(asked.packages, asked.suite, asked.into, asked.architecture, asked.component)
     except Unavailable as why:
         sys.exit(f"{', '.join(asked.packages)} cannot be fetched: {why}")
 
 
-def fetch(packages: list[str], suite: str, into: Path, architecture: str | None = None) -> None:
+def fetch(
+    packages: list[str], suite: str, into: Path, architecture: str | None = None, component: str = "main"
+) -> None:
     """Unpack `packages` of `suite` below `into`, unless that is there. Raises Unavailable."""
     if into.exists():
         return
     if not (shutil.which("apt-get") and shutil.which("dpkg")):
         raise Unavailable("this machine has no apt-get")
-    name, source = mirror(suite)
+    name, source = mirror(suite, component)
     into.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=into.parent, prefix=".fetch-") as folder:
         here = Path(folder).resolve()
@@ -73,7 +76,7 @@ def fetch(packages: list[str], suite: str, into: Path, architecture: str | None 
         (here / "root").rename(into)
 
 
-def mirror(suite: str) -> tuple[str, str]:
+def mirror(suite: str, component: str = "main") -> tuple[str, str]:
     """This machine's Debian archive, with another suite: a file name and what belongs into it. Raises Unavailable."""
     system = dict(
         re.findall(r'^(\w+)="?([^"\n]*)', OS_RELEASE.read_text(), re.MULTILINE) if OS_RELEASE.exists() else []
@@ -85,11 +88,11 @@ def mirror(suite: str) -> tuple[str, str]:
     codename = system.get("VERSION_CODENAME", "")
     for stanza in _stanzas():
         if codename in stanza["suites"].split() and "main" in stanza["components"].split():
-            changed = {**stanza, "suites": suite, "components": "main"}
+            changed = {**stanza, "suites": suite, "components": component}
             return "debian.sources", "".join(f"{key}: {value}\n" for key, value in changed.items())
     for options, uri, listed, components in _lines():
         if listed == codename and "main" in components.split():
-            return "debian.list", f"deb {options} {uri} {suite} main\n"
+            return "debian.list", f"deb {options} {uri} {suite} {component}\n"
     raise Unavailable(f"no source of {codename or 'this release'} was found below {APT}")
 
 

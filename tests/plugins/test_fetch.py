@@ -64,6 +64,7 @@ def test_the_mirror_is_the_machines_own(fetch: ModuleType, tmp_path: Path) -> No
     )
     assert "signed-by: \n -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n mQINBF\n" in text
     assert "security" not in text
+    assert "components: non-free" in fetch.mirror("trixie", "non-free")[1]
 
 
 def test_what_cannot_be_fetched_leaves_nothing(
