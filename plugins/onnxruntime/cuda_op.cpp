@@ -110,8 +110,9 @@ OrtStatus* compute(void* kernel, OrtKernelContext* context) {
 
 }  // namespace
 
-CudaOp::CudaOp(Op const& op, cpu::Type type, uint32_t api_version) : CustomOp(op, type, false, api_version) {
-  GetExecutionProviderType = [](OrtCustomOp const*) { return kProvider; };
+CudaOp::CudaOp(Op const& op, cpu::Type type, char const* provider_, uint32_t api_version)
+    : CustomOp(op, type, false, api_version), provider(provider_) {
+  GetExecutionProviderType = [](OrtCustomOp const* op) { return static_cast<CudaOp const*>(op)->provider; };
   CreateKernelV2 = create;
   KernelComputeV2 = compute;
   KernelDestroy = destroy;

@@ -1,10 +1,12 @@
 // The op library: what ONNX Runtime calls when it is given this file (SessionOptions::RegisterCustomOpsLibrary,
 // `register_custom_ops_library` in Python), and what simam_deploy/native.py asks it.
 //
-// Two files are made of it: one for the CPU, free of CUDA, and with SIMAM_WITH_CUDA one that has each operator twice,
-// for the CPU and for CUDA. ONNX Runtime gives a node to the provider that it put the node on.
+// Two files are made of it: one for the CPU, free of CUDA, and with SIMAM_WITH_CUDA one that has each operator for the
+// CPU and for CUDA, under both names that CUDA's provider may have. ONNX Runtime gives a node to the provider that it
+// put the node on.
 #include <cstdio>
 #include <cstdlib>
+#include <initializer_list>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -44,7 +46,9 @@ class Library {
         if (blocked && type != cpu::Type::f32) continue;  // ONNX Runtime blocks float32 alone
         add(domain, std::make_unique<CpuOp>(op, type, blocked, api_version));
 #ifdef SIMAM_WITH_CUDA
-        if (!blocked) add(domain, std::make_unique<CudaOp>(op, type, api_version));
+        if (blocked) continue;
+        for (char const* const provider : {CudaOp::kProvider, CudaOp::kPluginProvider})
+          add(domain, std::make_unique<CudaOp>(op, type, provider, api_version));
 #endif
       }
   }
@@ -149,7 +153,7 @@ SIMAM_EXPORT char const* simam_machine() { return simam::ort::machine(); }
 // The execution providers that it has operators for, with commas between.
 SIMAM_EXPORT char const* simam_providers() {
 #ifdef SIMAM_WITH_CUDA
-  return "CPUExecutionProvider,CUDAExecutionProvider";
+  return "CPUExecutionProvider,CUDAExecutionProvider,CudaPluginExecutionProvider";
 #else
   return "CPUExecutionProvider";
 #endif

@@ -69,10 +69,14 @@ struct Int8Op : CustomOp {
   Int8Op(Op const& op, cpu::Type type, uint32_t api_version);
 };
 
-// On the session's stream, by the kernels of ../cuda. In NCHW.
+// On the session's stream, by the kernels of ../cuda. In NCHW. ONNX Runtime finds an operator by the name of the
+// provider, and CUDA's has another where it is a plugin of its own.
 struct CudaOp : CustomOp {
   static constexpr char kProvider[] = "CUDAExecutionProvider";
-  CudaOp(Op const& op, cpu::Type type, uint32_t api_version);
+  static constexpr char kPluginProvider[] = "CudaPluginExecutionProvider";
+  char const* provider;
+
+  CudaOp(Op const& op, cpu::Type type, char const* provider, uint32_t api_version);
 };
 
 // What the blocked layout depends on: a file specialised elsewhere is refused. As in "x86_64 avx512f".

@@ -26,12 +26,14 @@ int activation_of(Activation activation) {
   return activation == Activation::relu ? SIMAM_RELU : activation == Activation::silu ? SIMAM_SILU : SIMAM_NONE;
 }
 
-TEST(both_providers) {
-  size_t count = 0;
+// By the name that ONNX Runtime has built in, and by that of the plugin.
+TEST(all_providers) {
+  size_t count = 0, plugin = 0;
   for (OrtCustomOpDomain const* const domain : registered().domains)
     for (OrtCustomOp const* const op : domain->operators)
-      if (op->GetExecutionProviderType(op) == std::string(kCuda)) {
-        ++count;
+      if (std::string const provider = op->GetExecutionProviderType(op); provider != ort::CpuOp::kProvider) {
+        ++(provider == "CudaPluginExecutionProvider" ? plugin : count);
+        CHECK(provider == "CUDAExecutionProvider" || provider == "CudaPluginExecutionProvider", "%s", provider.c_str());
         CHECK(domain->name == kDomain && !op_of(op).blocked, "%s", domain->name.c_str());
         OrtCustomOp const* const other = find_op(kDomain, op->GetName(op), op_of(op).type);
         CHECK(other != nullptr && other != op, "%s is not there for the CPU", op->GetName(op));
@@ -46,7 +48,11 @@ TEST(both_providers) {
         CHECK(op->GetMayInplace(&from, &to) == 1 && from[0] == 0 && to[0] == 0, "%s", op->GetName(op));
         op->ReleaseMayInplace(from, to);
       }
-  CHECK(count == std::size(kOps) * std::size(kDeviceTypes), "%zu operators", count);
+  size_t const wanted = std::size(kOps) * std::size(kDeviceTypes);
+  CHECK(count == wanted && plugin == wanted, "%zu operators, %zu for the plugin", count, plugin);
+  Node node = cuda_node("SimAMAffine", Type::f16, {2, 6, 5, 7});
+  node.op = find_op(kDomain, "SimAMAffine", Type::f16, ort::CudaOp::kPluginProvider);
+  CHECK(!node.run().failed() && fake_cuda.launches.size() == 1, "the plugin's operator does not run");
 }
 
 TEST(what_is_launched) {

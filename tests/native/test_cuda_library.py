@@ -78,7 +78,7 @@ def test_each_provider_has_a_library_of_its_own(
     shutil.copy(fake_cuda, nowhere / "CHECKOUT_CUDA" / NAME)
     both = [native.library(provider) for provider in (CPU, CUDA)]
     assert [found and found.path.name for found in both] == [native.NAME, NAME]
-    assert [found and found.providers for found in both] == [(CPU,), (CPU, CUDA)]
+    assert [found and found.providers for found in both] == [(CPU,), (CPU, CUDA, "CudaPluginExecutionProvider")]
     monkeypatch.setenv(native.VARIABLE, str(fake_cuda))  # one library for both
     assert [found and found.path for found in map(native.library, (CPU, CUDA))] == [fake_cuda, fake_cuda]
 
