@@ -11,6 +11,7 @@ NOT_RUN = {
     "docs/howto/edge.md": {"needs MNN or ncnn": 2},
     "docs/howto/cpp_onnxruntime.md": {"shows the options of a compiler": 1},
     "docs/howto/gpu.md": {"needs CUDA's compiler": 1, "needs a GPU": 1},
+    "docs/howto/jetson.md": {"needs TensorRT": 1},
     "docs/howto/tensorrt.md": {"needs CUDA's compiler": 1, "needs TensorRT": 3},
     "docs/howto/tensorrt_ahead_of_time.md": {"needs TensorRT": 3},
     "docs/howto/tensorrt_rtx.md": {"needs a GPU": 2},
