@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import simam_deploy as sd
+from simam_deploy.engines.plugin_host import PLUGIN
 
 pytestmark = [
     pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="tensorrt_rtx is not installed"),
@@ -24,6 +25,7 @@ SIZES = {
 }
 """digits is in test_trt_network.py."""
 FORMS = ["function", "primitive", "instance_norm"]
+"""And custom_op, where the plugin library is."""
 ORACLE = 1.5
 """Noise over that of the oracle, at most, and the other way round; 1.1 and 1.2 were seen."""
 
@@ -39,7 +41,8 @@ def test_a_network(name: str, tmp_path: Path) -> None:
     for to, file in files.items():
         sd.convert(wide, file, to=to, target="tensorrt", inputs={"x": x.numpy()})
     given = {"inputs": {"x": x.numpy()}, "against": module}
-    assert (report := sd.verify(wide, forms=FORMS, runtimes=["trt_network"], **given)).passed, report
+    forms = [*FORMS, *["custom_op"] * (PLUGIN.find() is not None)]
+    assert (report := sd.verify(wide, forms=forms, runtimes=["trt_network"], **given)).passed, report
     report = sd.verify(wide, *files.values(), runtimes=["trt_network", "onnx_half"], **given)
     # of the outputs of ResNet-50, of random weights and 50 layers, bfloat16 leaves little, and verify says so
     assert all(row.passed for row in (*report.rows, *report.gates)), report
