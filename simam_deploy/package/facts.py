@@ -16,11 +16,14 @@ from simam_deploy.formula import BLOCKED_DOMAIN, INT8_DOMAIN, OP_DOMAIN
 from simam_deploy.graph import onnx_file
 from simam_deploy.graph.number_types import precision
 from simam_deploy.graph.traverse import nodes
+from simam_deploy.match.half_sums import MENDED, sums_in_float16
 from simam_deploy.package.quoting import printable
 from simam_deploy.text import counted, on_one_line
 
 FOR_ONE_CPU = (BLOCKED_DOMAIN, INT8_DOMAIN)
 KNOWN = ("", "ai.onnx", OP_DOMAIN, *FOR_ONE_CPU)
+OURS = ("function", "custom_op")
+"""Forms of our nodes."""
 NAMESPACE = "plugin_namespace"
 """Attribute by which TensorRT's parser finds the plugin of a node."""
 
@@ -60,16 +63,26 @@ class Facts:
     notes: tuple[str, ...] = ()
     batched: bool = False
     unparsed: str = ""
+    primitive: int = 0
+    half: int = 0
 
     @property
     def title(self) -> str:
         """The file in a comment."""
-        return f"{self.path} ({self.precision}, opset {self.opset}, {counted(self.simam, 'SimAM node')})"
+        parts = [counted(self.simam, "SimAM node")] if self.simam or not self.primitive else []
+        if self.primitive:
+            parts.append(f"{counted(self.primitive, 'SimAM block')} in primitive operators")
+        return f"{self.path} ({self.precision}, opset {self.opset}, {', '.join(parts)})"
 
     @property
     def remarks(self) -> list[str]:
         """The notes on the shapes as comments, since these shapes are in the lines too."""
         return [f"# Shapes: {on_one_line(note)}" for note in self.notes]
+
+    @property
+    def warnings(self) -> list[str]:
+        """A note on blocks that overflow; none without any."""
+        return [f"{counted(self.half, 'block')}: {MENDED.format(file=self.path)}"] if self.half else []
 
     def best(self, tensor: TensorFacts) -> tuple[int, ...]:
         """Shape of an input: that of the profile to be fastest at, or the fixed one."""
@@ -83,11 +96,14 @@ def read(path: Path, shapes: WantedShapes | None, *, with_profiles: bool) -> Fac
 
     with_profiles : every dynamic input needs its shape.
     """
+    from simam_deploy.match.find import find  # the search is loaded when it is used
+
     printable("the file", path)
     proto, graph = onnx_file.both(path)
     with onnx_file.blaming(path):
         profiles, notes = profiles_of(proto, graph, shapes) if with_profiles else ({}, [])
         unparsed = unparsed_int8(graph)
+        others = [block for block in find(graph).blocks if block.form not in OURS]
     weights = {tensor.name for tensor in proto.graph.initializer}
     inputs = _tensors("input", (value for value in proto.graph.input if value.name not in weights))
     defined = {(function.domain, function.name) for function in proto.functions}
@@ -97,8 +113,8 @@ def read(path: Path, shapes: WantedShapes | None, *, with_profiles: bool) -> Fac
     bare = one_cpu + sum((node.domain, node.op_type) not in defined for node in ours)
     given = (value for value in (*proto.graph.input, *proto.graph.output) if value.name not in weights)
     first = {next((dim.dim_param for dim in value.type.tensor_type.shape.dim), "") for value in given}
-    others = sorted(onnx_file.weight_files(proto, path))
-    for other in others:
+    outside = sorted(onnx_file.weight_files(proto, path))
+    for other in outside:
         printable("a file of weights", other)
     return Facts(
         path=path,
@@ -109,8 +125,10 @@ def read(path: Path, shapes: WantedShapes | None, *, with_profiles: bool) -> Fac
         profiles=profiles,
         notes=tuple(notes),
         unparsed=unparsed,
+        primitive=len(others),
+        half=sum(map(sums_in_float16, others)),
         batched=len(first) == 1 and "" not in first,
-        weights=tuple(others),
+        weights=tuple(outside),
         simam=len(ours) + one_cpu,
         bare=bare,
         named=all(any(given.name == NAMESPACE for given in node.attribute) for node in ours),

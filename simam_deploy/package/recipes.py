@@ -71,7 +71,7 @@ def recipe(
             raise InputError(f"the recipe for {host} has no --{name}; with it: {', '.join(takers)}")
     facts = read(Path(file), shapes, with_profiles="shapes" in TAKES[host])
     text, notes = HOSTS[host](facts, asked)
-    return Recipe(host, text, (*facts.notes, *notes))
+    return Recipe(host, text, (*facts.notes, *facts.warnings, *notes))
 
 
 def _trtexec(facts: Facts, asked: Asked) -> tuple[str, list[str]]:

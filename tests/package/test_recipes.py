@@ -7,6 +7,7 @@ from pathlib import Path
 import onnx
 import pytest
 from helpers.command_line import Run
+from helpers.half_nets import naive
 
 import simam_deploy as sd
 from simam_deploy.artifacts import manifest
@@ -86,6 +87,22 @@ def test_int8_that_tensorrt_refuses(folder: Path, host: str) -> None:
         "TensorRT's parser refuses int8.onnx: QuantizeLinear 'QuantizeLinear of x' has a zero point that is not 0\n"
         "int8 for TensorRT is made of the float32 file: simam-deploy convert FLOAT.onnx --to int8 --target tensorrt"
     )
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_blocks_in_primitive_operators_are_counted(folder: Path, host: str) -> None:
+    recipe = made(host, "primitive.onnx")
+    assert "primitive.onnx (fp32, opset 18, 1 SimAM block in primitive operators)" in recipe.text
+    assert not [note for note in recipe.notes if "overflows" in note]
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_sums_in_float16_are_told(folder: Path, host: str) -> None:
+    onnx.save(naive(16), "half.onnx")
+    if host == "deepstream":  # it feeds float32
+        return
+    words = "1 block: SimAM is computed in float16, which overflows in silence on large maps; simam-deploy fuse"
+    assert [note for note in made(host, "half.onnx").notes if note.startswith(words)]
 
 
 def test_unknown_hosts_and_options_that_a_host_does_not_use(folder: Path) -> None:
