@@ -22,8 +22,7 @@ from simam_deploy.text import counted, on_one_line
 
 FOR_ONE_CPU = (BLOCKED_DOMAIN, INT8_DOMAIN)
 KNOWN = ("", "ai.onnx", OP_DOMAIN, *FOR_ONE_CPU)
-OURS = ("function", "custom_op")
-"""Forms of our nodes."""
+OUR_DOMAINS = (OP_DOMAIN, *FOR_ONE_CPU)
 NAMESPACE = "plugin_namespace"
 """Attribute by which TensorRT's parser finds the plugin of a node."""
 
@@ -103,12 +102,13 @@ def read(path: Path, shapes: WantedShapes | None, *, with_profiles: bool) -> Fac
     with onnx_file.blaming(path):
         profiles, notes = profiles_of(proto, graph, shapes) if with_profiles else ({}, [])
         unparsed = unparsed_int8(graph)
-        others = [block for block in find(graph).blocks if block.form not in OURS]
     weights = {tensor.name for tensor in proto.graph.initializer}
     inputs = _tensors("input", (value for value in proto.graph.input if value.name not in weights))
     defined = {(function.domain, function.name) for function in proto.functions}
     everything = list(nodes(proto))
     ours = [node for node in everything if node.domain == OP_DOMAIN]
+    with onnx_file.blaming(path):  # the search takes its time, and a fused file needs none
+        others = () if any(node.domain in OUR_DOMAINS for node in everything) else find(graph).blocks
     one_cpu = sum(node.domain in FOR_ONE_CPU for node in everything)
     bare = one_cpu + sum((node.domain, node.op_type) not in defined for node in ours)
     given = (value for value in (*proto.graph.input, *proto.graph.output) if value.name not in weights)
