@@ -80,7 +80,7 @@ def _print(file: Path, seen: Inspection) -> None:
         ran = f"{use.ran} of {use.of} nodes" if use.ran is not None else "not seen"
         target, why = f" ({use.target})" if use.target else "", use.why and f"; {use.why}"
         render.lines([f"compiled kernel, in ort: {ran}{target}{why}"])
-    render.lines(seen.rounded)
+    render.lines([*seen.rounded, *filter(None, (seen.half,))])
     render.lines(seen.shared, "inner values that others use too; fuse keeps these and says so:")
     render.lines(
         seen.defaults, "inputs whose defaults are its constants; after fuse, feeding others changes nothing in it:"

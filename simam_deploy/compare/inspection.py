@@ -14,6 +14,7 @@ from simam_deploy.compare.kernel_use import kernel_in
 from simam_deploy.formula import BLOCKED_DOMAIN
 from simam_deploy.graph import onnx_file
 from simam_deploy.match import find
+from simam_deploy.match.half_sums import half_note
 from simam_deploy.rewrite.restore_lambda import rounded_lambda
 from simam_deploy.runtimes import KernelUse
 from simam_deploy.text import counted
@@ -53,6 +54,11 @@ class Inspection:
         return list(filter(None, (rounded_lambda(block.node, block.e_lambda) for block in self.found.blocks)))
 
     @property
+    def half(self) -> str:
+        """A line on the blocks that sum in float16; "" if none does."""
+        return half_note(self.found.blocks, self.file)
+
+    @property
     def verdict(self) -> str:
         """In one line, how many blocks were found, and whether the manifest is of another file."""
         wrong = f"FAILED: {counted(len(self.disagreements), 'disagreement')}; " if self.disagreements else ""
@@ -80,6 +86,7 @@ class Inspection:
             "shared": self.shared,
             "defaults": self.defaults,
             "rounded": self.rounded,
+            "half": self.half,
             "near_misses": [miss.as_dict() for miss in self.found.near_misses],
             "specialised": self.specialised,
             "disagreements": list(self.disagreements),

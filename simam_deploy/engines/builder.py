@@ -105,6 +105,7 @@ def build_engine(
     dies or exceeds the time or the memory. Nothing is written then.
     """
     from simam_deploy.match.find import find  # the search is loaded when it is used
+    from simam_deploy.match.half_sums import half_note
 
     model_path, engine_path = path_of(model_path, "the model"), path_of(engine_path, "the engine")
     targets = targets_of(targets)
@@ -130,13 +131,14 @@ def build_engine(
     if settings.timing_cache is not None:
         refuse_overwriting_inputs(settings.timing_cache, inputs)
         _refuse_same(settings.timing_cache, engine_path)
+    blocks = find(graph).blocks
     job: dict[str, object] = {
         "flavor": chosen.name,
         "model": str(model_path),
         "targets": targets,
         "profiles": profiles,
         "functions": sorted({function.name for function in model.functions}),
-        "blocks": [block.node for block in find(graph).blocks],
+        "blocks": [block.node for block in blocks],
         "options": asked,
         "hint": INT8 if "int8" in precision(graph) else "",
         "memory": _memory(memory_mb),
@@ -173,7 +175,7 @@ def build_engine(
             types=done["types"],
             blocks=tuple(done["blocks"]),
             options=asked,
-            notes=tuple(filter(None, (note, why, _in_float64(graph), *sizes))),
+            notes=tuple(filter(None, (note, why, _in_float64(graph), half_note(blocks, model_path), *sizes))),
             plugin=None if library is None else str(library),
         )
         manifest.write(_manifest(report, source), staged)

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import onnx_ir as ir
 
 from simam_deploy.block import Block
 from simam_deploy.match.op_sets import STATISTICS, cast_to
+from simam_deploy.text import counted
 
 MENDED = (
     "SimAM is computed in float16, which overflows in silence on large maps; simam-deploy fuse {file} -o OUT.onnx "
     "computes it in float32 inside, and convert writes such files from float32 ones"
 )
+
+
+def half_note(blocks: Iterable[Block], file: object) -> str:
+    """MENDED with the number of blocks that sum in float16; "" if none does. file : the name for the command."""
+    count = sum(map(sums_in_float16, blocks))
+    return f"{counted(count, 'block')}: {MENDED.format(file=file)}" if count else ""
 
 
 def sums_in_float16(block: Block) -> bool:

@@ -16,7 +16,7 @@ from simam_deploy.formula import BLOCKED_DOMAIN, INT8_DOMAIN, OP_DOMAIN
 from simam_deploy.graph import onnx_file
 from simam_deploy.graph.number_types import precision
 from simam_deploy.graph.traverse import nodes
-from simam_deploy.match.half_sums import MENDED, sums_in_float16
+from simam_deploy.match.half_sums import half_note
 from simam_deploy.package.quoting import printable
 from simam_deploy.text import counted, on_one_line
 
@@ -63,7 +63,7 @@ class Facts:
     batched: bool = False
     unparsed: str = ""
     primitive: int = 0
-    half: int = 0
+    half: str = ""
 
     @property
     def title(self) -> str:
@@ -81,7 +81,7 @@ class Facts:
     @property
     def warnings(self) -> list[str]:
         """A note on blocks that overflow; none without any."""
-        return [f"{counted(self.half, 'block')}: {MENDED.format(file=self.path)}"] if self.half else []
+        return [self.half] if self.half else []
 
     def best(self, tensor: TensorFacts) -> tuple[int, ...]:
         """Shape of an input: that of the profile to be fastest at, or the fixed one."""
@@ -126,7 +126,7 @@ def read(path: Path, shapes: WantedShapes | None, *, with_profiles: bool) -> Fac
         notes=tuple(notes),
         unparsed=unparsed,
         primitive=len(others),
-        half=sum(map(sums_in_float16, others)),
+        half=half_note(others, path),
         batched=len(first) == 1 and "" not in first,
         weights=tuple(outside),
         simam=len(ours) + one_cpu,

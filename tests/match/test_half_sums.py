@@ -6,7 +6,7 @@ import pytest
 from helpers.half_nets import naive
 
 from simam_deploy.match.find import find
-from simam_deploy.match.half_sums import sums_in_float16
+from simam_deploy.match.half_sums import half_note, sums_in_float16
 from simam_deploy.rewrite.fuse import fuse
 
 
@@ -23,6 +23,14 @@ def test_types(dtype: str, sums: bool) -> None:
 @pytest.mark.parametrize("form", ["function", "primitive", "custom_op"])
 def test_fuse_mends_it(form: str) -> None:
     assert found(fuse(ir.from_proto(naive(16)), form).model) == [False]
+
+
+def test_the_note_is_of_one_line_with_the_command() -> None:
+    model = ir.from_proto(naive(16))
+    said = half_note(find(model).blocks, "net.onnx")
+    assert said.startswith("1 block: SimAM is computed in float16, which overflows")
+    assert "simam-deploy fuse net.onnx -o OUT.onnx" in said
+    assert half_note(find(fuse(model).model).blocks, "net.onnx") == ""
 
 
 def test_the_island_is_what_counts() -> None:
