@@ -160,13 +160,15 @@ def _cuda_kernels() -> DoctorRow:
 def _attempt(name: str, attempt: Callable[[Path], str], file: Path, extra: str | None = None) -> DoctorRow:
     room = name.partition(",")[0]
     version = _version(PACKAGES[room][1])
+    mend = _mend(extra or PACKAGES[room][0])
     try:
         return DoctorRow(name, version or "-", True, attempt(file))
     except (SimAMDeployError, ImportError) as error:
-        why = (str(error).splitlines() or ["cannot be imported"])[0]
+        why, *remedy = str(error).splitlines() or ["cannot be imported"]
+        mend = remedy[-1] if room == "trt" and remedy else mend  # a package brings no driver
     except Exception as error:  # a broken installation says so in any type; the other rows are still wanted
         why = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-    return DoctorRow(name, version or "-", False, f"{why}\n{_mend(extra or PACKAGES[room][0])}")
+    return DoctorRow(name, version or "-", False, f"{why}\n{mend}")
 
 
 def _mend(extra: str) -> str:

@@ -8,13 +8,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from simam_deploy.artifacts import file_kinds
+from simam_deploy.artifacts import file_kinds, manifest
 from simam_deploy.artifacts.opening import opened
 from simam_deploy.engines import header
 from simam_deploy.errors import InputError, OutputError
 
 LEAST_MEMORY_MB = 256
 """A builder takes 200 MiB before it reads a network."""
+MOST_SECONDS = 10_000_000
+"""Four months. Timers of some systems take no more than 2^31."""
 GPUS = {
     "sm75": "RTX 20, T4",
     "sm80": "A100, A30",
@@ -48,6 +50,8 @@ def unknown_targets(unknown: list[str], known: list[str], title: str) -> str:
     there = ", ".join(f"{name} ({GPUS[name]})" if name in GPUS else name for name in known)
     lines = [f"unknown target {', '.join(unknown)}; {title} builds for {there}"]
     for name in unknown:
+        if " " in name:
+            lines.append("separate targets by commas")
         digits = re.sub(r"\D", "", name)
         meant = f"sm{digits}"
         if meant in JETSONS:
@@ -57,6 +61,11 @@ def unknown_targets(unknown: list[str], known: list[str], title: str) -> str:
             )
         elif meant in DATA_CENTRE:
             lines.append(f"{meant} ({DATA_CENTRE[meant]}) is for TensorRT, on that machine: --flavor tensorrt")
+        elif jetsons := [kind for kind, title in JETSONS.items() if title.lower() in name]:
+            lines.append(
+                f"{name} is a Jetson ({', '.join(jetsons)}), where TensorRT builds on the device: "
+                "simam-deploy recipe jetson MODEL.onnx"
+            )
         elif meant in known:
             lines.append(f"{name} may be {meant}")
     return "\n".join(lines)
@@ -64,8 +73,11 @@ def unknown_targets(unknown: list[str], known: list[str], title: str) -> str:
 
 def refuse_bounds(timeout_s: float | None, memory_mb: int | None) -> None:
     """Raise InputError for bounds that no build can keep."""
-    if timeout_s is not None and not timeout_s > 0:
-        raise InputError(f"--timeout is more than 0 seconds; got {timeout_s:g}")
+    if timeout_s is not None and not 0 < timeout_s <= MOST_SECONDS:
+        raise InputError(
+            f"--timeout is more than 0 and up to {MOST_SECONDS:,} seconds; got {timeout_s:g}\n"
+            "leave it out for no bound"
+        )
     if memory_mb is not None and memory_mb < LEAST_MEMORY_MB:
         raise InputError(
             f"--memory is {LEAST_MEMORY_MB} MiB or more, as the builder itself takes 200; got {memory_mb}"
@@ -81,8 +93,9 @@ def bounds_told(workspace_mb: int | None, memory_mb: int | None) -> str:
 
 def refuse_other_file(engine: Path) -> None:
     """Raise OutputError if an engine would replace a file that is none, or have the name of a model."""
-    if engine.suffix.lower() == ".onnx":
-        raise OutputError(f"cannot write {engine}: an engine is no ONNX file; name it {engine.stem}.engine")
+    if (suffix := engine.suffix.lower()) in (".onnx", manifest.SUFFIX):
+        what = "ONNX file" if suffix == ".onnx" else "manifest"
+        raise OutputError(f"cannot write {engine}: an engine is no {what}; name it {engine.stem}.engine")
     try:
         with opened(engine) as stream:
             head = stream.read(4)

@@ -53,7 +53,10 @@ def chosen(name: str, targets: Sequence[str]) -> tuple[Flavor, str]:
     if not flavor.installed:
         raise RuntimeUnavailable(f"no {flavor.title} here; install it with: {flavor.install}")
     if flavor is RTX and not targets:
-        raise InputError("no target to build for; name the GPU kinds, such as sm86 (compute capability 8.6)")
+        raise InputError(
+            "no target to build for; name the GPU kinds, as --targets sm86,sm89 (compute capability 8.6 and 8.9)\n"
+            "on a Jetson, and for TensorRT itself, it is built on the device: simam-deploy recipe jetson MODEL.onnx"
+        )
     return flavor, note
 
 

@@ -92,7 +92,10 @@ def check_order(name: str, shape: ShapeRange) -> None:
     """Raise InputError if the sizes of a range fall, or are below 1 or above LARGEST."""
     same_rank = len({len(part) for part in shape}) == 1
     if not same_rank or any(not 1 <= a <= b <= c <= LARGEST for a, b, c in zip(*shape, strict=True)):
-        raise InputError(f"input {name!r}: {shape} is not 1 <= MIN <= OPT <= MAX <= {LARGEST:,} in each size")
+        swapped = same_rank and all(a >= b >= c for a, b, c in zip(*shape, strict=True))
+        why = "" if same_rank else "\nits parts have unlike numbers of sizes"
+        why = "\nthe largest stands first: swap them" if swapped and shape.min != shape.max else why
+        raise InputError(f"input {name!r}: {shape} is not 1 <= MIN <= OPT <= MAX <= {LARGEST:,} in each size{why}")
 
 
 def _shape(given: Any) -> StaticShape | None:

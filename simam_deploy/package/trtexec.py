@@ -97,10 +97,12 @@ def notes(facts: Facts, version: TensorRT, plugin: Path | None) -> list[str]:
 def _of_simam(facts: Facts, version: TensorRT, plugin: Path | None) -> list[str]:
     if not facts.simam:
         return ["no SimAM node is in the file; TensorRT runs the primitive operators"]
+    sure = f"for the plugin, write the file with: simam-deploy fuse {facts.path} -o OUT.onnx --form custom_op"
     if plugin is None:
+        if version.release < PREFERS_PLUGINS:
+            return [f"SimAM runs as its fallback definition; {sure}, and name the library with --plugin"]
         return ["SimAM runs as its fallback definition; --plugin LIB takes our kernel"]
     with_fallback = facts.bare < facts.simam
-    sure = f"for the plugin, write the file with: simam-deploy fuse {facts.path} -o OUT.onnx --form custom_op"
     if with_fallback and version.release < PREFERS_PLUGINS:
         return [f"TensorRT {version.number} takes the fallback definition, not the plugin; {sure}"]
     if with_fallback and not facts.named and OVERRIDE not in version.flags:

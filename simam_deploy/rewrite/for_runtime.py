@@ -160,7 +160,7 @@ class Choice:
         if wrong:
             raise InputError(
                 f"{self.runtime} takes fixed sizes and batch 1: {', '.join(wrong)}\n{self.takes.fixed}; "
-                "write one file for each size, and run one sample at a time"
+                "export one file for each size: export without --dynamic, or dynamic=False in Ultralytics"
             )
 
     def of(self, model: ir.Model) -> Choice:

@@ -78,6 +78,10 @@ class Gpu:
     stream: Callable[[], GpuStream]
 
 
+OLDER = "see nvidia-smi; for a driver older than cuda-python: pip install 'cuda-bindings<13'"
+NO_DRIVER = "run it on a machine with a GPU of NVIDIA and its driver"
+
+
 def open_gpu() -> Gpu:
     """The current GPU, by PyTorch or cuda-python. Raises RuntimeUnavailable without a driver, GPU or package."""
     said = "torch is not installed"
@@ -93,14 +97,14 @@ def open_gpu() -> Gpu:
     except ImportError as error:
         raise RuntimeUnavailable(
             f"an engine runs on a GPU, and none can be used here: {_driver()}; {said}, and cuda-python cannot be "
-            f"imported ({error})\nwith a GPU and its driver: pip install cuda-bindings"
+            f"imported ({error})\n" + ("pip install cuda-bindings" if has_driver() else NO_DRIVER)
         ) from error
     failed, count = cuda.cudaGetDeviceCount()
     if failed or not count:
         why = _words(cuda, failed) if failed else "there is none"
         raise RuntimeUnavailable(
             f"an engine runs on a GPU, and none can be used here: {_driver()}; {said}; cuda-python says: {why}\n"
-            "see nvidia-smi; for a driver older than cuda-python: pip install 'cuda-bindings<13'"
+            + (OLDER if has_driver() else NO_DRIVER)
         )
     device = _done(cuda, *cuda.cudaGetDevice())
     kinds = (

@@ -27,6 +27,7 @@ INSPECTED = {
         "kernel",
         "shared",
         "rounded",
+        "half",
         "near_misses",
         "specialised",
         "defaults",

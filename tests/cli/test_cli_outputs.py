@@ -15,14 +15,15 @@ FOREIGN = '{"name": "of somebody else", "version": "1.0"}'
         "fuse fixed.onnx -o new.onnx",
         "fuse fixed.onnx -o new.onnx --specialise cpu",
         f"{EXPORT}build -o new.onnx",
-        "build fixed.onnx -o new.onnx --targets sm86",
+        "build fixed.onnx -o new.engine --targets sm86",
     ],
 )
 @pytest.mark.parametrize("linked", [True, False])
 def test_a_foreign_file_in_the_place_of_the_manifest(linked: bool, line: str, folder: Path, run: Run) -> None:
-    target = folder / "real.onnx" if linked else folder / "new.onnx"
+    new = folder / ("new.engine" if line.startswith("build") else "new.onnx")
+    target = new.with_stem("real") if linked else new
     if linked:
-        (folder / "new.onnx").symlink_to(target.name)
+        new.symlink_to(target.name)
     target.with_name(f"{target.name}.json").write_text(FOREIGN)
     before = contents(folder)
     status, out, err = run(line)

@@ -31,6 +31,8 @@ def test_targets_that_are_no_texts(given: Any, static: Path) -> None:
         ("sm87", r"sm87 is a Jetson \(Orin\), where TensorRT builds on the device: simam-deploy recipe jetson"),
         ("sm110", r"sm110 is a Jetson \(Thor\)"),
         ("sm90", r"sm90 \(H100, H200\) is for TensorRT, on that machine: --flavor tensorrt"),
+        ("orin", r"orin is a Jetson \(sm87\), where TensorRT builds on the device: simam-deploy recipe jetson"),
+        ("sm89 sm86", "separate targets by commas"),
         ("ada", r"sm89 \(RTX 40, L4, L40\)"),
     ],
 )
@@ -50,9 +52,11 @@ def test_paths_that_are_none(place: str, value: Any, static: Path) -> None:
 @pytest.mark.parametrize(
     ("bounds", "words"),
     [
-        ({"timeout_s": 0}, "--timeout is more than 0 seconds; got 0"),
-        ({"timeout_s": -1}, "--timeout is more than 0 seconds; got -1"),
-        ({"timeout_s": float("nan")}, "--timeout is more than 0 seconds; got nan"),
+        ({"timeout_s": 0}, "--timeout is more than 0 and up to 10,000,000 seconds; got 0\nleave it out for no bound"),
+        ({"timeout_s": -1}, "--timeout is more than 0 .*; got -1"),
+        ({"timeout_s": float("nan")}, "--timeout is more than 0 .*; got nan"),
+        ({"timeout_s": float("inf")}, "--timeout is more than 0 .*; got inf"),
+        ({"timeout_s": 1e400}, "--timeout is more than 0 .*; got inf"),
         ({"memory_mb": 10}, "--memory is 256 MiB or more, as the builder itself takes 200; got 10"),
     ],
 )
@@ -79,4 +83,6 @@ def test_a_file_that_is_no_engine_stays(name: str, static: Path) -> None:
 def test_an_engine_is_not_named_as_a_model(static: Path) -> None:
     with pytest.raises(OutputError, match=r"an engine is no ONNX file; name it other\.engine"):
         build_engine(static, static.with_name("other.onnx"), targets=["sm86"])
+    with pytest.raises(OutputError, match=r"an engine is no manifest; name it model\.onnx\.engine"):
+        build_engine(static, static.with_name("model.onnx.json"), targets=["sm86"])
     assert names(static.parent) == ["model.onnx"]

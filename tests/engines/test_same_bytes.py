@@ -38,7 +38,7 @@ def test_place_environment_and_order_change_no_byte(
         elsewhere = tmp_path / ("x" * length)
         elsewhere.mkdir()
         shutil.copy(scenes, elsewhere / "a.onnx")
-        monkeypatch.setenv("SIMAM_TEST_FILLS_THE_ENVIRONMENT", "x" * 50 * length)
+        monkeypatch.setenv("FILLS_THE_ENVIRONMENT", "x" * 50 * length)
         build_engine(elsewhere / "a.onnx", elsewhere / "e", targets=TARGETS[::-1], plugin=library)
         assert (elsewhere / "e").read_bytes() == expected
 

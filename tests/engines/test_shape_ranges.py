@@ -112,7 +112,8 @@ def test_two_readings() -> None:
         (["x:0x3"], r"0x3 is not 1 <= MIN"),
         (["x:2147483648"], r"2147483648 is not .* <= 2,147,483,647"),
         (["x:2x3..1x3..4x3"], r"2x3\.\.1x3\.\.4x3 is not 1 <= MIN <= OPT <= MAX"),
-        (["x:2x3..4x3x3"], r"is not 1 <= MIN"),
+        (["x:2x3..4x3x3"], r"is not 1 <= MIN .*\nits parts have unlike numbers of sizes"),
+        (["x:8x3..2x3"], r"is not 1 <= MIN .*\nthe largest stands first: swap them"),
     ],
 )
 def test_shapes_that_cannot_be(texts: list[str], words: str) -> None:

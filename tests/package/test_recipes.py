@@ -168,7 +168,10 @@ def test_a_name_at_which_trtexec_splits(folder: Path, name: str) -> None:
 def test_on_the_command_line_stdout_has_the_recipe_alone(folder: Path, run: Run) -> None:
     status, out, err = run("recipe trtexec dynamic.onnx --tensorrt 10.3 --shapes x:1x3x4x4,2x3x8x8,4x3x16x16")
     assert (status, out) == (0, made("trtexec", "dynamic.onnx", tensorrt="10.3", shapes=SHAPES).text)
-    assert err == "note: SimAM runs as its fallback definition; --plugin LIB takes our kernel\n"
+    assert err == (
+        "note: SimAM runs as its fallback definition; for the plugin, write the file with: "
+        "simam-deploy fuse dynamic.onnx -o OUT.onnx --form custom_op, and name the library with --plugin\n"
+    )
     assert run("recipe trtexec fixed.onnx -q")[2] == ""
     assert run("recipe trtexec fixed.onnx")[2].startswith("note: for TensorRT 11.1; --tensorrt names another\n")
     status, out, err = run("recipe trtexec bare.onnx")

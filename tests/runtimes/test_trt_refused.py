@@ -15,7 +15,7 @@ from helpers.small_onnx import CALL, save
 
 from simam_deploy import build_engine, open_session
 from simam_deploy.errors import InputError, RuntimeUnavailable
-from simam_deploy.runtimes.trt_cuda import has_driver
+from simam_deploy.runtimes import trt_cuda
 
 Make = Callable[..., Path]
 
@@ -77,6 +77,9 @@ def test_no_gpu(gpu: PlayedGpu, make: Make, monkeypatch: pytest.MonkeyPatch) -> 
     ):
         open_session(path, "trt")
     monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", None)
+    with pytest.raises(RuntimeUnavailable, match=r"(?s)none can be used here: .*on a machine with a GPU of NVIDIA"):
+        open_session(path, "trt")
+    monkeypatch.setattr(trt_cuda, "has_driver", lambda: True)
     with pytest.raises(RuntimeUnavailable, match=r"(?s)none can be used here: .*pip install cuda-bindings"):
         open_session(path, "trt")
 
@@ -92,7 +95,7 @@ def test_an_onnx_file_is_not_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="tensorrt_rtx is not installed")
-@pytest.mark.skipif(has_driver(), reason="there is a driver, so the engine may load")
+@pytest.mark.skipif(trt_cuda.has_driver(), reason="there is a driver, so the engine may load")
 @pytest.mark.parametrize("gpu", ["cuda-python"], indirect=True)
 def test_the_true_tensorrt_rtx_loads_as_far_as_it_goes(gpu: PlayedGpu, tmp_path: Path) -> None:
     """Its own Runtime and logger, on a GPU that is not there."""
