@@ -43,6 +43,8 @@ def inspect(
 ) -> None:
     """List the SimAM blocks of an ONNX file, and what comes close to one; or compare an engine with its manifest."""
     if layers:
+        if against is not None:
+            raise InputError("--against is for engines, and --layers for ONNX files; leave one of the two out")
         _inspect_layers(file, flavor, plugin, parts(targets), as_json, quiet)
         return
     if given := [name for name, value in (("flavor", flavor), ("plugin", plugin)) if value != AUTO] + [

@@ -52,20 +52,15 @@ def unknown_targets(unknown: list[str], known: list[str], title: str) -> str:
     for name in unknown:
         if " " in name:
             lines.append("separate targets by commas")
-        digits = re.sub(r"\D", "", name)
-        meant = f"sm{digits}"
-        if meant in JETSONS:
+        meant = "sm" + re.sub(r"\D", "", name)
+        if jetsons := [kind for kind, board in JETSONS.items() if kind == meant or board.lower() in name]:
+            boards = ", ".join(f"{kind} {JETSONS[kind]}" for kind in jetsons)
             lines.append(
-                f"{meant} is a Jetson ({JETSONS[meant]}), where TensorRT builds on the device: "
+                f"{name} is a Jetson ({boards}), where TensorRT builds on the device: "
                 "simam-deploy recipe jetson MODEL.onnx"
             )
         elif meant in DATA_CENTRE:
             lines.append(f"{meant} ({DATA_CENTRE[meant]}) is for TensorRT, on that machine: --flavor tensorrt")
-        elif jetsons := [kind for kind, title in JETSONS.items() if title.lower() in name]:
-            lines.append(
-                f"{name} is a Jetson ({', '.join(jetsons)}), where TensorRT builds on the device: "
-                "simam-deploy recipe jetson MODEL.onnx"
-            )
         elif meant in known:
             lines.append(f"{name} may be {meant}")
     return "\n".join(lines)

@@ -41,10 +41,8 @@ def chosen(name: str, targets: Sequence[str]) -> tuple[Flavor, str]:
     if name == AUTO:
         flavor, why = _automatic(targets)
         note = f"flavor: {flavor.name}, as {why}"
-    elif name in FLAVORS:
-        flavor = FLAVORS[name]
     else:
-        raise InputError(f"--flavor takes {AUTO}, {', '.join(FLAVORS)}; got {name!r}")
+        flavor = named(name)
     if flavor is TENSORRT and targets:
         raise InputError(
             f"TensorRT builds for the GPU of the machine that it runs on, and takes no targets; asked for "
@@ -58,6 +56,13 @@ def chosen(name: str, targets: Sequence[str]) -> tuple[Flavor, str]:
             "on a Jetson, and for TensorRT itself, it is built on the device: simam-deploy recipe jetson MODEL.onnx"
         )
     return flavor, note
+
+
+def named(name: str) -> Flavor:
+    """The builder of that name. Raises InputError."""
+    if name not in FLAVORS:
+        raise InputError(f"--flavor takes {AUTO}, {', '.join(FLAVORS)}; got {name!r}")
+    return FLAVORS[name]
 
 
 def _automatic(targets: Sequence[str]) -> tuple[Flavor, str]:

@@ -10,11 +10,12 @@ from typing import Any
 import onnx
 
 from simam_deploy.engines import flavors
+from simam_deploy.engines.arguments import refuse_bounds
 from simam_deploy.engines.flavors import Flavor
 from simam_deploy.engines.plugin_host import environment_for
-from simam_deploy.engines.refusals import refuse_much, refuse_unknown_nodes
+from simam_deploy.engines.refusals import refuse_much, refuse_odd_lambdas, refuse_other_names, refuse_unknown_nodes
 from simam_deploy.engines.run_worker import run_worker
-from simam_deploy.errors import InputError, RuntimeUnavailable
+from simam_deploy.errors import RuntimeUnavailable
 
 MEMORY = 2**34
 """Upper bound on what the process writes to memory, in bytes."""
@@ -25,9 +26,7 @@ def parser_flavor(name: str = flavors.AUTO) -> Flavor:
 
     Raises InputError for an unknown name, RuntimeUnavailable if it is not installed.
     """
-    if name not in (flavors.AUTO, *flavors.FLAVORS):
-        raise InputError(f"--flavor takes {flavors.AUTO}, {', '.join(flavors.FLAVORS)}; got {name!r}")
-    asked = [flavors.RTX, flavors.TENSORRT] if name == flavors.AUTO else [flavors.FLAVORS[name]]
+    asked = [flavors.RTX, flavors.TENSORRT] if name == flavors.AUTO else [flavors.named(name)]
     for flavor in asked:
         if flavor.installed:
             return flavor
@@ -49,10 +48,14 @@ def parse_file(
     """The result of trt_build.build as far as the parser makes it, and the parser's warnings.
 
     blocks : names of nodes whose layers are counted.  plugin : our library, to take all nodes of ours.
-    Raises BuildError if the parser refuses the file or its process dies, InputError for too many nodes.
+    Raises BuildError if the parser refuses the file or its process dies, InputError for too many nodes, a time that
+    is none, or a file that `build` does not take either.
     """
+    refuse_bounds(timeout_s, None)
     model = onnx.load(path, load_external_data=False)
     refuse_much(model, path)
+    refuse_odd_lambdas(model, path)
+    refuse_other_names(path, plugin)
     refuse_unknown_nodes(model, path, flavor.title, plugin=plugin is not None)
     job: dict[str, object] = {
         "flavor": flavor.name,

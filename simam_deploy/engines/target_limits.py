@@ -7,7 +7,7 @@ target, with TensorRT-RTX 1.7.1: tests/engines/test_target_limits.py repeats tha
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 TURING = "sm75"
@@ -34,7 +34,8 @@ def reason_against(network: Any, targets: Sequence[str]) -> str:
     """
     if not targets:
         return ""
-    nowhere = [(layer.name, "a transposed convolution in bfloat16") for layer in _needed(network) if _lost(layer)]
+    needed = _needed(network)
+    nowhere = [(layer.name, "a transposed convolution in bfloat16") for layer in needed if _lost(layer)]
     if nowhere:
         kept = " ".join(f"--keep-float {name}" for name, _ in nowhere)
         return (
@@ -43,7 +44,7 @@ def reason_against(network: Any, targets: Sequence[str]) -> str:
         )
     if TURING not in targets:
         return ""
-    found = [(layer.name, why) for layer in _needed(network) if (why := _lacks(layer))]
+    found = [(layer.name, why) for layer in needed if (why := _lacks(layer))]
     if not found:
         return ""
     others = ", ".join(target for target in targets if target != TURING)
@@ -83,7 +84,7 @@ def _types(layer: Any) -> set[str]:
     return {tensor.dtype.name for tensor in (*_inputs(layer), *_outputs(layer))}
 
 
-def _needed(network: Any) -> Iterator[Any]:
+def _needed(network: Any) -> list[Any]:
     """The layers whose values an output needs, in the order of the network. A shape needs no value."""
     layers = [network.get_layer(at) for at in range(network.num_layers)]
     maker = {tensor.name: at for at, layer in enumerate(layers) for tensor in _outputs(layer)}
@@ -99,7 +100,7 @@ def _needed(network: Any) -> Iterator[Any]:
             if at in holders:  # with an output of a branch or a loop, its condition or length
                 ends = (layers[end] for end, holder in holders.items() if holder is holders[at])
                 waiting += [tensor.name for end in ends if not end.num_outputs for tensor in _inputs(end)]
-    return (layer for at, layer in enumerate(layers) if at in seen)
+    return [layer for at, layer in enumerate(layers) if at in seen]
 
 
 def _holder(layer: Any) -> Any:

@@ -25,6 +25,11 @@ CHECKOUT_CUDA = CHECKOUT.with_name("cuda")  # of `make native-cuda`
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
+def processor_of(head: bytes) -> tuple[int, int] | None:
+    """Class (2: 64 bits) and machine of an ELF file, by its first 20 bytes or more; None for another file."""
+    return (head[4], *struct.unpack_from("<H", head, 18)) if len(head) >= 20 and head[:4] == b"\x7fELF" else None
+
+
 @dataclass(frozen=True)
 class Compiled:
     """A library built from plugins/.
@@ -78,20 +83,20 @@ class Compiled:
     def refuse_cut_off(self, path: Path) -> None:
         """Raise NativeError unless the file is complete ELF for this processor: loading a truncated one kills.
 
-        The linker writes the section table last; its offset and size are in the first 64 bytes. Bytes 4, 18 and 19
-        are those of the interpreter: 64 bits, and the processor, for which a loader has no words.
+        The linker writes the section table last; its offset and size are in the first 64 bytes. The interpreter tells
+        the processor. For another one a loader has no words.
         """
         with path.open("rb") as file:
             head = file.read(64)
-        if len(head) < 64 or head[:4] != b"\x7fELF":
+        if len(head) < 64 or processor_of(head) is None:
             raise NativeError(f"{path} is no library of Linux; {self.mend(path)}")
         (start,) = struct.unpack_from("<Q", head, 0x28)
         size, count = struct.unpack_from("<HH", head, 0x3A)
         if start + size * count > path.stat().st_size:
             raise NativeError(f"{path} is cut off; {self.mend(path)}")
         with Path(sys.executable).open("rb") as file:
-            own = file.read(20)
-        if own[:4] == head[:4] and (own[4], own[18:]) != (head[4], head[18:20]):
+            own = processor_of(file.read(20))
+        if own is not None and own != processor_of(head):
             raise NativeError(f"{path} is for another processor than this; {self.mend(path)}")
 
 

@@ -15,7 +15,7 @@ from export_models import digits
 from simam_deploy.api.layers import LayersOfBlock, LayersOfForm, _choice
 from simam_deploy.engines import flavors, parse_file
 from simam_deploy.engines.flavors import Flavor
-from simam_deploy.errors import BuildError, InputError, NativeError, RuntimeUnavailable
+from simam_deploy.errors import BuildError, InputError, ModelFileError, NativeError, RuntimeUnavailable
 
 needs_parser = pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="tensorrt_rtx is not installed")
 FORMS = ["the file", "function", "primitive", "instance_norm", "epilogue"]
@@ -162,6 +162,18 @@ def test_an_engine_is_refused(tmp_path: Path) -> None:
         sd.inspect_layers(path)
 
 
+@needs_parser
+def test_what_build_refuses_is_refused(network: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"--timeout is more than 0 .*; got inf"):
+        sd.inspect_layers(network, plugin="none", timeout_s=float("inf"))
+    twice = onnx.load(network)
+    node = next(node for node in twice.graph.node if node.op_type == "SimAM")
+    node.attribute.append(onnx.helper.make_attribute("e_lambda", 7.0))
+    onnx.save(twice, tmp_path / "twice.onnx")
+    with pytest.raises(ModelFileError, match="e_lambda is given 2 times"):
+        sd.inspect_layers(tmp_path / "twice.onnx", plugin="none")
+
+
 def test_no_parser_and_wrong_options(
     network: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,6 +183,11 @@ def test_no_parser_and_wrong_options(
         sd.inspect_layers(network, plugin="/none")
     status, _, err = run(f"inspect {network} --plugin none")
     assert (status, err.strip()) == (2, "error: --plugin is for --layers; add that, or leave it out")
+    status, _, err = run(f"inspect --layers {network} --against {network}")
+    assert (status, err.strip()) == (
+        2,
+        "error: --against is for engines, and --layers for ONNX files; leave one of the two out",
+    )
     monkeypatch.setattr(Flavor, "installed", property(lambda _: False))
     words = r"no parser of TensorRT-RTX or TensorRT here shows the layers; install one\nTensorRT-RTX: pip install"
     with pytest.raises(RuntimeUnavailable, match=words):

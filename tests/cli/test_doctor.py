@@ -21,6 +21,7 @@ from simam_deploy.graph import onnx_file
 from simam_deploy.native import cuda_library
 from simam_deploy.rewrite.forms import alone
 from simam_deploy.runtimes import ROUNDING, RUNTIMES, for_files
+from simam_deploy.runtimes.trt_cuda import has_driver
 
 PIP = {
     "torch": ("torch", "torch"),
@@ -54,6 +55,11 @@ def test_a_row_for_every_runtime(rows: dict[str, doctor.DoctorRow]) -> None:
     } - {"eager", *ROUNDING}
     mended = ("pip install", "make native", "torch sees no GPU", "on a machine with a GPU of NVIDIA")
     assert all(row.works or any(words in row.detail for words in mended) for row in rows.values())
+
+
+@pytest.mark.skipif(has_driver(), reason="for a machine without a driver")
+def test_without_a_driver_no_package_is_the_remedy(rows: dict[str, doctor.DoctorRow]) -> None:
+    assert rows["trt"].detail.endswith("\nrun it on a machine with a GPU of NVIDIA and its driver")
 
 
 @pytest.mark.parametrize("name", ["torch", "onnx_reference", "ort", "openvino"])

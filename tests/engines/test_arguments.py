@@ -28,10 +28,10 @@ def test_targets_that_are_no_texts(given: Any, static: Path) -> None:
     [
         ("8.6", "8.6 may be sm86"),
         ("sm_89", "sm_89 may be sm89"),
-        ("sm87", r"sm87 is a Jetson \(Orin\), where TensorRT builds on the device: simam-deploy recipe jetson"),
-        ("sm110", r"sm110 is a Jetson \(Thor\)"),
+        ("sm87", r"sm87 is a Jetson \(sm87 Orin\), where TensorRT builds on the device: simam-deploy recipe jetson"),
+        ("sm110", r"sm110 is a Jetson \(sm110 Thor\)"),
         ("sm90", r"sm90 \(H100, H200\) is for TensorRT, on that machine: --flavor tensorrt"),
-        ("orin", r"orin is a Jetson \(sm87\), where TensorRT builds on the device: simam-deploy recipe jetson"),
+        ("orin", r"orin is a Jetson \(sm87 Orin\), where TensorRT builds on the device: simam-deploy recipe jetson"),
         ("sm89 sm86", "separate targets by commas"),
         ("ada", r"sm89 \(RTX 40, L4, L40\)"),
     ],

@@ -1,10 +1,15 @@
 """Which builder is chosen, and the options that each refuses."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
+from helpers.small_onnx import save
+from onnx import numpy_helper
 
-from simam_deploy.engines import flavors
+from simam_deploy.engines import builder, flavors
 from simam_deploy.engines.builder import build_engine
 from simam_deploy.engines.flavors import FLAVORS, RTX, TENSORRT, chosen
 from simam_deploy.engines.options import COMPATIBILITIES, SETTINGS, VERBOSITIES, BuildOptions, needed
@@ -100,3 +105,40 @@ def test_rtx_refuses_what_has_no_effect(option: str, static: Path) -> None:
 def test_options_that_cannot_be(given: dict, words: str) -> None:
     with pytest.raises(InputError, match=words):
         BuildOptions.of(given)
+
+
+def sparse(folder: Path) -> Path:
+    """Two convolutions side by side, with two zeros in each four weights."""
+    rng = np.random.default_rng(0)
+    weights = [rng.standard_normal((64, 64, 3, 3)).astype(np.float32) for _ in range(2)]
+    for kernel in weights:
+        kernel[:, 0::4], kernel[:, 2::4] = 0, 0  # the groups are input channels
+    text = "g (float[1,64,16,16] x) => (float[1,64,14,14] y) { a = Conv(x, v) b = Conv(x, w) y = Add(a, b) }"
+    model = onnx.load(save(folder, text))
+    held = [numpy_helper.from_array(value, name) for name, value in zip("vw", weights, strict=True)]
+    model.graph.initializer.extend(held)
+    onnx.save(model, folder / "model.onnx")
+    return folder / "model.onnx"
+
+
+@pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="tensorrt_rtx is not installed")
+def test_the_table_of_effects_is_what_the_builder_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An option without effect leaves the bytes as they are; one with an effect changes them."""
+    model, engine = sparse(tmp_path), tmp_path / "e.engine"
+    monkeypatch.setattr(builder, "refuse_without_effect", lambda _: None)
+    build_engine(model, engine, targets=["sm86"])
+    plain = engine.read_bytes()
+    asked = {
+        "workspace_mb": 64,
+        "tf32": False,
+        "profiling_verbosity": "detailed",
+        "optimization_level": 0,
+        "sparse_weights": True,
+        "max_aux_streams": 2,
+    }
+    same = []
+    for option, value in asked.items():
+        build_engine(model, engine, targets=["sm86"], **{option: value})
+        same += [option] * (engine.read_bytes() == plain)
+    assert same == ["optimization_level", "sparse_weights", "max_aux_streams"]
+    assert same == [option for option in asked if SETTINGS[option].not_rtx]
